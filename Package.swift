@@ -1,0 +1,81 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// A module and, by convention, its tests in `Tests/<name>Tests`.
+func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> [Target] {
+  [
+    .target(name: name, dependencies: dependencies),
+    .testTarget(name: "\(name)Tests", dependencies: [.init(stringLiteral: name)] + dependencies),
+  ]
+}
+
+let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
+let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
+
+var targets: [Target] = [
+  // The layout of the shared region, once, for the device program and for Swift.
+  .target(name: "CMailbox"),
+  // The program that runs on the device: freestanding C.
+  .target(name: "CMonitor", dependencies: ["CMailbox"], cSettings: [.unsafeFlags(["-ffreestanding", "-O2"])]),
+]
+
+// In the order in which data flows: bytes, addresses, symbols and types, views, findings.
+targets += module("Memory")
+targets += module("Paging", ["Memory"])
+targets += module("KernelInfo", ["Memory"])
+targets += module("KernelViews", ["Memory", "Paging", "KernelInfo"])
+
+// How a remote host reaches that memory.
+targets += module("Monitor", ["Memory", "CMailbox", "CMonitor"])
+targets += module("Links", ["Memory", "CMailbox"])
+targets += module("RemoteHost", ["Memory", "Paging", "CMailbox", "Links", "Monitor"])
+
+// Real guests to watch.
+targets += module("Lab", [subprocess, system])
+
+// The tools: parse, call one library function, print.
+targets += [
+  .executableTarget(
+    name: "grassd",
+    dependencies: ["Memory", "Paging", "KernelInfo", "KernelViews", "Monitor", "Links", argumentParser, logging]),
+  .executableTarget(
+    name: "grassctl",
+    dependencies: ["Memory", "Paging", "KernelInfo", "KernelViews", "Links", "RemoteHost", argumentParser]),
+  .executableTarget(name: "grasslab", dependencies: ["Lab", argumentParser]),
+
+  // End to end: real kernels in QEMU guests, the guest's own /proc as the oracle.
+  .testTarget(
+    name: "GuestTests",
+    dependencies: [
+      "Memory", "Paging", "KernelInfo", "KernelViews", "Monitor", "Links", "RemoteHost", "Lab", "grassd", "grassctl",
+    ]),
+]
+
+for target in targets where target.name.first != "C" {
+  target.swiftSettings = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableExperimentalFeature("Lifetimes"),
+    .treatAllWarnings(as: .error),
+  ]
+}
+
+let package = Package(
+  name: "grass",
+  products: [
+    .executable(name: "grassd", targets: ["grassd"]),
+    .executable(name: "grassctl", targets: ["grassctl"]),
+    .executable(name: "grasslab", targets: ["grasslab"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+    .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2"),
+  ],
+  targets: targets
+)

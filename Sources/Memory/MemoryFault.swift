@@ -1,0 +1,56 @@
+/// Why bytes of the watched memory could not be had.
+public struct MemoryFault: Error, Hashable, Sendable {
+  /// What was asked for.
+  public enum Place: Hashable, Sendable {
+    case physical(PhysicalAddress)
+    case virtual(VirtualAddress)
+    /// An offset into bytes that were read before.
+    case offset(Int)
+  }
+
+  public enum Reason: Hashable, Sendable {
+    /// No segment of the source holds the address.
+    case absent
+    /// The address has its upper bits neither all clear nor all set as the paging depth demands.
+    case notCanonical
+    /// A page-table entry on the way has its present bit clear. Level 1 is the page table, 4 or 5 the root.
+    case notPresent(level: Int, entry: UInt64)
+    /// A page-table entry has bits set that its level does not allow, or lies outside the memory.
+    case badEntry(level: Int, entry: UInt64)
+    /// A parser asked for `size` bytes of a buffer that ends at `count`.
+    case outOfBounds(size: Int, count: Int)
+    /// The source itself failed: a file that shrank, a link that ended.
+    case sourceFailed(String)
+  }
+
+  public var place: Place
+  public var reason: Reason
+
+  public init(_ place: Place, _ reason: Reason) {
+    self.place = place
+    self.reason = reason
+  }
+}
+
+extension MemoryFault: CustomStringConvertible {
+  public var description: String {
+    let place =
+      switch place {
+      case .physical(let address): "physical address \(address)"
+      case .virtual(let address): "virtual address \(address)"
+      case .offset(let offset): "offset \(offset)"
+      }
+    let reason =
+      switch reason {
+      case .absent: "is not in the memory that was given"
+      case .notCanonical: "is not canonical"
+      case .notPresent(let level, let entry):
+        "is not mapped: the level \(level) page-table entry is 0x\(String(entry, radix: 16))"
+      case .badEntry(let level, let entry):
+        "has an impossible level \(level) page-table entry, 0x\(String(entry, radix: 16))"
+      case .outOfBounds(let size, let count): "with \(size) bytes lies outside the \(count) bytes that were read"
+      case .sourceFailed(let why): "could not be read: \(why)"
+      }
+    return "\(place) \(reason)"
+  }
+}

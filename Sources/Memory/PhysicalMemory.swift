@@ -1,0 +1,28 @@
+/// The physical memory of a watched host: shared RAM, an image of it, or a remote host's through a link.
+///
+/// The memory may change while it is read and may be made to deceive: whoever reads it copies once and checks.
+public protocol PhysicalMemory: Sendable {
+  /// What the source holds, in ascending order, without overlap.
+  var segments: [MemorySegment] { get }
+
+  /// Reads all entries of `batch`. An entry that crosses the end of its segment fails as a whole.
+  ///
+  /// Cost: one round trip where the memory is remote.
+  func read(_ batch: inout ReadBatch<PhysicalAddress>)
+
+  /// Says that `segment` was scanned and is not needed again soon, so that a source may give back the memory that
+  /// its cached pages take.
+  func releaseCache(of segment: MemorySegment)
+}
+
+extension PhysicalMemory {
+  public func releaseCache(of segment: MemorySegment) {}
+
+  /// The bytes at `address`, for one read alone. Prefer a batch wherever there is more to read.
+  public func read(_ address: PhysicalAddress, count: Int) throws(MemoryFault) -> [UInt8] {
+    var batch = ReadBatch<PhysicalAddress>()
+    batch.add(address, count: count)
+    read(&batch)
+    return try batch.reader(0).copy()
+  }
+}
