@@ -1,0 +1,47 @@
+public import Memory
+
+/// A Linux kernel found in physical memory: what it says about itself, its symbols and its types.
+public struct FoundKernel: Sendable {
+  /// Where the x86-64 kernel's mapping of its own image starts (`__START_KERNEL_map`).
+  static let imageMap = VirtualAddress(0xffff_ffff_8000_0000)
+  /// The size of the largest such mapping (`KERNEL_IMAGE_SIZE`).
+  static let imageMapSize: UInt64 = 1 << 30
+
+  /// The release as `uname -r` prints it.
+  public let release: String
+  /// The banner as /proc/version prints it, without the line's end.
+  public let banner: String
+  public let coreInfo: VMCoreInfo
+  /// Where the VMCOREINFO note lies. Given as a hint later, it spares the search.
+  public let coreInfoAddress: PhysicalAddress
+  /// What to add to a distance from the start of the kernel's mapping to get the physical address.
+  public let physicalBase: Int64
+  /// The kernel's own top page table (`swapper_pg_dir`).
+  public let rootPageTable: PhysicalAddress
+  /// 4 or 5.
+  public let pagingLevels: Int
+  /// The kernel image at its run-time addresses, from `_text` up to `_end`.
+  public let imageRange: Range<VirtualAddress>
+  public let symbols: SymbolTable
+  public let types: TypeTable
+
+  /// Where a byte of the kernel image lies; nil outside the image.
+  public func physicalAddress(ofImage address: VirtualAddress) -> PhysicalAddress? {
+    imageRange.contains(address) ? Self.physicalAddress(address, physicalBase: physicalBase) : nil
+  }
+
+  /// The symbol's address, or an error that names the symbol and the release.
+  public func symbol(_ name: String) throws(KernelInfoError) -> VirtualAddress {
+    guard let address = symbols.address(of: name) else {
+      throw KernelInfoError(.missingSymbol(name), release: release)
+    }
+    return address
+  }
+
+  static func physicalAddress(_ address: VirtualAddress, physicalBase: Int64) -> PhysicalAddress? {
+    let distance = address.distance(from: imageMap)
+    guard distance < imageMapSize else { return nil }
+    let (sum, overflow) = Int64(distance).addingReportingOverflow(physicalBase)
+    return overflow || sum < 0 ? nil : PhysicalAddress(UInt64(sum))
+  }
+}

@@ -1,0 +1,202 @@
+import Memory
+
+/// One VMCOREINFO note, and what it leads to, read and checked step by step.
+struct KernelCandidate {
+  let memory: any PhysicalMemory
+  let address: PhysicalAddress
+  /// The bytes read so far.
+  private(set) var cost = 0
+
+  private var coreInfo = VMCoreInfo(text: [])
+  private var physicalBase: Int64 = 0
+
+  private static let longestTokenTable: UInt64 = 64 << 10
+  private static let longestNames: UInt64 = 32 << 20
+  private static let longestTypes: UInt64 = 128 << 20
+
+  init(memory: any PhysicalMemory, address: PhysicalAddress) {
+    self.memory = memory
+    self.address = address
+  }
+
+  /// The kernel, when everything the note leads to fits together.
+  ///
+  /// Cost: five batches of reads.
+  mutating func open() throws(KernelInfoError) -> FoundKernel {
+    do {
+      return try openChecked()
+    } catch let error as KernelInfoError {
+      throw KernelInfoError(error.code, release: error.release ?? release)
+    } catch {
+      throw inconsistent("\(error)")
+    }
+  }
+
+  private var release: String? { coreInfo.release.isEmpty ? nil : coreInfo.release }
+
+  private func inconsistent(_ why: String) -> KernelInfoError {
+    KernelInfoError(.inconsistent(why), release: release)
+  }
+
+  private mutating func openChecked() throws -> FoundKernel {
+    coreInfo = try readCoreInfo()
+    guard let base = coreInfo.number("phys_base") else {
+      throw KernelInfoError(.badCoreInfoLine("NUMBER(phys_base)", "is missing"))
+    }
+    guard release != nil else { throw KernelInfoError(.badCoreInfoLine("OSRELEASE", "is missing")) }
+    physicalBase = base
+    let root = try place(of: try coreInfoSymbol("swapper_pg_dir"), "swapper_pg_dir")
+
+    let symbols = try readSymbols()
+    try compare(symbols)
+    let image = try range(symbols, "_text", "_end", limit: FoundKernel.imageMapSize)
+    let typesRange = try range(symbols, "__start_BTF", "__stop_BTF", limit: Self.longestTypes)
+
+    var batch = ReadBatch<PhysicalAddress>()
+    let banner = try add(symbols, "linux_banner", count: 256, to: &batch)
+    let types = batch.add(
+      try place(of: typesRange.lowerBound, "__start_BTF"),
+      count: Int(typesRange.upperBound.distance(from: typesRange.lowerBound)))
+    let base8 = try? add(symbols, "phys_base", count: 8, to: &batch)
+    let direct = try? add(symbols, "page_offset_base", count: 8, to: &batch)
+    let note = try? add(symbols, "vmcoreinfo_note", count: 8, to: &batch)
+    read(&batch)
+
+    let text = String(decoding: try reader(batch, banner, "linux_banner").cString(0), as: UTF8.self)
+    guard text.hasPrefix("Linux version \(coreInfo.release) ") else {
+      throw inconsistent("linux_banner in memory is '\(text.prefix(40))'")
+    }
+    if let base8 {
+      let value = try reader(batch, base8, "phys_base").load(0, as: Int64.self)
+      guard value == physicalBase else { throw inconsistent("phys_base in memory is \(value), not \(physicalBase)") }
+    }
+    if let direct, let note {
+      let start = try reader(batch, direct, "page_offset_base").u64(0)
+      let original = PhysicalAddress(try reader(batch, note, "vmcoreinfo_note").u64(0) &- start)
+      guard original == address else { throw KernelInfoError(.copiedCoreInfo(original: original)) }
+    }
+    let table = try TypeTable(try reader(batch, types, "the BTF type information").copy(), release: coreInfo.release)
+
+    return FoundKernel(
+      release: coreInfo.release, banner: String(text.prefix { $0 != "\n" }), coreInfo: coreInfo,
+      coreInfoAddress: address, physicalBase: physicalBase, rootPageTable: root,
+      pagingLevels: coreInfo.hasFiveLevelPaging ? 5 : 4, imageRange: image, symbols: symbols, types: table)
+  }
+
+  private mutating func readCoreInfo() throws -> VMCoreInfo {
+    var batch = ReadBatch<PhysicalAddress>()
+    batch.add(address, count: CoreInfoNote.headerSize)
+    read(&batch)
+    guard let length = CoreInfoNote.textLength(try reader(batch, 0, "the VMCOREINFO note"), 0) else {
+      throw KernelInfoError(.notCoreInfo(address, "its header is another one"))
+    }
+    batch = ReadBatch()
+    batch.add(address + CoreInfoNote.headerSize, count: length)
+    read(&batch)
+    let text = try reader(batch, 0, "the VMCOREINFO note").cString(0)
+    guard text.starts(with: "OSRELEASE=".utf8) else {
+      throw KernelInfoError(.notCoreInfo(address, "its text does not start with OSRELEASE="))
+    }
+    return VMCoreInfo(text: text)
+  }
+
+  /// Reads and decodes the kallsyms tables.
+  private mutating func readSymbols() throws -> SymbolTable {
+    let names = try coreInfoSymbol("kallsyms_names")
+    let counter = try coreInfoSymbol("kallsyms_num_syms")
+    let tokens = try coreInfoSymbol("kallsyms_token_table")
+    let tokenIndex = try coreInfoSymbol("kallsyms_token_index")
+    let offsets = try coreInfoSymbol("kallsyms_offsets")
+    let base = coreInfo.symbol("kallsyms_relative_base")
+
+    var batch = ReadBatch<PhysicalAddress>()
+    let countEntry = batch.add(try place(of: counter, "kallsyms_num_syms"), count: 4)
+    let baseEntry = try base.map { batch.add(try place(of: $0, "kallsyms_relative_base"), count: 8) }
+    read(&batch)
+    let count = Int(try reader(batch, countEntry, "kallsyms_num_syms").u32(0))
+    let relativeBase = try baseEntry.map { try reader(batch, $0, "kallsyms_relative_base").u64(0) }
+    guard count > 0, count <= KallsymsDecoder.mostSymbols else {
+      throw KernelInfoError(.malformedSymbols("kallsyms_num_syms is \(count)"))
+    }
+
+    // Nothing says how long the names are, but in every layout another table follows them.
+    let following = [counter, tokens, tokenIndex, offsets].filter { $0 > names }.min() ?? names
+    let namesLength = following.distance(from: names)
+    let tokensLength = tokenIndex.distance(from: tokens)
+    guard namesLength > 0, namesLength <= Self.longestNames, tokensLength > 0, tokensLength <= Self.longestTokenTable
+    else { throw KernelInfoError(.malformedSymbols("its tables lie in an unknown order")) }
+    batch = ReadBatch()
+    let namesEntry = batch.add(try place(of: names, "kallsyms_names"), count: Int(namesLength))
+    let tokensEntry = batch.add(try place(of: tokens, "kallsyms_token_table"), count: Int(tokensLength))
+    let indexEntry = batch.add(try place(of: tokenIndex, "kallsyms_token_index"), count: 512)
+    let offsetsEntry = batch.add(try place(of: offsets, "kallsyms_offsets"), count: 4 * count)
+    read(&batch)
+    let decoder = KallsymsDecoder(
+      names: try reader(batch, namesEntry, "kallsyms_names"),
+      tokenTable: try reader(batch, tokensEntry, "kallsyms_token_table"),
+      tokenIndex: try reader(batch, indexEntry, "kallsyms_token_index"),
+      offsets: try reader(batch, offsetsEntry, "kallsyms_offsets"),
+      offsetsAddress: offsets, relativeBase: relativeBase, count: count)
+    return try decoder.decode(anchor: "_stext", at: try coreInfoSymbol("_stext"))
+  }
+
+  /// Compares the addresses in VMCOREINFO with the symbols of the same name.
+  private func compare(_ symbols: SymbolTable) throws {
+    for (name, address) in coreInfo.symbols {
+      // Some lines give what a pointer holds instead; swapper_pg_dir is another name of init_top_pgt.
+      let known = symbols.addresses(of: name == "swapper_pg_dir" ? "init_top_pgt" : name)
+      guard place(of: address) != nil, !known.isEmpty, !known.contains(address) else { continue }
+      throw inconsistent("'\(name)' is at \(address) in VMCOREINFO and at \(known[0]) in kallsyms")
+    }
+    guard symbols.address(of: "init_top_pgt") != nil else { throw KernelInfoError(.missingSymbol("init_top_pgt")) }
+  }
+
+  private func range(
+    _ symbols: SymbolTable, _ first: String, _ last: String, limit: UInt64
+  ) throws -> Range<VirtualAddress> {
+    guard let start = symbols.address(of: first) else { throw KernelInfoError(.missingSymbol(first)) }
+    guard let end = symbols.address(of: last) else { throw KernelInfoError(.missingSymbol(last)) }
+    guard start < end, end.distance(from: start) <= limit else {
+      throw inconsistent("'\(first)' is \(start) and '\(last)' is \(end)")
+    }
+    return start..<end
+  }
+
+  private func coreInfoSymbol(_ name: String) throws -> VirtualAddress {
+    guard let address = coreInfo.symbol(name) else {
+      throw KernelInfoError(.badCoreInfoLine("SYMBOL(\(name))", "is missing"))
+    }
+    return address
+  }
+
+  private func place(of address: VirtualAddress) -> PhysicalAddress? {
+    FoundKernel.physicalAddress(address, physicalBase: physicalBase)
+  }
+
+  private func place(of address: VirtualAddress, _ name: String) throws -> PhysicalAddress {
+    guard let place = place(of: address) else { throw inconsistent("'\(name)' at \(address) is outside any image") }
+    return place
+  }
+
+  private func add(
+    _ symbols: SymbolTable, _ name: String, count: Int, to batch: inout ReadBatch<PhysicalAddress>
+  ) throws -> Int {
+    guard let address = symbols.address(of: name) else { throw KernelInfoError(.missingSymbol(name)) }
+    return batch.add(try place(of: address, name), count: count)
+  }
+
+  private mutating func read(_ batch: inout ReadBatch<PhysicalAddress>) {
+    cost += batch.byteCount
+    memory.read(&batch)
+  }
+
+  @_lifetime(borrow batch)
+  private func reader(_ batch: borrowing ReadBatch<PhysicalAddress>, _ entry: Int, _ what: String) throws -> ByteReader
+  {
+    do {
+      return try batch.reader(entry)
+    } catch {
+      throw KernelInfoError(.unreadable(what, error), release: release)
+    }
+  }
+}

@@ -1,0 +1,110 @@
+public import Memory
+
+/// Finds the Linux kernel in physical memory, with nothing given but the memory.
+///
+/// The kernel keeps a note named VMCOREINFO, which starts a page. It gives the place of the kernel image and, from 6.0
+/// on, the addresses of the kallsyms tables; those give all symbols, and two of them enclose the type information:
+///
+/// Pages that look the same may be copies, leftovers of an earlier boot, or made to deceive. So a candidate is taken only
+/// when everything it leads to fits together and the kernel's own pointer to the note leads back to it.
+public struct KernelFinder: Sendable {
+  private let memory: any PhysicalMemory
+
+  private static let pageSize = 4096
+  /// How many pages are looked at in one batch: 24 bytes each.
+  private static let pagesPerWindow = 4096
+  /// How many refusals the error describes; further ones are counted.
+  private static let refusalsKept = 16
+  /// How many bytes refused candidates may cost in all before the search ends: hundreds of whole kernels.
+  private static let patience = 4 << 30
+
+  public init(memory: any PhysicalMemory) {
+    self.memory = memory
+  }
+
+  /// Finds the kernel.
+  ///
+  /// - Parameters:
+  ///   - hint: Where the note was found before. It is tried first.
+  ///   - accepting: Called with a kernel that fits together; returning false goes on with the search.
+  /// - Throws: ``KernelInfoError`` listing what looked like a kernel and why it was refused.
+  ///
+  /// Cost: a 24-byte read for each page until the note is found, thousands in a batch; then five batches, of about
+  /// 8 MB in all.
+  public func find(
+    hint: PhysicalAddress? = nil, accepting: (FoundKernel) -> Bool = { _ in true }
+  ) throws(KernelInfoError) -> FoundKernel {
+    var search = Search()
+    if let hint, let kernel = attempt(hint, &search, accepting) { return kernel }
+    var scanned: UInt64 = 0
+    for segment in memory.segments {
+      var page = segment.start.rawValue
+      let misaligned = page % UInt64(Self.pageSize)
+      if misaligned > 0 { page &+= UInt64(Self.pageSize) - misaligned }
+      while page >= segment.start.rawValue, page - segment.start.rawValue < segment.count {
+        let left = segment.count - (page - segment.start.rawValue)
+        let count = Int(min(left / UInt64(Self.pageSize), UInt64(Self.pagesPerWindow)))
+        guard count > 0 else { break }
+        let window = MemorySegment(start: PhysicalAddress(page), count: UInt64(count * Self.pageSize))
+        let notes = notes(in: window)
+        memory.releaseCache(of: window)
+        for note in notes {
+          if let kernel = attempt(note, &search, accepting) { return kernel }
+        }
+        scanned += window.count
+        page += window.count
+        guard search.cost < Self.patience else { break }
+      }
+    }
+    throw KernelInfoError(
+      .kernelNotFound(candidates: search.tried.count, refused: search.refused, scanned: scanned))
+  }
+
+  /// What was tried so far.
+  private struct Search {
+    var tried: Set<PhysicalAddress> = []
+    var refused: [KernelInfoError.Refusal] = []
+    /// The bytes read for candidates.
+    var cost = 0
+  }
+
+  /// The pages of `window` that start with a note's header.
+  private func notes(in window: MemorySegment) -> [PhysicalAddress] {
+    let count = Int(window.count) / Self.pageSize
+    var batch = ReadBatch<PhysicalAddress>()
+    batch.reserveCapacity(count)
+    for page in 0..<count { batch.add(window.start + page * Self.pageSize, count: CoreInfoNote.headerSize) }
+    memory.read(&batch)
+    let reader = ByteReader(batch.bytes.span.bytes)
+    var found: [PhysicalAddress] = []
+    for page in 0..<count where CoreInfoNote.textLength(reader, page * CoreInfoNote.headerSize) != nil {
+      found.append(window.start + page * Self.pageSize)
+    }
+    return found
+  }
+
+  /// Tries one candidate, and where it is a copy the original after it.
+  private func attempt(
+    _ note: PhysicalAddress, _ search: inout Search, _ accepting: (FoundKernel) -> Bool
+  ) -> FoundKernel? {
+    var next: PhysicalAddress? = note
+    // A copy leads to the original; an original that calls itself a copy again leads no further.
+    for _ in 0..<2 {
+      guard let address = next, search.cost < Self.patience, search.tried.insert(address).inserted else { return nil }
+      next = nil
+      var candidate = KernelCandidate(memory: memory, address: address)
+      defer { search.cost += candidate.cost }
+      do throws(KernelInfoError) {
+        let kernel = try candidate.open()
+        if accepting(kernel) { return kernel }
+        throw KernelInfoError(.notAccepted, release: kernel.release)
+      } catch {
+        if case .copiedCoreInfo(let original) = error.code { next = original }
+        if search.refused.count < Self.refusalsKept {
+          search.refused.append(.init(address: address, reason: error.description))
+        }
+      }
+    }
+    return nil
+  }
+}
