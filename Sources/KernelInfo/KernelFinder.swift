@@ -46,6 +46,7 @@ public struct KernelFinder: Sendable {
         let count = Int(min(left / UInt64(Self.pageSize), UInt64(Self.pagesPerWindow)))
         guard count > 0 else { break }
         let window = MemorySegment(start: PhysicalAddress(page), count: UInt64(count * Self.pageSize))
+        memory.prepareCache(of: window)
         let notes = notes(in: window)
         memory.releaseCache(of: window)
         for note in notes {

@@ -10,12 +10,16 @@ public protocol PhysicalMemory: Sendable {
   /// Cost: one round trip where the memory is remote.
   func read(_ batch: inout ReadBatch<PhysicalAddress>)
 
+  /// Says that all of `segment` is about to be scanned, so that a source may make that cheap.
+  func prepareCache(of segment: MemorySegment)
+
   /// Says that `segment` was scanned and is not needed again soon, so that a source may give back the memory that
   /// its cached pages take.
   func releaseCache(of segment: MemorySegment)
 }
 
 extension PhysicalMemory {
+  public func prepareCache(of segment: MemorySegment) {}
   public func releaseCache(of segment: MemorySegment) {}
 
   /// The bytes at `address`, for one read alone. Prefer a batch wherever there is more to read.

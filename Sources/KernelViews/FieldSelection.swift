@@ -1,0 +1,144 @@
+import KernelInfo
+import Memory
+
+/// The fields of one kernel struct that a view wants, and the windows of bytes that hold them.
+///
+/// Kernel structs are large and the wanted fields few: reading neighbouring fields in one window and leaving the rest
+/// out keeps a batch over a link small.
+struct FieldSelection: Sendable {
+  /// A wanted field. One that this kernel does not have loads as zero.
+  struct Field: Sendable {
+    let offset: Int
+    /// Bytes; zero for a field that this kernel does not have.
+    let size: Int
+    fileprivate let layout: FieldLayout?
+    var isPresent: Bool { size > 0 }
+  }
+
+  /// Fields closer than this share a window: an entry of a batch costs about as much as so many bytes.
+  private static let gap = 64
+
+  private let structure: StructLayout
+  private var windows: [Range<Int>] = []
+
+  init(_ structure: StructLayout) { self.structure = structure }
+
+  /// Adds the field at `path`, for example `tasks.next`.
+  mutating func want(_ path: String) throws(KernelInfoError) -> Field {
+    let layout = try structure.field(path)
+    cover(layout.offset..<layout.offset + layout.size)
+    return Field(offset: layout.offset, size: layout.size, layout: layout)
+  }
+
+  /// Adds the field at `path` if this kernel has it.
+  mutating func wantIfPresent(_ path: String) throws(KernelInfoError) -> Field {
+    structure.hasField(path) ? try want(path) : Field(offset: 0, size: 0, layout: nil)
+  }
+
+  /// Adds a plain integer of `size` bytes inside a field whose place was worked out from the types.
+  mutating func want(offset: Int, size: Int) -> Field {
+    cover(offset..<offset + size)
+    return Field(offset: offset, size: size, layout: nil)
+  }
+
+  private mutating func cover(_ range: Range<Int>) {
+    windows.append(range)
+    windows.sort { $0.lowerBound < $1.lowerBound }
+    var merged: [Range<Int>] = []
+    for window in windows {
+      if let last = merged.last, window.lowerBound <= last.upperBound + Self.gap {
+        merged[merged.count - 1] = last.lowerBound..<max(last.upperBound, window.upperBound)
+      } else {
+        merged.append(window)
+      }
+    }
+    windows = merged
+  }
+
+  /// The selection of one struct, read as a part of a batch.
+  struct Record: Sendable {
+    fileprivate let first: Int
+  }
+
+  /// Asks `batch` for the selection of the struct at `address`.
+  func add<Address>(
+    to batch: inout ReadBatch<Address>, at address: VirtualAddress, locate: (VirtualAddress, Int) -> Address
+  ) -> Record {
+    let first = batch.entries.count
+    for window in windows {
+      batch.add(locate(address + window.lowerBound, window.count), count: window.count)
+    }
+    return Record(first: first)
+  }
+
+  func add(to batch: inout ReadBatch<VirtualAddress>, at address: VirtualAddress) -> Record {
+    add(to: &batch, at: address) { address, _ in address }
+  }
+
+  /// A reader of the window that holds `field`, and the field's offset in it.
+  @_lifetime(borrow batch)
+  private func window<Address>(
+    of field: Field, _ record: Record, _ batch: borrowing ReadBatch<Address>, base: inout Int
+  ) throws(MemoryFault) -> ByteReader {
+    var low = 0
+    var high = windows.count
+    while high - low > 1 {
+      let middle = (low + high) / 2
+      if windows[middle].lowerBound <= field.offset { low = middle } else { high = middle }
+    }
+    base = -windows[low].lowerBound
+    return try batch.reader(record.first + low)
+  }
+
+  /// The value of `field`, zero-extended.
+  func load<Address>(
+    _ field: Field, _ record: Record, _ batch: borrowing ReadBatch<Address>
+  ) throws(MemoryFault) -> UInt64 {
+    guard field.isPresent else { return 0 }
+    var base = 0
+    let reader = try window(of: field, record, batch, base: &base)
+    if let layout = field.layout { return try layout.load(reader, base: base) }
+    switch field.size {
+    case 1: return UInt64(try reader.u8(base + field.offset))
+    case 2: return UInt64(try reader.u16(base + field.offset))
+    case 4: return UInt64(try reader.u32(base + field.offset))
+    default: return try reader.u64(base + field.offset)
+    }
+  }
+
+  /// The value of `field`, sign-extended from its own width.
+  func signed<Address>(
+    _ field: Field, _ record: Record, _ batch: borrowing ReadBatch<Address>
+  ) throws(MemoryFault) -> Int64 {
+    let unused = UInt64(64 - min(max(field.size, 1), 8) * 8)
+    return Int64(bitPattern: try load(field, record, batch) << unused) >> Int64(unused)
+  }
+
+  func pointer<Address>(
+    _ field: Field, _ record: Record, _ batch: borrowing ReadBatch<Address>
+  ) throws(MemoryFault) -> VirtualAddress {
+    VirtualAddress(try load(field, record, batch))
+  }
+
+  /// The bytes of `field` up to the first zero.
+  func string<Address>(
+    _ field: Field, _ record: Record, _ batch: borrowing ReadBatch<Address>
+  ) throws(MemoryFault) -> [UInt8] {
+    guard field.isPresent else { return [] }
+    var base = 0
+    let reader = try window(of: field, record, batch, base: &base)
+    return try reader.cString(base + field.offset, limit: field.size)
+  }
+
+  /// The 64-bit elements of the array `field`.
+  func words<Address>(
+    _ field: Field, _ record: Record, _ batch: borrowing ReadBatch<Address>
+  ) throws(MemoryFault) -> [Int64] {
+    guard field.isPresent else { return [] }
+    var base = 0
+    let reader = try window(of: field, record, batch, base: &base)
+    var result: [Int64] = []
+    for word in 0..<field.size / 8 { result.append(try reader.load(base + field.offset + word * 8)) }
+    return result
+  }
+}

@@ -1,0 +1,87 @@
+/// The ELF core of a machine: QEMU's dump-guest-memory, a /proc/vmcore, makedumpfile -E.
+///
+/// ```
+/// 0x00  7f 45 4c 46 02 01   magic, 64 bit, little endian
+/// 0x10  u16 type = 4 (core), u16 machine = 62 (x86-64)
+/// 0x20  u64 offset of the program headers; 0x36 u16 their size, u16 their number (0xffff: see section header 0)
+/// each: u32 type (1 = load, 4 = note), u32 flags, u64 offset, vaddr, paddr, filesz, memsz, align
+/// ```
+/// Source: elf(5); include/uapi/linux/elf.h.
+enum ELFCore {
+  static let magic: [UInt8] = [0x7f, 0x45, 0x4c, 0x46]
+  private static let format = "an ELF core"
+  /// More segments than any machine has: memory that was hot-plugged block by block has some thousands.
+  private static let maximumHeaders = 1 << 20
+
+  static func open(_ file: MappedFile) throws(MemoryImageError) -> FileMemory {
+    func malformed(_ what: String) -> MemoryImageError { MemoryImageError(file.path, .malformed(format, what)) }
+    do {
+      let header = file.bytes(at: 0, count: 64)
+      let elf = ByteReader(header.span.bytes)
+      guard try elf.u8(4) == 2, try elf.u8(5) == 1, try elf.u16(0x12) == 62 else {
+        throw MemoryImageError(
+          file.path, .unsupported("an ELF file of another machine than x86-64", remedy: "give a core of one"))
+      }
+      guard try elf.u16(0x10) == 4 else {
+        throw MemoryImageError(
+          file.path, .unsupported("an ELF file but not a core", remedy: "give an image of a machine's memory"))
+      }
+      let tableOffset = try elf.u64(0x20)
+      let headerSize = Int(try elf.u16(0x36))
+      var number = Int(try elf.u16(0x38))
+      guard headerSize >= 56 else { throw malformed("its program headers have \(headerSize) bytes each, less than 56") }
+      if number == 0xffff {
+        // The real number stands in sh_info of section header 0.
+        let sections = try elf.u64(0x28)
+        guard sections < UInt64(file.count) else { throw malformed("its section header lies outside the file") }
+        let section = file.bytes(at: Int(sections), count: 64)
+        number = Int(try ByteReader(section.span.bytes).u32(0x2c))
+      }
+      guard number > 0, number <= maximumHeaders, tableOffset < UInt64(file.count),
+        number * headerSize <= file.count - Int(tableOffset)
+      else { throw malformed("its \(number) program headers do not lie in the file") }
+      let table = file.bytes(at: Int(tableOffset), count: number * headerSize)
+      return FileMemory(
+        file: file, format: format,
+        extents: try extents(ByteReader(table.span.bytes), number: number, headerSize: headerSize, file))
+    } catch let error as MemoryImageError {
+      throw error
+    } catch {
+      throw malformed("it ends within its headers")
+    }
+  }
+
+  private static func extents(
+    _ table: borrowing ByteReader, number: Int, headerSize: Int, _ file: MappedFile
+  ) throws -> [FileMemory.Extent] {
+    var extents: [FileMemory.Extent] = []
+    var starts: Set<UInt64> = []
+    for index in 0..<number {
+      let base = index * headerSize
+      // Only what the file holds: memsz beyond filesz is memory that the dump left out.
+      let size = try table.u64(base + 32)
+      guard try table.u32(base) == 1, size > 0 else { continue }
+      let offset = try table.u64(base + 8)
+      let physical = try table.u64(base + 24)
+      // Segments of /proc/kcore that have no physical address say so with all bits set.
+      guard physical != .max else { continue }
+      guard offset < UInt64(file.count), size <= UInt64(file.count) - offset else {
+        throw MemoryImageError(
+          file.path,
+          .malformed(
+            format,
+            "segment \(index) (\(size) bytes at offset \(offset)) reaches beyond the file's end; was it cut short?"))
+      }
+      starts.insert(physical)
+      extents.append(
+        .init(segment: MemorySegment(start: PhysicalAddress(physical), count: size), fileOffset: Int(offset)))
+    }
+    guard !extents.isEmpty else { throw MemoryImageError(file.path, .malformed(format, "it holds no memory")) }
+    if extents.count > 1, starts == [0] {
+      throw MemoryImageError(
+        file.path,
+        .unsupported("the core of a process: it has no physical addresses", remedy: "give a core of a machine"))
+    }
+    return extents
+  }
+}

@@ -1,0 +1,3 @@
+import ArgumentParser
+
+struct Heartbeat: ParsableCommand { func run() throws {} }

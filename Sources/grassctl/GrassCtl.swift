@@ -1,0 +1,15 @@
+import ArgumentParser
+
+@main
+struct GrassCtl: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "grassctl",
+    abstract: "Looks into a Linux host from outside, alive or dead.",
+    discussion: """
+      Each command takes a live host (--host URL, as printed by grassd) or a memory image (--memory FILE: a guest's \
+      shared RAM, a raw image, an ELF core or LiME).
+
+      \(ExitStatus.help)
+      """,
+    subcommands: [Heartbeat.self, Ps.self, Dmesg.self, Info.self])
+}

@@ -1,0 +1,31 @@
+/// Columns of text under headings, for people.
+struct Table {
+  enum Alignment { case left, right }
+
+  private let columns: [(heading: String, alignment: Alignment)]
+  private var rows: [[String]] = []
+
+  init(_ columns: [(String, Alignment)]) {
+    self.columns = columns.map { (heading: $0.0, alignment: $0.1) }
+  }
+
+  mutating func add(_ row: [String]) { rows.append(row) }
+
+  /// The table's lines; the last column is not padded.
+  func text() -> String {
+    var widths = columns.map(\.heading.count)
+    for row in rows { for (index, cell) in row.enumerated() { widths[index] = max(widths[index], cell.count) } }
+    var output = ""
+    for row in [columns.map(\.heading)] + rows {
+      for (index, cell) in row.enumerated() {
+        let padding = String(repeating: " ", count: widths[index] - cell.count)
+        switch columns[index].alignment {
+        case .right: output += padding + cell
+        case .left: output += index == row.count - 1 ? cell : cell + padding
+        }
+        output += index == row.count - 1 ? "\n" : " "
+      }
+    }
+    return output
+  }
+}
