@@ -26,8 +26,9 @@ public struct FieldLayout: Sendable {
   public let elementCount: Int?
   /// Bytes of one element of an array, otherwise of the field.
   public internal(set) var elementSize: Int
-  /// The name of the field's struct or type, an array's element's, or a pointer's target's. It is the name for
-  /// ``TypeTable/structure(_:)`` where that is a struct, and empty where the type has no name.
+  /// The name of the field's struct or type, an array's element's, or a pointer's target's.
+  ///
+  /// It is the name for ``TypeTable/structure(_:)`` where that is a struct, and empty where the type has no name.
   public let typeName: String
   public internal(set) var bitfield: BitField?
 

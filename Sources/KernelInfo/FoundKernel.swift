@@ -12,7 +12,7 @@ public struct FoundKernel: Sendable {
   /// The banner as /proc/version prints it, without the line's end.
   public let banner: String
   public let coreInfo: VMCoreInfo
-  /// Where the VMCOREINFO note lies. Given as a hint later, it spares the search.
+  /// Where the VMCOREINFO note lies: as a hint it spares a later search.
   public let coreInfoAddress: PhysicalAddress
   /// What to add to a distance from the start of the kernel's mapping to get the physical address.
   public let physicalBase: Int64

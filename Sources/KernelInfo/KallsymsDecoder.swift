@@ -133,32 +133,45 @@ struct KallsymsDecoder: ~Escapable {
     return starts
   }
 
+  /// Writes the text of all symbols, whose place and length ``measure(_:)`` found, and indexes the names.
   private func expand(_ tokens: Tokens, _ starts: [UInt32]) throws -> (text: [UInt8], index: NameIndex) {
-    var text = [UInt8](repeating: 0, count: Int(starts[count]))
-    var hashes: [UInt32] = []
-    hashes.reserveCapacity(count)
+    // Most tokens are short: each is written as one word, whose surplus bytes the next one overwrites.
+    let words = (0..<256).map { token in
+      var word: UInt64 = 0
+      for byte in 0..<min(8, tokens.lengths[token]) {
+        word |= UInt64(tokens.text[tokens.starts[token] + byte]) << UInt64(8 * byte)
+      }
+      return word
+    }
+    let lengths = tokens.lengths
+    var text = [UInt8](repeating: 0, count: Int(starts[count]) + 8)
+    var target = text.mutableSpan
+    var output = target.mutableBytes
+    var place = 0
     var position = 0
-    var output = 0
     for _ in 0..<count {
       let (start, length) = try entry(position)
-      var hash = NameHash()
-      var isType = true
-      for place in start..<start + length {
-        let token = Int(try names.u8(place))
-        let first = tokens.starts[token]
-        for source in first..<first + tokens.lengths[token] {
-          let byte = tokens.text[source]
-          text[output] = byte
-          output += 1
-          if isType { isType = false } else { hash.combine(byte) }
+      for source in start..<start + length {
+        let token = Int(try names.u8(source))
+        output.storeBytes(of: words[token].littleEndian, toByteOffset: place, as: UInt64.self)
+        let tokenLength = lengths[token]
+        if tokenLength > 8 {
+          for byte in 8..<tokenLength {
+            output.storeBytes(
+              of: tokens.text[tokens.starts[token] + byte], toByteOffset: place + byte, as: UInt8.self)
+          }
         }
+        place += tokenLength
       }
-      hashes.append(hash.value)
       position = start + length
     }
     var index = NameIndex(count: count)
+    let reader = ByteReader(text.span.bytes)
     // Backwards, as the index finds first what came last, and the lowest address shall be first.
-    for symbol in (0..<count).reversed() { index.insert(symbol, hash: hashes[symbol]) }
+    for symbol in (0..<count).reversed() {
+      let start = Int(starts[symbol]) + 1
+      index.insert(symbol, hash: try NameHash.of(reader, start, count: Int(starts[symbol + 1]) - start))
+    }
     return (text, index)
   }
 

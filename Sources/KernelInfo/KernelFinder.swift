@@ -37,24 +37,15 @@ public struct KernelFinder: Sendable {
     var search = Search()
     if let hint, let kernel = attempt(hint, &search, accepting) { return kernel }
     var scanned: UInt64 = 0
-    for segment in memory.segments {
-      var page = segment.start.rawValue
-      let misaligned = page % UInt64(Self.pageSize)
-      if misaligned > 0 { page &+= UInt64(Self.pageSize) - misaligned }
-      while page >= segment.start.rawValue, page - segment.start.rawValue < segment.count {
-        let left = segment.count - (page - segment.start.rawValue)
-        let count = Int(min(left / UInt64(Self.pageSize), UInt64(Self.pagesPerWindow)))
-        guard count > 0 else { break }
-        let window = MemorySegment(start: PhysicalAddress(page), count: UInt64(count * Self.pageSize))
-        memory.prepareCache(of: window)
-        let notes = notes(in: window)
-        memory.releaseCache(of: window)
-        for note in notes {
-          if let kernel = attempt(note, &search, accepting) { return kernel }
-        }
-        scanned += window.count
-        page += window.count
-        guard search.cost < Self.patience else { break }
+    let windows = ScanOrder(
+      memory.segments, windowSize: UInt64(Self.pagesPerWindow * Self.pageSize), pageSize: UInt64(Self.pageSize))
+    for window in windows where search.cost < Self.patience {
+      memory.prepareCache(of: window)
+      let notes = notes(in: window)
+      memory.releaseCache(of: window)
+      scanned += window.count
+      for note in notes {
+        if let kernel = attempt(note, &search, accepting) { return kernel }
       }
     }
     throw KernelInfoError(

@@ -124,16 +124,13 @@ public final class TypeTable: Sendable {
       var index = NameIndex(count: items.count)
       // Backwards, as the index finds first what came last.
       for item in items.indices.reversed() {
-        var place = names + Int(try reader.u32(Int(items[item])))
-        let limit = min(namesEnd, place + Self.longestName)
-        guard place < namesEnd else { throw malformed("a name lies outside the names") }
-        var hash = NameHash()
-        while place < limit, bytes[place] != 0 {
-          hash.combine(bytes[place])
-          place += 1
-        }
-        guard place < limit else { throw malformed("a name is longer than \(Self.longestName) bytes") }
-        index.insert(item, hash: hash.value)
+        let start = names + Int(try reader.u32(Int(items[item])))
+        let limit = min(namesEnd, start + Self.longestName)
+        guard start < namesEnd else { throw malformed("a name lies outside the names") }
+        var end = start
+        while end < limit, bytes[end] != 0 { end += 1 }
+        guard end < limit else { throw malformed("a name is longer than \(Self.longestName) bytes") }
+        index.insert(item, hash: try NameHash.of(reader, start, count: end - start))
       }
       return index
     }
@@ -304,7 +301,7 @@ extension TypeTable {
     return place < strings.upperBound && bytes[place] == 0
   }
 
-  /// The name at `offset` of the names. Empty where there is none.
+  /// The name at `offset` of the names, empty where there is none.
   func name(_ offset: Int) -> String {
     guard offset >= 0, offset < strings.count else { return "" }
     let rest = bytes[(strings.lowerBound + offset)..<strings.upperBound].prefix(Self.longestName)

@@ -16,7 +16,9 @@ public struct VMCoreInfo: Sendable {
   public let text: String
   private let values: [String: String]
 
-  /// Parses the note's text. Lines without `=` are passed over; of a key given twice the first counts.
+  /// Parses the note's text.
+  ///
+  /// Lines without `=` are passed over; of a key given twice the first counts.
   public init(text bytes: [UInt8]) {
     var values: [String: String] = [:]
     for line in bytes.split(separator: UInt8(ascii: "\n")) {
@@ -31,7 +33,7 @@ public struct VMCoreInfo: Sendable {
   /// The text after `key=`, whatever the key.
   public func value(_ key: String) -> String? { values[key] }
 
-  /// The kernel's release as `uname -r` prints it. Empty where the line is missing.
+  /// The kernel's release as `uname -r` prints it, empty where the line is missing.
   public var release: String { values["OSRELEASE"] ?? "" }
 
   /// The linker's build ID in hexadecimal, where the kernel has one.
@@ -46,7 +48,9 @@ public struct VMCoreInfo: Sendable {
   /// Whether page tables have five levels rather than four.
   public var hasFiveLevelPaging: Bool { number("pgtable_l5_enabled") == 1 }
 
-  /// The value of a `SYMBOL(name)` line. Most are addresses of symbols, a few what a pointer symbol holds.
+  /// The value of a `SYMBOL(name)` line.
+  ///
+  /// Most are addresses of symbols, a few what a pointer symbol holds.
   public func symbol(_ name: String) -> VirtualAddress? {
     values["SYMBOL(\(name))"].flatMap { UInt64($0, radix: 16) }.map { VirtualAddress($0) }
   }
