@@ -11,12 +11,12 @@ func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> [Target
 
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
-let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
-let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
 
 var targets: [Target] = [
   // The layout of the shared region, once, for the device program and for Swift.
   .target(name: "CMailbox"),
+  // Linux calls that Swift's importer does not see.
+  .target(name: "CLinux"),
   // The program that runs on the device: freestanding C.
   .target(name: "CMonitor", dependencies: ["CMailbox"], cSettings: [.unsafeFlags(["-ffreestanding", "-O2"])]),
 ]
@@ -33,7 +33,8 @@ targets += module("Links", ["Memory", "CMailbox"])
 targets += module("RemoteHost", ["Memory", "Paging", "CMailbox", "Links", "Monitor"])
 
 // Real guests to watch.
-targets += module("Lab", [subprocess, system])
+targets += module("Lab", ["CLinux"])
+for target in targets where target.name == "Lab" { target.resources = [.copy("Guest/Resources")] }
 
 // The tools: parse, call one library function, print.
 targets += [
@@ -74,8 +75,6 @@ let package = Package(
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
-    .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
-    .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2"),
   ],
   targets: targets
 )

@@ -1,0 +1,185 @@
+import Foundation
+import Synchronization
+
+/// A real Linux kernel in QEMU, whose RAM lies in a file that others can read.
+///
+/// Nothing of it outlives this process: RAM, console and first file system are anonymous files, the sockets are abstract,
+/// and QEMU is killed by the kernel when this process ends, also by SIGKILL.
+public final class Guest: Sendable {
+  public let options: GuestOptions
+  /// Where the guest's RAM can be opened as long as this process lives.
+  public let memoryPath: String
+  /// The process id of QEMU.
+  public let processID: Int32
+  /// How long it took from the start of QEMU to the first command.
+  public let bootTime: Duration
+
+  private let process: Mutex<Process>
+  private let ram: AnonymousFile
+  private let consoleFile: AnonymousFile
+  private let agent: Mutex<AbstractSocket>
+  private let monitor: Mutex<QMPConnection>
+
+  /// What a command in the guest printed and how it ended.
+  public struct Output: Sendable {
+    public let status: Int
+    /// Standard output and standard error as they came.
+    public let bytes: [UInt8]
+    public var text: String { String(decoding: bytes, as: UTF8.self) }
+  }
+
+  /// Boots a guest and waits until it takes commands.
+  ///
+  /// - Throws: ``LabError`` with the end of the guest's console if it does not come up within `timeout`.
+  public init(_ options: GuestOptions, store: KernelStore = KernelStore(), timeout: Duration = .seconds(120)) throws {
+    let start = ContinuousClock.now
+    let deadline = start + timeout
+    self.options = options
+    let kernel = try store.kernel(options.kernel)
+    let archive = try Initramfs.make(
+      sleepers: options.sleepers, cache: store.directory.deletingLastPathComponent())
+    let initramfs = try AnonymousFile(name: "grass-initramfs", count: 0)
+    try FileHandle(fileDescriptor: initramfs.descriptor, closeOnDealloc: false).write(contentsOf: Data(archive))
+    ram = try AnonymousFile(name: "grass-ram", count: options.memory << 20)
+    consoleFile = try AnonymousFile(name: "grass-console", count: 0)
+    memoryPath = ram.path
+
+    let name = "grass-\(getpid())-\(UUID().uuidString.prefix(8))"
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
+    process.arguments =
+      ["--pdeathsig", "KILL", "--", "qemu-system-x86_64"]
+      + Guest.arguments(
+        options, kernel: kernel.image.path, initramfs: initramfs.path, ram: ram.path, console: consoleFile.path,
+        name: name)
+    process.standardInput = FileHandle.nullDevice
+    process.standardOutput = FileHandle.nullDevice
+    let errors = Pipe()
+    process.standardError = errors
+    try Spawner.shared.start(process)
+    processID = process.processIdentifier
+    self.process = Mutex(process)
+    do {
+      let monitor = try QMPConnection(
+        AbstractSocket(name: name + "-qmp", deadline: min(deadline, start + .seconds(15))))
+      let agent = try AbstractSocket(name: name + "-agent", deadline: deadline)
+      // What comes before may be noise from the port's set-up.
+      while !(try agent.readLine(deadline: deadline).ends(with: "ready")) {}
+      self.monitor = Mutex(monitor)
+      self.agent = Mutex(agent)
+    } catch {
+      process.terminate()
+      process.waitUntilExit()
+      let complaint = String(decoding: errors.fileHandleForReading.availableData, as: UTF8.self)
+      let console = String(decoding: consoleFile.contents().suffix(2000), as: UTF8.self)
+      throw LabError(
+        "the guest with kernel \(kernel.release) did not come up: \(error). \(complaint)\nThe end of its console:\n\(console)"
+      )
+    }
+    bootTime = ContinuousClock.now - start
+  }
+
+  deinit { shutDown() }
+
+  /// Ends QEMU at once and waits for it. A second call does nothing.
+  public func shutDown() {
+    process.withLock { process in
+      if process.isRunning { kill(process.processIdentifier, SIGKILL) }
+      process.waitUntilExit()
+    }
+  }
+
+  private static func arguments(
+    _ options: GuestOptions, kernel: String, initramfs: String, ram: String, console: String, name: String
+  ) -> [String] {
+    var line = "console=ttyS0 quiet loglevel=6"
+    if options.paging == .fourLevel { line += " no5lvl" }
+    if !options.commandLine.isEmpty { line += " " + options.commandLine }
+    return [
+      "-accel", "tcg,thread=multi", "-M", "q35", "-cpu", "max", "-smp", "\(options.cpus)", "-m", "\(options.memory)M",
+      "-object", "memory-backend-file,id=ram,size=\(options.memory)M,mem-path=\(ram),share=on",
+      "-numa", "node,memdev=ram", "-kernel", kernel, "-initrd", initramfs, "-append", line,
+      "-display", "none", "-nodefaults", "-no-user-config", "-no-reboot", "-net", "none",
+      "-chardev", "file,id=console,path=\(console)", "-serial", "chardev:console",
+      "-chardev", "socket,id=agent,path=\(name)-agent,abstract=on,server=on,wait=off", "-serial", "chardev:agent",
+      "-chardev", "socket,id=qmp,path=\(name)-qmp,abstract=on,server=on,wait=off", "-mon", "chardev=qmp,mode=control",
+    ]
+  }
+
+  // MARK: Commands in the guest
+
+  /// Runs a shell script in the guest.
+  public func run(_ script: String, timeout: Duration = .seconds(60)) throws -> Output {
+    let deadline = ContinuousClock.now + timeout
+    return try agent.withLock { agent in
+      do {
+        try write(script, to: agent)
+        let header = try agent.readLine(deadline: deadline)
+        let parts = String(decoding: header, as: UTF8.self).split(separator: " ")
+        guard parts.count == 2, let status = Int(parts[0]), let count = Int(parts[1]), count >= 0 else {
+          throw LabError("the guest's agent answered '\(String(decoding: header, as: UTF8.self))'")
+        }
+        return Output(status: status, bytes: try agent.read(count: count, deadline: deadline))
+      } catch {
+        throw LabError(
+          "the guest did not run '\(script.prefix(60))': \(error). The end of its console:\n\(console.suffix(1000))")
+      }
+    }
+  }
+
+  /// Sends a script whose answer never comes: one that kills the guest.
+  public func send(_ script: String) throws {
+    try agent.withLock { try write(script, to: $0) }
+  }
+
+  private func write(_ script: String, to agent: AbstractSocket) throws {
+    let bytes = Array(script.utf8)
+    try agent.write(Array("\(bytes.count)\n".utf8) + bytes)
+  }
+
+  /// What the guest printed on its console so far.
+  public var console: String { String(decoding: consoleFile.contents(), as: UTF8.self) }
+
+  /// Waits until the console holds `text`.
+  public func waitForConsole(_ text: String, timeout: Duration = .seconds(60)) throws {
+    let deadline = ContinuousClock.now + timeout
+    while !console.contains(text) {
+      guard ContinuousClock.now < deadline else {
+        throw LabError("the guest's console did not show '\(text)'. Its end:\n\(console.suffix(1000))")
+      }
+      usleep(50_000)
+    }
+  }
+
+  /// Panics the guest's kernel and waits for its last words.
+  public func panic() throws {
+    try send("echo c > /proc/sysrq-trigger")
+    try waitForConsole("end Kernel panic")
+  }
+
+  // MARK: The machine
+
+  /// The formats in which QEMU writes a guest's memory.
+  public enum DumpFormat: String, Sendable, CaseIterable {
+    case elf
+    case raw
+  }
+
+  /// Writes the guest's memory to a file, as QEMU does. The guest stands still meanwhile.
+  public func dump(to path: String, format: DumpFormat) throws {
+    try monitor.withLock { monitor in
+      switch format {
+      case .elf: try monitor.execute("dump-guest-memory", ["paging": false, "protocol": "file:\(path)"])
+      case .raw: try monitor.execute("pmemsave", ["val": 0, "size": options.memory << 20, "filename": path])
+      }
+    }
+  }
+
+  /// Stops the guest's CPUs, or lets them run on.
+  public func pause() throws { try monitor.withLock { try $0.execute("stop", [:]) } }
+  public func resume() throws { try monitor.withLock { try $0.execute("cont", [:]) } }
+}
+
+extension [UInt8] {
+  fileprivate func ends(with text: String) -> Bool { suffix(text.utf8.count).elementsEqual(text.utf8) }
+}

@@ -1,0 +1,76 @@
+import Foundation
+
+/// The root file system of a guest: busybox, the workload, and the agent.
+enum Initramfs {
+  /// - Parameter sleepers: how many plain processes the workload starts beside one of every kind; nil for no workload.
+  static func make(sleepers: Int?, cache: URL) throws -> [UInt8] {
+    var archive = CPIOArchive()
+    for directory in ["bin", "dev", "etc", "proc", "sys", "tmp", "root"] { archive.addDirectory(directory) }
+    archive.addCharacterDevice("dev/console", major: 5, minor: 1)
+    let busybox = "/bin/busybox"
+    guard let program = FileManager.default.contents(atPath: busybox) else {
+      throw LabError("there is no \(busybox); run scripts/setup to install busybox-static")
+    }
+    archive.addFile("bin/busybox", Array(program), executable: true)
+    for applet in try applets(of: busybox) where applet != "busybox" { archive.addLink("bin/\(applet)", to: "busybox") }
+    archive.addFile("init", try resource("init.sh"), executable: true)
+    archive.addFile("bin/agent", try resource("agent.sh"), executable: true)
+    if let sleepers {
+      archive.addFile("bin/workload", try workload(cache: cache), executable: true)
+      archive.addFile("etc/workload", Array("\(sleepers)\n".utf8))
+    }
+    return archive.finished()
+  }
+
+  private static func applets(of busybox: String) throws -> [String] {
+    try String(decoding: Tool.run(busybox, ["--list"]), as: UTF8.self).split(separator: "\n").map(String.init)
+  }
+
+  private static func resource(_ name: String) throws -> [UInt8] { Array(try Data(contentsOf: resourceURL(name))) }
+
+  private static func resourceURL(_ name: String) throws -> URL {
+    guard let url = Bundle.module.url(forResource: name, withExtension: nil, subdirectory: "Resources") else {
+      throw LabError("the laboratory's resource \(name) is missing; build the package again")
+    }
+    return url
+  }
+
+  /// The workload program, compiled once for each content of its source.
+  private static func workload(cache: URL) throws -> [UInt8] {
+    let source = try resourceURL("workload.c")
+    let text = try Data(contentsOf: source)
+    let hash = text.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+    let program = cache.appendingPathComponent("workload-\(String(hash, radix: 16))")
+    if !FileManager.default.fileExists(atPath: program.path) {
+      try FileManager.default.createDirectory(at: cache, withIntermediateDirectories: true)
+      let unfinished = cache.appendingPathComponent("workload-\(UUID().uuidString)")
+      _ = try Tool.run("/usr/bin/cc", ["-static", "-O1", "-pthread", "-o", unfinished.path, source.path])
+      // Renamed when complete: another test process may be doing the same.
+      guard rename(unfinished.path, program.path) == 0 else { throw LabError("cannot write \(program.path)") }
+    }
+    return Array(try Data(contentsOf: program))
+  }
+}
+
+/// Runs a program to its end and returns its output.
+enum Tool {
+  static func run(_ path: String, _ arguments: [String]) throws -> [UInt8] {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: path)
+    process.arguments = arguments
+    let output = Pipe()
+    process.standardOutput = output
+    process.standardInput = FileHandle.nullDevice
+    do {
+      try process.run()
+    } catch {
+      throw LabError("cannot run \(path): \(error.localizedDescription); run scripts/setup")
+    }
+    let bytes = output.fileHandleForReading.readDataToEndOfFile()
+    process.waitUntilExit()
+    guard process.terminationStatus == 0 else {
+      throw LabError("\(path) \(arguments.joined(separator: " ")) ended with status \(process.terminationStatus)")
+    }
+    return Array(bytes)
+  }
+}

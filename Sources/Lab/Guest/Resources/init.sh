@@ -1,0 +1,14 @@
+#!/bin/sh
+# The first process of a guest: file systems, a workload to look at, and the agent that runs the lab's commands.
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /tmp
+mount -t devpts pts /dev/pts
+mount -t tmpfs tmp /tmp
+hostname grass-guest
+echo 0 > /proc/sys/kernel/hung_task_timeout_secs 2>/dev/null
+[ -x /bin/workload ] && /bin/workload $(cat /etc/workload) > /dev/console 2>&1
+/bin/agent &
+# Reaps whatever loses its parent.
+while :; do wait; sleep 1; done

@@ -1,0 +1,102 @@
+import ArgumentParser
+import Foundation
+import Lab
+
+@main
+struct GrassLab: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "grasslab",
+    abstract: "Boots real Linux guests to watch, and breaks them on purpose.",
+    discussion: "Guests end with this program, however it ends, and leave nothing behind.",
+    subcommands: [Boot.self, Run.self, Kernels.self])
+}
+
+/// Which guest: shared by all commands that boot one.
+struct BootOptions: ParsableArguments {
+  @Option(help: "A label of `grasslab kernels` (6.1, 6.12-cloud, …), a release, or the path of a vmlinuz.")
+  var kernel = "6.1"
+
+  @Option(help: ArgumentHelp("RAM in MiB.", valueName: "mib"))
+  var memory = 1024
+
+  @Option(help: "The number of CPUs.")
+  var cpus = 2
+
+  @Option(help: "The depth of the page tables: 4 or 5.")
+  var paging = 4
+
+  @Option(help: "How many plain processes the workload starts beside one of every kind.")
+  var sleepers = 20
+
+  @Option(help: "What to append to the kernel's command line.")
+  var append = ""
+
+  func validate() throws {
+    guard GuestOptions.Paging(rawValue: paging) != nil else {
+      throw ValidationError("Page tables have 4 or 5 levels, not \(paging).")
+    }
+    guard (128...65536).contains(memory) else {
+      throw ValidationError("A guest boots with 128 to 65536 MiB, not \(memory).")
+    }
+    guard (1...64).contains(cpus) else { throw ValidationError("A guest has 1 to 64 CPUs, not \(cpus).") }
+    guard (0...4000).contains(sleepers) else { throw ValidationError("The workload starts 0 to 4000 processes.") }
+  }
+
+  func boot() throws -> Guest {
+    try Guest(
+      GuestOptions(
+        kernel: kernel, memory: memory, cpus: cpus, paging: GuestOptions.Paging(rawValue: paging) ?? .fourLevel,
+        sleepers: sleepers, commandLine: append))
+  }
+}
+
+struct Boot: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Boots a guest and keeps it until standard input ends or Ctrl-C.",
+    discussion: """
+      Prints one line when the guest is up: `memory=PATH pid=PID`. The path is that of the guest's RAM, for \
+      grassd --memory and grassctl --memory. Then each line of standard input is run in the guest and its output printed; \
+      a line that starts with `!` is sent without waiting for an answer (`!echo c > /proc/sysrq-trigger`).
+      """)
+
+  @OptionGroup var options: BootOptions
+
+  func run() throws {
+    let guest = try options.boot()
+    FileHandle.standardOutput.write(Data("memory=\(guest.memoryPath) pid=\(guest.processID)\n".utf8))
+    while let line = readLine() {
+      if line.hasPrefix("!") {
+        try guest.send(String(line.dropFirst()))
+      } else if !line.isEmpty {
+        FileHandle.standardOutput.write(Data(try guest.run(line).bytes))
+      }
+    }
+    guest.shutDown()
+  }
+}
+
+struct Run: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Boots a guest, runs a command in it, prints its output, and exits with its status.")
+
+  @OptionGroup var options: BootOptions
+
+  @Argument(parsing: .postTerminator, help: "The command, after --.")
+  var command: [String]
+
+  func run() throws {
+    let guest = try options.boot()
+    let output = try guest.run(command.joined(separator: " "))
+    FileHandle.standardOutput.write(Data(output.bytes))
+    guest.shutDown()
+    throw ExitCode(Int32(truncatingIfNeeded: output.status))
+  }
+}
+
+struct Kernels: ParsableCommand {
+  static let configuration = CommandConfiguration(abstract: "Lists the kernels that can be booted.")
+
+  func run() {
+    for kernel in KernelStore().kernels() { print("\(kernel.label)\t\(kernel.release)\t\(kernel.image.path)") }
+  }
+}
