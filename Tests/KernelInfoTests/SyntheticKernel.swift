@@ -1,0 +1,106 @@
+import Memory
+
+@testable import KernelInfo
+
+/// Memory of 8 MiB with the parts of a kernel that lead from its VMCOREINFO note to its symbols and types.
+struct SyntheticKernel {
+  static let base: UInt64 = 0xffff_ffff_9e20_0000
+  static let physicalImage: UInt64 = 0x20_0000
+  static let directMap: UInt64 = 0xffff_8880_0000_0000
+  static let size = 8 << 20
+
+  var release = "6.1.0-test-amd64"
+  var encoding = KallsymsDecoder.AddressEncoding.absolutePerCPU
+  /// Where the kernel's own note lies.
+  var note: UInt64 = 0x7f_0000
+  /// Lines to add to VMCOREINFO, before all others but the first.
+  var lines: [String] = []
+  /// Lines to leave out, by how they start.
+  var omitted: String?
+  var bannerRelease: String?
+  var types: [UInt8]?
+
+  static var physicalBase: Int64 { Int64(physicalImage) - Int64(base - 0xffff_ffff_8000_0000) }
+
+  /// Offsets in the image.
+  private static let table = 0x1_0000
+  private static let data = 0x4_0000
+  private static let btf = 0x8_0000
+  private static let end = 0x10_0000
+
+  var btf: [UInt8] {
+    if let types { return types }
+    var writer = BTFWriter()
+    let int = writer.integer("int", size: 4, signed: true)
+    _ = writer.structure("task_struct", size: 64, [.init(name: "pid", type: int, offset: 32)])
+    return writer.bytes
+  }
+
+  /// The tables at their places in the image, and the lines that name them.
+  private var kallsyms: (parts: [(offset: Int, bytes: [UInt8])], lines: [String]) {
+    func address(_ offset: Int) -> UInt64 { Self.base + UInt64(offset) }
+    var symbols: [(type: Character, name: String, address: UInt64)] = [
+      ("T", "_text", address(0)), ("T", "_stext", address(0)),
+      ("D", "linux_banner", address(Self.data)), ("D", "phys_base", address(Self.data + 0x100)),
+      ("D", "page_offset_base", address(Self.data + 0x108)), ("B", "vmcoreinfo_note", address(Self.data + 0x110)),
+      ("D", "init_top_pgt", address(Self.data + 0x1000)),
+      ("R", "__start_BTF", address(Self.btf)), ("R", "__stop_BTF", address(Self.btf + btf.count)),
+      ("B", "_end", address(Self.end)),
+    ]
+    if encoding == .absolutePerCPU { symbols.insert(("A", "runqueues", 0x31c40), at: 0) }
+    let names = Self.table + 0x1008
+    let offsets = encoding == .absolutePerCPU ? Self.table : Self.table + 0x8000
+    let writer = KallsymsWriter(
+      symbols: symbols, encoding: encoding, relativeBase: Self.base, offsetsAddress: VirtualAddress(address(offsets)))
+    let tokens = Self.table + 0x4000
+    let index = tokens + writer.tokenTable.count + writer.tokenTable.count % 2
+    var parts = [
+      (offsets, writer.offsets), (names - 8, bytes(UInt32(symbols.count))), (names, writer.names),
+      (tokens, writer.tokenTable), (index, writer.tokenIndex),
+    ]
+    var lines = [
+      "SYMBOL(kallsyms_names)=\(String(address(names), radix: 16))",
+      "SYMBOL(kallsyms_num_syms)=\(String(address(names - 8), radix: 16))",
+      "SYMBOL(kallsyms_token_table)=\(String(address(tokens), radix: 16))",
+      "SYMBOL(kallsyms_token_index)=\(String(address(index), radix: 16))",
+      "SYMBOL(kallsyms_offsets)=\(String(address(offsets), radix: 16))",
+    ]
+    if encoding != .selfRelative {
+      parts.append((Self.table + 0x9000, bytes(Self.base)))
+      lines.append("SYMBOL(kallsyms_relative_base)=\(String(address(Self.table + 0x9000), radix: 16))")
+    }
+    return (parts, lines)
+  }
+
+  var coreInfo: String {
+    let all =
+      ["OSRELEASE=\(release)"] + lines + [
+        "PAGESIZE=4096",
+        "SYMBOL(_stext)=\(String(Self.base, radix: 16))",
+        "SYMBOL(swapper_pg_dir)=\(String(Self.base + UInt64(Self.data + 0x1000), radix: 16))",
+        "SYMBOL(mem_section)=ffff8d1e5fea1000",
+        "NUMBER(phys_base)=\(Self.physicalBase)", "NUMBER(pgtable_l5_enabled)=1", "KERNELOFFSET=1d200000",
+      ] + kallsyms.lines
+    return all.filter { line in omitted.map { !line.hasPrefix($0) } ?? true }.joined(separator: "\n") + "\n"
+  }
+
+  /// A page-aligned note with `text`.
+  static func noteBytes(_ text: String, length: UInt32? = nil) -> [UInt8] {
+    // Length of the name, of the text, type 0; the name and its padding.
+    bytes(UInt32(11), length ?? UInt32(text.utf8.count), UInt32(0)) + Array("VMCOREINFO\0\0".utf8) + Array(text.utf8)
+  }
+
+  var memory: SyntheticMemory {
+    var image = [UInt8](repeating: 0, count: Self.size)
+    func put(_ bytes: [UInt8], at place: Int) { image.replaceSubrange(place..<place + bytes.count, with: bytes) }
+    let start = Int(Self.physicalImage)
+    for part in kallsyms.parts { put(part.bytes, at: start + part.offset) }
+    put(Array("Linux version \(bannerRelease ?? release) (somebody) #1 SMP\n\0".utf8), at: start + Self.data)
+    put(
+      bytes(Self.physicalBase, Int64(bitPattern: Self.directMap), Int64(bitPattern: Self.directMap + note)),
+      at: start + Self.data + 0x100)
+    put(btf, at: start + Self.btf)
+    put(Self.noteBytes(coreInfo), at: Int(note))
+    return SyntheticMemory(image)
+  }
+}
