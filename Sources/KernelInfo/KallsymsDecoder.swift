@@ -23,8 +23,8 @@ struct KallsymsDecoder: ~Escapable {
   /// The longest name that the kernel itself can hold, its type letter included (`KSYM_NAME_LEN`).
   static let longestName = 512
   /// More symbols than any kernel has, and still little memory.
-  static let mostSymbols = 2_000_000
-  static let mostText = 64 << 20
+  static let mostSymbols = 1_000_000
+  static let mostText = 32 << 20
 
   let names: ByteReader
   let tokenTable: ByteReader

@@ -11,8 +11,8 @@ struct KernelCandidate {
   private var physicalBase: Int64 = 0
 
   private static let longestTokenTable: UInt64 = 64 << 10
-  private static let longestNames: UInt64 = 32 << 20
-  private static let longestTypes: UInt64 = 128 << 20
+  private static let longestNames: UInt64 = 8 << 20
+  private static let longestTypes: UInt64 = 32 << 20
 
   init(memory: any PhysicalMemory, address: PhysicalAddress) {
     self.memory = memory
