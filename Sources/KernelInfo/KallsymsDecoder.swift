@@ -1,4 +1,4 @@
-import Memory
+package import Memory
 
 /// Decodes the kernel's compressed symbol table.
 ///
@@ -8,7 +8,7 @@ import Memory
 /// come from `kallsyms_offsets`, one signed 32-bit number a symbol, in one of the ``AddressEncoding``s.
 ///
 /// Mirrors `kernel/kallsyms.c` and `scripts/kallsyms.c`.
-struct KallsymsDecoder: ~Escapable {
+package struct KallsymsDecoder: ~Escapable {
   /// How a number in `kallsyms_offsets` tells the address.
   enum AddressEncoding: CaseIterable {
     /// Up to 6.14 on x86-64: what is not negative is the address itself (a per-CPU offset), the rest counts from
@@ -36,7 +36,7 @@ struct KallsymsDecoder: ~Escapable {
   let count: Int
 
   @_lifetime(copy names, copy tokenTable, copy tokenIndex, copy offsets)
-  init(
+  package init(
     names: ByteReader, tokenTable: ByteReader, tokenIndex: ByteReader, offsets: ByteReader,
     offsetsAddress: VirtualAddress, relativeBase: UInt64?, count: Int
   ) {
@@ -52,7 +52,7 @@ struct KallsymsDecoder: ~Escapable {
   /// Decodes all symbols, in the encoding that gives the symbol `name` the address `expected`.
   ///
   /// Cost: linear in the text of all names, about 2 MB.
-  func decode(anchor name: String, at expected: VirtualAddress) throws(KernelInfoError) -> SymbolTable {
+  package func decode(anchor name: String, at expected: VirtualAddress) throws(KernelInfoError) -> SymbolTable {
     guard count > 0, count <= Self.mostSymbols else {
       throw KernelInfoError(.malformedSymbols("kallsyms_num_syms is \(count)"))
     }

@@ -45,6 +45,18 @@ public struct KernelInfoError: Error, Hashable, Sendable {
 
 extension KernelInfoError: CustomStringConvertible {
   public var description: String {
+    // Names come from the watched memory and end on terminals: control characters stay out.
+    var isList = false
+    if case .kernelNotFound = code { isList = true }
+    var text = String.UnicodeScalarView()
+    for scalar in message.unicodeScalars {
+      let isControl = scalar.properties.generalCategory == .control && !(isList && scalar == "\n")
+      text.append(isControl ? "?" : scalar)
+    }
+    return String(text)
+  }
+
+  private var message: String {
     let kernel = release.map { "kernel \($0)" } ?? "the kernel"
     switch code {
     case .kernelNotFound(let candidates, let refused, let scanned):

@@ -65,7 +65,7 @@ public final class TypeTable: Sendable {
   /// Parses BTF.
   ///
   /// Cost: one pass over the types, and one over the names of structs, typedefs and enumerators.
-  convenience init(_ bytes: [UInt8], release: String) throws(KernelInfoError) {
+  package convenience init(_ bytes: [UInt8], release: String) throws(KernelInfoError) {
     do {
       try self.init(parsing: bytes, release: release)
     } catch let fault as MemoryFault {

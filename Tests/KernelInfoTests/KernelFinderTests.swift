@@ -110,6 +110,15 @@ struct KernelFinderTests {
     #expect(error?.description.contains("phys_base in memory is") == true)
   }
 
+  /// What the watched memory calls itself ends on a terminal.
+  @Test func keepsControlCharactersOut() {
+    let kernel = SyntheticKernel(release: "6.1\u{1b}[2J\u{7}", bannerRelease: "6\r")
+    let error = #expect(throws: KernelInfoError.self) { try KernelFinder(memory: kernel.memory).find() }
+    let text = error?.description ?? ""
+    #expect(text.contains("6.1?[2J?"))
+    #expect(!text.unicodeScalars.contains { $0.properties.generalCategory == .control && $0 != "\n" })
+  }
+
   @Test func keepsFewRefusals() {
     var memory = SyntheticMemory([UInt8](repeating: 0, count: 1 << 20))
     for page in 0..<256 {
