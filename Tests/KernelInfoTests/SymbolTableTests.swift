@@ -73,9 +73,9 @@ struct SymbolTableTests {
 
   @Test func survivesEveryChangedByte() {
     let writer = Self.sample()
-    func flip(_ bytes: [UInt8], _ body: ([UInt8]) throws(KernelInfoError) -> SymbolTable) {
+    func flip(_ bytes: [UInt8], to values: [UInt8], _ body: ([UInt8]) throws(KernelInfoError) -> SymbolTable) {
       for place in bytes.indices {
-        for value: UInt8 in [0x00, 0x7F, 0xFF] {
+        for value in values {
           var changed = bytes
           changed[place] = value
           guard let table = try? body(changed) else { continue }
@@ -85,10 +85,12 @@ struct SymbolTableTests {
         }
       }
     }
-    flip(writer.names) { bytes throws(KernelInfoError) in try writer.decode(names: bytes) }
-    flip(writer.tokenTable) { bytes throws(KernelInfoError) in try writer.decode(tokenTable: bytes) }
-    flip(writer.tokenIndex) { bytes throws(KernelInfoError) in try writer.decode(tokenIndex: bytes) }
-    flip(writer.offsets) { bytes throws(KernelInfoError) in try writer.decode(offsets: bytes) }
+    flip(writer.names, to: [0x00, 0x7F, 0xFF]) { bytes throws(KernelInfoError) in try writer.decode(names: bytes) }
+    flip(writer.tokenTable, to: [0xFF]) { bytes throws(KernelInfoError) in try writer.decode(tokenTable: bytes) }
+    flip(writer.tokenIndex, to: [0xFF]) { bytes throws(KernelInfoError) in try writer.decode(tokenIndex: bytes) }
+    flip(writer.offsets, to: [0x00, 0x7F, 0x80, 0xFF]) { bytes throws(KernelInfoError) in
+      try writer.decode(offsets: bytes)
+    }
   }
 
   @Test(arguments: [0, -1, Int(UInt32.max), 1_000_001, 1_000_000, 9])
