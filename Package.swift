@@ -2,10 +2,10 @@
 import PackageDescription
 
 /// A module and, by convention, its tests in `Tests/<name>Tests`.
-func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> [Target] {
+func module(_ name: String, _ dependencies: [Target.Dependency] = [], tests: [Target.Dependency] = []) -> [Target] {
   [
     .target(name: name, dependencies: dependencies),
-    .testTarget(name: "\(name)Tests", dependencies: [.init(stringLiteral: name)] + dependencies),
+    .testTarget(name: "\(name)Tests", dependencies: [.init(stringLiteral: name)] + dependencies + tests),
   ]
 }
 
@@ -28,9 +28,12 @@ targets += module("KernelInfo", ["Memory"])
 targets += module("KernelViews", ["Memory", "Paging", "KernelInfo"])
 
 // How a remote host reaches that memory.
-targets += module("Monitor", ["Memory", "CMailbox", "CMonitor"])
-targets += module("Links", ["Memory", "CMailbox"])
-targets += module("RemoteHost", ["Memory", "Paging", "CMailbox", "Links", "Monitor"])
+targets += module("Mailbox", ["CMailbox"])
+targets += module("Monitor", ["Memory", "Mailbox", "CMailbox", "CMonitor"])
+targets += module("Links", ["Memory", "Mailbox", "CMailbox"], tests: ["LinkConformance"])
+// What every link promises, as checks that run wherever the link does.
+targets += [.target(name: "LinkConformance", dependencies: ["Links", "Mailbox", "CMailbox"])]
+targets += module("RemoteHost", ["Memory", "Paging", "Mailbox", "CMailbox", "Links", "Monitor"])
 
 // Real guests to watch.
 targets += module("Lab", ["CLinux"])

@@ -1,1 +1,317 @@
 #include "grass_monitor.h"
+
+// Everything in a request is the requester's and may be wrong or made to hurt. The request is copied once into
+// private memory and judged there, so that it cannot change after it was judged. Memory of the watched host is read
+// as it comes; no address from it is followed without a look-up in the segment table, and a page walk takes as many
+// steps as there are levels.
+
+#define PAGE_BITS 12u
+#define INDEX_BITS 9u
+#define ADDRESS_MASK 0x000ffffffffff000ull
+#define PRESENT 1ull
+#define LARGE (1ull << 7)
+#define LARGEST_LEVEL 3u
+
+static void publish_beacon(struct grass_monitor *monitor, uint64_t now, uint32_t state) {
+  struct grass_beacon beacon = {
+      .counter = ++monitor->counter,
+      .clock = now,
+      .state = state,
+      .newest_finding = monitor->newest_finding,
+      .served = monitor->served,
+      .counter_end = monitor->counter,
+  };
+  grass_check(beacon.check, beacon.counter, &beacon, offsetof(struct grass_beacon, check));
+  grass_copy_in(monitor->region + monitor->layout.beacon_offset, &beacon, sizeof beacon);
+  monitor->beacon_time = now;
+}
+
+bool grass_monitor_start(
+    struct grass_monitor *monitor, void *region, const struct grass_header *layout,
+    const struct grass_segment *segments, uint64_t segment_count, void *scratch, uint64_t now) {
+  if (!grass_header_is_valid(layout, layout->region_size)) return false;
+  *monitor = (struct grass_monitor){
+      .region = region,
+      .layout = *layout,
+      .segments = segments,
+      .segment_count = segment_count,
+      .scratch = scratch,
+  };
+  // What lies in the slots now was not asked of this monitor.
+  for (uint32_t slot = 0; slot < layout->slot_count; slot++)
+    monitor->slots[slot].served = grass_load(monitor->region + layout->request_offset + slot * layout->request_size);
+  publish_beacon(monitor, now, GRASS_STATE_RUNNING);
+  return true;
+}
+
+void grass_monitor_stop(struct grass_monitor *monitor, uint64_t now) {
+  publish_beacon(monitor, now, GRASS_STATE_STOPPED);
+}
+
+void grass_monitor_set_kernel_hint(struct grass_monitor *monitor, uint64_t address) {
+  __atomic_store_n(&monitor->kernel_hint, address, __ATOMIC_RELEASE);
+}
+
+// MARK: - The watched memory
+
+/// Where the device sees `length` bytes at a physical address, or NULL where no segment holds all of them.
+static const uint8_t *locate(struct grass_monitor *monitor, uint64_t address, uint64_t length) {
+  uint64_t low = 0, high = monitor->segment_count, index = monitor->last_segment;
+  while (low < high) {
+    if (index < low || index >= high) index = low + (high - low) / 2;
+    const struct grass_segment *segment = &monitor->segments[index];
+    if (address < segment->start) {
+      high = index;
+    } else if (address - segment->start >= segment->count) {
+      low = index + 1;
+    } else {
+      if (length > segment->count - (address - segment->start)) return NULL;
+      monitor->last_segment = index;
+      return segment->pointer + (address - segment->start);
+    }
+    index = low + (high - low) / 2;
+  }
+  return NULL;
+}
+
+/// Walks the page tables for one address. Returns GRASS_FAULT_NONE and the physical address with the bytes that are
+/// left on its page, or a fault with its level and entry.
+static uint32_t translate(
+    struct grass_monitor *monitor, uint64_t address, uint64_t root, uint32_t levels, uint64_t *physical,
+    uint64_t *remaining, struct grass_range_status *status) {
+  unsigned unused = 64 - (levels * INDEX_BITS + PAGE_BITS);
+  if ((uint64_t)((int64_t)(address << unused) >> unused) != address) return GRASS_FAULT_NOT_CANONICAL;
+  uint64_t table = root;
+  for (uint32_t level = levels; level >= 1; level--) {
+    unsigned shift = PAGE_BITS + (level - 1) * INDEX_BITS;
+    const uint8_t *place = locate(monitor, table + (address >> shift & ((1u << INDEX_BITS) - 1)) * 8, 8);
+    status->level = level;
+    if (!place) {
+      status->entry = table;
+      return GRASS_FAULT_BAD_ENTRY;
+    }
+    // One load: what is judged is what is used. A guest writes its entries with single stores.
+    uint64_t entry;
+    if (((uintptr_t)place & 7) == 0) entry = __atomic_load_n((const uint64_t *)place, __ATOMIC_RELAXED);
+    else __builtin_memcpy(&entry, place, 8);
+    status->entry = entry;
+    if (!(entry & PRESENT)) return GRASS_FAULT_NOT_PRESENT;
+    if (level == 1 || (entry & LARGE)) {
+      if (level > LARGEST_LEVEL) return GRASS_FAULT_BAD_ENTRY;
+      uint64_t size = 1ull << shift;
+      *physical = (entry & ADDRESS_MASK & ~(size - 1)) | (address & (size - 1));
+      *remaining = size - (address & (size - 1));
+      return GRASS_FAULT_NONE;
+    }
+    table = entry & ADDRESS_MASK;
+  }
+  return GRASS_FAULT_BAD_ENTRY;
+}
+
+/// Zeroes `count` bytes of the response.
+static void clear(uint8_t *to, uint64_t count) {
+  for (; count > 0 && ((uintptr_t)to & 7); count--) __atomic_store_n(to++, 0, __ATOMIC_RELAXED);
+  for (; count >= 8; count -= 8, to += 8) __atomic_store_n((uint64_t *)to, 0, __ATOMIC_RELAXED);
+  for (; count > 0; count--) __atomic_store_n(to++, 0, __ATOMIC_RELAXED);
+}
+
+/// Copies one range's bytes to the response, or zeroes them and says why in `status`.
+static void gather(struct grass_monitor *monitor, const struct grass_range *range, uint32_t levels, uint8_t *to,
+                   struct grass_range_status *status) {
+  *status = (struct grass_range_status){0};
+  uint64_t done = 0;
+  while (done < range->length) {
+    uint64_t address = range->address + done, physical = address, length = range->length - done;
+    if (range->flags & GRASS_RANGE_VIRTUAL) {
+      uint64_t remaining = 0;
+      struct grass_range_status walk = {.address = address};
+      walk.fault = translate(monitor, address, range->root, levels, &physical, &remaining, &walk);
+      if (walk.fault) {
+        // A page that is not mapped says more than one that is mapped to nothing.
+        *status = walk;
+        break;
+      }
+      if (length > remaining) length = remaining;
+    }
+    if (!status->fault) {
+      const uint8_t *from = locate(monitor, physical, length);
+      if (from) grass_copy_in(to + done, from, length);
+      else *status = (struct grass_range_status){.fault = GRASS_FAULT_ABSENT, .address = physical};
+    }
+    done += length;
+  }
+  if (status->fault) clear(to, range->length);
+}
+
+// MARK: - Requests
+
+/// Where the payload of a slot's response lies.
+static uint8_t *response_payload(struct grass_monitor *monitor, uint32_t slot) {
+  return monitor->region + monitor->layout.response_offset + slot * monitor->layout.response_size +
+         sizeof(struct grass_record);
+}
+
+/// Makes a response that lies in its slot visible: its leading sequence number, which a requester polls, comes last.
+static void publish(struct grass_monitor *monitor, uint32_t slot, uint64_t sequence, uint64_t length) {
+  uint8_t *payload = response_payload(monitor, slot);
+  uint8_t *record = payload - sizeof(struct grass_record);
+  uint64_t padded = (length + 7) & ~7ull;
+  clear(payload + length, padded - length);
+  uint64_t check[2];
+  grass_check(check, sequence, payload, length);
+  grass_store(payload + padded, sequence);
+  grass_store(record + offsetof(struct grass_record, length), length);
+  grass_store(record + offsetof(struct grass_record, check), check[0]);
+  grass_store(record + offsetof(struct grass_record, check) + 8, check[1]);
+  grass_store(record, sequence);
+}
+
+/// Takes the slot's old response back before a new one is written over it, lest it be read half and half.
+static void withdraw(struct grass_monitor *monitor, uint32_t slot) {
+  grass_store(response_payload(monitor, slot) - sizeof(struct grass_record), 0);
+}
+
+static void put(uint8_t *to, const void *bytes, uint64_t count) { grass_copy_in(to, bytes, count); }
+
+static uint64_t refuse(struct grass_monitor *monitor, uint8_t *to, uint32_t operation, uint32_t status) {
+  struct grass_response response = {.operation = operation, .status = status};
+  put(to, &response, sizeof response);
+  monitor->refused++;
+  return sizeof response;
+}
+
+static uint64_t answer_info(struct grass_monitor *monitor, uint8_t *to, uint64_t capacity, uint64_t now) {
+  uint64_t size = sizeof(struct grass_response) + sizeof(struct grass_info_answer);
+  if (monitor->segment_count > (capacity - size) / sizeof(struct grass_segment_answer))
+    return refuse(monitor, to, GRASS_INFO, GRASS_TOO_LARGE);
+  struct grass_response response = {.operation = GRASS_INFO, .count = (uint32_t)monitor->segment_count};
+  struct grass_info_answer info = {
+      .version = GRASS_VERSION,
+      .kernel_hint = __atomic_load_n(&monitor->kernel_hint, __ATOMIC_ACQUIRE),
+      .clock = now,
+      .served = monitor->served,
+      .refused = monitor->refused,
+      .torn = monitor->torn,
+  };
+  put(to, &response, sizeof response);
+  put(to + sizeof response, &info, sizeof info);
+  for (uint64_t index = 0; index < monitor->segment_count; index++, size += sizeof(struct grass_segment_answer)) {
+    struct grass_segment_answer segment = {monitor->segments[index].start, monitor->segments[index].count};
+    put(to + size, &segment, sizeof segment);
+  }
+  return size;
+}
+
+static uint64_t answer_gather(
+    struct grass_monitor *monitor, const struct grass_request *request, const uint8_t *ranges, uint64_t length,
+    uint8_t *to, uint64_t capacity) {
+  // In 64 bits no product or sum below can overflow: the count and each length have 32.
+  if (length != (uint64_t)request->count * sizeof(struct grass_range))
+    return refuse(monitor, to, GRASS_GATHER, GRASS_BAD_LENGTH);
+  uint64_t status_end = sizeof(struct grass_response) + (uint64_t)request->count * sizeof(struct grass_range_status);
+  uint64_t end = status_end;
+  bool is_virtual = false;
+  for (uint64_t index = 0; index < request->count; index++) {
+    struct grass_range range;
+    __builtin_memcpy(&range, ranges + index * sizeof range, sizeof range);
+    if (range.flags & ~GRASS_RANGE_VIRTUAL) return refuse(monitor, to, GRASS_GATHER, GRASS_BAD_RANGE);
+    is_virtual |= range.flags & GRASS_RANGE_VIRTUAL;
+    end += range.length;
+  }
+  if (is_virtual ? request->levels != 4 && request->levels != 5 : request->levels > 5)
+    return refuse(monitor, to, GRASS_GATHER, GRASS_BAD_LEVELS);
+  if (end > capacity) return refuse(monitor, to, GRASS_GATHER, GRASS_TOO_LARGE);
+
+  struct grass_response response = {.operation = GRASS_GATHER, .count = request->count};
+  put(to, &response, sizeof response);
+  uint64_t at = status_end;
+  for (uint64_t index = 0; index < request->count; index++) {
+    struct grass_range range;
+    __builtin_memcpy(&range, ranges + index * sizeof range, sizeof range);
+    struct grass_range_status status;
+    gather(monitor, &range, request->levels, to + at, &status);
+    put(to + sizeof response + index * sizeof status, &status, sizeof status);
+    at += range.length;
+  }
+  return end;
+}
+
+/// Answers a request that was judged whole; its payload is private. Returns the length of the response's payload.
+static uint64_t answer(
+    struct grass_monitor *monitor, const uint8_t *payload, uint64_t length, uint8_t *to, uint64_t now) {
+  struct grass_request request;
+  if (length < sizeof request) return refuse(monitor, to, 0, GRASS_BAD_LENGTH);
+  __builtin_memcpy(&request, payload, sizeof request);
+  uint64_t capacity = grass_record_capacity(monitor->layout.response_size);
+  switch (request.operation) {
+  case GRASS_HEARTBEAT: {
+    if (length != sizeof request) return refuse(monitor, to, request.operation, GRASS_BAD_LENGTH);
+    struct {
+      struct grass_response response;
+      struct grass_heartbeat_answer heartbeat;
+    } reply = {{.operation = GRASS_HEARTBEAT}, {.clock = now, .counter = monitor->counter}};
+    put(to, &reply, sizeof reply);
+    return sizeof reply;
+  }
+  case GRASS_INFO:
+    if (length != sizeof request) return refuse(monitor, to, request.operation, GRASS_BAD_LENGTH);
+    return answer_info(monitor, to, capacity, now);
+  case GRASS_GATHER:
+    return answer_gather(monitor, &request, payload + sizeof request, length - sizeof request, to, capacity);
+  default:
+    return refuse(monitor, to, request.operation, GRASS_BAD_OPERATION);
+  }
+}
+
+/// Looks at one slot. Returns whether a request was answered.
+static bool serve(struct grass_monitor *monitor, uint32_t slot, uint64_t now) {
+  struct grass_slot_state *state = &monitor->slots[slot];
+  const uint8_t *record = monitor->region + monitor->layout.request_offset + slot * monitor->layout.request_size;
+  uint64_t sequence = grass_load(record);
+  if (sequence == state->served || sequence == 0) return false;
+
+  // The length is loaded once, and bounds the one copy.
+  uint64_t length = grass_load(record + offsetof(struct grass_record, length));
+  uint64_t capacity = grass_record_capacity(monitor->layout.request_size);
+  enum grass_verdict verdict = GRASS_RECORD_IMPOSSIBLE;
+  if (length <= capacity) {
+    uint64_t size = grass_record_size(length), copied;
+    verdict = GRASS_RECORD_TORN;
+    if (grass_load(record + size - 8) == sequence) {
+      grass_copy_out(monitor->scratch, record, size);
+      verdict = grass_record_judge(monitor->scratch, size, monitor->layout.request_size, sequence, &copied);
+      if (verdict == GRASS_RECORD_WHOLE && copied != length) verdict = GRASS_RECORD_TORN;
+    }
+  }
+  if (verdict != GRASS_RECORD_WHOLE) {
+    if (state->pending != sequence) {
+      state->pending = sequence;
+      state->pending_since = now;
+      monitor->torn++;
+      return false;
+    }
+    // Bytes of one write may land in any order: time tells a request that is still on its way from a false one. One
+    // whose end never arrives is never answered; its requester waits no longer than its own deadline.
+    if (now - state->pending_since < GRASS_GRACE_NS) return false;
+    if (verdict != GRASS_RECORD_FALSE && verdict != GRASS_RECORD_IMPOSSIBLE) return false;
+    withdraw(monitor, slot);
+    uint64_t size = refuse(monitor, response_payload(monitor, slot), 0,
+                           verdict == GRASS_RECORD_FALSE ? GRASS_BAD_CHECK : GRASS_BAD_LENGTH);
+    publish(monitor, slot, sequence, size);
+  } else {
+    withdraw(monitor, slot);
+    uint64_t size = answer(monitor, monitor->scratch + sizeof(struct grass_record), length,
+                           response_payload(monitor, slot), now);
+    publish(monitor, slot, sequence, size);
+  }
+  state->served = sequence;
+  monitor->served++;
+  return true;
+}
+
+uint32_t grass_monitor_step(struct grass_monitor *monitor, uint64_t now) {
+  uint32_t answered = 0;
+  for (uint32_t slot = 0; slot < monitor->layout.slot_count; slot++) answered += serve(monitor, slot, now);
+  if (now - monitor->beacon_time >= GRASS_BEACON_NS) publish_beacon(monitor, now, GRASS_STATE_RUNNING);
+  return answered;
+}

@@ -73,6 +73,21 @@ public struct ReadBatch<Address: Sendable>: Sendable {
     faults = failed
   }
 
+  /// Fills the bytes of all entries at once, for a source that gets them in an order of its own.
+  ///
+  /// The buffer is valid during the call of `body` alone, holds ``byteCount`` bytes, and starts zeroed. `body` returns
+  /// what failed, by the entry's index; bytes of those entries are zeroed.
+  public mutating func fillAll(_ body: (UnsafeMutableRawBufferPointer) -> [Int: MemoryFault]) {
+    bytes = [UInt8](repeating: 0, count: byteCount)
+    bytes.withUnsafeMutableBytes { buffer in
+      faults = body(buffer)
+      for index in faults.keys where entries[index].count > 0 {
+        let range = entries[index].offset..<entries[index].offset + entries[index].count
+        UnsafeMutableRawBufferPointer(rebasing: buffer[range]).initializeMemory(as: UInt8.self, repeating: 0)
+      }
+    }
+  }
+
   /// Marks every entry as failed for the same reason: the source as a whole cannot be read.
   public mutating func fail(_ fault: MemoryFault) {
     bytes = [UInt8](repeating: 0, count: byteCount)

@@ -1,1 +1,376 @@
+// The layout of the region through which a remote host and a monitor talk: once, for the device program that is
+// compiled from it and for the Swift code that imports it. Freestanding, little endian.
+//
+//   responses part, remote read only                              requests part, remote write only   scratch part
+//   | header | beacon | findings ring | response slot 0 … N-1 |   | request slot 0 … N-1 |           | (tests) |
+//
+// Each part starts on a page, so that each can be a registration of its own. Whoever owns the memory writes the
+// responses part alone; a remote host writes request slots that were granted to it and nothing else.
+//
+// A slot holds one record:
+//
+//   | sequence u64 | length u64 | check 16 bytes | payload, `length` bytes, zero padded to 8 | sequence u64 |
+//
+// One write carries a request with its flag, one read fetches a result with its flag, and nothing needs clearing: a
+// record is new if its sequence number is. Both sequence numbers and the check must agree, else the record is torn
+// (still being written) or false. A requester never uses a number twice in a slot, nor zero.
 #pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define GRASS_MAGIC 0x5341525047534152ull
+#define GRASS_VERSION 1u
+
+#define GRASS_PAGE 4096u
+#define GRASS_LINE 64u
+#define GRASS_MAX_SLOTS 64u
+/// The most a request's or a response's record may take, so that no sum of sizes can overflow.
+#define GRASS_MAX_RECORD (1ull << 30)
+#define GRASS_MAX_SCRATCH (1ull << 30)
+
+/// What a region holds unless its owner says otherwise. Sizes are those of whole records.
+#define GRASS_DEFAULT_SLOTS 16u
+#define GRASS_DEFAULT_REQUEST_SIZE (64u * 1024u)
+#define GRASS_DEFAULT_RESPONSE_SIZE (1024u * 1024u)
+#define GRASS_FINDINGS 64u
+
+/// At the region's start. Constant once written. Offsets count bytes from the region's start.
+struct grass_header {
+  uint64_t magic;
+  uint32_t version;
+  uint32_t slot_count;
+  uint64_t region_size;
+  uint64_t responses_part_size;  // The responses part starts at 0.
+  uint64_t requests_part_offset;
+  uint64_t requests_part_size;
+  uint64_t scratch_offset;
+  uint64_t scratch_size;
+  uint64_t beacon_offset;
+  uint64_t findings_offset;
+  uint32_t finding_count;
+  uint32_t finding_size;
+  uint64_t response_offset;  // Of slot 0; the others follow at response_size each.
+  uint64_t response_size;
+  uint64_t request_offset;
+  uint64_t request_size;
+  uint64_t reserved;
+};
+_Static_assert(sizeof(struct grass_header) == 128, "part of the protocol");
+
+enum grass_state {
+  GRASS_STATE_NONE = 0,
+  GRASS_STATE_RUNNING = 1,
+  GRASS_STATE_STOPPED = 2,
+};
+
+/// The passive heartbeat: one read of it says whether the monitor lives and whether findings wait.
+struct grass_beacon {
+  uint64_t counter;         // Grows with every update; odd values do not mean anything special.
+  uint64_t clock;           // The device's clock in nanoseconds; its zero is the device's own.
+  uint32_t state;           // enum grass_state
+  uint32_t reserved;
+  uint64_t newest_finding;  // Number of the newest finding, 0 while there is none.
+  uint64_t served;          // Requests answered, errors included.
+  uint64_t check[2];        // Of the five words before, with the counter as sequence.
+  uint64_t counter_end;
+};
+_Static_assert(sizeof(struct grass_beacon) == GRASS_LINE, "the beacon is one cache line");
+_Static_assert(offsetof(struct grass_beacon, check) == 40, "what the check covers");
+
+/// One entry of the findings ring; number n stands at index (n - 1) % finding_count.
+struct grass_finding {
+  uint64_t number;
+  uint64_t length;  // Of the text.
+  uint64_t check[2];
+  uint64_t clock;
+  uint32_t kind;
+  uint32_t severity;
+  uint8_t text[200];
+  uint64_t number_end;
+};
+_Static_assert(sizeof(struct grass_finding) == 256, "part of the protocol");
+
+struct grass_record {
+  uint64_t sequence;
+  uint64_t length;
+  uint64_t check[2];
+  // The payload, then the sequence number again.
+};
+_Static_assert(sizeof(struct grass_record) == 32, "part of the protocol");
+
+enum grass_operation {
+  GRASS_HEARTBEAT = 1,
+  GRASS_INFO = 2,
+  GRASS_GATHER = 3,
+};
+
+/// Starts every request's payload.
+struct grass_request {
+  uint32_t operation;
+  uint32_t count;   // Of ranges, in a gather; else 0.
+  uint32_t levels;  // Of page tables, 4 or 5, in a gather that has virtual ranges; else 0.
+  uint32_t reserved;
+};
+_Static_assert(sizeof(struct grass_request) == 16, "part of the protocol");
+
+#define GRASS_RANGE_VIRTUAL 1u
+
+/// Follows the request `count` times in a gather.
+struct grass_range {
+  uint64_t address;
+  uint64_t root;  // Physical address of the root page table, where the address is virtual; else 0.
+  uint32_t length;
+  uint32_t flags;  // GRASS_RANGE_VIRTUAL or 0.
+};
+_Static_assert(sizeof(struct grass_range) == 24, "part of the protocol");
+
+enum grass_status {
+  GRASS_OK = 0,
+  GRASS_BAD_OPERATION = 1,
+  GRASS_BAD_LENGTH = 2,  // The record does not fit its slot, or the payload not what it announces.
+  GRASS_BAD_CHECK = 3,
+  GRASS_BAD_LEVELS = 4,
+  GRASS_BAD_RANGE = 5,  // A range with unknown flags.
+  GRASS_TOO_LARGE = 6,  // The answer would not fit its slot.
+};
+
+/// Starts every response's payload.
+struct grass_response {
+  uint32_t operation;
+  uint32_t status;  // enum grass_status; anything but GRASS_OK ends the payload here.
+  uint32_t count;
+  uint32_t reserved;
+};
+_Static_assert(sizeof(struct grass_response) == 16, "part of the protocol");
+
+/// Follows the response to a heartbeat.
+struct grass_heartbeat_answer {
+  uint64_t clock;
+  uint64_t counter;
+};
+_Static_assert(sizeof(struct grass_heartbeat_answer) == 16, "part of the protocol");
+
+/// Follows the response to an info request; then come `count` segments.
+struct grass_info_answer {
+  uint64_t version;
+  uint64_t kernel_hint;  // Physical address of the kernel's VMCOREINFO note, 0 while unknown.
+  uint64_t clock;
+  uint64_t served;
+  uint64_t refused;  // Requests answered with an error.
+  uint64_t torn;     // Requests first seen incomplete.
+};
+_Static_assert(sizeof(struct grass_info_answer) == 48, "part of the protocol");
+
+struct grass_segment_answer {
+  uint64_t start;
+  uint64_t count;
+};
+_Static_assert(sizeof(struct grass_segment_answer) == 16, "part of the protocol");
+
+enum grass_fault {
+  GRASS_FAULT_NONE = 0,
+  GRASS_FAULT_ABSENT = 1,  // `address` is physical; in all others it is the range's own kind.
+  GRASS_FAULT_NOT_CANONICAL = 2,
+  GRASS_FAULT_NOT_PRESENT = 3,
+  GRASS_FAULT_BAD_ENTRY = 4,
+};
+
+/// Follows the response to a gather `count` times; then come the bytes of all ranges, one after the other. Those of
+/// a range that failed are zero.
+struct grass_range_status {
+  uint32_t fault;  // enum grass_fault
+  uint32_t level;
+  uint64_t entry;
+  uint64_t address;  // Where it failed.
+};
+_Static_assert(sizeof(struct grass_range_status) == 24, "part of the protocol");
+
+/// The bytes that a record with `length` bytes of payload takes. `length` is at most GRASS_MAX_RECORD.
+static inline uint64_t grass_record_size(uint64_t length) {
+  return sizeof(struct grass_record) + ((length + 7) & ~7ull) + 8;
+}
+
+/// The longest payload of a record that takes `size` bytes.
+static inline uint64_t grass_record_capacity(uint64_t size) {
+  return size < sizeof(struct grass_record) + 8 ? 0 : (size - sizeof(struct grass_record) - 8) & ~7ull;
+}
+
+// MARK: - The layout of a region
+
+static inline uint64_t grass_round_up(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
+
+/// Lays out a region.
+///
+/// Returns false where a number is zero, too large or not a multiple of a cache line.
+static inline bool grass_layout(
+    struct grass_header *header, uint32_t slots, uint64_t request_size, uint64_t response_size,
+    uint64_t scratch_size) {
+  if (slots == 0 || slots > GRASS_MAX_SLOTS) return false;
+  if (request_size < 2 * GRASS_LINE || request_size > GRASS_MAX_RECORD || request_size % GRASS_LINE) return false;
+  if (response_size < 2 * GRASS_LINE || response_size > GRASS_MAX_RECORD || response_size % GRASS_LINE) return false;
+  if (scratch_size > GRASS_MAX_SCRATCH || scratch_size % GRASS_PAGE) return false;
+  *header = (struct grass_header){
+      .magic = GRASS_MAGIC,
+      .version = GRASS_VERSION,
+      .slot_count = slots,
+      .beacon_offset = sizeof(struct grass_header),
+      .findings_offset = sizeof(struct grass_header) + sizeof(struct grass_beacon),
+      .finding_count = GRASS_FINDINGS,
+      .finding_size = sizeof(struct grass_finding),
+      .response_size = response_size,
+      .request_size = request_size,
+      .scratch_size = scratch_size,
+  };
+  header->response_offset =
+      grass_round_up(header->findings_offset + GRASS_FINDINGS * sizeof(struct grass_finding), GRASS_PAGE);
+  header->responses_part_size = grass_round_up(header->response_offset + slots * response_size, GRASS_PAGE);
+  header->requests_part_offset = header->responses_part_size;
+  header->requests_part_size = grass_round_up(slots * request_size, GRASS_PAGE);
+  header->request_offset = header->requests_part_offset;
+  header->scratch_offset = header->requests_part_offset + header->requests_part_size;
+  header->region_size = header->scratch_offset + scratch_size;
+  return true;
+}
+
+/// Whether a header that came from elsewhere is one that `grass_layout` makes, for a region of at most `size` bytes.
+static inline bool grass_header_is_valid(const struct grass_header *header, uint64_t size) {
+  struct grass_header expected;
+  if (header->magic != GRASS_MAGIC || header->version != GRASS_VERSION) return false;
+  if (!grass_layout(&expected, header->slot_count, header->request_size, header->response_size,
+                    header->scratch_size))
+    return false;
+  return __builtin_memcmp(&expected, header, sizeof expected) == 0 && header->region_size <= size;
+}
+
+// MARK: - Access to memory that the other side changes
+
+// Acquire loads and release stores of single words. On x86-64 they are plain moves, and they make writes land in
+// the order of their addresses.
+
+static inline uint64_t grass_load(const void *place) {
+  return __atomic_load_n((const uint64_t *)place, __ATOMIC_ACQUIRE);
+}
+
+static inline void grass_store(void *place, uint64_t value) {
+  __atomic_store_n((uint64_t *)place, value, __ATOMIC_RELEASE);
+}
+
+/// Copies private bytes into shared memory, in ascending order, the last word last of all.
+static inline void grass_copy_in(void *shared, const void *bytes, uint64_t count) {
+  uint8_t *to = (uint8_t *)shared;
+  const uint8_t *from = (const uint8_t *)bytes;
+  for (; count > 0 && ((uintptr_t)to & 7); count--) __atomic_store_n(to++, *from++, __ATOMIC_RELEASE);
+  for (; count >= 8; count -= 8, to += 8, from += 8) {
+    uint64_t word;
+    __builtin_memcpy(&word, from, 8);
+    __atomic_store_n((uint64_t *)to, word, __ATOMIC_RELEASE);
+  }
+  for (; count > 0; count--) __atomic_store_n(to++, *from++, __ATOMIC_RELEASE);
+}
+
+/// Copies shared memory into private bytes, in ascending order.
+static inline void grass_copy_out(void *bytes, const void *shared, uint64_t count) {
+  uint8_t *to = (uint8_t *)bytes;
+  const uint8_t *from = (const uint8_t *)shared;
+  for (; count > 0 && ((uintptr_t)from & 7); count--) *to++ = __atomic_load_n(from++, __ATOMIC_ACQUIRE);
+  for (; count >= 8; count -= 8, to += 8, from += 8) {
+    uint64_t word = __atomic_load_n((const uint64_t *)from, __ATOMIC_ACQUIRE);
+    __builtin_memcpy(to, &word, 8);
+  }
+  for (; count > 0; count--) *to++ = __atomic_load_n(from++, __ATOMIC_ACQUIRE);
+}
+
+// MARK: - The check
+
+// A checksum against torn and damaged records, not against forgers: eight independent lanes of xor, rotate and
+// multiply, so that a processor overlaps them. Each step is a bijection of its lane, hence a change confined to one
+// word is always seen.
+
+#define GRASS_MIX 0x9e3779b97f4a7c15ull
+#define GRASS_FOLD 0xd6e8feb86659fd93ull
+
+static inline uint64_t grass_rotate(uint64_t value, unsigned bits) { return value << bits | value >> (64 - bits); }
+
+static inline uint64_t grass_finish(uint64_t value) {
+  value ^= value >> 32;
+  value *= GRASS_FOLD;
+  value ^= value >> 29;
+  value *= GRASS_MIX;
+  return value ^ value >> 32;
+}
+
+/// The check of `length` bytes of payload under a sequence number.
+static inline void grass_check(uint64_t check[2], uint64_t sequence, const void *payload, uint64_t length) {
+  const uint8_t *bytes = (const uint8_t *)payload;
+  uint64_t lanes[8];
+  for (unsigned lane = 0; lane < 8; lane++) lanes[lane] = (sequence + lane) * GRASS_MIX ^ length;
+  uint64_t words[8];
+  uint64_t left = length;
+  for (; left >= 64; left -= 64, bytes += 64) {
+    __builtin_memcpy(words, bytes, 64);
+    for (unsigned lane = 0; lane < 8; lane++) lanes[lane] = grass_rotate(lanes[lane] ^ words[lane], 29) * GRASS_FOLD;
+  }
+  if (left > 0) {
+    for (unsigned lane = 0; lane < 8; lane++) words[lane] = 0;
+    __builtin_memcpy(words, bytes, left);
+    for (unsigned lane = 0; lane * 8 < left; lane++)
+      lanes[lane] = grass_rotate(lanes[lane] ^ words[lane], 29) * GRASS_FOLD;
+  }
+  uint64_t low = sequence, high = length;
+  for (unsigned lane = 0; lane < 8; lane++) {
+    low = grass_rotate(low ^ lanes[lane], 31) * GRASS_FOLD;
+    high = grass_rotate(high + lanes[lane], 23) * GRASS_MIX;
+  }
+  check[0] = grass_finish(low);
+  check[1] = grass_finish(high ^ low);
+}
+
+/// Fills in a record around a payload that already lies `sizeof(struct grass_record)` bytes from `record`, in
+/// private memory that holds at least `grass_record_size(length)` bytes.
+static inline void grass_record_seal(void *record, uint64_t sequence, uint64_t length) {
+  uint8_t *bytes = (uint8_t *)record;
+  struct grass_record head = {.sequence = sequence, .length = length};
+  uint8_t *payload = bytes + sizeof head;
+  grass_check(head.check, sequence, payload, length);
+  __builtin_memcpy(bytes, &head, sizeof head);
+  for (uint64_t index = length; index < ((length + 7) & ~7ull); index++) payload[index] = 0;
+  __builtin_memcpy(payload + ((length + 7) & ~7ull), &sequence, 8);
+}
+
+enum grass_verdict {
+  GRASS_RECORD_OTHER = 0,       // Another sequence number: not there yet.
+  GRASS_RECORD_LONGER = 1,      // There, but longer than the bytes at hand.
+  GRASS_RECORD_TORN = 2,        // The sequence numbers differ.
+  GRASS_RECORD_FALSE = 3,       // The check does not hold.
+  GRASS_RECORD_IMPOSSIBLE = 4,  // It says to be longer than its slot.
+  GRASS_RECORD_WHOLE = 5,
+};
+
+/// Judges a private copy of a record's first `count` bytes, at least `sizeof(struct grass_record)`, whose slot has
+/// `size` bytes. Stores the payload's length wherever it is plausible.
+static inline enum grass_verdict grass_record_judge(
+    const void *record, uint64_t count, uint64_t size, uint64_t sequence, uint64_t *length) {
+  struct grass_record head;
+  __builtin_memcpy(&head, record, sizeof head);
+  *length = 0;
+  if (head.sequence != sequence) return GRASS_RECORD_OTHER;
+  if (head.length > grass_record_capacity(size)) return GRASS_RECORD_IMPOSSIBLE;
+  *length = head.length;
+  if (grass_record_size(head.length) > count) return GRASS_RECORD_LONGER;
+  uint64_t end;
+  __builtin_memcpy(&end, (const uint8_t *)record + grass_record_size(head.length) - 8, 8);
+  if (end != sequence) return GRASS_RECORD_TORN;
+  uint64_t check[2];
+  grass_check(check, sequence, (const uint8_t *)record + sizeof head, head.length);
+  if (check[0] != head.check[0] || check[1] != head.check[1]) return GRASS_RECORD_FALSE;
+  return GRASS_RECORD_WHOLE;
+}
+
+/// Whether a private copy of the beacon is whole.
+static inline bool grass_beacon_is_whole(const struct grass_beacon *beacon) {
+  uint64_t check[2];
+  grass_check(check, beacon->counter, beacon, offsetof(struct grass_beacon, check));
+  return beacon->counter == beacon->counter_end && check[0] == beacon->check[0] && check[1] == beacon->check[1];
+}

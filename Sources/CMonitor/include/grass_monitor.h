@@ -1,1 +1,57 @@
+// The device program: it polls the request slots of a region, reads the watched memory, and answers. Freestanding: it
+// calls nothing, allocates nothing, and takes its clock as an argument, so that any device can run it.
 #pragma once
+
+#include "grass_mailbox.h"
+
+/// A run of the watched host's physical memory, where the device sees it.
+struct grass_segment {
+  const uint8_t *pointer;
+  uint64_t start;
+  uint64_t count;
+};
+
+/// How long a request whose parts disagree is given to complete before it is answered with an error.
+#define GRASS_GRACE_NS 2000000ull
+/// The least time between two updates of the beacon.
+#define GRASS_BEACON_NS 20000ull
+
+struct grass_slot_state {
+  uint64_t served;         // Sequence number of the last request answered.
+  uint64_t pending;        // Sequence number of the request seen but not whole.
+  uint64_t pending_since;
+};
+
+struct grass_monitor {
+  uint8_t *region;
+  struct grass_header layout;  // A private copy: nothing decides by what lies in the region.
+  const struct grass_segment *segments;
+  uint64_t segment_count;
+  uint64_t last_segment;
+  uint8_t *scratch;  // Private copy of the request at work, layout.request_size bytes.
+  uint64_t kernel_hint;
+  uint64_t served, refused, torn;
+  uint64_t counter, newest_finding, beacon_time;
+  struct grass_slot_state slots[GRASS_MAX_SLOTS];
+};
+
+/// Prepares a monitor over a region that `grass_layout` laid out, and lights the beacon.
+///
+/// `segments` are in ascending order without overlap. All memory stays the caller's and must outlive the monitor.
+/// `scratch` holds at least `request_size` bytes, aligned to 8. Returns false where the layout is not valid.
+bool grass_monitor_start(
+    struct grass_monitor *monitor, void *region, const struct grass_header *layout,
+    const struct grass_segment *segments, uint64_t segment_count, void *scratch, uint64_t now);
+
+/// Looks at every slot once, and answers the requests found there. `now` is the device's clock in nanoseconds.
+///
+/// Returns the number of requests answered. Bounded: one request a slot, each with as many ranges as its slot holds
+/// and as many bytes as its response does.
+uint32_t grass_monitor_step(struct grass_monitor *monitor, uint64_t now);
+
+/// Says in the beacon that nobody polls from now on.
+void grass_monitor_stop(struct grass_monitor *monitor, uint64_t now);
+
+/// Stores the physical address of the kernel's VMCOREINFO note, for the answers to info. May be called at any time
+/// from any thread.
+void grass_monitor_set_kernel_hint(struct grass_monitor *monitor, uint64_t address);

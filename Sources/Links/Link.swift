@@ -1,0 +1,79 @@
+/// A connection to a region on another side, which that side's processors need not take part in.
+///
+/// It promises what a reliable RDMA connection promises and no more:
+/// - Operations complete in the order in which they were posted.
+/// - Writes land in the order posted. A read after a write to the same bytes sees it. A write after a read may land
+///   before that read is made, unless the write is fenced.
+/// - A completed write was acknowledged by the other side's link. That the monitor saw it, only its answer proves.
+/// - Any error ends the link: every later call throws the first error again.
+///
+/// Many operations may be in flight. A link is used by one thread at a time.
+public protocol Link: AnyObject, Sendable {
+  /// The address it is connected to, for messages.
+  var address: String { get }
+  /// What the owner granted.
+  var grant: LinkGrant { get }
+  /// Whether ``postRead(into:_:from:offset:awaiting:)`` may wait on the other side for the awaited value, so that a
+  /// whole record is worth asking for at once.
+  var awaitsRemotely: Bool { get }
+
+  /// Local memory for this link's operations.
+  func makeBuffer(byteCount: Int) throws(LinkError) -> LinkBuffer
+
+  /// Posts a write of local bytes to the region.
+  ///
+  /// - Parameters:
+  ///   - range: the bytes of `buffer`, which stay as they are until the write has completed.
+  ///   - offset: from the region's start, in bytes.
+  ///   - fenced: whether to wait for all reads posted before.
+  /// - Returns: the operation's number: 1 for a link's first, and one more each time.
+  @discardableResult
+  func postWrite(
+    _ buffer: LinkBuffer, _ range: Range<Int>, to part: RemotePart, offset: Int, fenced: Bool
+  ) throws(LinkError) -> UInt64
+
+  /// Posts a read of the region into local memory.
+  ///
+  /// - Parameter awaiting: what the eight bytes at `offset` are expected to become. A hint: a link with software on the
+  ///   other side may delay the read a little until they do; others read at once.
+  /// - Returns: the operation's number.
+  @discardableResult
+  func postRead(
+    into buffer: LinkBuffer, _ range: Range<Int>, from part: RemotePart, offset: Int, awaiting: UInt64?
+  ) throws(LinkError) -> UInt64
+
+  /// Makes what progress there is without waiting.
+  ///
+  /// - Returns: the number of the last operation that has completed.
+  func poll() throws(LinkError) -> UInt64
+
+  /// Waits until operation `number` has completed.
+  ///
+  /// - Throws: ``LinkError/Reason/deadlinePassed`` where it has not by then; that too ends the link.
+  func wait(for number: UInt64, until deadline: ContinuousClock.Instant) throws(LinkError)
+
+  /// Ends the link. A second call does nothing.
+  func close()
+}
+
+extension Link {
+  /// Writes, and waits for the acknowledgement.
+  public func write(_ bytes: [UInt8], to part: RemotePart, offset: Int, within: Duration = .seconds(2))
+    throws(LinkError)
+  {
+    let buffer = try makeBuffer(byteCount: max(1, bytes.count))
+    buffer.store(bytes, at: 0)
+    let number = try postWrite(buffer, 0..<bytes.count, to: part, offset: offset, fenced: false)
+    try wait(for: number, until: .now + within)
+  }
+
+  /// Reads, and waits for the bytes.
+  public func read(_ count: Int, from part: RemotePart, offset: Int, within: Duration = .seconds(2))
+    throws(LinkError) -> [UInt8]
+  {
+    let buffer = try makeBuffer(byteCount: max(1, count))
+    let number = try postRead(into: buffer, 0..<count, from: part, offset: offset, awaiting: nil)
+    try wait(for: number, until: .now + within)
+    return buffer.load(0..<count)
+  }
+}

@@ -1,0 +1,34 @@
+/// Local memory that a link writes from and reads into: what RDMA calls a local memory region.
+///
+/// Bytes that an operation in flight uses belong to the link until that operation has completed.
+public final class LinkBuffer: @unchecked Sendable {
+  // One session uses a buffer at a time, under its own lock.
+  public let byteCount: Int
+  public let base: UnsafeMutableRawPointer
+
+  /// Zeroed memory, aligned to a page.
+  public init(byteCount: Int) {
+    precondition(byteCount > 0, "a buffer of \(byteCount) bytes")
+    self.byteCount = byteCount
+    base = .allocate(byteCount: byteCount, alignment: 4096)
+    base.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
+  }
+
+  deinit { base.deallocate() }
+
+  /// The bytes of `range`, during the call of `body`.
+  public func withBytes<Result, Failure: Error>(
+    _ range: Range<Int>, _ body: (UnsafeMutableRawBufferPointer) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    precondition(range.lowerBound >= 0 && range.upperBound <= byteCount, "\(range) lies outside the buffer")
+    return try body(UnsafeMutableRawBufferPointer(start: base + range.lowerBound, count: range.count))
+  }
+
+  /// Copies `bytes` to `offset`.
+  public func store(_ bytes: [UInt8], at offset: Int) {
+    withBytes(offset..<offset + bytes.count) { $0.copyBytes(from: bytes) }
+  }
+
+  /// A copy of the bytes of `range`.
+  public func load(_ range: Range<Int>) -> [UInt8] { withBytes(range) { [UInt8]($0) } }
+}

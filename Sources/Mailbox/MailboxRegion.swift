@@ -1,0 +1,92 @@
+import CMailbox
+import Glibc
+
+/// The shared region on its owner's side: memory laid out, mapped, and removed when the last reference goes.
+///
+/// The memory is a file (for the shared-memory link) or an anonymous one, mode 0600. A lock on the file's byte 0 says
+/// that the owner lives; a lock on byte 1 + n that slot n is granted to a session that lives. The kernel drops both
+/// kinds with the process that holds them, however it ends.
+public final class MailboxRegion: @unchecked Sendable {
+  // Immutable after init; the memory itself is accessed by atomic words alone.
+  public let layout: RegionLayout
+  /// The path, for a region that has one.
+  public let path: String?
+  /// The region's memory, valid as long as this object.
+  public let base: UnsafeMutableRawPointer
+  package let descriptor: Int32
+
+  /// Makes a region at `path`, or an anonymous one for nil.
+  ///
+  /// A file left by an owner that died is replaced; any other file stays, and is an error.
+  public init(path: String? = nil, layout: RegionLayout) throws(MailboxError) {
+    let subject = path ?? "(anonymous)"
+    var descriptor: Int32
+    if let path {
+      try Self.removeAbandoned(path)
+      descriptor = SystemCall.retrying { open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600) }
+      guard descriptor >= 0 else { throw MailboxError(subject, .system(call: "open", code: errno)) }
+    } else {
+      // Nameless from here on, but still openable anew through /proc, which the slots' locks need.
+      var template = Array("/dev/shm/grass-XXXXXX".utf8CString)
+      descriptor = mkstemp(&template)
+      guard descriptor >= 0 else { throw MailboxError(subject, .system(call: "mkstemp", code: errno)) }
+      unlink(&template)
+      _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+    }
+    func abandon(_ call: String) -> MailboxError {
+      let code = errno
+      close(descriptor)
+      if let path { unlink(path) }
+      return MailboxError(subject, .system(call: call, code: code))
+    }
+    // posix_fallocate would tell a full file system now instead of by a signal later.
+    guard ftruncate(descriptor, layout.regionSize) == 0 else { throw abandon("ftruncate") }
+    let allocated = posix_fallocate(descriptor, 0, layout.regionSize)
+    guard allocated == 0 else {
+      errno = allocated
+      throw abandon("posix_fallocate")
+    }
+    guard SlotClaim.lock(descriptor, byte: 0, count: 1) else { throw abandon("fcntl(F_OFD_SETLK)") }
+    guard
+      let base = mmap(nil, layout.regionSize, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0), base != MAP_FAILED
+    else { throw abandon("mmap") }
+    self.path = path
+    self.layout = layout
+    self.descriptor = descriptor
+    self.base = base
+    var header = layout.header
+    // The magic, which makes it a region, is the first word: it goes in last.
+    let magic = header.magic
+    header.magic = 0
+    grass_copy_in(base, &header, UInt64(MemoryLayout<grass_header>.size))
+    grass_store(base, magic)
+  }
+
+  deinit {
+    // Unlinked first, so that nobody finds a path without an owner.
+    if let path { unlink(path) }
+    munmap(base, layout.regionSize)
+    close(descriptor)
+  }
+
+  /// Takes up to `count` neighbouring free slots for a session.
+  public func claim(slots count: Int) throws(MailboxError) -> SlotClaim {
+    try SlotClaim(path: "/proc/self/fd/\(descriptor)", layout: layout, count: count)
+  }
+
+  private static func removeAbandoned(_ path: String) throws(MailboxError) {
+    let descriptor = SystemCall.retrying { open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) }
+    guard descriptor >= 0 else {
+      if errno == ENOENT { return }
+      throw MailboxError(path, .system(call: "open", code: errno))
+    }
+    defer { close(descriptor) }
+    var header = grass_header()
+    let size = MemoryLayout<grass_header>.size
+    guard pread(descriptor, &header, size, 0) == size, grass_header_is_valid(&header, .max) else {
+      throw MailboxError(path, .system(call: "open", code: EEXIST))
+    }
+    guard SlotClaim.lock(descriptor, byte: 0, count: 1) else { throw MailboxError(path, .inUse) }
+    unlink(path)
+  }
+}

@@ -1,0 +1,115 @@
+import CMailbox
+import CMonitor
+import Glibc
+public import Mailbox
+public import Memory
+import Synchronization
+
+/// A processor outside the watched host that runs the monitor, on a thread of its own.
+///
+/// It polls at full speed while requests come, and ever less often in silence: a requester who breaks the silence waits
+/// up to a millisecond longer, and an idle device takes less than 5% of a core. Nobody can wake it: who writes the
+/// region one-sidedly calls nobody.
+public final class CPUDevice: @unchecked Sendable {
+  // The monitor is the thread's alone from start to join, but for its kernel hint, which is atomic.
+  private let monitor: UnsafeMutablePointer<grass_monitor>
+  private let segments: UnsafeMutablePointer<grass_segment>
+  private let scratch: UnsafeMutableRawPointer
+  private let region: MailboxRegion
+  private let owner: AnyObject?
+  private let isStopping: StopFlag
+  private var thread: DedicatedThread?
+
+  private final class StopFlag: Sendable {
+    let value = Atomic<Bool>(false)
+  }
+
+  /// Starts the monitor.
+  ///
+  /// - Parameters:
+  ///   - region: Where it answers. Kept until it has stopped.
+  ///   - segments: The watched memory, without overlap.
+  ///   - owner: Whatever must live for the segments' pointers to be valid.
+  public init(
+    region: MailboxRegion, segments watched: [DeviceSegment], owner: AnyObject?
+  ) throws(MonitorError) {
+    self.region = region
+    self.owner = owner
+    let sorted = watched.sorted { $0.segment.start < $1.segment.start }
+    segments = .allocate(capacity: max(1, sorted.count))
+    for (index, segment) in sorted.enumerated() {
+      (segments + index).initialize(
+        to: grass_segment(
+          pointer: segment.pointer.assumingMemoryBound(to: UInt8.self), start: segment.segment.start.rawValue,
+          count: segment.segment.count))
+    }
+    scratch = .allocate(byteCount: region.layout.requestSize, alignment: 64)
+    monitor = .allocate(capacity: 1)
+    monitor.initialize(to: grass_monitor())
+    isStopping = StopFlag()
+    var header = region.layout.header
+    let started = grass_monitor_start(
+      monitor, region.base, &header, segments, UInt64(sorted.count), scratch, SystemCall.monotonicNanoseconds())
+    guard started else { throw MonitorError(.badRegion) }
+    let unowned = Unowned(monitor: monitor)
+    do throws(MailboxError) {
+      thread = try DedicatedThread(name: "grass-monitor") { [isStopping] in
+        Self.poll(unowned.monitor, until: isStopping)
+      }
+    } catch {
+      throw MonitorError(.threadFailed(error.description))
+    }
+  }
+
+  private struct Unowned: @unchecked Sendable {
+    // The thread is joined before the memory goes.
+    let monitor: UnsafeMutablePointer<grass_monitor>
+  }
+
+  deinit {
+    stop()
+    monitor.deallocate()
+    segments.deallocate()
+    scratch.deallocate()
+  }
+
+  /// Stops the monitor, waits for its thread and says so in the beacon. A second call does nothing.
+  public func stop() {
+    isStopping.value.store(true, ordering: .releasing)
+    guard let thread else { return }
+    self.thread = nil
+    thread.join()
+    grass_monitor_stop(monitor, SystemCall.monotonicNanoseconds())
+  }
+
+  /// Says where the watched kernel's VMCOREINFO note lies, for the answers to info.
+  public func setKernelHint(_ address: PhysicalAddress) {
+    grass_monitor_set_kernel_hint(monitor, address.rawValue)
+  }
+
+  /// How long silence lasts before the first sleep, in nanoseconds.
+  private static let busyTime: UInt64 = 5_000_000
+  private static let shortestSleep: UInt64 = 20_000
+  private static let longestSleep: UInt64 = 1_000_000
+
+  private static func poll(_ monitor: UnsafeMutablePointer<grass_monitor>, until stop: StopFlag) {
+    var lastRequest = SystemCall.monotonicNanoseconds()
+    var turn: UInt32 = 0
+    while !stop.value.load(ordering: .acquiring) {
+      let now = SystemCall.monotonicNanoseconds()
+      if grass_monitor_step(monitor, now) > 0 {
+        lastRequest = now
+        continue
+      }
+      let silence = now &- lastRequest
+      if silence < busyTime {
+        // Every so often whoever else wants this processor gets it: where there are few, that is the requester.
+        turn &+= 1
+        if turn % 16 == 0 { sched_yield() }
+      } else {
+        // A hundredth of the silence so far, so that a requester never waits much longer than it did before.
+        SystemCall.sleep(nanoseconds: min(max(silence / 100, shortestSleep), longestSleep))
+      }
+    }
+  }
+}

@@ -1,0 +1,45 @@
+public import Memory
+public import Paging
+
+/// The memory that a monitor sees, read through a session with it.
+///
+/// The monitor walks page tables by itself, so a batch of any kind costs one round trip, or one for each time that the
+/// session's slots are filled. An error of the session is a fault of every entry of the batch.
+public final class RemoteMemory: TranslatingMemory {
+  public let session: Session
+  public let segments: [MemorySegment]
+  /// Where the monitor found the kernel's VMCOREINFO note: a hint, to be checked. Nil where it found none.
+  public let kernelHint: PhysicalAddress?
+
+  /// Asks the monitor what it sees.
+  public init(session: Session) throws(SessionError) {
+    let info = try session.info()
+    self.session = session
+    segments = info.segments
+    kernelHint = info.kernelHint
+  }
+
+  public func read(_ batch: inout ReadBatch<PhysicalAddress>) {
+    do throws(SessionError) {
+      try Gather(session: session, levels: 0).read(&batch, within: nil) { .physical($0) }
+    } catch {
+      batch.fail(MemoryFault(.physical(batch.entries.first?.address ?? PhysicalAddress(0)), Self.reason(error)))
+    }
+  }
+
+  public func read(_ batch: inout ReadBatch<MemoryLocation>, format: PageTableFormat) {
+    do throws(SessionError) {
+      try session.gather(&batch, format: format)
+    } catch {
+      let place: MemoryFault.Place =
+        switch batch.entries.first?.address {
+        case .physical(let address): .physical(address)
+        case .virtual(let address, _): .virtual(address)
+        case nil: .physical(PhysicalAddress(0))
+        }
+      batch.fail(MemoryFault(place, Self.reason(error)))
+    }
+  }
+
+  private static func reason(_ error: SessionError) -> MemoryFault.Reason { .sourceFailed(error.description) }
+}

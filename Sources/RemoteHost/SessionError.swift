@@ -1,0 +1,43 @@
+public import Links
+
+/// Why a monitor could not be asked, or its answer not be used.
+public struct SessionError: Error, Hashable, Sendable, CustomStringConvertible {
+  public enum Reason: Hashable, Sendable {
+    /// The link ended; the session with it.
+    case link(LinkError)
+    /// The monitor did not answer in time, though the link works.
+    case noAnswer
+    /// Every copy of the answer that was read in time was torn or failed its check.
+    case tornAnswer
+    /// The monitor refused the request, with a status of `enum grass_status`.
+    case refused(status: UInt32)
+    /// The answer does not fit the request.
+    case badAnswer(String)
+    /// What lies there is no region of this version.
+    case notARegion
+    /// The request needs more than a slot holds.
+    case tooLarge
+  }
+
+  /// The address of the monitor.
+  public var host: String
+  public var reason: Reason
+
+  public init(_ host: String, _ reason: Reason) {
+    self.host = host
+    self.reason = reason
+  }
+
+  public var description: String {
+    switch reason {
+    case .link(let error): error.description
+    case .noAnswer: "monitor at \(host): did not answer in time; its device is stopped or overloaded"
+    case .tornAnswer: "monitor at \(host): every answer read in time was damaged; something else writes its region"
+    case .refused(let status):
+      "monitor at \(host): refused the request with status \(status); both sides must be of the same version"
+    case .badAnswer(let why): "monitor at \(host): sent an answer that cannot be: \(why)"
+    case .notARegion: "monitor at \(host): has no region of this version; both sides must be of the same version"
+    case .tooLarge: "monitor at \(host): the request does not fit its slots; ask for less, or give grassd larger ones"
+    }
+  }
+}
