@@ -49,7 +49,9 @@ enum TCPWire {
     }
 
     init(_ bytes: UnsafeRawPointer) {
-      func word(_ index: Int) -> UInt64 { UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: index * 8, as: UInt64.self)) }
+      func word(_ index: Int) -> UInt64 {
+        UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: index * 8, as: UInt64.self))
+      }
       kind = UInt32(truncatingIfNeeded: word(0))
       number = word(1)
       token = RegionToken(high: word(2), low: word(3))

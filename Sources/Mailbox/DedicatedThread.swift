@@ -16,10 +16,12 @@ package final class DedicatedThread: @unchecked Sendable {
   package init(name: String, _ body: @escaping @Sendable () -> Void) throws(MailboxError) {
     var thread = pthread_t()
     let box = Unmanaged.passRetained(Body(body))
-    let code = pthread_create(&thread, nil, { argument in
-      if let argument { Unmanaged<Body>.fromOpaque(argument).takeRetainedValue().run() }
-      return nil
-    }, box.toOpaque())
+    let code = pthread_create(
+      &thread, nil,
+      { argument in
+        if let argument { Unmanaged<Body>.fromOpaque(argument).takeRetainedValue().run() }
+        return nil
+      }, box.toOpaque())
     guard code == 0 else {
       box.release()
       throw MailboxError("thread \(name)", .system(call: "pthread_create", code: code))

@@ -104,7 +104,15 @@ public struct ReadBatch<Address: Sendable>: Sendable {
   ) {
     precondition(pieces.byteCount == byteCount, "the pieces ask for other bytes")
     faults = preset
-    for (piece, fault) in pieces.faults where faults[owners[piece]] == nil { faults[owners[piece]] = fault }
+    // In order, so that an entry's fault is that of the first of its pieces that failed.
+    for (piece, fault) in pieces.faults.sorted(by: { $0.key < $1.key }) where faults[owners[piece]] == nil {
+      faults[owners[piece]] = fault
+    }
     bytes = pieces.bytes
+    for index in faults.keys {
+      let entry = entries[index]
+      bytes.replaceSubrange(
+        entry.offset..<entry.offset + entry.count, with: repeatElement(0, count: entry.count))
+    }
   }
 }

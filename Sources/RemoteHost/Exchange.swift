@@ -40,7 +40,9 @@ final class Exchange: @unchecked Sendable {
     let host = link.address
     do throws(LinkError) {
       let headerSize = MemoryLayout<grass_header>.size
-      guard link.grant.responses.range.count >= headerSize else { throw LinkError(host, .protocolViolation("no header")) }
+      guard link.grant.responses.range.count >= headerSize else {
+        throw LinkError(host, .protocolViolation("no header"))
+      }
       let buffer = try link.makeBuffer(byteCount: headerSize)
       let number = try link.postRead(
         into: buffer, 0..<headerSize, from: link.grant.responses, offset: link.grant.responses.range.lowerBound,
@@ -173,7 +175,8 @@ final class Exchange: @unchecked Sendable {
     let sequence = sequence
     let start = slot * layout.requestSize
     let size = requests.withBytes(start..<start + layout.requestSize) { record in
-      let payload = UnsafeMutableRawBufferPointer(rebasing: record[MemoryLayout<grass_record>.size...].prefix(requestCapacity))
+      let payload = UnsafeMutableRawBufferPointer(
+        rebasing: record[MemoryLayout<grass_record>.size...].prefix(requestCapacity))
       let (request, response) = prepare(job, payload)
       precondition(request <= requestCapacity, "a request of \(request) bytes")
       grass_record_seal(record.baseAddress, sequence, UInt64(request))

@@ -79,7 +79,8 @@ public final class Session: Sendable {
   ) throws(SessionError) -> [UInt8] {
     var answer: [UInt8] = []
     try perform(1, within: timeout) { _, payload in
-      payload.storeBytes(of: grass_request(operation: operation.rawValue, count: 0, levels: 0, reserved: 0), as: grass_request.self)
+      payload.storeBytes(
+        of: grass_request(operation: operation.rawValue, count: 0, levels: 0, reserved: 0), as: grass_request.self)
       return (MemoryLayout<grass_request>.size, MemoryLayout<grass_response>.size + size)
     } accept: { _, payload throws(SessionError) in
       let response = try self.response(payload, to: operation)

@@ -1,5 +1,6 @@
 import Links
 import Memory
+import Monitor
 import Paging
 import RemoteHost
 import Testing
@@ -23,7 +24,9 @@ import Testing
 
   @Test(arguments: WatchedHost.Kind.allCases) func readsWhatTheMemoryHolds(_ kind: WatchedHost.Kind) throws {
     let host = try WatchedHost()
-    for address in stride(from: 0, to: host.bytes.count, by: 8) { host.store(UInt64(address) &* 0x9e37_79b9_7f4a_7c15, at: address) }
+    for address in stride(from: 0, to: host.bytes.count, by: 8) {
+      host.store(UInt64(address) &* 0x9e37_79b9_7f4a_7c15, at: address)
+    }
     let memory = try RemoteMemory(session: Session(to: host.address(kind)))
     var batch = ReadBatch<PhysicalAddress>()
     batch.add(PhysicalAddress(3), count: 11)
@@ -44,7 +47,9 @@ import Testing
 
   @Test(arguments: WatchedHost.Kind.allCases) func walksPageTablesAsTheWalkerDoes(_ kind: WatchedHost.Kind) throws {
     let host = try WatchedHost()
-    for address in stride(from: 0, to: host.bytes.count, by: 8) { host.store(UInt64.random(in: 0 ... .max), at: address) }
+    for address in stride(from: 0, to: host.bytes.count, by: 8) {
+      host.store(UInt64.random(in: 0 ... .max), at: address)
+    }
     // Root at 0x1000 → 0x2000 → 0x3000 → 0x4000; page 0 at 0x10000, page 1 absent, page 2 outside the memory,
     // page 3 at 0x11000; 2 MiB page at 2 MiB; the root's second entry is itself; its third lies outside.
     for table in [0x1000, 0x2000, 0x3000, 0x4000] {
@@ -78,8 +83,9 @@ import Testing
       var expected = batch
       PageWalker(memory: remote, format: format).read(&batch)
       PageWalker(memory: local, format: format).read(&expected)
-      #expect(batch.faults == expected.faults)
-      #expect(batch.bytes == expected.bytes)
+      let differing = batch.entries.indices.filter { batch.faults[$0] != expected.faults[$0] }
+      #expect(differing.isEmpty)
+      #expect(batch.bytes.elementsEqual(expected.bytes), "the bytes differ")
       #expect(!expected.faults.isEmpty && expected.faults.count < batch.entries.count)
     }
   }

@@ -46,7 +46,9 @@ final class WatchedHost {
     device.stop()
   }
 
-  func store(_ value: UInt64, at address: Int) { bytes.base.storeBytes(of: value, toByteOffset: address, as: UInt64.self) }
+  func store(_ value: UInt64, at address: Int) {
+    bytes.base.storeBytes(of: value, toByteOffset: address, as: UInt64.self)
+  }
 
   var sharedMemory: LinkAddress { .sharedMemory(path: path) }
   func address(_ kind: Kind) -> LinkAddress { kind == .tcp ? responder.address : sharedMemory }
