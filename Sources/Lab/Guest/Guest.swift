@@ -92,7 +92,8 @@ public final class Guest: Sendable {
   private static func arguments(
     _ options: GuestOptions, kernel: String, initramfs: String, ram: String, console: String, name: String
   ) -> [String] {
-    var line = "console=ttyS0 quiet loglevel=6"
+    // noirqdebug: real-time kernels take the burst of serial interrupts for a stuck line and cut it off.
+    var line = "console=ttyS0 quiet loglevel=6 noirqdebug"
     if options.paging == .fourLevel { line += " no5lvl" }
     if !options.commandLine.isEmpty { line += " " + options.commandLine }
     return [
