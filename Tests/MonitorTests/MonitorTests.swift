@@ -1,1 +1,159 @@
+import CMailbox
+import CMonitor
+import Mailbox
 import Testing
+
+/// Drives the device program step by step with requests of every wrong shape.
+struct MonitorTests {
+  /// A monitor over 64 KiB of memory at physical 0x100000, and its region, without a thread.
+  private final class Bench {
+    let region: MailboxRegion
+    let monitor: UnsafeMutablePointer<grass_monitor>
+    let segment: UnsafeMutablePointer<grass_segment>
+    let memory: UnsafeMutableRawPointer
+    let scratch: UnsafeMutableRawPointer
+    var sequence: UInt64 = 100
+    var now: UInt64 = 1
+
+    init() throws {
+      region = try MailboxRegion(layout: RegionLayout(slots: 2, requestSize: 4096, responseSize: 8192))
+      memory = .allocate(byteCount: 65536, alignment: 4096)
+      memory.initializeMemory(as: UInt8.self, repeating: 0xaa, count: 65536)
+      scratch = .allocate(byteCount: 4096, alignment: 64)
+      segment = .allocate(capacity: 1)
+      segment.initialize(
+        to: grass_segment(pointer: memory.assumingMemoryBound(to: UInt8.self), start: 0x10_0000, count: 65536))
+      monitor = .allocate(capacity: 1)
+      monitor.initialize(to: grass_monitor())
+      var header = region.layout.header
+      #expect(grass_monitor_start(monitor, region.base, &header, segment, 1, scratch, now))
+    }
+
+    deinit {
+      monitor.deallocate()
+      segment.deallocate()
+      scratch.deallocate()
+      memory.deallocate()
+    }
+
+    /// Seals and writes a request to slot 0, changed by `damage`, and steps until it is answered or 10 ms are over.
+    ///
+    /// Returns the answer's payload, nil for none.
+    func ask(_ payload: [UInt8], damage: (UnsafeMutableRawPointer) -> Void = { _ in }) -> [UInt8]? {
+      sequence += 1
+      let record = UnsafeMutableRawPointer.allocate(byteCount: 8192, alignment: 64)
+      defer { record.deallocate() }
+      payload.withUnsafeBytes {
+        (record + 32).copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(record), byteCount: $0.count)
+      }
+      grass_record_seal(record, sequence, UInt64(payload.count))
+      damage(record)
+      grass_copy_in(region.base + region.layout.requestOffset(slot: 0), record, 4096)
+      for _ in 0..<20 {
+        now += 500_000
+        if grass_monitor_step(monitor, now) > 0 { break }
+      }
+      grass_copy_out(record, region.base + region.layout.responseOffset(slot: 0), 8192)
+      var length: UInt64 = 0
+      guard grass_record_judge(record, 8192, 8192, sequence, &length) == GRASS_RECORD_WHOLE else { return nil }
+      return [UInt8](UnsafeRawBufferPointer(start: record + 32, count: Int(length)))
+    }
+
+    func status(_ payload: [UInt8], damage: (UnsafeMutableRawPointer) -> Void = { _ in }) -> UInt32? {
+      ask(payload, damage: damage)?.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 4, as: UInt32.self) }
+    }
+  }
+
+  private static func words(_ words: UInt32...) -> [UInt8] {
+    words.flatMap { word in withUnsafeBytes(of: word.littleEndian) { [UInt8]($0) } }
+  }
+
+  private static func gather(
+    _ ranges: [(address: UInt64, root: UInt64, length: UInt32, flags: UInt32)], levels: UInt32 = 4, count: UInt32? = nil
+  ) -> [UInt8] {
+    words(3, count ?? UInt32(ranges.count), levels, 0)
+      + ranges.flatMap { range in
+        withUnsafeBytes(of: range.address) { [UInt8]($0) } + withUnsafeBytes(of: range.root) { [UInt8]($0) }
+          + words(range.length, range.flags)
+      }
+  }
+
+  private static let heartbeat = words(1, 0, 0, 0)
+
+  @Test func answersRequestsOfEveryWrongShapeWithAnErrorAndGoesOn() throws {
+    let bench = try Bench()
+    let cases: [(String, [UInt8], grass_status)] = [
+      ("empty", [], GRASS_BAD_LENGTH),
+      ("short", Array(Self.heartbeat.dropLast()), GRASS_BAD_LENGTH),
+      ("long", Self.heartbeat + [0], GRASS_BAD_LENGTH),
+      ("no operation", Self.words(0, 0, 0, 0), GRASS_BAD_OPERATION),
+      ("unknown operation", Self.words(.max, 0, 0, 0), GRASS_BAD_OPERATION),
+      ("more ranges than sent", Self.gather([(0, 0, 1, 0)], count: 2), GRASS_BAD_LENGTH),
+      // 0x0aaaaaab * 24 is 8 modulo 2^32.
+      (
+        "a count that overflows", Self.gather([], count: 0x0aaa_aaab) + [UInt8](repeating: 0, count: 8),
+        GRASS_BAD_LENGTH
+      ),
+      ("the greatest count", Self.gather([], count: .max), GRASS_BAD_LENGTH),
+      ("one range too long", Self.gather([(0, 0, 8192, 0)]), GRASS_TOO_LARGE),
+      ("a total that overflows", Self.gather([(0, 0, .max, 0), (0, 0, .max, 0), (0, 0, 2, 0)]), GRASS_TOO_LARGE),
+      ("unknown flags", Self.gather([(0, 0, 1, 2)]), GRASS_BAD_RANGE),
+      ("three levels", Self.gather([(0, 0, 1, 1)], levels: 3), GRASS_BAD_LEVELS),
+      ("levels without end", Self.gather([(0, 0, 1, 1)], levels: .max), GRASS_BAD_LEVELS),
+    ]
+    for (name, payload, expected) in cases {
+      #expect(bench.status(payload) == expected.rawValue, "\(name)")
+      #expect(bench.status(Self.heartbeat) == GRASS_OK.rawValue, "after: \(name)")
+    }
+    #expect(bench.monitor.pointee.refused == cases.count)
+  }
+
+  @Test func answersDamagedRecordsOnlyWhereTheyAreComplete() throws {
+    let bench = try Bench()
+    #expect(
+      bench.status(Self.heartbeat) { $0.storeBytes(of: UInt64(4096), toByteOffset: 8, as: UInt64.self) }
+        == GRASS_BAD_LENGTH.rawValue)
+    #expect(
+      bench.status(Self.heartbeat) { $0.storeBytes(of: UInt64.max, toByteOffset: 8, as: UInt64.self) }
+        == GRASS_BAD_LENGTH.rawValue)
+    #expect(
+      bench.status(Self.heartbeat) { $0.storeBytes(of: 2, toByteOffset: 32, as: UInt8.self) }
+        == GRASS_BAD_CHECK.rawValue)
+    #expect(
+      bench.status(Self.heartbeat) { $0.storeBytes(of: 7, toByteOffset: 16, as: UInt64.self) }
+        == GRASS_BAD_CHECK.rawValue)
+    #expect(bench.status(Self.heartbeat) { $0.storeBytes(of: 7, toByteOffset: 48, as: UInt64.self) } == nil)
+    #expect(bench.monitor.pointee.torn == 5)
+    #expect(bench.status(Self.heartbeat) == GRASS_OK.rawValue)
+  }
+
+  @Test func saysWhyARangeFailed() throws {
+    let bench = try Bench()
+    // A table at 0x100000 whose every entry is itself.
+    for index in 0..<512 { bench.memory.storeBytes(of: 0x10_0003, toByteOffset: index * 8, as: UInt64.self) }
+    let ranges: [(address: UInt64, root: UInt64, length: UInt32, flags: UInt32)] = [
+      (0x10_0000, 0, 8, 0), (0x10_fff9, 0, 8, 0), (0xf_ffff, 0, 2, 0), (.max, 0, 8, 0), (0x10_8000, 0, 0, 0),
+      (0, 0x10_0000, 8, 1), (0, 0x9000_0000, 8, 1), (0, .max, 8, 1), (1 << 47, 0x10_0000, 8, 1),
+      (0, 0x10_8000, 8, 1), (.max - 3, 0x10_0000, 8, 1),
+    ]
+    let answer = try #require(bench.ask(Self.gather(ranges)))
+    let faults = ranges.indices.map { index in
+      answer.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 16 + index * 24, as: UInt32.self) }
+    }
+    // 0xaaaaaaaaaaaaaaaa is not present; a range that wraps goes on at 0.
+    #expect(faults == [0, 1, 1, 1, 0, 0, 4, 4, 2, 3, 0])
+    #expect(answer.count == 16 + ranges.count * 24 + 10 * 8 - 6)
+    #expect(answer[(16 + ranges.count * 24)...].prefix(8).elementsEqual([3, 0, 0x10, 0, 0, 0, 0, 0]))
+  }
+
+  @Test func ignoresWhatLayInTheSlotsBefore() throws {
+    let bench = try Bench()
+    #expect(grass_monitor_step(bench.monitor, 5) == 0)
+    #expect(bench.status(Self.heartbeat) == GRASS_OK.rawValue)
+    var header = bench.region.layout.header
+    #expect(grass_monitor_start(bench.monitor, bench.region.base, &header, bench.segment, 1, bench.scratch, 1))
+    #expect(grass_monitor_step(bench.monitor, 5) == 0)
+    header.slot_count = 0
+    #expect(!grass_monitor_start(bench.monitor, bench.region.base, &header, bench.segment, 1, bench.scratch, 1))
+  }
+}
