@@ -1,4 +1,5 @@
 import KernelInfo
+import KernelViews
 import Links
 import Logging
 import Mailbox
@@ -12,7 +13,6 @@ final class Server {
   var memoryDescription: String { "\(memory.path): \(memory.format)" }
 
   private let memory: FileMemory
-  private let candidates: [FileMemory]
   private let device: CPUDevice
   private let responders: [TCPResponder]
   private var region: MailboxRegion?
@@ -20,17 +20,10 @@ final class Server {
   init(memory path: String, listen: [LinkAddress], slots: Int) throws {
     let candidates = try MemoryImage.open(path)
     // Which way of reading the file is right, only a kernel found in it tells.
-    var found: (memory: FileMemory, hint: PhysicalAddress)?
-    for candidate in candidates {
-      if let kernel = try? KernelFinder(memory: candidate).find() {
-        found = (candidate, kernel.coreInfoAddress)
-        break
-      }
-    }
-    guard let memory = found?.memory ?? candidates.first else { throw ServerError.noMemory(path) }
-    self.candidates = candidates
+    let kernel = try? Kernel.open(candidates)
+    guard let memory = kernel?.memory as? FileMemory ?? candidates.first else { throw ServerError.noMemory(path) }
     self.memory = memory
-    hint = found?.hint
+    hint = kernel?.found.coreInfoAddress
 
     let paths = listen.compactMap { address in
       if case .sharedMemory(let path) = address { path } else { nil }

@@ -31,7 +31,7 @@ struct Dmesg: ParsableCommand {
 
   func run() throws {
     let kernel = try source.openKernel()
-    let log = try source.reading { try kernel.log() }
+    let log = try reporting { try kernel.log() }
     var records = log.records[...]
     if let limit = level.flatMap(worst) { records = records.filter { $0.level.rawValue <= limit.rawValue }[...] }
     if let tail { records = records.suffix(tail) }

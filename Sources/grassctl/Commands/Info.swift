@@ -12,7 +12,7 @@ struct Info: ParsableCommand {
 
   func run() throws {
     let kernel = try source.openKernel()
-    let host = try source.reading { try kernel.host() }
+    let host = try reporting { try kernel.host() }
     if output.json {
       writeOutput(JSON.lines([json(of: host)]))
     } else {

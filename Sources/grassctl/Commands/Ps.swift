@@ -21,7 +21,7 @@ struct Ps: ParsableCommand {
 
   func run() throws {
     let kernel = try source.openKernel()
-    var table = try source.reading { try kernel.tasks(TaskQuery(includesThreads: threads)) }
+    var table = try reporting { try kernel.tasks(TaskQuery(includesThreads: threads)) }
     if let pid { table.tasks.removeAll { $0.tgid != pid } }
     if output.json {
       writeOutput(JSON.lines(table.tasks.map { json(of: $0) }))
