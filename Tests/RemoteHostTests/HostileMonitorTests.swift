@@ -1,0 +1,129 @@
+import CMailbox
+import Links
+import Mailbox
+import Memory
+import Paging
+import RemoteHost
+import Synchronization
+import Testing
+
+/// A monitored side that answers falsely: each answer ends in a named error within the call's time.
+@Suite(.serialized) struct HostileMonitorTests {
+  /// A region whose slot 0 is answered by `answer`, from a thread.
+  private final class FalseMonitor: Sendable {
+    let region: MailboxRegion
+    private let stopped = Atomic<Bool>(false)
+
+    init() throws {
+      region = try MailboxRegion(path: "/tmp/grass-test-\(UInt64.random(in: 0 ... .max))", layout: RegionLayout())
+    }
+
+    /// Answers one request with `record`, made of its sequence number.
+    func answer(_ record: @escaping @Sendable (UInt64) -> [UInt8]) throws -> DedicatedThread {
+      // Before anything is asked: the thread may start late.
+      let old = grass_load(region.base + region.layout.requestOffset(slot: 0))
+      return try DedicatedThread(name: "false") { [self] in
+        let request = region.base + region.layout.requestOffset(slot: 0)
+        while grass_load(request) == old {
+          if stopped.load(ordering: .acquiring) { return }
+          SystemCall.sleep(nanoseconds: 100_000)
+        }
+        let bytes = record(grass_load(request))
+        bytes.withUnsafeBytes {
+          grass_copy_in(region.base + region.layout.responseOffset(slot: 0), $0.baseAddress, UInt64($0.count))
+        }
+      }
+    }
+
+    func stop() { stopped.store(true, ordering: .releasing) }
+  }
+
+  private static func sealed(_ sequence: UInt64, _ payload: [UInt8]) -> [UInt8] {
+    var record = [UInt8](repeating: 0, count: 32) + payload
+    record += [UInt8](repeating: 0, count: Int(grass_record_size(UInt64(payload.count))) - record.count)
+    record.withUnsafeMutableBytes { grass_record_seal($0.baseAddress, sequence, UInt64(payload.count)) }
+    return record
+  }
+
+  private static func words(_ words: UInt32...) -> [UInt8] {
+    words.flatMap { word in withUnsafeBytes(of: word.littleEndian) { [UInt8]($0) } }
+  }
+
+  private func ask(
+    _ record: @escaping @Sendable (UInt64) -> [UInt8], _ call: (Session) throws(SessionError) -> Void
+  ) throws -> SessionError.Reason? {
+    let monitor = try FalseMonitor()
+    let session = try Session(
+      to: .sharedMemory(path: try #require(monitor.region.path)), timeout: .milliseconds(200))
+    let thread = try monitor.answer(record)
+    defer {
+      monitor.stop()
+      thread.join()
+    }
+    let start = ContinuousClock.now
+    do throws(SessionError) {
+      try call(session)
+      return nil
+    } catch {
+      #expect(ContinuousClock.now - start < .seconds(5))
+      return error.reason
+    }
+  }
+
+  @Test func refusesFalseHeartbeats() throws {
+    let heartbeat = Self.words(1, 0, 0, 0, 1, 0, 2, 0)
+    func beat(_ session: Session) throws(SessionError) { try session.heartbeat() }
+    #expect(try ask({ Self.sealed($0, heartbeat) }, beat) == nil)
+    #expect(try ask({ _ in [] }, beat) == .noAnswer)
+    #expect(try ask({ Self.sealed($0 + 1, heartbeat) }, beat) == .noAnswer)
+    #expect(try ask({ Self.sealed($0, []) }, beat) == .badAnswer("it is too short"))
+    #expect(try ask({ Self.sealed($0, Array(heartbeat.dropLast())) }, beat) == .badAnswer("it is too short"))
+    #expect(try ask({ Self.sealed($0, heartbeat + [0]) }, beat) == .badAnswer("it is too long"))
+    #expect(try ask({ Self.sealed($0, Self.words(2, 0, 0, 0)) }, beat) == .badAnswer("it belongs to operation 2"))
+    #expect(try ask({ Self.sealed($0, Self.words(1, 77, 0, 0)) }, beat) == .refused(status: 77))
+    for offset in [8, 15, 16, 31, 32, 63, 64, 71] {
+      // Length, check, payload and trailing sequence, one byte of each changed.
+      let reason = try ask(
+        { sequence in
+          var record = Self.sealed(sequence, heartbeat)
+          record[offset] ^= 0x40
+          return record
+        }, beat)
+      #expect(reason == .tornAnswer, "byte \(offset)")
+    }
+  }
+
+  @Test func refusesFalseInfoAndGathers() throws {
+    func info(_ session: Session) throws(SessionError) { _ = try session.info() }
+    let numbers = [UInt8](repeating: 1, count: 48)
+    #expect(
+      try ask({ Self.sealed($0, Self.words(2, 0, .max, 0) + numbers) }, info)
+        == .badAnswer("it announces 4294967295 segments in 48 bytes"))
+    // Two segments, the second one within the first.
+    let overlapping = Self.words(0, 0, 0x2000, 0) + Self.words(0x1000, 0, 0x1000, 0)
+    #expect(
+      try ask({ Self.sealed($0, Self.words(2, 0, 2, 0) + numbers + overlapping) }, info)
+        == .badAnswer("its segments overlap"))
+    // One that goes round the end of all addresses.
+    let wrapping = Self.words(.max, .max, 2, 0)
+    #expect(
+      try ask({ Self.sealed($0, Self.words(2, 0, 1, 0) + numbers + wrapping) }, info)
+        == .badAnswer("its segments overlap"))
+    func gather(_ session: Session) throws(SessionError) {
+      var batch = ReadBatch<MemoryLocation>()
+      batch.add(.physical(PhysicalAddress(0)), count: 8)
+      try session.gather(&batch, format: .x86_64FourLevel)
+    }
+    let status = [UInt8](repeating: 0, count: 24)
+    let bytes = [UInt8](repeating: 7, count: 8)
+    #expect(try ask({ Self.sealed($0, Self.words(3, 0, 1, 0) + status + bytes) }, gather) == nil)
+    #expect(
+      try ask({ Self.sealed($0, Self.words(3, 0, 2, 0) + status + bytes) }, gather)
+        == .badAnswer("48 bytes for a gather of 8"))
+    #expect(
+      try ask({ Self.sealed($0, Self.words(3, 0, 1, 0) + status) }, gather) == .badAnswer("40 bytes for a gather of 8"))
+    #expect(
+      try ask({ Self.sealed($0, Self.words(3, 0, 1, 0) + [9] + status.dropLast() + bytes) }, gather)
+        == .badAnswer("a range failed with code 9"))
+  }
+}
