@@ -1,12 +1,12 @@
-import Foundation
+public import Foundation
 
 /// A thread that starts processes and lives as long as this program.
 ///
 /// QEMU asks the kernel to be killed when its parent dies (`setpriv --pdeathsig`), and the kernel takes the thread that
 /// forked it for its parent. Threads of a pool come and go, so processes are started from this one.
-final class Spawner: @unchecked Sendable {
+public final class Spawner: @unchecked Sendable {
   // Sendable because the condition guards the jobs.
-  static let shared = Spawner()
+  public static let shared = Spawner()
   private let condition = NSCondition()
   private var jobs: [() -> Void] = []
 
@@ -25,7 +25,7 @@ final class Spawner: @unchecked Sendable {
   }
 
   /// Starts `process` from the spawner's thread.
-  func start(_ process: Process) throws {
+  public func start(_ process: Process) throws {
     let done = DispatchSemaphore(value: 0)
     nonisolated(unsafe) var failure: (any Error)?
     condition.lock()

@@ -1,0 +1,46 @@
+import Foundation
+import Lab
+import Testing
+
+/// A running grassd over a memory, with a shared-memory and a TCP link.
+final class GrassDaemon {
+  /// The URLs at which it answers: shared memory first.
+  let urls: [String]
+  let processID: Int32
+  private let process: Process
+  private let directory: URL
+
+  init(memory: String) throws {
+    directory = FileManager.default.temporaryDirectory.appendingPathComponent("grassd-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+    process = Process()
+    // A daemon of a test that crashed ends with it.
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
+    process.arguments = [
+      "--pdeathsig", "KILL", "--", BuiltTool.directory.appendingPathComponent("grassd").path, "--memory", memory,
+      "--listen", "shm://\(directory.path)/region", "tcp://127.0.0.1:0",
+    ]
+    let output = Pipe()
+    process.standardOutput = output
+    process.standardError = FileHandle.nullDevice
+    process.standardInput = FileHandle.nullDevice
+    try Spawner.shared.start(process)
+    processID = process.processIdentifier
+    var text = ""
+    while text.split(separator: "\n").count < 2 {
+      let data = output.fileHandleForReading.availableData
+      try #require(!data.isEmpty, "grassd ended: \(text)")
+      text += String(decoding: data, as: UTF8.self)
+    }
+    urls = text.split(separator: "\n").map { String($0.dropFirst("ready ".count)) }
+  }
+
+  /// Ends it as an operator would, and checks that it leaves nothing behind.
+  func stop() {
+    process.terminate()
+    process.waitUntilExit()
+    #expect(process.terminationStatus == 0)
+    #expect(!FileManager.default.fileExists(atPath: directory.path + "/region"), "grassd left its region behind")
+    try? FileManager.default.removeItem(at: directory)
+  }
+}
