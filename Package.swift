@@ -74,6 +74,10 @@ let package = Package(
     .executable(name: "grassd", targets: ["grassd"]),
     .executable(name: "grassctl", targets: ["grassctl"]),
     .executable(name: "grasslab", targets: ["grasslab"]),
+    // The modules as a library, for benchmarks and for views of one's own.
+    .library(
+      name: "GrassKit",
+      targets: ["Memory", "Paging", "KernelInfo", "KernelViews", "Links", "RemoteHost", "Lab"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
