@@ -105,7 +105,7 @@ public final class CPUDevice: @unchecked Sendable {
       if silence < busyTime {
         // Every so often whoever else wants this processor gets it: where there are few, that is the requester.
         turn &+= 1
-        if turn % 16 == 0 { sched_yield() }
+        if turn % 16 == 0 { sched_yield() } else { grass_pause() }
       } else {
         // A hundredth of the silence so far, so that a requester never waits much longer than it did before.
         SystemCall.sleep(nanoseconds: min(max(silence / 100, shortestSleep), longestSleep))

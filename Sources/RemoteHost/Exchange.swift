@@ -158,8 +158,10 @@ final class Exchange: @unchecked Sendable {
       turn += 1
       if now - since > Self.busyTime {
         SystemCall.sleep(nanoseconds: min((now - since) / 20, Self.longestSleep))
-      } else if turn % 16 == 0 {
+      } else if turn % 8 == 0 {
         sched_yield()
+      } else {
+        grass_pause()
       }
       if turn % 16 == 0 || now - since > Self.busyTime, ContinuousClock.now >= deadline {
         throw SessionError(link.address, sawTorn ? .tornAnswer : .noAnswer)

@@ -282,6 +282,13 @@ static inline void grass_copy_out(void *bytes, const void *shared, uint64_t coun
   for (; count > 0; count--) *to++ = __atomic_load_n(from++, __ATOMIC_ACQUIRE);
 }
 
+/// Says to the processor that this is a polling loop: it leaves the memory, and its other thread, to others a moment.
+static inline void grass_pause(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
 // MARK: - The check
 
 // A checksum against torn and damaged records, not against forgers: eight independent lanes of xor, rotate and
