@@ -28,8 +28,16 @@ final class SharedGuests: @unchecked Sendable {
   }
 }
 
-/// The kernels that every view is checked on: both series, all flavours, both paging depths.
-let guestKinds: [GuestOptions] = [
+/// The kernels that every view is checked on: both series, all flavours, both paging depths; with `GRASS_ALL_KERNELS` set,
+/// every kernel that was fetched.
+let guestKinds: [GuestOptions] =
+  ProcessInfo.processInfo.environment["GRASS_ALL_KERNELS"] == nil
+  ? newestKernels
+  : KernelStore().kernels().enumerated().map { index, kernel in
+    GuestOptions(kernel: kernel.release, memory: 512, paging: index % 2 == 0 ? .fourLevel : .fiveLevel)
+  }
+
+private let newestKernels: [GuestOptions] = [
   GuestOptions(kernel: "6.1", paging: .fourLevel),
   GuestOptions(kernel: "6.1", paging: .fiveLevel),
   GuestOptions(kernel: "6.1-cloud", paging: .fourLevel),
