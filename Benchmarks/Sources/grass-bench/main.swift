@@ -39,6 +39,17 @@ func measureRemote(_ daemon: Daemon) throws {
   }
 }
 
+if kernelName == "--memory" {
+  // Views of one image alone, for work on them.
+  let kernel = try Kernel.open(try MemoryImage.open(CommandLine.arguments[3]))
+  let query = TaskQuery(includesThreads: true)
+  let count = try kernel.tasks(query).tasks.count
+  row("`ps` of \(count) tasks", time(try Samples.measure(2000) { _ = try kernel.tasks(query) }.percentile(10)))
+  row("`dmesg`", time(try Samples.measure(500) { _ = try kernel.log() }.percentile(10)))
+  row("`info`", time(try Samples.measure(500) { _ = try kernel.host() }.percentile(10)))
+  exit(0)
+}
+
 row("what", "figure", "goal or peer")
 row("---", "---", "---")
 
