@@ -62,7 +62,7 @@ struct HostReader: Sendable {
       // Fixed point with 11 bits of fraction (include/linux/sched/loadavg.h), rounded as /proc/loadavg does.
       let loads = try (0..<3).map { index in
         let value = try batch.reader(load).u64(index * 8) &+ 2048 / 200
-        return Double((value >> 11) &* 100 &+ ((value & 2047) * 100 >> 11)) / 100
+        return Double((value >> 11) &* 100 &+ (((value & 2047) * 100) >> 11)) / 100
       }
       let time = try clock.read(clockRecord, batch)
       let panicCPU = try batch.reader(panic).load(0, as: Int32.self)
