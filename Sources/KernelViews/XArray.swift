@@ -1,5 +1,6 @@
 import KernelInfo
 import Memory
+import Paging
 
 /// Reads the kernel's xarray (and so its idr and radix tree), level by level.
 ///
@@ -30,8 +31,7 @@ struct XArray: Sendable {
   /// level.
   ///
   /// - Parameter limit: stops after so many values.
-  func values(head: VirtualAddress, in addressSpace: (inout ReadBatch<VirtualAddress>) -> Void, limit: Int) -> Contents
-  {
+  func values(head: VirtualAddress, in space: AddressSpace, limit: Int) -> Contents {
     var contents = Contents()
     guard isNode(head.rawValue) else {
       if isPointer(head.rawValue) { contents.values.append(head) }
@@ -44,7 +44,7 @@ struct XArray: Sendable {
     while !level.isEmpty {
       var batch = ReadBatch<VirtualAddress>()
       for node in level { batch.add(VirtualAddress(node - 2), count: nodeSize) }
-      addressSpace(&batch)
+      space.read(&batch)
       var next: [UInt64] = []
       var levelShift: UInt64?
       for (index, node) in level.enumerated() {

@@ -59,18 +59,17 @@ struct LogReader: Sendable {
 
   func read(in space: AddressSpace) throws(KernelError) -> KernelLog {
     try KernelError.reading(subject) {
-      let buffer = try ByteReaderBox(space.read(pointer, count: 8)).withReader { reader throws(MemoryFault) in
-        try reader.pointer(0)
-      }
-      let header = ByteReaderBox(try space.read(buffer, count: ring.size))
-      return try read(header, in: space)
+      let pointer = try space.read(self.pointer, count: 8)
+      let buffer = try ByteReader(pointer.span.bytes).pointer(0)
+      return try read(header: space.read(buffer, count: ring.size), in: space)
     }
   }
 
-  private func read(_ header: ByteReaderBox, in space: AddressSpace) throws -> KernelLog {
-    let values = try header.withReader { reader throws(MemoryFault) in
-      [ring.countBits, ring.descriptors, ring.infos, ring.headID, ring.tailID, ring.sizeBits, ring.data]
-        .map { field in (try? field.load(reader)) ?? 0 }
+  private func read(header: [UInt8], in space: AddressSpace) throws -> KernelLog {
+    let reader = ByteReader(header.span.bytes)
+    var values: [UInt64] = []
+    for field in [ring.countBits, ring.descriptors, ring.infos, ring.headID, ring.tailID, ring.sizeBits, ring.data] {
+      values.append(try field.load(reader))
     }
     let (countBits, headID, tailID, sizeBits) = (values[0], values[3], values[4], values[5])
     guard (1...Self.maximumCountBits).contains(countBits), (6...Self.maximumSizeBits).contains(sizeBits) else {
@@ -193,15 +192,6 @@ struct LogReader: Sendable {
     guard count > 0 else { return [] }
     if first + count <= size { return [first..<first + count] }
     return [first..<size, 0..<first + count - size]
-  }
-}
-
-/// Bytes that were read, kept so that a closure can look at them.
-private struct ByteReaderBox {
-  let bytes: [UInt8]
-  init(_ bytes: [UInt8]) { self.bytes = bytes }
-  func withReader<T>(_ body: (borrowing ByteReader) throws(MemoryFault) -> T) throws(MemoryFault) -> T {
-    try body(ByteReader(bytes.span.bytes))
   }
 }
 

@@ -116,7 +116,7 @@ struct TaskReader: Sendable {
       throw KernelError(subject, .memory(error))
     }
 
-    let entries = xarray.values(head: head, in: { space.read(&$0) }, limit: limit)
+    let entries = xarray.values(head: head, in: space, limit: limit)
     faults += entries.faults
     try readTasks(ofPids: entries.values, in: space, into: &drafts, &faults)
     readUnknownListMembers(idle: idle, in: space, limit: limit, into: &drafts)
@@ -277,46 +277,45 @@ struct TaskReader: Sendable {
         ))
     }
     space.read(&batch)
-    var kept: [Draft] = []
-    kept.reserveCapacity(drafts.count)
     for (index, record) in records.enumerated() {
-      var draft = drafts[index]
       do throws(MemoryFault) {
         let ids = try credentials.ids.map { field throws(MemoryFault) in
           UInt32(truncatingIfNeeded: try credentials.selection.load(field, record.credentials, batch))
         }
-        (draft.task.uid, draft.task.euid, draft.task.suid, draft.task.fsuid) = (ids[0], ids[1], ids[2], ids[3])
-        (draft.task.gid, draft.task.egid, draft.task.sgid, draft.task.fsgid) = (ids[4], ids[5], ids[6], ids[7])
+        (drafts[index].task.uid, drafts[index].task.euid, drafts[index].task.suid, drafts[index].task.fsuid) = (
+          ids[0], ids[1], ids[2], ids[3]
+        )
+        (drafts[index].task.gid, drafts[index].task.egid, drafts[index].task.sgid, drafts[index].task.fsgid) = (
+          ids[4], ids[5], ids[6], ids[7]
+        )
         let fields = signal.selection
-        draft.task.threadCount = Int(try fields.load(signal.threadCount, record.signal, batch))
-        draft.tty = try fields.pointer(signal.tty, record.signal, batch)
-        draft.signalTime = CPUTime(
+        drafts[index].task.threadCount = Int(try fields.load(signal.threadCount, record.signal, batch))
+        drafts[index].tty = try fields.pointer(signal.tty, record.signal, batch)
+        drafts[index].signalTime = CPUTime(
           user: try fields.load(signal.userTime, record.signal, batch),
           system: try fields.load(signal.systemTime, record.signal, batch),
           total: try fields.load(signal.runtime, record.signal, batch))
-        draft.previousSignalTime = (
+        drafts[index].previousSignalTime = (
           try fields.load(signal.previousUserTime, record.signal, batch),
           try fields.load(signal.previousSystemTime, record.signal, batch)
         )
-        if let record = record.mm, !draft.task.isKernelThread {
-          draft.task.virtualPages = try mm.selection.load(mm.totalPages, record, batch)
+        if let record = record.mm, !drafts[index].task.isKernelThread {
+          drafts[index].task.virtualPages = try mm.selection.load(mm.totalPages, record, batch)
           var resident: Int64 = 0
           for counter in mm.residentCounters { resident &+= max(0, try mm.selection.signed(counter, record, batch)) }
-          draft.task.residentPages = UInt64(max(0, resident))
-          draft.arguments = try argumentArea(record, batch, space, query)
+          drafts[index].task.residentPages = UInt64(max(0, resident))
+          drafts[index].arguments = try argumentArea(record, batch, space, query)
         }
         if let record = record.kthread {
-          draft.worker = draft.isWorker ? try worker.kthread.pointer(worker.data, record, batch) : VirtualAddress(0)
-          draft.fullName = try worker.kthread.pointer(worker.fullName, record, batch)
+          drafts[index].worker =
+            drafts[index].isWorker ? try worker.kthread.pointer(worker.data, record, batch) : VirtualAddress(0)
+          drafts[index].fullName = try worker.kthread.pointer(worker.fullName, record, batch)
         }
-        kept.append(draft)
       } catch {
-        // On a live host: the task ended and what hung on it is gone. Its own fields are kept if the list knows it too.
+        // On a live host the task ended and what hung on it is gone; what was read of it stays.
         faults.append(error)
-        kept.append(draft)
       }
     }
-    drafts = kept
   }
 
   private func argumentArea(
