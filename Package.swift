@@ -22,10 +22,12 @@ var targets: [Target] = [
 ]
 
 // In the order in which data flows: bytes, addresses, symbols and types, views, findings.
-targets += module("Memory")
-targets += module("Paging", ["Memory"])
-targets += module("KernelInfo", ["Memory"])
-targets += module("KernelViews", ["Memory", "Paging", "KernelInfo"])
+targets += module("Memory", tests: ["Samples"])
+targets += module("Paging", ["Memory"], tests: ["Samples"])
+targets += module("KernelInfo", ["Memory"], tests: ["Samples"])
+targets += module("KernelViews", ["Memory", "Paging", "KernelInfo"], tests: ["Samples"])
+// Kernels written in code, for tests and fuzzers.
+targets += [.target(name: "Samples", dependencies: ["Memory", "KernelInfo"], path: "Tests/Samples")]
 
 // How a remote host reaches that memory.
 targets += module("Mailbox", ["CMailbox"])
@@ -57,6 +59,19 @@ targets += [
     ]),
 ]
 
+// Built by scripts/fuzz alone: everything in it needs the sanitizers.
+let isFuzzing = Context.environment["GRASS_FUZZ"] != nil
+if isFuzzing {
+  targets += [
+    .executableTarget(
+      name: "grassfuzz",
+      dependencies: [
+        "Memory", "Paging", "KernelInfo", "KernelViews", "Samples", "CMailbox", "CMonitor", "CLinux",
+      ],
+      path: "Fuzz", exclude: ["Corpus"])
+  ]
+}
+
 for target in targets where target.name.first != "C" {
   target.swiftSettings = [
     .swiftLanguageMode(.v6),
@@ -66,6 +81,11 @@ for target in targets where target.name.first != "C" {
     .enableExperimentalFeature("Lifetimes"),
     .treatAllWarnings(as: .error),
   ]
+}
+
+// A fuzzer's main function is libFuzzer's.
+for target in targets where target.name == "grassfuzz" {
+  target.swiftSettings?.append(.unsafeFlags(["-parse-as-library"]))
 }
 
 let package = Package(

@@ -10,7 +10,7 @@ package import Memory
 /// Mirrors `kernel/kallsyms.c` and `scripts/kallsyms.c`.
 package struct KallsymsDecoder: ~Escapable {
   /// How a number in `kallsyms_offsets` tells the address.
-  enum AddressEncoding: CaseIterable {
+  package enum AddressEncoding: CaseIterable {
     /// Up to 6.14 on x86-64: what is not negative is the address itself (a per-CPU offset), the rest counts from
     /// `kallsyms_relative_base` downwards.
     case absolutePerCPU

@@ -1,4 +1,5 @@
 import Memory
+import Samples
 import Testing
 
 @testable import KernelInfo

@@ -1,18 +1,28 @@
-import Memory
-
-@testable import KernelInfo
+package import KernelInfo
+package import Memory
 
 /// Writes kallsyms tables as `scripts/kallsyms.c` does, with a token for each character and a few for longer pieces.
-struct KallsymsWriter {
-  var symbols: [(type: Character, name: String, address: UInt64)]
-  var encoding = KallsymsDecoder.AddressEncoding.absolutePerCPU
-  var relativeBase: UInt64 = 0xffff_ffff_9e20_0000
-  var offsetsAddress = VirtualAddress(0xffff_ffff_9e30_0000)
+package struct KallsymsWriter {
+  package var symbols: [(type: Character, name: String, address: UInt64)]
+  package var encoding: KallsymsDecoder.AddressEncoding
+  package var relativeBase: UInt64
+  package var offsetsAddress: VirtualAddress
+
+  package init(
+    symbols: [(type: Character, name: String, address: UInt64)],
+    encoding: KallsymsDecoder.AddressEncoding = .absolutePerCPU, relativeBase: UInt64 = 0xffff_ffff_9e20_0000,
+    offsetsAddress: VirtualAddress = VirtualAddress(0xffff_ffff_9e30_0000)
+  ) {
+    self.symbols = symbols
+    self.encoding = encoding
+    self.relativeBase = relativeBase
+    self.offsetsAddress = offsetsAddress
+  }
 
   /// Token numbers below 32 stand for pieces, the others for the ASCII character of that number.
-  static let pieces = ["", "init_", "__start_", "T_", "kallsyms_token_"]
+  package static let pieces = ["", "init_", "__start_", "T_", "kallsyms_token_"]
 
-  var tokenTable: [UInt8] {
+  package var tokenTable: [UInt8] {
     var table = Bytes()
     for token in 0..<256 {
       table.append(Self.text(token))
@@ -21,7 +31,7 @@ struct KallsymsWriter {
     return table.all
   }
 
-  var tokenIndex: [UInt8] {
+  package var tokenIndex: [UInt8] {
     var index = Bytes()
     var place = 0
     for token in 0..<256 {
@@ -36,7 +46,7 @@ struct KallsymsWriter {
     return token >= 32 && token < 127 ? String(Character(Unicode.Scalar(UInt8(token)))) : ""
   }
 
-  var names: [UInt8] {
+  package var names: [UInt8] {
     var names = Bytes()
     for symbol in symbols {
       var tokens: [UInt8] = []
@@ -61,7 +71,7 @@ struct KallsymsWriter {
     return names.all
   }
 
-  var offsets: [UInt8] {
+  package var offsets: [UInt8] {
     var offsets = Bytes()
     for (index, symbol) in symbols.enumerated() {
       let number: UInt64 =
@@ -77,7 +87,7 @@ struct KallsymsWriter {
   }
 
   /// Decodes the tables, each changed as a test wants.
-  func decode(
+  package func decode(
     names: [UInt8]? = nil, tokenTable: [UInt8]? = nil, tokenIndex: [UInt8]? = nil, offsets: [UInt8]? = nil,
     count: Int? = nil, anchor: String = "_stext", at address: UInt64? = nil
   ) throws(KernelInfoError) -> SymbolTable {

@@ -1,26 +1,42 @@
-import Memory
-
-@testable import KernelInfo
+package import KernelInfo
+package import Memory
 
 /// Memory of 8 MiB with the parts of a kernel that lead from its VMCOREINFO note to its symbols and types.
-struct SyntheticKernel {
-  static let base: UInt64 = 0xffff_ffff_9e20_0000
-  static let physicalImage: UInt64 = 0x20_0000
-  static let directMap: UInt64 = 0xffff_8880_0000_0000
-  static let size = 8 << 20
+package struct SyntheticKernel {
+  package static let base: UInt64 = 0xffff_ffff_9e20_0000
+  package static let physicalImage: UInt64 = 0x20_0000
+  package static let directMap: UInt64 = 0xffff_8880_0000_0000
+  package static let size = 8 << 20
 
-  var release = "6.1.0-test-amd64"
-  var encoding = KallsymsDecoder.AddressEncoding.absolutePerCPU
+  package var release: String
+  package var encoding: KallsymsDecoder.AddressEncoding
   /// Where the kernel's own note lies.
-  var note: UInt64 = 0x7f_0000
+  package var note: UInt64
   /// Lines to add to VMCOREINFO, before all others but the first.
-  var lines: [String] = []
+  package var lines: [String]
   /// Lines to leave out, by how they start.
-  var omitted: String?
-  var bannerRelease: String?
-  var types: [UInt8]?
+  package var omitted: String?
+  package var bannerRelease: String?
+  package var types: [UInt8]?
+  /// Further symbols, by their offset in the image.
+  package var symbols: [(name: String, offset: Int)]
 
-  static var physicalBase: Int64 { Int64(physicalImage) - Int64(base - 0xffff_ffff_8000_0000) }
+  package init(
+    release: String = "6.1.0-test-amd64", encoding: KallsymsDecoder.AddressEncoding = .absolutePerCPU,
+    note: UInt64 = 0x7f_0000, lines: [String] = [], omitted: String? = nil, bannerRelease: String? = nil,
+    types: [UInt8]? = nil, symbols: [(name: String, offset: Int)] = []
+  ) {
+    self.release = release
+    self.encoding = encoding
+    self.note = note
+    self.lines = lines
+    self.omitted = omitted
+    self.bannerRelease = bannerRelease
+    self.types = types
+    self.symbols = symbols
+  }
+
+  package static var physicalBase: Int64 { Int64(physicalImage) - Int64(base - 0xffff_ffff_8000_0000) }
 
   /// Offsets in the image.
   private static let table = 0x1_0000
@@ -28,7 +44,7 @@ struct SyntheticKernel {
   private static let btf = 0x8_0000
   private static let end = 0x10_0000
 
-  var btf: [UInt8] {
+  package var btf: [UInt8] {
     if let types { return types }
     var writer = BTFWriter()
     let int = writer.integer("int", size: 4, signed: true)
@@ -47,6 +63,8 @@ struct SyntheticKernel {
       ("R", "__start_BTF", address(Self.btf)), ("R", "__stop_BTF", address(Self.btf + btf.count)),
       ("B", "_end", address(Self.end)),
     ]
+    symbols += self.symbols.map { ("D", $0.name, address($0.offset)) }
+    symbols.sort { $0.address < $1.address }
     if encoding == .absolutePerCPU { symbols.insert(("A", "runqueues", 0x31c40), at: 0) }
     let names = Self.table + 0x1008
     let offsets = encoding == .absolutePerCPU ? Self.table : Self.table + 0x8000
@@ -72,7 +90,7 @@ struct SyntheticKernel {
     return (parts, lines)
   }
 
-  var coreInfo: String {
+  package var coreInfo: String {
     let all =
       ["OSRELEASE=\(release)"] + lines + [
         "PAGESIZE=4096",
@@ -85,12 +103,12 @@ struct SyntheticKernel {
   }
 
   /// A page-aligned note with `text`.
-  static func noteBytes(_ text: String, length: UInt32? = nil) -> [UInt8] {
+  package static func noteBytes(_ text: String, length: UInt32? = nil) -> [UInt8] {
     // Length of the name, of the text, type 0; the name and its padding.
     bytes(UInt32(11), length ?? UInt32(text.utf8.count), UInt32(0)) + Array("VMCOREINFO\0\0".utf8) + Array(text.utf8)
   }
 
-  var memory: SyntheticMemory {
+  package var memory: SyntheticMemory {
     var image = [UInt8](repeating: 0, count: Self.size)
     func put(_ bytes: [UInt8], at place: Int) { image.replaceSubrange(place..<place + bytes.count, with: bytes) }
     let start = Int(Self.physicalImage)

@@ -1,19 +1,25 @@
 /// Writes BTF as pahole does, and also wrongly where a test wants that.
-struct BTFWriter {
-  struct Member {
-    var name: String
-    var type: Int
+package struct BTFWriter {
+  package struct Member {
+    package var name: String
+    package var type: Int
     /// In bits.
-    var offset: Int
+    package var offset: Int
     /// In bits, 0 for what is no bit field.
-    var size = 0
+    package var size: Int
+
+    package init(name: String, type: Int, offset: Int, size: Int = 0) {
+      (self.name, self.type, self.offset, self.size) = (name, type, offset, size)
+    }
   }
 
-  private(set) var types = Bytes()
-  private(set) var names: [UInt8] = [0]
-  private(set) var count = 0
+  package private(set) var types = Bytes()
+  package private(set) var names: [UInt8] = [0]
+  package private(set) var count = 0
 
-  mutating func name(_ text: String) -> UInt32 {
+  package init() {}
+
+  package mutating func name(_ text: String) -> UInt32 {
     if text.isEmpty { return 0 }
     let offset = UInt32(names.count)
     names += Array(text.utf8) + [0]
@@ -22,7 +28,7 @@ struct BTFWriter {
 
   /// Any record; the others are made of it.
   @discardableResult
-  mutating func record(
+  package mutating func record(
     _ kind: UInt32, nameOffset: UInt32, count: Int = 0, flag: Bool = false, sizeOrType: Int, words: [UInt32] = []
   ) -> Int {
     types.append(nameOffset)
@@ -33,26 +39,28 @@ struct BTFWriter {
     return self.count
   }
 
-  mutating func integer(_ text: String, size: Int, signed: Bool) -> Int {
+  package mutating func integer(_ text: String, size: Int, signed: Bool) -> Int {
     record(1, nameOffset: name(text), sizeOrType: size, words: [UInt32(size * 8) | (signed ? 1 << 24 : 0)])
   }
-  mutating func pointer(to type: Int) -> Int { record(2, nameOffset: 0, sizeOrType: type) }
-  mutating func array(of type: Int, count: Int) -> Int {
+  package mutating func pointer(to type: Int) -> Int { record(2, nameOffset: 0, sizeOrType: type) }
+  package mutating func array(of type: Int, count: Int) -> Int {
     record(3, nameOffset: 0, sizeOrType: 0, words: [UInt32(type), UInt32(type), UInt32(count)])
   }
-  mutating func structure(_ text: String, size: Int, union: Bool = false, _ members: [Member]) -> Int {
+  package mutating func structure(_ text: String, size: Int, union: Bool = false, _ members: [Member]) -> Int {
     let flag = members.contains { $0.size > 0 }
     let words = members.flatMap { [name($0.name), UInt32($0.type), UInt32($0.offset | $0.size << 24)] }
     return record(
       union ? 5 : 4, nameOffset: name(text), count: members.count, flag: flag, sizeOrType: size, words: words)
   }
-  mutating func typedef(_ text: String, _ type: Int) -> Int { record(8, nameOffset: name(text), sizeOrType: type) }
-  mutating func const(_ type: Int) -> Int { record(10, nameOffset: 0, sizeOrType: type) }
-  mutating func enumeration(_ text: String, signed: Bool = false, _ values: [(String, Int32)]) -> Int {
+  package mutating func typedef(_ text: String, _ type: Int) -> Int {
+    record(8, nameOffset: name(text), sizeOrType: type)
+  }
+  package mutating func const(_ type: Int) -> Int { record(10, nameOffset: 0, sizeOrType: type) }
+  package mutating func enumeration(_ text: String, signed: Bool = false, _ values: [(String, Int32)]) -> Int {
     let words = values.flatMap { [name($0.0), UInt32(bitPattern: $0.1)] }
     return record(6, nameOffset: name(text), count: values.count, flag: signed, sizeOrType: 4, words: words)
   }
-  mutating func wideEnumeration(_ values: [(String, Int64)]) -> Int {
+  package mutating func wideEnumeration(_ values: [(String, Int64)]) -> Int {
     let words = values.flatMap {
       [name($0.0), UInt32(truncatingIfNeeded: $0.1), UInt32(truncatingIfNeeded: $0.1 >> 32)]
     }
@@ -60,7 +68,7 @@ struct BTFWriter {
   }
 
   /// The whole: header, types, names.
-  var bytes: [UInt8] {
+  package var bytes: [UInt8] {
     var result = Bytes()
     result.append(UInt16(0xEB9F))
     result.append(UInt8(1))

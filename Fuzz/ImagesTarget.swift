@@ -1,0 +1,61 @@
+import CLinux
+import Glibc
+import Memory
+import Samples
+
+extension FuzzTarget {
+  /// Files that say to be memory images: ELF core, LiME, raw.
+  static let images = FuzzTarget(
+    name: "images",
+    seeds: {
+      var core = Bytes()
+      core.all += [0x7f, 0x45, 0x4c, 0x46, 2, 1, 1] + [UInt8](repeating: 0, count: 9)
+      // Type core, machine x86-64, version, entry, program headers at 64, no sections, flags, sizes, two headers.
+      for field: UInt16 in [4, 62, 1, 0] { core.append(field) }
+      for field: UInt64 in [0, 64, 0] { core.append(field) }
+      core.append(UInt32(0))
+      for field: UInt16 in [64, 56, 2, 64, 0, 0] { core.append(field) }
+      for (offset, address) in [(UInt64(176), UInt64(0)), (184, 0x10_0000)] {
+        core.append(UInt32(1))
+        core.append(UInt32(7))
+        for field in [offset, address, address, 8, 8, 0] { core.append(field) }
+      }
+      let lime =
+        bytes(UInt32(0x4c69_4d45), UInt32(1)) + bytes(UInt64(0x1000), UInt64(0x100f), UInt64(0))
+        + [UInt8](1...16)
+      return [core.all + [UInt8](1...16), lime + lime, [UInt8](repeating: 7, count: 64)]
+    },
+    run: { input in
+      guard !input.isEmpty else { return }
+      let descriptor = grass_memfd_create("fuzz")
+      require(descriptor >= 0, "memfd_create: \(errno)")
+      defer { close(descriptor) }
+      require(write(descriptor, input, input.count) == input.count, "write: \(errno)")
+      guard let images = try? MemoryImage.open("/proc/self/fd/\(descriptor)") else { return }
+      for image in images {
+        var end: UInt64 = 0
+        var total: UInt64 = 0
+        var batch = ReadBatch<PhysicalAddress>()
+        for segment in image.segments.prefix(64) {
+          require(segment.start.rawValue >= end && segment.count > 0, "segments overlap: \(image.segments)")
+          end = segment.start.rawValue + segment.count
+          total += segment.count
+          batch.add(segment.start, count: Int(min(segment.count, 4096)))
+          batch.add(PhysicalAddress(end) - 1, count: 1)
+          batch.add(PhysicalAddress(end) - 1, count: 2)
+          batch.add(segment.start - 1, count: 1)
+        }
+        require(total <= UInt64(input.count), "\(total) bytes of memory in a file of \(input.count)")
+        image.read(&batch)
+        for index in image.segments.prefix(64).indices {
+          require(batch.succeeded(4 * index) && batch.succeeded(4 * index + 1), "unreadable: \(image.segments)")
+        }
+        // A file that shrinks while it is mapped.
+        image.prepareCache(of: MemorySegment(start: PhysicalAddress(0), count: .max))
+        ftruncate(descriptor, 0)
+        image.read(&batch)
+        require(batch.entries.indices.allSatisfy { !batch.succeeded($0) }, "read beyond the file's end")
+        ftruncate(descriptor, off_t(input.count))
+      }
+    })
+}
