@@ -109,7 +109,8 @@ public final class Kernel: Sendable {
     let direct = AddressSpace.LinearRange(start: directMap, count: end, physical: PhysicalAddress(0))
 
     let probes = [
-      text, imageEnd - 1, directMap + Int(imagePhysical.rawValue), directMap + Int(found.rootPageTable.rawValue),
+      text, imageEnd - 1, directMap + Int(truncatingIfNeeded: imagePhysical.rawValue),
+      directMap + Int(truncatingIfNeeded: found.rootPageTable.rawValue),
     ]
     let walks = walker.translate(probes.map { ($0, found.rootPageTable) })
     for (probe, walk) in zip(probes, walks) {

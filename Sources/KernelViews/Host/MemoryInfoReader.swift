@@ -69,7 +69,7 @@ struct MemoryInfoReader: Sendable {
     nodes = NodeFields(
       table: kernel.symbols.address(of: "node_data"), single: kernel.symbols.address(of: "contig_page_data"),
       zones: try node.field("node_zones"), zoneSize: zone.size, watermark: try zone.field("_watermark"),
-      low: Int(types.enumerator("WMARK_LOW") ?? 1),
+      low: types.enumerator("WMARK_LOW").flatMap { (0..<8).contains($0) ? Int($0) : nil } ?? 1,
       boost: zone.hasField("watermark_boost") ? try zone.field("watermark_boost") : nil)
     if let superblock = kernel.symbols.address(of: "blockdev_superblock") {
       var inode = FieldSelection(try types.structure("inode"))

@@ -94,7 +94,9 @@ struct MMFields: Sendable {
     let first = try structure.field("rss_stat.count").offset
     let stride = counters.elementCount == nil ? 8 : counters.elementSize
     residentCounters = ["MM_FILEPAGES", "MM_ANONPAGES", "MM_SHMEMPAGES"].compactMap { name in
-      types.enumerator(name).map { fields.want(offset: first + Int($0) * stride, size: 8) }
+      // An enumerator that no array has so many elements for is a lie of the types.
+      types.enumerator(name).flatMap { (0..<16).contains($0) ? Int($0) : nil }
+        .map { fields.want(offset: first + $0 * stride, size: 8) }
     }
     selection = fields
   }

@@ -37,12 +37,12 @@ struct TaskReader: Sendable {
     guard let kind = types.enumerator("PIDTYPE_PID") else {
       throw KernelError(subject, .inconsistent("its types do not define PIDTYPE_PID"))
     }
-    pidFirstTask = try pid.field("tasks").offset + Int(kind) * 8
+    pidFirstTask = try pid.field("tasks").offset &+ Int(kind) &* 8
     pidNumbersOffset = try pid.field("numbers").offset
     let upid = try types.structure("upid")
     pidNumber = try upid.field("nr")
     pidSize = pidNumbersOffset + upid.size
-    pidLink = try types.structure("task_struct").field("pid_links").offset + Int(kind) * 16
+    pidLink = try types.structure("task_struct").field("pid_links").offset &+ Int(kind) &* 16
     task = try TaskFields(types)
     credentials = try CredentialFields(types)
     signal = try SignalFields(types)
@@ -236,8 +236,8 @@ struct TaskReader: Sendable {
       userTime: 0, systemTime: 0, processUserTime: 0, processSystemTime: 0,
       residentPages: 0, virtualPages: 0, tty: nil,
       // MAX_RT_PRIO + NICE_WIDTH / 2, and MAX_RT_PRIO (include/linux/sched/prio.h).
-      nice: Int(try fields.signed(self.task.staticPriority, record, batch)) - 120,
-      priority: Int(try fields.signed(self.task.priority, record, batch)) - 100,
+      nice: Int(try fields.signed(self.task.staticPriority, record, batch)) &- 120,
+      priority: Int(try fields.signed(self.task.priority, record, batch)) &- 100,
       cpu: UInt32(truncatingIfNeeded: try fields.load(self.task.cpu, record, batch)),
       threadCount: 0, isKernelThread: isKernelThread, sources: [])
     return Draft(
@@ -289,9 +289,15 @@ struct TaskReader: Sendable {
           ids[4], ids[5], ids[6], ids[7]
         )
         let fields = signal.selection
+<<<<<<< HEAD
         drafts[index].task.threadCount = Int(try fields.load(signal.threadCount, record.signal, batch))
         drafts[index].tty = try fields.pointer(signal.tty, record.signal, batch)
         drafts[index].signalTime = CPUTime(
+=======
+        draft.task.threadCount = Int(try fields.signed(signal.threadCount, record.signal, batch))
+        draft.tty = try fields.pointer(signal.tty, record.signal, batch)
+        draft.signalTime = CPUTime(
+>>>>>>> f8061db (Fuzz targets for images, page walks, VMCOREINFO, kallsyms, BTF and the device program)
           user: try fields.load(signal.userTime, record.signal, batch),
           system: try fields.load(signal.systemTime, record.signal, batch),
           total: try fields.load(signal.runtime, record.signal, batch))
