@@ -53,7 +53,7 @@ public struct ByteReader: ~Escapable {
     guard offset >= 0, offset <= bytes.byteCount else {
       throw MemoryFault(.offset(offset), .outOfBounds(size: 1, count: bytes.byteCount))
     }
-    let end = min(bytes.byteCount, limit > bytes.byteCount - offset ? bytes.byteCount : offset + limit)
+    let end = min(bytes.byteCount, limit > bytes.byteCount - offset ? bytes.byteCount : offset + max(0, limit))
     var result: [UInt8] = []
     for index in offset..<end {
       let byte = bytes.unsafeLoad(fromUncheckedByteOffset: index, as: UInt8.self)

@@ -19,6 +19,8 @@ public struct MemoryFault: Error, Hashable, Sendable {
     case badEntry(level: Int, entry: UInt64)
     /// A parser asked for `size` bytes of a buffer that ends at `count`.
     case outOfBounds(size: Int, count: Int)
+    /// More bytes were asked for than one batch holds.
+    case tooLarge(size: Int)
     /// The source itself failed: a file that shrank, a link that ended.
     case sourceFailed(String)
   }
@@ -49,6 +51,7 @@ extension MemoryFault: CustomStringConvertible {
       case .badEntry(let level, let entry):
         "has an impossible level \(level) page-table entry, 0x\(String(entry, radix: 16))"
       case .outOfBounds(let size, let count): "with \(size) bytes lies outside the \(count) bytes that were read"
+      case .tooLarge(let size): "with \(size) bytes is too much to read at once: no structure is so large"
       case .sourceFailed(let why): "could not be read: \(why)"
       }
     return "\(place) \(reason)"

@@ -30,6 +30,13 @@ public struct ReadBatch<Address: Sendable>: Sendable {
   @usableFromInline var storedBytes: [UInt8] = []
   @usableFromInline var storedFaults: [Int: MemoryFault] = [:]
   @usableFromInline var storedByteCount = 0
+  /// Entries that were refused when they were added, by index.
+  @usableFromInline var refused: [Int: MemoryFault] = [:]
+
+  /// The most bytes that one batch holds. What a view asks for may come from the watched memory; a single lie there must
+  /// not take all memory here.
+  @inlinable
+  public static var byteLimit: Int { 1 << 29 }
 
   @inlinable
   public var entries: [Entry] { storedEntries }
@@ -48,11 +55,19 @@ public struct ReadBatch<Address: Sendable>: Sendable {
 
   /// Asks for `count` bytes at `address`.
   ///
+  /// An entry that would make the batch larger than ``byteLimit`` asks for nothing and ends with
+  /// ``MemoryFault/Reason/tooLarge(size:)``.
+  ///
   /// - Returns: the entry's index, for ``reader(_:)``.
   @discardableResult
   @inlinable
   public mutating func add(_ address: Address, count: Int) -> Int {
     precondition(count >= 0, "a read of \(count) bytes")
+    guard count <= Self.byteLimit - storedByteCount else {
+      refused[storedEntries.count] = MemoryFault(.offset(storedByteCount), .tooLarge(size: count))
+      storedEntries.append(Entry(address: address, offset: storedByteCount, count: 0))
+      return storedEntries.count - 1
+    }
     storedEntries.append(Entry(address: address, offset: storedByteCount, count: count))
     storedByteCount += count
     return storedEntries.count - 1
@@ -81,7 +96,7 @@ public struct ReadBatch<Address: Sendable>: Sendable {
   /// The buffer is valid during the call of `body` alone, and starts zeroed.
   @inlinable
   public mutating func fill(_ body: (Address, UnsafeMutableRawBufferPointer) throws(MemoryFault) -> Void) {
-    var failed: [Int: MemoryFault] = [:]
+    var failed = refused
     storedBytes = [UInt8](repeating: 0, count: byteCount)
     storedBytes.withUnsafeMutableBytes { buffer in
       for (index, entry) in storedEntries.enumerated() where entry.count > 0 {
@@ -105,7 +120,7 @@ public struct ReadBatch<Address: Sendable>: Sendable {
   public mutating func fillAll(_ body: (UnsafeMutableRawBufferPointer) -> [Int: MemoryFault]) {
     storedBytes = [UInt8](repeating: 0, count: byteCount)
     storedBytes.withUnsafeMutableBytes { buffer in
-      storedFaults = body(buffer)
+      storedFaults = refused.isEmpty ? body(buffer) : body(buffer).merging(refused) { $1 }
       for index in storedFaults.keys where storedEntries[index].count > 0 {
         let range = storedEntries[index].offset..<storedEntries[index].offset + storedEntries[index].count
         UnsafeMutableRawBufferPointer(rebasing: buffer[range]).initializeMemory(as: UInt8.self, repeating: 0)
@@ -130,7 +145,7 @@ public struct ReadBatch<Address: Sendable>: Sendable {
     _ pieces: consuming ReadBatch<Other>, owners: [Int], preset: [Int: MemoryFault] = [:]
   ) {
     precondition(pieces.byteCount == byteCount, "the pieces ask for other bytes")
-    storedFaults = preset
+    storedFaults = refused.isEmpty ? preset : preset.merging(refused) { $1 }
     // In order, so that an entry's fault is that of the first of its pieces that failed.
     for (piece, fault) in pieces.storedFaults.sorted(by: { $0.key < $1.key }) where storedFaults[owners[piece]] == nil {
       storedFaults[owners[piece]] = fault

@@ -41,9 +41,14 @@ enum ELFCore {
         number * headerSize <= file.count - Int(tableOffset)
       else { throw malformed("its \(number) program headers do not lie in the file") }
       let table = file.bytes(at: Int(tableOffset), count: number * headerSize)
-      return FileMemory(
+      let memory = FileMemory(
         file: file, format: format,
         extents: try extents(ByteReader(table.span.bytes), number: number, headerSize: headerSize, file))
+      // What bounds the work on an image is the size of its memory, so that must be no lie.
+      guard memory.segments.reduce(0 as UInt64, { $0 &+ $1.count }) <= UInt64(file.count) else {
+        throw malformed("its segments share bytes of the file: it claims more memory than it holds")
+      }
+      return memory
     } catch let error as MemoryImageError {
       throw error
     } catch {

@@ -15,7 +15,8 @@ final class MappedFile: @unchecked Sendable {
 
   init(path: String) throws(MemoryImageError) {
     self.path = path
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    // Not to wait for a writer where the path is a pipe.
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else { throw MemoryImageError(path, .system("open", errno)) }
     var status = stat()
     guard fstat(descriptor, &status) == 0 else {
@@ -23,11 +24,12 @@ final class MappedFile: @unchecked Sendable {
       close(descriptor)
       throw MemoryImageError(path, .system("fstat", code))
     }
+    let kind = status.st_mode & S_IFMT
     // A block device has no size in its status.
-    let size = status.st_mode & S_IFMT == S_IFBLK ? Int(lseek(descriptor, 0, SEEK_END)) : Int(status.st_size)
-    guard status.st_mode & S_IFMT != S_IFDIR, size > 0 else {
+    let size = kind == S_IFBLK ? Int(lseek(descriptor, 0, SEEK_END)) : Int(status.st_size)
+    guard kind == S_IFREG || kind == S_IFBLK, size > 0 else {
       close(descriptor)
-      throw MemoryImageError(path, size == 0 ? .empty : .notAFile)
+      throw MemoryImageError(path, kind == S_IFREG && size == 0 ? .empty : .notAFile)
     }
     guard let base = mmap(nil, size, PROT_READ, MAP_SHARED, descriptor, 0), base != MAP_FAILED else {
       let code = errno
