@@ -5,7 +5,10 @@ import Testing
 @testable import Memory
 
 struct MemoryImageTests {
-  static func open(_ bytes: [UInt8]) throws -> [FileMemory] { try MemoryImage.open(TemporaryFile(bytes).path) }
+  static func open(_ bytes: [UInt8]) throws -> [FileMemory] {
+    let file = try TemporaryFile(bytes)
+    return try withExtendedLifetime(file) { try MemoryImage.open(file.path) }
+  }
 
   /// How opening `bytes` fails.
   static func failure(_ bytes: [UInt8]) throws -> String {
@@ -30,10 +33,11 @@ struct MemoryImageTests {
   }
 
   /// QEMU's thresholds to the byte: q35 splits from 2.75 GiB on, pc from 3.5 GiB on.
-  @Test(arguments: [
-    (0xafff_ffff as UInt64, [[0]]), (0xb000_0000, [[0x8000_0000], [0]]), (0xdfff_ffff, [[0x8000_0000], [0]]),
-    (0xe000_0000, [[0x8000_0000], [0xc000_0000], [0]]), (1 << 40, [[0x8000_0000], [0xc000_0000], [0]]),
-  ] as [(UInt64, [[UInt64]])])
+  @Test(
+    arguments: [
+      (0xafff_ffff as UInt64, [[0]]), (0xb000_0000, [[0x8000_0000], [0]]), (0xdfff_ffff, [[0x8000_0000], [0]]),
+      (0xe000_0000, [[0x8000_0000], [0xc000_0000], [0]]), (1 << 40, [[0x8000_0000], [0xc000_0000], [0]]),
+    ] as [(UInt64, [[UInt64]])])
   func splitsLargeRawMemory(size: UInt64, lowers: [[UInt64]]) {
     let layouts = RawLayout.candidates(size: size)
     let expected = lowers.map { lower -> [FileMemory.Extent] in

@@ -121,7 +121,8 @@ struct LogReader: Sendable {
         drafts.append(
           (
             record, try descriptor.begin.load(descriptors, base: base),
-            try descriptor.next.load(descriptors, base: base), Int(clamping: try info.length.load(infos, base: infoBase)), id
+            try descriptor.next.load(descriptors, base: base),
+            Int(clamping: try info.length.load(infos, base: infoBase)), id
           ))
       }
     }

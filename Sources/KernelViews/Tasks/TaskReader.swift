@@ -289,15 +289,9 @@ struct TaskReader: Sendable {
           ids[4], ids[5], ids[6], ids[7]
         )
         let fields = signal.selection
-<<<<<<< HEAD
-        drafts[index].task.threadCount = Int(try fields.load(signal.threadCount, record.signal, batch))
+        drafts[index].task.threadCount = Int(try fields.signed(signal.threadCount, record.signal, batch))
         drafts[index].tty = try fields.pointer(signal.tty, record.signal, batch)
         drafts[index].signalTime = CPUTime(
-=======
-        draft.task.threadCount = Int(try fields.signed(signal.threadCount, record.signal, batch))
-        draft.tty = try fields.pointer(signal.tty, record.signal, batch)
-        draft.signalTime = CPUTime(
->>>>>>> f8061db (Fuzz targets for images, page walks, VMCOREINFO, kallsyms, BTF and the device program)
           user: try fields.load(signal.userTime, record.signal, batch),
           system: try fields.load(signal.systemTime, record.signal, batch),
           total: try fields.load(signal.runtime, record.signal, batch))

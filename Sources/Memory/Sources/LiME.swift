@@ -20,6 +20,8 @@ enum LiME {
       let header = ByteReader(bytes.span.bytes)
       let fields: (magic: UInt32, version: UInt32, first: UInt64, last: UInt64)
       do throws(MemoryFault) {
+        // The reserved field, too, must be there: the range follows it.
+        _ = try header.u64(24)
         fields = (try header.u32(0), try header.u32(4), try header.u64(8), try header.u64(16))
       } catch {
         throw malformed("it ends within the header at offset \(offset)")
