@@ -17,8 +17,38 @@ public final class Guest: Sendable {
   private let process: Mutex<Process>
   private let ram: AnonymousFile
   private let consoleFile: AnonymousFile
-  private let agent: Mutex<AbstractSocket>
+  private let agent: Mutex<Agent>
   private let monitor: Mutex<QMPConnection>
+
+  /// The way to the guest's agent.
+  private struct Agent {
+    let socket: AbstractSocket
+    /// The number of the newest command. Answers carry it: one that nobody waited for must not pass for the next one's.
+    var number = 0
+    /// The size of an answer whose header was read and whose bytes were not, since the time ran out between the two.
+    var owed = 0
+
+    mutating func write(_ script: String) throws(LabError) {
+      number += 1
+      let bytes = Array(script.utf8)
+      try socket.write(Array("\(number) \(bytes.count)\n".utf8) + bytes)
+    }
+
+    /// The next answer, whosever it is.
+    mutating func read(
+      deadline: ContinuousClock.Instant
+    ) throws(LabError) -> (number: Int, status: Int, bytes: [UInt8]) {
+      _ = try socket.read(count: owed, deadline: deadline)
+      owed = 0
+      let header = String(decoding: try socket.readLine(deadline: deadline), as: UTF8.self)
+      let parts = header.split(separator: " ").compactMap { Int($0) }
+      guard parts.count == 3, parts[2] >= 0 else { throw LabError("the guest's agent answered '\(header)'") }
+      owed = parts[2]
+      let bytes = try socket.read(count: owed, deadline: deadline)
+      owed = 0
+      return (parts[0], parts[1], bytes)
+    }
+  }
 
   /// What a command in the guest printed and how it ended.
   public struct Output: Sendable {
@@ -66,7 +96,7 @@ public final class Guest: Sendable {
       // What comes before may be noise from the port's set-up.
       while !(try agent.readLine(deadline: deadline).ends(with: "ready")) {}
       self.monitor = Mutex(monitor)
-      self.agent = Mutex(agent)
+      self.agent = Mutex(Agent(socket: agent))
     } catch {
       process.terminate()
       process.waitUntilExit()
@@ -114,13 +144,11 @@ public final class Guest: Sendable {
     let deadline = ContinuousClock.now + timeout
     return try agent.withLock { agent in
       do {
-        try write(script, to: agent)
-        let header = try agent.readLine(deadline: deadline)
-        let parts = String(decoding: header, as: UTF8.self).split(separator: " ")
-        guard parts.count == 2, let status = Int(parts[0]), let count = Int(parts[1]), count >= 0 else {
-          throw LabError("the guest's agent answered '\(String(decoding: header, as: UTF8.self))'")
+        try agent.write(script)
+        while true {
+          let answer = try agent.read(deadline: deadline)
+          if answer.number == agent.number { return Output(status: answer.status, bytes: answer.bytes) }
         }
-        return Output(status: status, bytes: try agent.read(count: count, deadline: deadline))
       } catch {
         throw LabError(
           "the guest did not run '\(script.prefix(60))': \(error). The end of its console:\n\(console.suffix(1000))")
@@ -128,14 +156,9 @@ public final class Guest: Sendable {
     }
   }
 
-  /// Sends a script whose answer never comes: one that kills the guest.
+  /// Sends a script without waiting for its answer, which never comes where it kills the guest.
   public func send(_ script: String) throws {
-    try agent.withLock { try write(script, to: $0) }
-  }
-
-  private func write(_ script: String, to agent: AbstractSocket) throws {
-    let bytes = Array(script.utf8)
-    try agent.write(Array("\(bytes.count)\n".utf8) + bytes)
+    try agent.withLock { try $0.write(script) }
   }
 
   /// What the guest printed on its console so far.
@@ -167,11 +190,19 @@ public final class Guest: Sendable {
   }
 
   /// Writes the guest's memory to a file, as QEMU does. The guest stands still meanwhile.
+  ///
+  /// - Throws: ``LabError`` if QEMU refuses, and for a raw image of a guest with RAM on both sides of the PCI hole: the
+  ///   image would hold the devices' registers, and not all of the RAM.
   public func dump(to path: String, format: DumpFormat) throws {
     try monitor.withLock { monitor in
       switch format {
       case .elf: try monitor.execute("dump-guest-memory", ["paging": false, "protocol": "file:\(path)"])
-      case .raw: try monitor.execute("pmemsave", ["val": 0, "size": options.memory << 20, "filename": path])
+      case .raw:
+        // From this size on q35 keeps 2 GiB below the hole and moves the rest above 4 GiB.
+        guard options.memory < 2816 else {
+          throw LabError("a guest of \(options.memory) MiB has RAM above the PCI hole: dump it as elf, not as raw")
+        }
+        try monitor.execute("pmemsave", ["val": 0, "size": options.memory << 20, "filename": path])
       }
     }
   }
