@@ -4,13 +4,19 @@ public import Foundation
 public struct KernelStore: Sendable {
   public let directory: URL
 
-  /// - Parameter cache: by default `$GRASS_CACHE`, else `~/.cache/grass`.
+  /// - Parameter cache: by default ``standardCache(_:)``.
   public init(cache: URL? = nil) {
-    let environment = ProcessInfo.processInfo.environment
-    let standard =
-      environment["GRASS_CACHE"].map { URL(fileURLWithPath: $0) }
-      ?? FileManager.default.homeDirectoryForCurrentUser.appendingPathComponent(".cache/grass")
-    directory = (cache ?? standard).appendingPathComponent("kernels")
+    directory = (cache ?? Self.standardCache(ProcessInfo.processInfo.environment)).appendingPathComponent("kernels")
+  }
+
+  /// Where `scripts/setup` puts what it fetches: `$GRASS_CACHE`, else `grass` in `$XDG_CACHE_HOME` or in `~/.cache`. Like
+  /// the shell there, takes an empty variable for a missing one.
+  static func standardCache(_ environment: [String: String]) -> URL {
+    if let path = environment["GRASS_CACHE"], !path.isEmpty { return URL(fileURLWithPath: path) }
+    let parent =
+      environment["XDG_CACHE_HOME"].flatMap { $0.isEmpty ? nil : URL(fileURLWithPath: $0) }
+      ?? FileManager.default.homeDirectoryForCurrentUser.appendingPathComponent(".cache")
+    return parent.appendingPathComponent("grass")
   }
 
   /// A kernel that can be booted.
