@@ -7,12 +7,30 @@ import Memory
 /// out keeps a batch over a link small.
 struct FieldSelection: Sendable {
   /// A wanted field. One that this kernel does not have loads as zero.
+  ///
+  /// No more than numbers, unlike a ``FieldLayout``: fields are loaded many times for each struct.
   struct Field: Sendable {
     let offset: Int
     /// Bytes; zero for a field that this kernel does not have.
     let size: Int
-    fileprivate let layout: FieldLayout?
+    fileprivate let isSigned: Bool
+    /// Which bits count, from the lowest bit of the byte at `offset` on; nil where all do.
+    fileprivate let bits: (offset: UInt8, count: UInt8)?
     var isPresent: Bool { size > 0 }
+
+    fileprivate init(_ layout: FieldLayout) {
+      offset = layout.offset
+      size = layout.size
+      isSigned = layout.isSigned
+      bits = layout.bitfield.map { (UInt8(clamping: $0.offset), UInt8(clamping: $0.size)) }
+    }
+
+    fileprivate init(offset: Int, size: Int) {
+      self.offset = offset
+      self.size = size
+      isSigned = false
+      bits = nil
+    }
   }
 
   /// Fields closer than this share a window: an entry of a batch costs about as much as so many bytes.
@@ -27,18 +45,18 @@ struct FieldSelection: Sendable {
   mutating func want(_ path: String) throws(KernelInfoError) -> Field {
     let layout = try structure.field(path)
     cover(layout.offset..<layout.offset + layout.size)
-    return Field(offset: layout.offset, size: layout.size, layout: layout)
+    return Field(layout)
   }
 
   /// Adds the field at `path` if this kernel has it.
   mutating func wantIfPresent(_ path: String) throws(KernelInfoError) -> Field {
-    structure.hasField(path) ? try want(path) : Field(offset: 0, size: 0, layout: nil)
+    structure.hasField(path) ? try want(path) : Field(offset: 0, size: 0)
   }
 
   /// Adds a plain integer of `size` bytes inside a field whose place was worked out from the types.
   mutating func want(offset: Int, size: Int) -> Field {
     cover(offset..<offset + size)
-    return Field(offset: offset, size: size, layout: nil)
+    return Field(offset: offset, size: size)
   }
 
   private mutating func cover(_ range: Range<Int>) {
@@ -90,20 +108,34 @@ struct FieldSelection: Sendable {
     return try batch.reader(record.first + low)
   }
 
-  /// The value of `field`, zero-extended.
+  /// The value of `field`: sign-extended where its type is signed, as ``FieldLayout/load(_:base:)`` has it.
   func load<Address>(
     _ field: Field, _ record: Record, _ batch: borrowing ReadBatch<Address>
   ) throws(MemoryFault) -> UInt64 {
     guard field.isPresent else { return 0 }
     var base = 0
     let reader = try window(of: field, record, batch, base: &base)
-    if let layout = field.layout { return try layout.load(reader, base: base) }
+    let start = base + field.offset
+    var value: UInt64
     switch field.size {
-    case 1: return UInt64(try reader.u8(base + field.offset))
-    case 2: return UInt64(try reader.u16(base + field.offset))
-    case 4: return UInt64(try reader.u32(base + field.offset))
-    default: return try reader.u64(base + field.offset)
+    case 1: value = UInt64(try reader.u8(start))
+    case 2: value = UInt64(try reader.u16(start))
+    case 4: value = UInt64(try reader.u32(start))
+    case 8: value = try reader.u64(start)
+    case ...8:
+      value = 0
+      for byte in 0..<field.size { value |= UInt64(try reader.u8(start + byte)) << UInt64(8 * byte) }
+    default: throw MemoryFault(.offset(start), .outOfBounds(size: field.size, count: 8))
     }
+    let unused: UInt64
+    if let bits = field.bits {
+      value >>= UInt64(bits.offset)
+      unused = 64 - UInt64(bits.count)
+    } else {
+      unused = UInt64(64 - 8 * field.size)
+    }
+    value <<= unused
+    return field.isSigned ? UInt64(bitPattern: Int64(bitPattern: value) >> Int64(unused)) : value >> unused
   }
 
   /// The value of `field`, sign-extended from its own width.

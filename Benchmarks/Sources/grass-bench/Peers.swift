@@ -21,8 +21,11 @@ enum Peers {
     return (values[1] * 1000, values[3] * 1000)
   }
 
-  /// 64 bytes there and back over a TCP connection on loopback, two threads with blocking sockets.
-  static func tcpPingPong(count: Int) throws -> Samples {
+  /// 64 bytes there and back over a TCP connection on loopback, between two threads.
+  ///
+  /// - Parameter polls: whether both sides ask again and again instead of sleeping until bytes come: the least that
+  ///   TCP can cost, for the price of two cores.
+  static func tcpPingPong(count: Int, polls: Bool) throws -> Samples {
     let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)
@@ -38,7 +41,7 @@ enum Peers {
       let connection = accept(listener, nil, nil)
       setNoDelay(connection)
       var buffer = [UInt8](repeating: 0, count: 64)
-      while receiveAll(connection, &buffer), send(connection, buffer, 64, 0) == 64 {}
+      while receiveAll(connection, &buffer, polls: polls), send(connection, buffer, 64, 0) == 64 {}
       close(connection)
     }
     echo.start()
@@ -55,7 +58,7 @@ enum Peers {
     var buffer = [UInt8](repeating: 1, count: 64)
     return Samples.measure(count, warmUp: 100) {
       _ = send(connection, buffer, 64, 0)
-      _ = receiveAll(connection, &buffer)
+      _ = receiveAll(connection, &buffer, polls: polls)
     }
   }
 }
@@ -65,10 +68,14 @@ private func setNoDelay(_ descriptor: Int32) {
   setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<Int32>.size))
 }
 
-private func receiveAll(_ descriptor: Int32, _ buffer: inout [UInt8]) -> Bool {
+private func receiveAll(_ descriptor: Int32, _ buffer: inout [UInt8], polls: Bool) -> Bool {
+  let flags = polls ? Int32(MSG_DONTWAIT) : 0
   var done = 0
   while done < buffer.count {
-    let count = buffer.withUnsafeMutableBytes { recv(descriptor, $0.baseAddress.map { $0 + done }, $0.count - done, 0) }
+    let count = buffer.withUnsafeMutableBytes {
+      recv(descriptor, $0.baseAddress.map { $0 + done }, $0.count - done, flags)
+    }
+    if count < 0, polls, errno == EAGAIN { continue }
     guard count > 0 else { return false }
     done += count
   }
