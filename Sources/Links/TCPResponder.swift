@@ -1,7 +1,6 @@
 import CMailbox
 import Glibc
 public import Mailbox
-import Synchronization
 
 /// Serves a region over TCP on its owner's side: what a network card does for RDMA, done by threads.
 ///
@@ -12,8 +11,8 @@ public final class TCPResponder: Sendable {
   public let address: LinkAddress
   private let region: MailboxRegion
   private let listener: TCPSocket
-  private let connections = Mutex<Connections>(Connections())
-  private let acceptor = Mutex<DedicatedThread?>(nil)
+  private let connections = Locked<Connections>(Connections())
+  private let acceptor = Locked<DedicatedThread?>(nil)
 
   private struct Connections {
     var isStopped = false

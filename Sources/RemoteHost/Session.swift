@@ -20,7 +20,7 @@ public final class Session: Sendable {
   let responseCapacity: Int
   /// How many requests are in flight at most.
   public let slotCount: Int
-  private let exchange: Mutex<Exchange>
+  private let exchange: Locked<Exchange>
   private let waves = Atomic<Int>(0)
 
   /// Connects to the monitor at `address`.
@@ -44,7 +44,7 @@ public final class Session: Sendable {
     requestCapacity = exchange.requestCapacity
     responseCapacity = exchange.responseCapacity
     slotCount = exchange.slotCount
-    self.exchange = Mutex(exchange)
+    self.exchange = Locked(exchange)
   }
 
   deinit { exchange.withLock { $0.close() } }
