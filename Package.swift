@@ -55,7 +55,8 @@ targets += [
   .testTarget(
     name: "GuestTests",
     dependencies: [
-      "Memory", "Paging", "KernelInfo", "KernelViews", "Monitor", "Links", "RemoteHost", "Lab", "grassd", "grassctl",
+      "Memory", "Paging", "KernelInfo", "KernelViews", "Monitor", "Links", "LinkConformance", "RemoteHost", "Lab",
+      "grassd", "grassctl",
     ]),
 ]
 

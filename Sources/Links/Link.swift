@@ -52,7 +52,7 @@ public protocol Link: AnyObject, Sendable {
   /// - Throws: ``LinkError/Reason/deadlinePassed`` where it has not by then; that too ends the link.
   func wait(for number: UInt64, until deadline: ContinuousClock.Instant) throws(LinkError)
 
-  /// Ends the link. A second call does nothing.
+  /// Ends the link and gives its slots back. A second call does nothing.
   func close()
 }
 

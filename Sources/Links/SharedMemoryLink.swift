@@ -12,7 +12,8 @@ public final class SharedMemoryLink: Link, @unchecked Sendable {
   public let grant: LinkGrant
   public var awaitsRemotely: Bool { false }
 
-  private let claim: SlotClaim
+  /// Nil once the link has ended by ``close()``, when nothing is mapped any more.
+  private var claim: SlotClaim?
   private let size: Int
   private let base: UnsafeMutableRawPointer
   private var completed: UInt64 = 0
@@ -75,7 +76,7 @@ public final class SharedMemoryLink: Link, @unchecked Sendable {
       scratch: RemotePart(token: .random(), range: layout.scratchPart, access: [.read, .write]))
   }
 
-  deinit { munmap(base, size) }
+  deinit { close() }
 
   public func makeBuffer(byteCount: Int) throws(LinkError) -> LinkBuffer { LinkBuffer(byteCount: byteCount) }
 
@@ -107,7 +108,13 @@ public final class SharedMemoryLink: Link, @unchecked Sendable {
     precondition(number <= completed, "operation \(number) was never posted")
   }
 
-  public func close() { if ended == nil { ended = LinkError(address, .peerGone) } }
+  public func close() {
+    if ended == nil { ended = LinkError(address, .peerGone) }
+    guard claim != nil else { return }
+    claim = nil
+    // The claim is a lock of the open file, which the mapping holds open as the descriptor does.
+    munmap(base, size)
+  }
 
   private func check(_ part: RemotePart, _ access: RemotePart.Access, offset: Int, count: Int) throws(LinkError) {
     if let ended { throw ended }
@@ -119,7 +126,7 @@ public final class SharedMemoryLink: Link, @unchecked Sendable {
     let now = SystemCall.monotonicNanoseconds()
     if now >= nextCheck {
       nextCheck = now + Self.checkInterval
-      if !claim.ownerLives { try end(.peerGone) }
+      if let claim, !claim.ownerLives { try end(.peerGone) }
     }
   }
 

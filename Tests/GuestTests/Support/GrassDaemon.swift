@@ -35,6 +35,30 @@ final class GrassDaemon {
     urls = text.split(separator: "\n").map { String($0.dropFirst("ready ".count)) }
   }
 
+  /// Sends a signal to grassd itself.
+  func signal(_ number: Int32) { kill(processID, number) }
+
+  /// Stops it, and waits until its last thread has stopped: a signal takes a moment to reach those that run.
+  func pause() throws {
+    signal(SIGSTOP)
+    let tasks = "/proc/\(processID)/task"
+    for _ in 0..<1000 {
+      let states = try FileManager.default.contentsOfDirectory(atPath: tasks).map { task in
+        try String(contentsOfFile: "\(tasks)/\(task)/stat", encoding: .utf8).split(separator: ") ").last?.first
+      }
+      if states.allSatisfy({ $0 == "T" }) { return }
+      usleep(5000)
+    }
+    Issue.record("grassd does not stop")
+  }
+
+  /// Waits for its end after ``signal(_:)`` killed it, and removes what it could not.
+  func bury() {
+    signal(SIGKILL)
+    process.waitUntilExit()
+    try? FileManager.default.removeItem(at: directory)
+  }
+
   /// Ends it as an operator would, and checks that it leaves nothing behind.
   func stop() {
     process.terminate()
