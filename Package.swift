@@ -32,7 +32,12 @@ targets += [.target(name: "Samples", dependencies: ["Memory", "KernelInfo"], pat
 // How a remote host reaches that memory.
 targets += module("Mailbox", ["CMailbox"])
 targets += module("Monitor", ["Memory", "Mailbox", "CMailbox", "CMonitor"])
-targets += module("Links", ["Memory", "Mailbox", "CMailbox"], tests: ["LinkConformance"])
+// RDMA devices: rdma-core's libraries, and Swift types that own what they make.
+targets += [
+  .systemLibrary(name: "CVerbs", providers: [.apt(["libibverbs-dev", "librdmacm-dev"])])
+]
+targets += module("Verbs", ["CVerbs", "Mailbox"])
+targets += module("Links", ["Memory", "Mailbox", "CMailbox", "Verbs"], tests: ["LinkConformance"])
 // What every link promises, as checks that run wherever the link does.
 targets += [.target(name: "LinkConformance", dependencies: ["Links", "Mailbox", "CMailbox"])]
 targets += module("RemoteHost", ["Memory", "Paging", "Mailbox", "CMailbox", "Links", "Monitor"])

@@ -1,9 +1,11 @@
-/// Where a monitor is reached: `shm:///PATH` or `tcp://HOST:PORT`.
+/// Where a monitor is reached: `shm:///PATH`, `verbs://HOST:PORT` or `tcp://HOST:PORT`.
 public enum LinkAddress: Hashable, Sendable, CustomStringConvertible {
   /// A region's file on this machine.
   case sharedMemory(path: String)
   /// A host, as an IPv4 or IPv6 address or `localhost`, and a port; 0 lets a listener choose.
   case tcp(host: String, port: UInt16)
+  /// A host that an RDMA device reaches, as a name or an address, and a port; 0 lets a listener choose.
+  case verbs(host: String, port: UInt16)
 
   /// Parses a URL.
   ///
@@ -20,9 +22,9 @@ public enum LinkAddress: Hashable, Sendable, CustomStringConvertible {
         throw LinkError(text, .badAddress("after shm:// comes the absolute path of a file"))
       }
       self = .sharedMemory(path: String(rest))
-    case "tcp":
+    case "tcp", "verbs":
       guard let colon = rest.lastIndex(of: ":"), let port = UInt16(rest[rest.index(after: colon)...]) else {
-        throw LinkError(text, .badAddress("after tcp:// come a host, a colon and a port from 0 to 65535"))
+        throw LinkError(text, .badAddress("after \(scheme):// come a host, a colon and a port from 0 to 65535"))
       }
       var host = rest[..<colon]
       if host.hasPrefix("["), host.hasSuffix("]") {
@@ -31,7 +33,7 @@ public enum LinkAddress: Hashable, Sendable, CustomStringConvertible {
         throw LinkError(text, .badAddress("an IPv6 address stands in brackets"))
       }
       guard !host.isEmpty else { throw LinkError(text, .badAddress("the host is missing")) }
-      self = .tcp(host: String(host), port: port)
+      self = scheme == "tcp" ? .tcp(host: String(host), port: port) : .verbs(host: String(host), port: port)
     default:
       throw LinkError(text, .badAddress("no link is called \"\(scheme)\""))
     }
@@ -40,8 +42,13 @@ public enum LinkAddress: Hashable, Sendable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .sharedMemory(let path): "shm://\(path)"
-    case .tcp(let host, let port): host.contains(":") ? "tcp://[\(host)]:\(port)" : "tcp://\(host):\(port)"
+    case .tcp(let host, let port): "tcp://\(Self.text(host, port))"
+    case .verbs(let host, let port): "verbs://\(Self.text(host, port))"
     }
+  }
+
+  private static func text(_ host: String, _ port: UInt16) -> String {
+    host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
   }
 
   /// Connects to the monitor there.
@@ -51,6 +58,7 @@ public enum LinkAddress: Hashable, Sendable, CustomStringConvertible {
     switch self {
     case .sharedMemory(let path): try SharedMemoryLink(path: path, slots: slots)
     case .tcp(let host, let port): try TCPLink(host: host, port: port, slots: slots, within: timeout)
+    case .verbs(let host, let port): try VerbsLink(host: host, port: port, slots: slots, within: timeout)
     }
   }
 }

@@ -1,3 +1,5 @@
+import Verbs
+
 /// Local memory that a link writes from and reads into: what RDMA calls a local memory region.
 ///
 /// Bytes that an operation in flight uses belong to the link until that operation has completed.
@@ -5,6 +7,8 @@ public final class LinkBuffer: @unchecked Sendable {
   // One session uses a buffer at a time, under its own lock.
   public let byteCount: Int
   public let base: UnsafeMutableRawPointer
+  /// Makes it known to a device, where the link has one.
+  var registration: MemoryRegion?
 
   /// Zeroed memory, aligned to a page.
   public init(byteCount: Int) {
@@ -14,7 +18,10 @@ public final class LinkBuffer: @unchecked Sendable {
     base.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
   }
 
-  deinit { base.deallocate() }
+  deinit {
+    registration = nil
+    base.deallocate()
+  }
 
   /// The bytes of `range`, during the call of `body`.
   public func withBytes<Result, Failure: Error>(

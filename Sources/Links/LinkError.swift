@@ -17,6 +17,10 @@ public struct LinkError: Error, Hashable, Sendable, CustomStringConvertible {
     case peerGone
     /// The operation was not acknowledged in time.
     case deadlinePassed
+    /// The other side's network card acknowledged nothing, however often it was asked.
+    case unacknowledged
+    /// This side's RDMA device or its libraries failed, saying why.
+    case device(String)
     /// The other side does not speak this protocol.
     case protocolViolation(String)
   }
@@ -33,7 +37,8 @@ public struct LinkError: Error, Hashable, Sendable, CustomStringConvertible {
   public var description: String {
     let text =
       switch reason {
-      case .badAddress(let why): "is not an address of a link: \(why); write shm:///PATH or tcp://127.0.0.1:PORT"
+      case .badAddress(let why):
+        "is not an address of a link: \(why); write shm:///PATH, verbs://HOST:PORT or tcp://127.0.0.1:PORT"
       case .notLoopback:
         "is refused: sessions carry no keys yet, so TCP serves this machine alone; use 127.0.0.1 or ::1"
       case .system(let call, let code): "\(call) failed: \(describeError(code))"
@@ -42,6 +47,9 @@ public struct LinkError: Error, Hashable, Sendable, CustomStringConvertible {
       case .accessDenied(let fault): "the monitored side refused an access: \(fault)"
       case .peerGone: "the monitored side ended; see whether its grassd still runs"
       case .deadlinePassed: "the monitored side did not acknowledge in time; its grassd may be stopped or overloaded"
+      case .unacknowledged:
+        "the monitored side's network card acknowledges nothing; see whether the way there is cut, or the machine off"
+      case .device(let why): why
       case .protocolViolation(let why): "the other side does not speak this protocol: \(why)"
       }
     return "link \(link): \(text)"

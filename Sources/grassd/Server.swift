@@ -14,7 +14,7 @@ final class Server {
 
   private let memory: FileMemory
   private let device: CPUDevice
-  private let responders: [TCPResponder]
+  private let responders: [any Responder]
   private var region: MailboxRegion?
 
   init(memory path: String, listen: [LinkAddress], slots: Int) throws {
@@ -35,10 +35,9 @@ final class Server {
     }
     device = try CPUDevice(region: region, segments: segments, owner: memory)
     if let hint { device.setKernelHint(hint) }
-    var responders: [TCPResponder] = []
+    var responders: [any Responder] = []
     addresses = try listen.map { address in
-      guard case .tcp(let host, let port) = address else { return address }
-      let responder = try TCPResponder(region: region, host: host, port: port)
+      guard let responder = try address.serve(region) else { return address }
       responders.append(responder)
       return responder.address
     }
