@@ -55,13 +55,15 @@ targets += [
     name: "grassctl",
     dependencies: ["Memory", "Paging", "KernelInfo", "KernelViews", "Links", "RemoteHost", argumentParser]),
   .executableTarget(name: "grasslab", dependencies: ["Lab", argumentParser]),
+  // The conformance suite as a program, to be run inside guests.
+  .executableTarget(name: "linkcheck", dependencies: ["Links", "LinkConformance", "Mailbox", argumentParser]),
 
   // End to end: real kernels in QEMU guests, the guest's own /proc as the oracle.
   .testTarget(
     name: "GuestTests",
     dependencies: [
       "Memory", "Paging", "KernelInfo", "KernelViews", "Monitor", "Links", "LinkConformance", "RemoteHost", "Lab",
-      "grassd", "grassctl",
+      "grassd", "grassctl", "linkcheck",
     ]),
 ]
 

@@ -7,6 +7,7 @@ public struct LinkConformance {
   /// A promise that was not kept.
   public struct Broken: Error, CustomStringConvertible {
     public let description: String
+    public init(_ description: String) { self.description = description }
   }
 
   public enum Check: String, CaseIterable, Sendable {
@@ -70,7 +71,7 @@ public struct LinkConformance {
   }
 
   private func require(_ condition: Bool, _ otherwise: String) throws(Broken) {
-    if !condition { throw Broken(description: otherwise) }
+    if !condition { throw Broken(otherwise) }
   }
 
   private func word(_ value: UInt64) -> [UInt8] { withUnsafeBytes(of: value.littleEndian) { [UInt8]($0) } }

@@ -113,7 +113,7 @@ public struct PeerConformance {
   }
 
   private func require(_ condition: Bool, _ otherwise: String) throws(LinkConformance.Broken) {
-    if !condition { throw LinkConformance.Broken(description: otherwise) }
+    if !condition { throw LinkConformance.Broken(otherwise) }
   }
 
   private func failure(_ body: () throws(LinkError) -> Void) -> LinkError? {

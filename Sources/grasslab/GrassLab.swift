@@ -8,7 +8,7 @@ struct GrassLab: ParsableCommand {
     commandName: "grasslab",
     abstract: "Boots real Linux guests to watch, and breaks them on purpose.",
     discussion: "Guests end with this program, however it ends, and leave nothing behind.",
-    subcommands: [Boot.self, Run.self, Kernels.self])
+    subcommands: [Boot.self, Run.self, Card.self, Kernels.self])
 }
 
 /// Which guest: shared by all commands that boot one.
@@ -42,12 +42,13 @@ struct BootOptions: ParsableArguments {
     guard (0...4000).contains(sleepers) else { throw ValidationError("The workload starts 0 to 4000 processes.") }
   }
 
-  func boot() throws -> Guest {
-    try Guest(
-      GuestOptions(
-        kernel: kernel, memory: memory, cpus: cpus, paging: GuestOptions.Paging(rawValue: paging) ?? .fourLevel,
-        sleepers: sleepers, commandLine: append))
+  var guest: GuestOptions {
+    GuestOptions(
+      kernel: kernel, memory: memory, cpus: cpus, paging: GuestOptions.Paging(rawValue: paging) ?? .fourLevel,
+      sleepers: sleepers, commandLine: append)
   }
+
+  func boot() throws -> Guest { try Guest(guest) }
 }
 
 struct Boot: ParsableCommand {
@@ -90,6 +91,41 @@ struct Run: ParsableCommand {
     FileHandle.standardOutput.write(Data(output.bytes))
     guest.shutDown()
     throw ExitCode(Int32(truncatingIfNeeded: output.status))
+  }
+}
+
+struct Card: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Boots a guest, a card that watches it over PCI, and a remote host that asks the card over RDMA.",
+    discussion: """
+      Prints `url=URL memory=PATH` when all are up: grassd runs in the card over software RDMA and answers at URL. Then \
+      each line of standard input is run in the remote guest and its output printed (`grassctl ps --host URL`); one \
+      that starts with `card:` or `watched:` is run in that guest, and one with a `!` after that is sent without waiting \
+      for an answer (`watched:!echo c > /proc/sysrq-trigger`).
+      """)
+
+  @OptionGroup var options: BootOptions
+
+  @Flag(help: "Let the card be its own remote host, and boot one guest less.")
+  var withoutRemote = false
+
+  func run() throws {
+    let programs = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
+    let lab = try CardLab(programs: programs, watching: options.guest, hasRemote: !withoutRemote)
+    FileHandle.standardOutput.write(Data("url=\(lab.url) memory=\(lab.watched?.memoryPath ?? "")\n".utf8))
+    while var line = readLine().map({ $0[...] }) {
+      var guest = lab.remote
+      for (prefix, other) in [("card:", lab.card), ("watched:", lab.watched ?? lab.card)] where line.hasPrefix(prefix) {
+        guest = other
+        line = line.dropFirst(prefix.count)
+      }
+      if line.hasPrefix("!") {
+        try guest.send(String(line.dropFirst()))
+      } else if !line.isEmpty {
+        FileHandle.standardOutput.write(Data(try guest.run(String(line)).bytes))
+      }
+    }
+    lab.shutDown()
   }
 }
 

@@ -67,7 +67,8 @@ public final class Guest: Sendable {
     self.options = options
     let kernel = try store.kernel(options.kernel)
     let archive = try Initramfs.make(
-      sleepers: options.sleepers, cache: store.directory.deletingLastPathComponent())
+      options, modules: options.network == nil ? [] : try kernel.modules(),
+      cache: store.directory.deletingLastPathComponent())
     let initramfs = try AnonymousFile(name: "grass-initramfs", count: 0)
     try FileHandle(fileDescriptor: initramfs.descriptor, closeOnDealloc: false).write(contentsOf: Data(archive))
     ram = try AnonymousFile(name: "grass-ram", count: options.memory << 20)
@@ -126,7 +127,21 @@ public final class Guest: Sendable {
     var line = "console=ttyS0 quiet loglevel=6 noirqdebug"
     if options.paging == .fourLevel { line += " no5lvl" }
     if !options.commandLine.isEmpty { line += " " + options.commandLine }
-    return [
+    var devices: [String] = []
+    if let network = options.network {
+      devices += [
+        "-netdev",
+        "stream,id=cable,server=\(network.holdsCable ? "on" : "off"),addr.type=unix,addr.path=\(network.cable),addr.abstract=on",
+        "-device", "virtio-net-pci,netdev=cable,romfile=",
+      ]
+    }
+    if let watched = options.watched {
+      devices += [
+        "-object", "memory-backend-file,id=watched,size=\(watched.size)M,mem-path=\(watched.path),share=on",
+        "-device", "ivshmem-plain,memdev=watched",
+      ]
+    }
+    return devices + [
       "-accel", "tcg,thread=multi", "-M", "q35", "-cpu", "max", "-smp", "\(options.cpus)", "-m", "\(options.memory)M",
       "-object", "memory-backend-file,id=ram,size=\(options.memory)M,mem-path=\(ram),share=on",
       "-numa", "node,memdev=ram", "-kernel", kernel, "-initrd", initramfs, "-append", line,

@@ -16,11 +16,48 @@ public struct GuestOptions: Sendable, Hashable {
   public var sleepers: Int?
   /// What to append to the kernel's command line.
   public var commandLine: String
+  /// A network card, with a software RDMA device on it; nil for none.
+  public var network: Network?
+  /// Memory that the guest sees as the second region of a PCI device, as a card sees that of its host.
+  public var watched: WatchedMemory?
+  /// Paths of this machine's programs that go into the guest's /bin, with the libraries that they load.
+  public var programs: [String]
+
+  /// A network card on a cable that joins two guests.
+  public struct Network: Sendable, Hashable {
+    /// The guest's IPv4 address; its network has 24 bits.
+    public var address: String
+    /// The cable's name: the same for both guests, and no other on this machine.
+    public var cable: String
+    /// Whether this guest holds the cable, and so boots first.
+    public var holdsCable: Bool
+
+    public init(address: String, cable: String, holdsCable: Bool) {
+      self.address = address
+      self.cable = cable
+      self.holdsCable = holdsCable
+    }
+  }
+
+  /// Another guest's RAM.
+  public struct WatchedMemory: Sendable, Hashable {
+    public var path: String
+    /// In MiB: a power of two, as PCI demands.
+    public var size: Int
+
+    public init(path: String, size: Int) {
+      self.path = path
+      self.size = size
+    }
+  }
 
   public init(
     kernel: String = "6.1", memory: Int = 1024, cpus: Int = 2, paging: Paging = .fourLevel, sleepers: Int? = 20,
-    commandLine: String = ""
+    commandLine: String = "", network: Network? = nil, watched: WatchedMemory? = nil, programs: [String] = []
   ) {
+    self.network = network
+    self.watched = watched
+    self.programs = programs
     self.kernel = kernel
     self.memory = memory
     self.cpus = cpus

@@ -2,24 +2,76 @@ import Foundation
 
 /// The root file system of a guest: busybox, the workload, and the agent.
 enum Initramfs {
-  /// - Parameter sleepers: how many plain processes the workload starts beside one of every kind; nil for no workload.
-  static func make(sleepers: Int?, cache: URL) throws -> [UInt8] {
+  /// - Parameter modules: kernel modules to load, in this order.
+  static func make(_ options: GuestOptions, modules: [URL], cache: URL) throws -> [UInt8] {
     var archive = CPIOArchive()
-    for directory in ["bin", "dev", "etc", "proc", "sys", "tmp", "root"] { archive.addDirectory(directory) }
+    for directory in ["bin", "dev", "etc", "proc", "sys", "tmp", "root", "lib", "lib64", "modules"] {
+      archive.addDirectory(directory)
+    }
     archive.addCharacterDevice("dev/console", major: 5, minor: 1)
     let busybox = "/bin/busybox"
     guard let program = FileManager.default.contents(atPath: busybox) else {
       throw LabError("there is no \(busybox); run scripts/setup to install busybox-static")
     }
     archive.addFile("bin/busybox", Array(program), executable: true)
-    for applet in try applets(of: busybox) where applet != "busybox" { archive.addLink("bin/\(applet)", to: "busybox") }
+    let own = Set(options.programs.map { URL(fileURLWithPath: $0).lastPathComponent } + ["busybox"])
+    for applet in try applets(of: busybox) where !own.contains(applet) {
+      archive.addLink("bin/\(applet)", to: "busybox")
+    }
     archive.addFile("init", try resource("init.sh"), executable: true)
     archive.addFile("bin/agent", try resource("agent.sh"), executable: true)
-    if let sleepers {
+    if let sleepers = options.sleepers {
       archive.addFile("bin/workload", try workload(cache: cache), executable: true)
       archive.addFile("etc/workload", Array("\(sleepers)\n".utf8))
     }
+    try add(options.programs, to: &archive)
+    for module in modules {
+      archive.addFile("modules/\(module.lastPathComponent)", Array(try Data(contentsOf: module)))
+    }
+    archive.addFile("etc/modules", Array(modules.map { $0.lastPathComponent + "\n" }.joined().utf8))
+    if let network = options.network {
+      archive.addFile("etc/address", Array("\(network.address)\n".utf8))
+      try addVerbsDriver(to: &archive)
+    }
     return archive.finished()
+  }
+
+  /// Puts programs into /bin, and what they load into /lib, where the loader looks for it.
+  private static func add(_ programs: [String], to archive: inout CPIOArchive) throws {
+    var libraries: Set<String> = []
+    for program in programs {
+      let url = URL(fileURLWithPath: program)
+      archive.addFile("bin/\(url.lastPathComponent)", Array(try Data(contentsOf: url)), executable: true)
+      // Lines are "NAME => PATH (ADDRESS)", or "PATH (ADDRESS)" for the loader.
+      for line in try String(decoding: Tool.run("/usr/bin/ldd", [program]), as: UTF8.self).split(separator: "\n") {
+        if let path = line.split(separator: " ").first(where: { $0.drop { $0 == "\t" }.hasPrefix("/") }) {
+          libraries.insert(String(path.drop { $0 == "\t" }))
+        }
+      }
+    }
+    for library in libraries.sorted() {
+      let name = URL(fileURLWithPath: library).lastPathComponent
+      let directory = name.hasPrefix("ld-linux") ? "lib64" : "lib"
+      archive.addFile(
+        "\(directory)/\(name)", Array(try Data(contentsOf: URL(fileURLWithPath: library))), executable: true)
+    }
+  }
+
+  /// The software device's half in user space, which libibverbs looks for by itself.
+  private static func addVerbsDriver(to archive: inout CPIOArchive) throws {
+    let directory = "usr/lib/x86_64-linux-gnu/libibverbs"
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: "/" + directory)) ?? []
+    guard let name = names.first(where: { $0.hasPrefix("librxe-") }) else {
+      throw LabError("there is no driver for software RDMA in /\(directory); run scripts/setup")
+    }
+    var parent = ""
+    for part in "etc/libibverbs.d".split(separator: "/") + directory.split(separator: "/") {
+      if part == "usr" { parent = "" }
+      parent += parent.isEmpty ? "\(part)" : "/\(part)"
+      if parent != "etc" { archive.addDirectory(parent) }
+    }
+    archive.addFile("\(directory)/\(name)", Array(try Data(contentsOf: URL(fileURLWithPath: "/\(directory)/\(name)"))))
+    archive.addFile("etc/libibverbs.d/rxe.driver", Array("driver rxe\n".utf8))
   }
 
   private static func applets(of busybox: String) throws -> [String] {

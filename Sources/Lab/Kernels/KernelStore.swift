@@ -25,6 +25,15 @@ public struct KernelStore: Sendable {
     public let release: String
     public let image: URL
 
+    /// The modules that `scripts/setup` has fetched with it, in the order in which they can be loaded.
+    public func modules() throws(LabError) -> [URL] {
+      let directory = image.deletingLastPathComponent().appendingPathComponent("modules")
+      guard let order = try? String(contentsOf: directory.appendingPathComponent("order"), encoding: .utf8) else {
+        throw LabError("the kernel \(release) has no modules in \(directory.path); run scripts/setup, or take 6.1")
+      }
+      return order.split(separator: "\n").map { directory.appendingPathComponent(String($0)) }
+    }
+
     /// The label of its series and flavour: `6.1`, `6.12-cloud`, `6.1-rt`.
     public var label: String {
       let series = release.split(separator: ".").prefix(2).joined(separator: ".")

@@ -3,10 +3,18 @@
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
-mkdir -p /dev/pts /tmp
+mkdir -p /dev/pts /dev/shm /tmp
 mount -t devpts pts /dev/pts
 mount -t tmpfs tmp /tmp
+mount -t tmpfs shm /dev/shm
 hostname grass-guest
+for module in $(cat /etc/modules); do insmod "/modules/$module"; done
+if [ -e /etc/address ]; then
+  ip link set lo up
+  ip link set eth0 up
+  ip addr add "$(cat /etc/address)/24" dev eth0
+  rdma link add rxe0 type rxe netdev eth0
+fi
 echo 0 > /proc/sys/kernel/hung_task_timeout_secs 2>/dev/null
 [ -x /bin/workload ] && /bin/workload $(cat /etc/workload) > /dev/console 2>&1
 /bin/agent &

@@ -1,0 +1,71 @@
+public import Foundation
+
+/// Three guests that stand for a watched machine, for the GPU and network card in it, and for a remote host.
+///
+/// The card sees the watched guest's RAM as a PCI device, as a card sees its host's, and runs `grassd` with software
+/// RDMA: so the watched guest's CPUs and kernel take no part, and may die. The remote host is a guest of its own, or,
+/// where nothing has to happen on the way between them, the card once more.
+public final class CardLab: Sendable {
+  public let watched: Guest?
+  public let card: Guest
+  public let remote: Guest
+  /// Where `grassd` answers in the card.
+  public let url: String
+
+  private static let cardAddress = "10.71.0.1"
+  private static let remoteAddress = "10.71.0.2"
+  /// Of this machine, for the guests: RDMA devices, and loss and delay on the way.
+  private static let tools = ["/usr/bin/rdma", "/usr/sbin/ip", "/usr/sbin/tc"]
+
+  /// Boots the guests and starts `grassd` in the card, where there is something to watch.
+  ///
+  /// - Parameters:
+  ///   - programs: the directory of `grassd`, `grassctl` and `linkcheck`.
+  ///   - watching: the guest to watch, or nil for none.
+  ///   - hasRemote: whether the remote host is a guest of its own.
+  public init(programs: URL, watching: GuestOptions?, hasRemote: Bool) throws {
+    let own = ["grassd", "grassctl", "linkcheck"].map { programs.appendingPathComponent($0).path }
+    let cable = "grass-cable-\(UUID().uuidString)"
+    func options(_ address: String, holdsCable: Bool) -> GuestOptions {
+      GuestOptions(
+        kernel: "6.1", memory: 1024, sleepers: nil,
+        network: .init(address: address, cable: cable, holdsCable: holdsCable), programs: own + Self.tools)
+    }
+    let watched = try watching.map { try Guest($0) }
+    var cardOptions = options(Self.cardAddress, holdsCable: true)
+    cardOptions.watched = watched.map { .init(path: $0.memoryPath, size: $0.options.memory) }
+    let card = try Guest(cardOptions)
+    self.watched = watched
+    self.card = card
+    remote = hasRemote ? try Guest(options(Self.remoteAddress, holdsCable: false)) : card
+    url = "verbs://\(Self.cardAddress):7471"
+    if watched != nil { try startDaemon() }
+  }
+
+  /// Starts `grassd` in the card, and waits until it answers.
+  private func startDaemon() throws {
+    let script = """
+      for device in /sys/bus/pci/devices/*; do
+        [ "$(cat $device/vendor)$(cat $device/device)" = 0x1af40x1110 ] && echo 1 > $device/enable && memory=$device/resource2
+      done
+      grassd --memory $memory --listen \(url) > /tmp/grassd.out 2> /tmp/grassd.log &
+      echo $! > /tmp/grassd.pid
+      for i in $(seq 300); do grep -q ready /tmp/grassd.out && exit 0; kill -0 $! 2> /dev/null || break; sleep 0.1; done
+      cat /tmp/grassd.out /tmp/grassd.log
+      exit 1
+      """
+    let output = try card.run(script)
+    guard output.status == 0 else { throw LabError("grassd does not answer in the card: \(output.text)") }
+  }
+
+  /// Loses, delays or orders what the card sends, as netem is told: `loss 5%`, `delay 20ms`; nil for nothing of it.
+  public func disturb(_ guest: Guest, _ netem: String?) throws {
+    let output = try guest.run(
+      "tc qdisc del dev eth0 root 2> /dev/null; \(netem.map { "tc qdisc add dev eth0 root netem \($0)" } ?? "true")")
+    guard output.status == 0 else { throw LabError("tc in a guest: \(output.text)") }
+  }
+
+  public func shutDown() {
+    for guest in [remote, card, watched] { guest?.shutDown() }
+  }
+}

@@ -1,0 +1,150 @@
+import ArgumentParser
+import Glibc
+import LinkConformance
+import Links
+import Mailbox
+
+/// Holds a link to its promises where the tests' own process cannot be: inside a guest.
+@main
+struct LinkCheck: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "linkcheck",
+    abstract: "Runs the conformance suite against a link.",
+    subcommands: [Serve.self, Promises.self, Peer.self])
+}
+
+/// A region with a scratch part, and no monitor.
+struct Serve: ParsableCommand {
+  static let configuration = CommandConfiguration(abstract: "Serves a region until it is killed; prints `ready URL`.")
+
+  @Argument var url: String
+
+  func run() throws {
+    let region = try MailboxRegion(layout: RegionLayout(scratchSize: 64 * 1024))
+    let responder = try LinkAddress(url).serve(region)
+    print("ready \(responder?.address.description ?? url)")
+    fflush(nil)
+    while true { pause() }
+  }
+}
+
+/// Runs checks, prints a line for each, and fails if one did.
+func report<Check>(_ checks: [Check], name: (Check) -> String, _ run: (Check) throws -> Void) throws {
+  var broken = 0
+  for check in checks {
+    let start = ContinuousClock.now
+    do {
+      try run(check)
+      print("kept \(name(check)) in \((ContinuousClock.now - start) / .milliseconds(1)) ms")
+    } catch {
+      broken += 1
+      print("broken \(name(check)): \(error)")
+    }
+    fflush(nil)
+  }
+  if broken > 0 { throw ExitCode(1) }
+}
+
+struct Promises: ParsableCommand {
+  static let configuration = CommandConfiguration(abstract: "Checks what a link promises, against a served region.")
+
+  @Argument var url: String
+
+  func run() throws {
+    let address = try LinkAddress(url)
+    let suite = LinkConformance { () throws(LinkError) in try address.connect(slots: 1) }
+    try report(LinkConformance.Check.allCases, name: \.rawValue) { try suite.run($0) }
+  }
+}
+
+struct Peer: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Checks what a link promises when the other side's process is stopped or dies.",
+    discussion: "Serves by itself, in a process of its own for each check.")
+
+  @Argument(help: "Where to serve.")
+  var url: String
+
+  @Flag(help: "Demand that reads and writes complete while the other side is stopped.")
+  var oneSided = false
+
+  func run() throws {
+    try report(PeerConformance.Check.allCases, name: \.rawValue) { check in
+      let server = try Server(url)
+      defer { server.end() }
+      try suite(server).run(check)
+    }
+    if oneSided {
+      try report(["stoppedPeerIsReadAndWritten"], name: { $0 }) { _ in
+        let server = try Server(url)
+        defer { server.end() }
+        try readAndWriteWhileStopped(server)
+      }
+    }
+  }
+
+  private func suite(_ server: Server) -> PeerConformance {
+    PeerConformance(
+      peer: .init(
+        kill: { server.signal(SIGKILL) }, stop: { try server.stop() }, resume: { server.signal(SIGCONT) })
+    ) { () throws(LinkError) in try LinkAddress(server.url).connect(slots: 1, within: .seconds(1)) }
+  }
+
+  private func readAndWriteWhileStopped(_ server: Server) throws {
+    let link = try LinkAddress(server.url).connect(slots: 1)
+    try server.stop()
+    for round in 0..<100 as Range<UInt8> {
+      let bytes = (0..<4096).map { UInt8(truncatingIfNeeded: $0) ^ round }
+      try link.write(bytes, to: link.grant.scratch, offset: link.grant.scratch.range.lowerBound)
+      let read = try link.read(4096, from: link.grant.scratch, offset: link.grant.scratch.range.lowerBound)
+      guard read == bytes else { throw LinkConformance.Broken("round \(round) read other bytes than it wrote") }
+    }
+  }
+}
+
+/// `linkcheck serve` in a process of its own.
+final class Server {
+  private let process: pid_t
+  let url: String
+
+  init(_ url: String) throws {
+    var ends: [Int32] = [0, 0]
+    guard pipe(&ends) == 0 else { throw LinkConformance.Broken("pipe: \(errno)") }
+    var actions = posix_spawn_file_actions_t()
+    posix_spawn_file_actions_init(&actions)
+    posix_spawn_file_actions_adddup2(&actions, ends[1], 1)
+    posix_spawn_file_actions_addclose(&actions, ends[0])
+    defer { posix_spawn_file_actions_destroy(&actions) }
+    let words: [String] = ["linkcheck", "serve", url]
+    var arguments: [UnsafeMutablePointer<CChar>?] = words.map { word in strdup(word) } + [nil]
+    defer { for argument in arguments { free(argument) } }
+    var process: pid_t = 0
+    let code = posix_spawn(&process, "/proc/self/exe", &actions, nil, &arguments, environ)
+    close(ends[1])
+    defer { close(ends[0]) }
+    guard code == 0 else { throw LinkConformance.Broken("posix_spawn: \(code)") }
+    self.process = process
+    var text = ""
+    var byte: UInt8 = 0
+    while read(ends[0], &byte, 1) == 1, byte != UInt8(ascii: "\n") { text.unicodeScalars.append(Unicode.Scalar(byte)) }
+    guard text.hasPrefix("ready ") else {
+      waitpid(process, nil, 0)
+      throw LinkConformance.Broken("nobody serves \(url)")
+    }
+    self.url = String(text.dropFirst("ready ".count))
+  }
+
+  func signal(_ number: Int32) { kill(process, number) }
+
+  /// Stops it, and waits until it has.
+  func stop() throws {
+    signal(SIGSTOP)
+    var status: Int32 = 0
+    guard waitpid(process, &status, WUNTRACED) == process else { throw LinkConformance.Broken("it does not stop") }
+  }
+
+  func end() {
+    signal(SIGKILL)
+    waitpid(process, nil, 0)
+  }
+}
