@@ -129,10 +129,12 @@ public final class Guest: Sendable {
     if !options.commandLine.isEmpty { line += " " + options.commandLine }
     var devices: [String] = []
     if let network = options.network {
+      // Cards on one cable need addresses of their own.
+      let last = String(UInt8(network.address.split(separator: ".").last ?? "") ?? 0, radix: 16)
       devices += [
         "-netdev",
         "stream,id=cable,server=\(network.holdsCable ? "on" : "off"),addr.type=unix,addr.path=\(network.cable),addr.abstract=on",
-        "-device", "virtio-net-pci,netdev=cable,romfile=",
+        "-device", "virtio-net-pci,netdev=cable,romfile=,mac=52:54:00:00:00:\(last.count == 1 ? "0" + last : last)",
       ]
     }
     if let watched = options.watched {
