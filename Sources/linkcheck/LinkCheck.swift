@@ -10,7 +10,7 @@ struct LinkCheck: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "linkcheck",
     abstract: "Runs the conformance suite against a link.",
-    subcommands: [Serve.self, Promises.self, Peer.self])
+    subcommands: [Serve.self, Promises.self, Peer.self, Soak.self])
 }
 
 /// A region with a scratch part, and no monitor.
@@ -99,6 +99,62 @@ struct Peer: ParsableCommand {
       let read = try link.read(4096, from: link.grant.scratch, offset: link.grant.scratch.range.lowerBound)
       guard read == bytes else { throw LinkConformance.Broken("round \(round) read other bytes than it wrote") }
     }
+  }
+}
+
+struct Soak: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Writes and reads a served region for a time, whatever happens on the way.",
+    discussion: """
+      Fails if bytes read are not those written, or if an operation ends neither in a result nor in an error within \
+      its deadline. Prints how many rounds ended in a result, and each error.
+      """)
+
+  @Argument var url: String
+
+  @Option(help: "How long, in seconds.")
+  var seconds: Double = 10
+
+  @Option(help: "How long an operation may take, in seconds.")
+  var deadline: Double = 5
+
+  func run() throws {
+    let address = try LinkAddress(url)
+    let clock = ContinuousClock()
+    let end = clock.now + .seconds(seconds)
+    let limit = Duration.seconds(deadline)
+    var link: (any Link)?
+    var rounds = 0
+    var longest = Duration.zero
+    while clock.now < end {
+      let start = clock.now
+      do {
+        let current = try link ?? address.connect(slots: 1, within: limit)
+        link = current
+        let part = current.grant.scratch
+        let size = [8, 64, 1000, 16384][rounds % 4]
+        let seed = UInt8.random(in: 0...255)
+        let bytes = (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 7) ^ seed }
+        try current.write(bytes, to: part, offset: part.range.lowerBound + rounds % 64, within: limit)
+        guard
+          try current.read(size, from: part, offset: part.range.lowerBound + rounds % 64, within: limit) == bytes
+        else {
+          throw LinkError(url, .protocolViolation("wrong bytes in round \(rounds)"))
+        }
+        rounds += 1
+      } catch let error as LinkError {
+        print("error \(error)")
+        if case .protocolViolation = error.reason { throw ExitCode(1) }
+        link?.close()
+        link = nil
+        usleep(100_000)
+      }
+      longest = max(longest, clock.now - start)
+    }
+    // A write and a read, or a connection and both, each with the deadline to itself.
+    guard longest < limit * 3 + .seconds(1) else { throw LinkConformance.Broken("a round took \(longest)") }
+    print("rounds \(rounds) longest \(Int(longest / .milliseconds(1))) ms")
+    if rounds == 0 { throw ExitCode(1) }
   }
 }
 

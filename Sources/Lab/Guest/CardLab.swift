@@ -15,7 +15,7 @@ public final class CardLab: Sendable {
   private static let cardAddress = "10.71.0.1"
   private static let remoteAddress = "10.71.0.2"
   /// Of this machine, for the guests: RDMA devices, and loss and delay on the way.
-  private static let tools = ["/usr/bin/rdma", "/usr/sbin/ip", "/usr/sbin/tc"]
+  private static let tools = ["/usr/bin/rdma", "/usr/sbin/tc"]
 
   /// Boots the guests and starts `grassd` in the card, where there is something to watch.
   ///
@@ -61,7 +61,9 @@ public final class CardLab: Sendable {
   /// Loses, delays or orders what the card sends, as netem is told: `loss 5%`, `delay 20ms`; nil for nothing of it.
   public func disturb(_ guest: Guest, _ netem: String?) throws {
     let output = try guest.run(
-      "tc qdisc del dev eth0 root 2> /dev/null; \(netem.map { "tc qdisc add dev eth0 root netem \($0)" } ?? "true")")
+      // Named by its path: the shell would take busybox's own.
+      "/bin/tc qdisc del dev eth0 root 2> /dev/null; \(netem.map { "/bin/tc qdisc add dev eth0 root netem \($0)" } ?? "true")"
+    )
     guard output.status == 0 else { throw LabError("tc in a guest: \(output.text)") }
   }
 

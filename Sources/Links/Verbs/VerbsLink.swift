@@ -38,6 +38,8 @@ public final class VerbsLink: Link, @unchecked Sendable {
 
   private static let depth = 128
   private static let pathCount = 2
+  /// How long an attempt to connect may take before another one is made.
+  private static let attemptTime = Duration.milliseconds(1500)
   /// How often to look for news of connections while polling, in nanoseconds.
   private static let eventInterval: UInt64 = 10_000_000
 
@@ -46,36 +48,61 @@ public final class VerbsLink: Link, @unchecked Sendable {
     let address = LinkAddress.verbs(host: host, port: port).description
     let deadline = ContinuousClock.now + timeout
     do throws(VerbsError) {
-      let manager = try ConnectionManager()
-      let connection = try Connection(manager: manager)
-      try connection.resolve(host: host, port: port, until: deadline)
-      let domain = try ProtectionDomain(connection: connection)
-      let first = try QueuePair(connection: connection, domain: domain, depth: Self.depth)
-      // The memory stays until the message is there, or the queue pair that would fill it is gone.
-      let message = try Self.register(LinkBuffer(byteCount: VerbsWire.descriptionSize), in: domain)
-      try message.withBytes(0..<message.byteCount) { bytes throws(VerbsError) in
-        try first.postReceive(number: 0, local: bytes, key: message.localKey)
-      }
-      try connection.connect(
-        privateData: VerbsWire.hello(.init(slots: slots, session: VerbsWire.newSession)), until: deadline)
-      try Self.waitForMessage(first, until: deadline)
-      guard let (grant, session) = VerbsWire.parseDescription(message.load(0..<message.byteCount)) else {
-        throw VerbsError(.event("a description that is none", status: 0))
-      }
-      self.grant = grant
-      self.manager = manager
-      self.domain = domain
-      paths = [first]
+      let opened = try Self.open(host: host, port: port, slots: slots, until: deadline)
+      self.grant = opened.grant
+      self.manager = opened.manager
+      self.domain = opened.domain
+      paths = [opened.path]
       self.address = address
       for _ in 1..<Self.pathCount {
         if let path = try? Self.join(
-          session, manager: manager, domain: domain, beside: connection, host: host, port: port, until: deadline)
+          opened.session, manager: opened.manager, domain: opened.domain, beside: opened.path.connection, host: host,
+          port: port, until: min(deadline, .now + Self.attemptTime))
         {
           paths.append(path)
         }
       }
     } catch {
       throw Self.linkError(address, error)
+    }
+  }
+
+  private struct Opened {
+    var manager: ConnectionManager
+    var domain: ProtectionDomain
+    var path: QueuePair
+    var grant: LinkGrant
+    var session: RegionToken
+  }
+
+  /// The first connection of a session. A lost packet of the connection manager is sent again after four seconds, so an
+  /// attempt that takes long is given up for a new one.
+  private static func open(
+    host: String, port: UInt16, slots: Int, until deadline: ContinuousClock.Instant
+  ) throws(VerbsError) -> Opened {
+    while true {
+      let limit = min(deadline, .now + attemptTime)
+      do throws(VerbsError) {
+        let manager = try ConnectionManager()
+        let connection = try Connection(manager: manager)
+        try connection.resolve(host: host, port: port, until: limit)
+        let domain = try ProtectionDomain(connection: connection)
+        let path = try QueuePair(connection: connection, domain: domain, depth: depth)
+        // The memory stays until the message is there, or the queue pair that would fill it is gone.
+        let message = try register(LinkBuffer(byteCount: VerbsWire.descriptionSize), in: domain)
+        try message.withBytes(0..<message.byteCount) { bytes throws(VerbsError) in
+          try path.postReceive(number: 0, local: bytes, key: message.localKey)
+        }
+        try connection.connect(
+          privateData: VerbsWire.hello(.init(slots: slots, session: VerbsWire.newSession)), until: limit)
+        try waitForMessage(path, until: limit)
+        guard let (grant, session) = VerbsWire.parseDescription(message.load(0..<message.byteCount)) else {
+          throw VerbsError(.event("a description that is none", status: 0))
+        }
+        return Opened(manager: manager, domain: domain, path: path, grant: grant, session: session)
+      } catch {
+        guard error.reason == .deadlinePassed, limit < deadline else { throw error }
+      }
     }
   }
 

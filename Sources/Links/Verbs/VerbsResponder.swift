@@ -75,8 +75,10 @@ private final class VerbsService: @unchecked Sendable {
   private let waker: Int32
   private var sessions: [Session] = []
 
-  /// Seconds between two probes of a connection, in milliseconds.
+  /// The time between two probes of a connection.
   private static let probeInterval = Duration.milliseconds(1000)
+  /// How long a connection may take to be established: who asked for it may have given up meanwhile.
+  fileprivate static let admissionTime = Duration.seconds(10)
   /// Connections that one session may hold.
   private static let pathLimit = 4
 
@@ -124,6 +126,7 @@ private final class VerbsService: @unchecked Sendable {
     let pair: QueuePair
     /// Whether it carries the session's description.
     let isFirst: Bool
+    let admitted = ContinuousClock.now
     var isEstablished = false
     /// Operations of this side that have not completed.
     var pending = 0
@@ -144,7 +147,8 @@ private final class VerbsService: @unchecked Sendable {
 
     /// Starts a probe unless one is under way.
     func probe() -> Bool {
-      guard isEstablished, pending == 0 else { return true }
+      guard isEstablished else { return ContinuousClock.now < admitted + VerbsService.admissionTime }
+      guard pending == 0 else { return true }
       pending += 1
       return (try? pair.postProbe(number: 1)) != nil
     }

@@ -1,0 +1,127 @@
+import Foundation
+import Lab
+import Testing
+
+/// Sanitized programs need more memory and time than the guests here have.
+private let isSanitized = BuiltTool.directory.path.contains("san/")
+
+extension GuestTests {
+  /// Real RDMA, by software devices: a card guest that watches another's RAM over PCI, and a remote guest that asks it.
+  @Suite(.serialized, .enabled(if: !isSanitized)) struct VerbsTests {
+    private static let served = "verbs://10.71.0.1:7500"
+
+    /// Runs a command of the remote host that must end with status 0, and returns its output.
+    @discardableResult
+    private func remote(_ lab: CardLab, _ command: String, timeout: Duration = .seconds(120)) throws -> String {
+      let output = try lab.remote.run(command, timeout: timeout)
+      #expect(output.status == 0, "\(command): \(output.text)")
+      return output.text
+    }
+
+    private func serve(_ lab: CardLab) throws {
+      let output = try lab.card.run(
+        """
+        linkcheck serve \(Self.served) > /tmp/served 2>&1 &
+        for i in $(seq 100); do grep -q ready /tmp/served && exit 0; sleep 0.1; done
+        cat /tmp/served; exit 1
+        """)
+      try #require(output.status == 0, "\(output.text)")
+    }
+
+    @Test func softRoCEKeepsThePromises() throws {
+      let lab = try CardLab(programs: BuiltTool.directory, watching: nil, hasRemote: true)
+      defer { lab.shutDown() }
+      try serve(lab)
+      let promises = try remote(lab, "linkcheck promises \(Self.served)")
+      #expect(promises.split(separator: "\n").count == 11, "\(promises)")
+      #expect(!promises.contains("broken"), "\(promises)")
+
+      // The server's process can be stopped and killed where the suite runs beside it.
+      let peer = try lab.card.run("linkcheck peer --one-sided verbs://10.71.0.1:0", timeout: .seconds(120))
+      #expect(peer.status == 0, "\(peer.text)")
+      #expect(peer.text.contains("kept stoppedPeerIsReadAndWritten"), "\(peer.text)")
+
+      for disturbance in ["loss 1%", "loss 5%", "delay 20ms"] {
+        try lab.disturb(lab.card, disturbance)
+        try lab.disturb(lab.remote, disturbance)
+        let soak = try remote(lab, "linkcheck soak --seconds 8 \(Self.served)")
+        #expect(soak.contains("rounds"), "\(disturbance): \(soak)")
+      }
+      try lab.disturb(lab.remote, nil)
+
+      try lab.disturb(lab.card, nil)
+
+      // A cut of three seconds while operations are under way.
+      try startSoak(lab, "--seconds 10")
+      try lab.disturb(lab.card, "loss 100%")
+      usleep(3_000_000)
+      try lab.disturb(lab.card, nil)
+      let cut = try endSoak(lab)
+      #expect(cut.contains("status 0"), "\(cut)")
+
+      // The card dies: whoever asks gets an error that says so, in time.
+      try startSoak(lab, "--seconds 12 --deadline 2")
+      lab.card.shutDown()
+      let death = try endSoak(lab)
+      #expect(death.contains("status 0"), "\(death)")
+      #expect(death.contains("error link \(Self.served): "), "\(death)")
+    }
+
+    /// Starts a soak on the remote host, and gives it two seconds to get under way.
+    private func startSoak(_ lab: CardLab, _ arguments: String) throws {
+      _ = try lab.remote.run(
+        "(linkcheck soak \(arguments) \(Self.served) > /tmp/soak 2>&1; echo status $? >> /tmp/soak) &")
+      usleep(2_000_000)
+    }
+
+    private func endSoak(_ lab: CardLab) throws -> String {
+      try remote(
+        lab, "for i in $(seq 400); do grep -q status /tmp/soak && break; sleep 0.1; done; cat /tmp/soak")
+    }
+
+    @Test func theCardGoesOnWhateverHappensToTheHost() throws {
+      let lab = try CardLab(
+        programs: BuiltTool.directory,
+        watching: GuestOptions(
+          memory: 512, sleepers: 5,
+          network: .init(address: "10.72.0.1", cable: "grass-loose-\(UUID().uuidString)", holdsCable: true)),
+        hasRemote: true)
+      defer { lab.shutDown() }
+      let watched = try #require(lab.watched)
+
+      /// Heartbeat and tasks as the remote host sees them. Finding the kernel anew takes it seconds each time.
+      func look(_ occasion: String) throws -> String {
+        let heartbeat = try remote(lab, "grassctl heartbeat --host \(lab.url) --count 3 --interval 0.1")
+        #expect(heartbeat.contains("3 sent, 3 answered"), "\(occasion): \(heartbeat)")
+        let tasks = try remote(lab, "grassctl ps --host \(lab.url)")
+        #expect(tasks.contains("[kthreadd]"), "\(occasion): \(tasks)")
+        return tasks
+      }
+      func log() throws -> String { try remote(lab, "grassctl dmesg --host \(lab.url)") }
+
+      _ = try look("at first")
+      let removed = try watched.run("echo 1 > $(readlink -f /sys/class/net/eth0/device/..)/remove; ls /sys/class/net")
+      #expect(!removed.text.contains("eth0"), "\(removed.text)")
+      _ = try look("without its network card")
+
+      _ = try watched.run("for i in 1 2 3; do tail /dev/zero & done; wait", timeout: .seconds(120))
+      _ = try look("after an out-of-memory storm")
+      #expect(try log().contains("Out of memory: Killed process"))
+
+      try watched.pause()
+      _ = try look("while its CPUs stand still")
+      try watched.resume()
+
+      // The shell is the one process that its own kill spares, and panics the kernel later on.
+      try watched.send("kill -9 -1; sleep 20; echo c > /proc/sysrq-trigger")
+      usleep(3_000_000)
+      let killed = try look("after kill -9 -1")
+      #expect(!killed.contains("/bin/agent"), "\(killed)")
+
+      try watched.waitForConsole("end Kernel panic")
+      _ = try look("after a panic")
+      #expect(try log().contains("---[ end Kernel panic - not syncing: sysrq triggered crash ]---"))
+      #expect(try remote(lab, "grassctl info --host \(lab.url)").contains("PANIC"))
+    }
+  }
+}
