@@ -56,7 +56,7 @@ targets += [
     dependencies: ["Memory", "Paging", "KernelInfo", "KernelViews", "Links", "RemoteHost", argumentParser]),
   .executableTarget(name: "grasslab", dependencies: ["Lab", argumentParser]),
   // The conformance suite as a program, to be run inside guests.
-  .executableTarget(name: "linkcheck", dependencies: ["Links", "LinkConformance", "Mailbox", argumentParser]),
+  .executableTarget(name: "linkcheck", dependencies: ["Links", "LinkConformance", "Mailbox", "Verbs", argumentParser]),
 
   // End to end: real kernels in QEMU guests, the guest's own /proc as the oracle.
   .testTarget(

@@ -41,7 +41,7 @@ static inline int grass_verbs_next_event(struct rdma_event_channel *channel, str
   return 0;
 }
 
-/// A connection request (`is_accept` false) or its acceptance. Both sides retry as often as the protocol allows.
+/// A connection request (`is_accept` false) or its acceptance.
 static inline int grass_verbs_connect(
     struct rdma_cm_id *id, bool is_accept, const void *private_data, uint8_t count, uint8_t reads_taken,
     uint8_t reads_made) {
@@ -50,8 +50,9 @@ static inline int grass_verbs_connect(
       .private_data_len = count,
       .responder_resources = reads_taken,
       .initiator_depth = reads_made,
-      .retry_count = 7,
-      .rnr_retry_count = 7,
+      // One less than the field holds: software RDMA takes 7 for ever, and a connection would never be given up.
+      .retry_count = 6,
+      .rnr_retry_count = 6,
   };
   return is_accept ? rdma_accept(id, &parameters) : rdma_connect(id, &parameters);
 }

@@ -29,6 +29,13 @@ package final class DedicatedThread: @unchecked Sendable {
     handle = thread
   }
 
+  /// Lets the thread end by itself, whenever that is.
+  package func detach() {
+    guard let thread = handle else { return }
+    handle = nil
+    pthread_detach(thread)
+  }
+
   /// Waits until the body has returned. A second call does nothing.
   package func join() {
     guard let thread = handle else { return }

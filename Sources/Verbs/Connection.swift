@@ -8,12 +8,13 @@ import Mailbox
 public final class Connection: @unchecked Sendable {
   // Immutable after init; its user serialises the calls.
   let identifier: UnsafeMutablePointer<rdma_cm_id>
-  private let manager: ConnectionManager
+  /// Where it reports.
+  public let manager: ConnectionManager
 
   /// The reads in flight that are worth having, where both sides' devices take as many.
   private static let readsWanted: Int32 = 16
-  /// 4.096 µs × 2^17 = 0.54 s until a packet is sent again; seven times, then the connection is lost. It survives the
-  /// loss of a link for some seconds: after a disaster nobody may be left to accept a new connection.
+  /// 4.096 µs × 2^17 = 0.54 s until a packet is sent again; six times, then the connection is lost after 3.8 s. It
+  /// survives shorter cuts of a link: after a disaster nobody may be left to accept a new connection.
   private static let acknowledgeTime: UInt8 = 17
 
   public init(manager: ConnectionManager) throws(VerbsError) {

@@ -3,6 +3,7 @@ import Glibc
 import LinkConformance
 import Links
 import Mailbox
+import Verbs
 
 /// Holds a link to its promises where the tests' own process cannot be: inside a guest.
 @main
@@ -10,7 +11,7 @@ struct LinkCheck: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "linkcheck",
     abstract: "Runs the conformance suite against a link.",
-    subcommands: [Serve.self, Promises.self, Peer.self, Soak.self])
+    subcommands: [Serve.self, Promises.self, Peer.self, Soak.self, Memory.self])
 }
 
 /// A region with a scratch part, and no monitor.
@@ -155,6 +156,28 @@ struct Soak: ParsableCommand {
     guard longest < limit * 3 + .seconds(1) else { throw LinkConformance.Broken("a round took \(longest)") }
     print("rounds \(rounds) longest \(Int(longest / .milliseconds(1))) ms")
     if rounds == 0 { throw ExitCode(1) }
+  }
+}
+
+struct Memory: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Registers memory that comes with a DMA buffer which the device cannot take.")
+
+  @Argument(help: "A host that the device reaches.")
+  var url: String
+
+  func run() throws {
+    guard case .verbs(let host, let port) = try LinkAddress(url) else { throw LinkConformance.Broken("no verbs URL") }
+    let connection = try Connection(manager: ConnectionManager())
+    try connection.resolve(host: host, port: port, until: .now + .seconds(5))
+    let domain = try ProtectionDomain(connection: connection)
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: 8192, alignment: 4096)
+    defer { memory.deallocate() }
+    // An open file, but no buffer of any device.
+    let region = try MemoryRegion(
+      domain: domain, address: memory, count: 8192, access: [.localWrite, .remoteRead],
+      dmaBuffer: .init(descriptor: open("/dev/zero", O_RDWR), offset: 0))
+    print("registered by address, key \(region.remoteKey)")
   }
 }
 

@@ -36,10 +36,15 @@ extension GuestTests {
       #expect(promises.split(separator: "\n").count == 11, "\(promises)")
       #expect(!promises.contains("broken"), "\(promises)")
 
+      let memory = try remote(lab, "linkcheck memory \(Self.served)")
+      #expect(memory.contains("registered"), "\(memory)")
+
       // The server's process can be stopped and killed where the suite runs beside it.
       let peer = try lab.card.run("linkcheck peer --one-sided verbs://10.71.0.1:0", timeout: .seconds(120))
       #expect(peer.status == 0, "\(peer.text)")
       #expect(peer.text.contains("kept stoppedPeerIsReadAndWritten"), "\(peer.text)")
+
+      try losesOneConnection(lab)
 
       for disturbance in ["loss 1%", "loss 5%", "delay 20ms"] {
         try lab.disturb(lab.card, disturbance)
@@ -65,6 +70,34 @@ extension GuestTests {
       let death = try endSoak(lab)
       #expect(death.contains("status 0"), "\(death)")
       #expect(death.contains("error link \(Self.served): "), "\(death)")
+    }
+
+    /// Drops all that goes to one of a session's two queue pairs: it goes on with the other, and gets a new second one.
+    private func losesOneConnection(_ lab: CardLab) throws {
+      let pairs = "rdma resource show qp | grep 'type RC'"
+      try startSoak(lab, "--seconds 12 --deadline 10")
+      try remote(lab, "for i in $(seq 100); do [ $(\(pairs) | wc -l) = 2 ] && exit 0; sleep 0.1; done; exit 1")
+      // The packet's destination queue pair: 24 bits, 5 bytes into what follows the headers of IP and UDP.
+      try remote(
+        lab,
+        """
+        lost=$(\(pairs) | sed -n '1s/.* rqpn \\([0-9]*\\) .*/\\1/p') && echo $lost > /tmp/lost &&
+        /bin/tc qdisc add dev eth0 root handle 1: prio bands 4 &&
+        /bin/tc qdisc add dev eth0 parent 1:4 netem loss 100% &&
+        /bin/tc filter add dev eth0 parent 1: protocol ip u32 match u32 $lost 0x00ffffff at 32 flowid 1:4
+        """)
+      try remote(
+        lab,
+        """
+        for i in $(seq 80); do
+          \(pairs) | grep -q " rqpn $(cat /tmp/lost) " || { [ $(\(pairs) | wc -l) = 2 ] && exit 0; }
+          sleep 0.1
+        done
+        \(pairs); exit 1
+        """)
+      let soak = try endSoak(lab)
+      #expect(soak.contains("status 0") && !soak.contains("error"), "\(soak)")
+      try lab.disturb(lab.remote, nil)
     }
 
     /// Starts a soak on the remote host, and gives it two seconds to get under way.

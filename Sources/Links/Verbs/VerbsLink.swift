@@ -21,10 +21,13 @@ public final class VerbsLink: Link, @unchecked Sendable {
     var offset: Int
   }
 
-  private let manager: ConnectionManager
   private let domain: ProtectionDomain
+  /// Makes one more connection of the session.
+  private let join: @Sendable () -> QueuePair?
   /// Connections that work as far as is known; the first is the one in use.
   private var paths: [QueuePair]
+  /// On its way to one more connection, where one is missing.
+  private var reinforcement: VerbsReinforcement?
   /// Operations that have not completed, oldest first, from `oldest` on; that of number n is `n - completed - 1` further.
   private var operations: [Operation] = []
   private var oldest = 0
@@ -50,25 +53,23 @@ public final class VerbsLink: Link, @unchecked Sendable {
     do throws(VerbsError) {
       let opened = try Self.open(host: host, port: port, slots: slots, until: deadline)
       self.grant = opened.grant
-      self.manager = opened.manager
       self.domain = opened.domain
-      paths = [opened.path]
       self.address = address
-      for _ in 1..<Self.pathCount {
-        if let path = try? Self.join(
-          opened.session, manager: opened.manager, domain: opened.domain, beside: opened.path.connection, host: host,
-          port: port, until: min(deadline, .now + Self.attemptTime))
-        {
-          paths.append(path)
-        }
+      let first = opened.path.connection
+      join = { [session = opened.session, domain = opened.domain] in
+        try? Self.join(session, domain: domain, beside: first, host: host, port: port)
       }
+      paths = [opened.path]
     } catch {
       throw Self.linkError(address, error)
     }
+    for _ in 1..<Self.pathCount {
+      if let path = join() { paths.append(path) }
+    }
+    reinforce()
   }
 
   private struct Opened {
-    var manager: ConnectionManager
     var domain: ProtectionDomain
     var path: QueuePair
     var grant: LinkGrant
@@ -99,7 +100,7 @@ public final class VerbsLink: Link, @unchecked Sendable {
         guard let (grant, session) = VerbsWire.parseDescription(message.load(0..<message.byteCount)) else {
           throw VerbsError(.event("a description that is none", status: 0))
         }
-        return Opened(manager: manager, domain: domain, path: path, grant: grant, session: session)
+        return Opened(domain: domain, path: path, grant: grant, session: session)
       } catch {
         guard error.reason == .deadlinePassed, limit < deadline else { throw error }
       }
@@ -110,10 +111,10 @@ public final class VerbsLink: Link, @unchecked Sendable {
 
   /// One more connection of a session.
   private static func join(
-    _ session: RegionToken, manager: ConnectionManager, domain: ProtectionDomain, beside first: Connection,
-    host: String, port: UInt16, until deadline: ContinuousClock.Instant
+    _ session: RegionToken, domain: ProtectionDomain, beside first: Connection, host: String, port: UInt16
   ) throws(VerbsError) -> QueuePair? {
-    let connection = try Connection(manager: manager)
+    let deadline = ContinuousClock.now + attemptTime
+    let connection = try Connection(manager: ConnectionManager())
     try connection.resolve(host: host, port: port, until: deadline)
     guard connection.sharesDevice(with: first) else { return nil }
     let pair = try QueuePair(connection: connection, domain: domain, depth: Self.depth)
@@ -240,7 +241,7 @@ public final class VerbsLink: Link, @unchecked Sendable {
     guard completed == before, paths.first === path else { return }
     let left = deadline - .now
     guard left > .zero else { return }
-    var entries = [path.completions.descriptor, manager.descriptor].map {
+    var entries = [path.completions.descriptor, path.connection.manager.descriptor].map {
       pollfd(fd: $0, events: Int16(POLLIN), revents: 0)
     }
     _ = Glibc.poll(&entries, nfds_t(entries.count), Int32(clamping: Int(min(left / .milliseconds(1), 1e9)) + 1))
@@ -257,6 +258,8 @@ public final class VerbsLink: Link, @unchecked Sendable {
     // Once the queue pairs are gone nothing touches the buffers any more.
     for path in paths { path.connection.disconnect() }
     paths = []
+    reinforcement?.stop()
+    reinforcement = nil
     operations = []
     return error
   }
@@ -300,15 +303,32 @@ public final class VerbsLink: Link, @unchecked Sendable {
     }
   }
 
-  /// Looks for connections that ended.
+  /// Looks for connections that ended, and for new ones.
   private func takeEvents() throws(LinkError) {
-    while true {
-      let event: ConnectionEvent?
-      do throws(VerbsError) { event = try manager.nextEvent() } catch { throw end(Self.linkError(address, error)) }
-      guard let event else { return }
-      guard event.kind == .disconnected || event.kind == .deviceRemoved else { continue }
-      if let path = paths.first(where: { event.concerns($0.connection) }) { try lose(path, .peerGone) }
+    for path in paths {
+      while true {
+        let event: ConnectionEvent?
+        do throws(VerbsError) {
+          event = try path.connection.manager.nextEvent()
+        } catch {
+          throw end(Self.linkError(address, error))
+        }
+        guard let event else { break }
+        if event.kind == .disconnected || event.kind == .deviceRemoved { try lose(path, .peerGone) }
+      }
     }
+    if let path = reinforcement?.take() {
+      reinforcement = nil
+      paths.append(path)
+    }
+    reinforce()
+  }
+
+  /// Has the connections completed to their number. One that works is left alone: where the other side's processors are
+  /// dead, nobody may be there to accept another.
+  private func reinforce() {
+    guard ended == nil, paths.count < Self.pathCount, reinforcement == nil else { return }
+    reinforcement = VerbsReinforcement(join)
   }
 
   /// Goes on without a path: posts again on the next what was not acknowledged on the one in use.
