@@ -26,7 +26,9 @@ struct GrassD: ParsableCommand {
 
   @Option(
     parsing: .upToNextOption,
-    help: "Where to answer: shm:///PATH makes a region there, tcp://127.0.0.1:PORT listens (port 0: any).")
+    help:
+      "Where to answer: shm:///PATH makes a region there, verbs://HOST:PORT (RDMA) and tcp://127.0.0.1:PORT listen (port 0: any)."
+  )
   var listen: [String]
 
   @Option(help: "How many requests can be in flight, over all remote hosts: 1 to 64.")
