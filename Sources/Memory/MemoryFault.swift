@@ -19,8 +19,10 @@ public struct MemoryFault: Error, Hashable, Sendable {
     case badEntry(level: Int, entry: UInt64)
     /// A parser asked for `size` bytes of a buffer that ends at `count`.
     case outOfBounds(size: Int, count: Int)
-    /// More bytes were asked for than one batch holds.
-    case tooLarge(size: Int)
+    /// More bytes were asked for than a batch had room for; empty, it holds ``ReadBatch/byteLimit``.
+    case tooLarge(size: Int, room: Int)
+    /// What was read there contradicts what led there, or itself: a node that is its own child, a record of another id.
+    case inconsistent(String)
     /// The source itself failed: a file that shrank, a link that ended.
     case sourceFailed(String)
   }
@@ -51,7 +53,10 @@ extension MemoryFault: CustomStringConvertible {
       case .badEntry(let level, let entry):
         "has an impossible level \(level) page-table entry, 0x\(String(entry, radix: 16))"
       case .outOfBounds(let size, let count): "with \(size) bytes lies outside the \(count) bytes that were read"
-      case .tooLarge(let size): "with \(size) bytes is too much to read at once: no structure is so large"
+      case .tooLarge(let size, let room):
+        "with \(size) bytes is too much to read at once: the batch has room for \(room) of at most "
+          + "\(ReadBatch<PhysicalAddress>.byteLimit) bytes"
+      case .inconsistent(let what): "does not hold what leads there: \(what)"
       case .sourceFailed(let why): "could not be read: \(why)"
       }
     return "\(place) \(reason)"

@@ -56,7 +56,7 @@ public struct ReadBatch<Address: Sendable>: Sendable {
   /// Asks for `count` bytes at `address`.
   ///
   /// An entry that would make the batch larger than ``byteLimit`` asks for nothing and ends with
-  /// ``MemoryFault/Reason/tooLarge(size:)``.
+  /// ``MemoryFault/Reason/tooLarge(size:room:)`` at its address.
   ///
   /// - Returns: the entry's index, for ``reader(_:)``.
   @discardableResult
@@ -64,7 +64,9 @@ public struct ReadBatch<Address: Sendable>: Sendable {
   public mutating func add(_ address: Address, count: Int) -> Int {
     precondition(count >= 0, "a read of \(count) bytes")
     guard count <= Self.byteLimit - storedByteCount else {
-      refused[storedEntries.count] = MemoryFault(.offset(storedByteCount), .tooLarge(size: count))
+      let place = (address as? any FaultLocatable)?.faultPlace ?? .offset(storedByteCount)
+      refused[storedEntries.count] = MemoryFault(
+        place, .tooLarge(size: count, room: Self.byteLimit - storedByteCount))
       storedEntries.append(Entry(address: address, offset: storedByteCount, count: 0))
       return storedEntries.count - 1
     }

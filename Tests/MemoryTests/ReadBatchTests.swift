@@ -96,11 +96,15 @@ struct ReadBatchTests {
     #expect(try batch.reader(last).copy() == [2, 3])
     for entry in refused {
       let fault = #expect(throws: MemoryFault.self) { try batch.reader(entry).count }
-      guard case .tooLarge = fault?.reason else {
+      guard case .tooLarge(_, 536_870_910) = fault?.reason, fault?.place == .physical(PhysicalAddress(0x1000)) else {
         Issue.record("not refused for its size: \(String(describing: fault))")
         continue
       }
     }
+    #expect(
+      batch.faults[refused[2]]?.description
+        == "physical address 0x1000 with 536870912 bytes is too much to read at once: the batch has room for 536870910 "
+        + "of at most 536870912 bytes")
     // It stays refused whichever way the batch is filled.
     var pieces = ReadBatch<PhysicalAddress>()
     pieces.add(PhysicalAddress(0x1000), count: 4)

@@ -234,6 +234,11 @@ struct AddressSpaceTests {
   /// More than a batch may hold is refused as it is without translation.
   @Test func refusesHugeReads() {
     let fault = #expect(throws: MemoryFault.self) { try Self.space.read(VirtualAddress(0x40_0000), count: 1 << 40) }
-    #expect(fault?.reason == .tooLarge(size: 1 << 40))
+    #expect(
+      fault == MemoryFault(.virtual(VirtualAddress(0x40_0000)), .tooLarge(size: 1 << 40, room: 1 << 29)))
+    var batch = ReadBatch<MemoryLocation>()
+    batch.add(.virtual(VirtualAddress(8), root: Tables.root), count: .max)
+    Self.space.walker.read(&batch)
+    #expect(batch.faults[0]?.place == .virtual(VirtualAddress(8)))
   }
 }
