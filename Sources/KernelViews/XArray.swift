@@ -19,9 +19,11 @@ struct XArray: Sendable {
   }
 
   struct Contents: Sendable {
-    /// The pointers stored, in the order of their indices.
+    /// The pointers stored, level by level.
     var values: [VirtualAddress] = []
-    /// Nodes that could not be read or contradict the tree.
+    /// For each pointer, the index under which it is stored.
+    var indices: [UInt64] = []
+    /// Nodes that could not be read or contradict the tree, one fault each, and limits that ended the reading.
     var faults: [MemoryFault] = []
   }
 
@@ -30,50 +32,70 @@ struct XArray: Sendable {
   /// Every node is read at most once and must lie lower than its parent, so that no loop is followed. Cost: one batch a
   /// level.
   ///
-  /// - Parameter limit: stops after so many values.
+  /// - Parameter limit: reads no more values than this, nor more nodes; what is left out then is a fault.
   func values(head: VirtualAddress, in space: AddressSpace, limit: Int) -> Contents {
     var contents = Contents()
     guard isNode(head.rawValue) else {
-      if isPointer(head.rawValue) { contents.values.append(head) }
+      if isPointer(head.rawValue) {
+        contents.values.append(head)
+        contents.indices.append(0)
+      } else if isWild(head.rawValue) {
+        contents.faults.append(MemoryFault(.virtual(head), .notCanonical))
+      }
       return contents
     }
     var seen: Set<UInt64> = [head.rawValue]
-    var level = [head.rawValue]
+    var level: [(node: UInt64, firstIndex: UInt64)] = [(head.rawValue, 0)]
     var parentShift: UInt64?
-    let slotCount = slots.size / 8
+    // Six bits of the index choose a slot (XA_CHUNK_SHIFT).
+    let slotCount = min(slots.size / 8, 64)
     while !level.isEmpty {
       var batch = ReadBatch<VirtualAddress>()
-      for node in level { batch.add(VirtualAddress(node - 2), count: nodeSize) }
+      for (node, _) in level { batch.add(VirtualAddress(node - 2), count: nodeSize) }
       space.read(&batch)
-      var next: [UInt64] = []
-      var levelShift: UInt64?
-      for (index, node) in level.enumerated() {
+      var next: [(node: UInt64, firstIndex: UInt64)] = []
+      for (position, (node, firstIndex)) in level.enumerated() {
+        let place = MemoryFault.Place.virtual(VirtualAddress(node - 2))
+        var wrong: MemoryFault?
         do throws(MemoryFault) {
-          let reader = try batch.reader(index)
+          let reader = try batch.reader(position)
           let nodeShift = try shift.load(reader)
-          // All nodes of one level have one shift, and it falls by 6 a level.
-          guard nodeShift < 64, levelShift == nil || levelShift == nodeShift,
-            parentShift.map({ $0 == nodeShift + 6 }) ?? true
-          else {
-            throw MemoryFault(.virtual(VirtualAddress(node)), .badEntry(level: Int(nodeShift / 6), entry: nodeShift))
+          // All nodes of one level have one shift, and it falls by 6 a level down to 0.
+          guard nodeShift < 64, nodeShift % 6 == 0, parentShift.map({ $0 == nodeShift + 6 }) ?? true else {
+            throw MemoryFault(place, .inconsistent("a node of shift \(nodeShift) on its level of the tree"))
           }
-          levelShift = nodeShift
           for slot in 0..<slotCount {
             let value = try reader.u64(slots.offset + slot * 8)
-            if value == 0 { continue }
+            let index = firstIndex | UInt64(slot) << nodeShift
             if isNode(value) {
-              if nodeShift > 0, seen.insert(value).inserted { next.append(value) }
+              if nodeShift == 0 {
+                wrong = MemoryFault(place, .inconsistent("a node of the lowest level that names another node"))
+              } else if seen.count >= limit {
+                contents.faults.append(MemoryFault(place, .inconsistent("a tree of more than \(limit) nodes")))
+                return contents
+              } else if seen.insert(value).inserted {
+                next.append((value, index))
+              } else {
+                wrong = MemoryFault(place, .inconsistent("a node that names one which the tree holds elsewhere"))
+              }
             } else if isPointer(value) {
-              guard contents.values.count < limit else { return contents }
+              guard contents.values.count < limit else {
+                contents.faults.append(MemoryFault(place, .inconsistent("a tree of more than \(limit) values")))
+                return contents
+              }
               contents.values.append(VirtualAddress(value))
+              contents.indices.append(index)
+            } else if isWild(value) {
+              wrong = MemoryFault(place, .inconsistent("a slot whose value is no address of the kernel"))
             }
           }
         } catch {
-          contents.faults.append(error)
+          wrong = error
         }
+        if let wrong { contents.faults.append(wrong) }
       }
-      guard seen.count <= limit else { return contents }
-      parentShift = levelShift
+      // Only the root's shift comes from the memory.
+      parentShift = parentShift.map { $0 &- 6 } ?? (try? shift.load(batch.reader(0)))
       level = next
     }
     return contents
@@ -82,4 +104,6 @@ struct XArray: Sendable {
   private func isNode(_ entry: UInt64) -> Bool { entry & 3 == 2 && entry > 4096 }
   /// Kernel pointers have their top bit set; values and internal entries do not pass.
   private func isPointer(_ entry: UInt64) -> Bool { entry & 3 == 0 && entry >> 63 == 1 }
+  /// Has a pointer's form, and is none of the kernel's.
+  private func isWild(_ entry: UInt64) -> Bool { entry & 3 == 0 && entry != 0 && entry >> 63 == 0 }
 }

@@ -21,18 +21,20 @@ public struct HostInfo: Sendable {
   public var panic: Panic?
   public var memory: MemoryInfo
   public var pagingLevels: Int
+  /// What could not be had: each part named here is left empty above, and the others hold.
+  public var faults: [KernelError] = []
 
   /// How the kernel died.
   public struct Panic: Sendable {
     public var cpu: Int
-    /// The message after `Kernel panic - not syncing: `; nil if the log no longer has it.
+    /// The message after `Kernel panic - not syncing: `; nil if the log no longer has it or cannot be read.
     public var message: String?
   }
 }
 
 /// Memory as in /proc/meminfo, all in bytes.
 public struct MemoryInfo: Sendable {
-  /// The main lines in /proc/meminfo's order: its names, and bytes.
+  /// The main lines in /proc/meminfo's order: its names, and bytes. A line that could not be worked out is left out.
   public var lines: [(name: String, bytes: UInt64)] = []
 
   public subscript(name: String) -> UInt64? { lines.first { $0.name == name }?.bytes }

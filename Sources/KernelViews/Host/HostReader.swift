@@ -66,16 +66,40 @@ struct HostReader: Sendable {
       }
       let time = try clock.read(clockRecord, batch)
       let panicCPU = try batch.reader(panic).load(0, as: Int32.self)
+      // Each of these leads on through pointers, and one that leads astray shall not take the others along.
+      var faults: [KernelError] = []
+      let line = part("the kernel's command line", otherwise: [], &faults) {
+        try readCommandLine(at: batch.reader(commandLine).pointer(0), in: space)
+      }
+      let letters = part("the taint letters", otherwise: "", &faults) {
+        try taintFlags?.letters(of: batch.reader(taint).u64(0), in: space) ?? ""
+      }
+      let message = part("the panic's message", otherwise: nil, &faults) {
+        panicCPU == -1 ? nil : try panicMessage(kernel)
+      }
+      let counters = part("the memory counters", otherwise: nil, &faults) { try memory.read(in: space) }
+      if let fault = counters?.fault { faults.append(fault) }
       return HostInfo(
         sysname: texts[0], nodename: texts[1], release: texts[2], version: texts[3], machine: texts[4],
         uptime: time.uptime, wallClock: time.wallClock, load: loads,
         onlineCPUs: try Self.weight(batch.reader(online)), possibleCPUs: try Self.weight(batch.reader(possible)),
         cpuModel: try model.map { String(decoding: try batch.reader($0).cString(0), as: UTF8.self) } ?? "",
-        commandLine: try readCommandLine(at: batch.reader(commandLine).pointer(0), in: space),
-        taint: try taintFlags?.letters(of: batch.reader(taint).u64(0), in: space) ?? "",
+        commandLine: line, taint: letters,
         // PANIC_CPU_INVALID is -1 (include/linux/panic.h).
-        panic: panicCPU == -1 ? nil : .init(cpu: Int(panicCPU), message: try panicMessage(kernel)),
-        memory: try memory.read(in: space), pagingLevels: space.format.levels)
+        panic: panicCPU == -1 ? nil : .init(cpu: Int(panicCPU), message: message),
+        memory: counters?.info ?? MemoryInfo(), pagingLevels: space.format.levels, faults: faults)
+    }
+  }
+
+  /// A part of the whole, or `otherwise` and a fault that names it.
+  private func part<T>(
+    _ name: String, otherwise: T, _ faults: inout [KernelError], _ body: () throws -> T
+  ) -> T {
+    do throws(KernelError) {
+      return try KernelError.reading(name, body)
+    } catch {
+      faults.append(error)
+      return otherwise
     }
   }
 
@@ -103,7 +127,7 @@ struct HostReader: Sendable {
       if let end = bytes.firstIndex(of: 0) { return line + bytes[..<end] }
       line += bytes
     }
-    return line
+    throw KernelError("the kernel's command line", .inconsistent("it does not end within \(line.count) bytes"))
   }
 
   private func panicMessage(_ kernel: Kernel) throws(KernelError) -> String? {

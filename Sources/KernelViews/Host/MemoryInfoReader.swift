@@ -84,7 +84,8 @@ struct MemoryInfoReader: Sendable {
     }
   }
 
-  func read(in space: AddressSpace) throws -> MemoryInfo {
+  /// - Returns: the lines, and why those that depend on the list of block devices are missing, if they are.
+  func read(in space: AddressSpace) throws -> (info: MemoryInfo, fault: KernelError?) {
     var batch = ReadBatch<VirtualAddress>()
     let total = batch.add(totalPages, count: 8)
     let zone = batch.add(zoneCounters, count: zoneCount * 8)
@@ -112,7 +113,15 @@ struct MemoryInfoReader: Sendable {
       }
     }
     let lowWatermark = try readLowWatermark(nodeAddresses, in: space)
-    let buffers = try blockDevices.map { try readBuffers($0, in: space) } ?? 0
+    var buffers: UInt64? = 0
+    var fault: KernelError?
+    do throws(KernelError) {
+      buffers = try KernelError.reading("the list of block devices") {
+        try blockDevices.map { try readBuffers($0, in: space) } ?? 0
+      }
+    } catch {
+      (buffers, fault) = (nil, error)
+    }
 
     let freePages = try zoneItem("NR_FREE_PAGES")
     let reclaimableSlab = try nodeItem("NR_SLAB_RECLAIMABLE_B")
@@ -135,10 +144,12 @@ struct MemoryInfoReader: Sendable {
     line("MemTotal", pages: try counter(total))
     line("MemFree", pages: freePages)
     line("MemAvailable", pages: UInt64(max(0, available)))
-    line("Buffers", pages: buffers)
-    line(
-      "Cached",
-      pages: UInt64(max(0, Int64(clamping: filePages) &- Int64(clamping: swapCache) &- Int64(clamping: buffers))))
+    if let buffers {
+      line("Buffers", pages: buffers)
+      line(
+        "Cached",
+        pages: UInt64(max(0, Int64(clamping: filePages) &- Int64(clamping: swapCache) &- Int64(clamping: buffers))))
+    }
     line("SwapCached", pages: swapCache)
     line("Active", pages: activeAnonymous &+ activeFile)
     line("Inactive", pages: inactiveAnonymous &+ inactiveFile)
@@ -161,7 +172,7 @@ struct MemoryInfoReader: Sendable {
     line("SUnreclaim", pages: unreclaimableSlab)
     info.lines.append(("KernelStack", try nodeItem("NR_KERNEL_STACK_KB") &* 1024))
     line("PageTables", pages: try nodeItem("NR_PAGETABLE"))
-    return info
+    return (info, fault)
   }
 
   /// The sum over all zones of the watermark below which the kernel starts to reclaim, in pages.
@@ -190,10 +201,16 @@ struct MemoryInfoReader: Sendable {
     let head = try ByteReader(pointer.span.bytes).pointer(0) + devices.inodes.offset
     let first = try space.read(head, count: 8)
     var link = try ByteReader(first.span.bytes).pointer(0)
-    var seen: Set<VirtualAddress> = [head]
+    var seen: Set<VirtualAddress> = []
     var mappings: [VirtualAddress] = []
     // A chain costs a round trip a member; hosts have a few dozen block devices.
-    while seen.insert(link).inserted, mappings.count < 4096 {
+    while link != head {
+      guard seen.insert(link).inserted else {
+        throw MemoryFault(.virtual(link), .inconsistent("a list that comes back to a member, not to its head"))
+      }
+      guard mappings.count < 4096 else {
+        throw MemoryFault(.virtual(link), .inconsistent("a list of more than 4096 block devices"))
+      }
       var batch = ReadBatch<VirtualAddress>()
       let record = devices.selection.add(to: &batch, at: link - devices.link)
       space.read(&batch)

@@ -109,7 +109,7 @@ struct LogReader: Sendable {
         let state = try descriptor.state.load(descriptors, base: base)
         // Committed (1) or finalized (2); reserved (0) is being written, reusable (3) is about to be.
         guard state & idMask == id, state >> 62 == 1 || state >> 62 == 2 else {
-          if state >> 62 == 0, state & idMask == id { log.torn += 1 }
+          if state & idMask != id || state >> 62 == 0 { log.torn += 1 }
           continue
         }
         let infoBase = index * info.size
@@ -136,24 +136,25 @@ struct LogReader: Sendable {
   ) throws {
     // The text of consecutive records is consecutive, so one run, or two where the ring wraps, holds it all.
     let positions = drafts.filter { $0.begin & 1 == 0 }
-    guard let first = positions.first, let last = positions.last else {
-      log.records = drafts.map(\.record)
-      return
-    }
-    let span = last.next &- first.begin
+    // Without any text there is nothing to read.
+    let (begin, end) = (positions.first?.begin ?? 0, positions.last?.next ?? 0)
+    let span = end &- begin
     let wanted = span <= UInt64(textSize) ? Int(span) : textSize
-    let start = Int(first.begin & UInt64(textSize - 1))
+    let start = Int(begin & UInt64(textSize - 1))
     var batch = ReadBatch<VirtualAddress>()
     let runs = span <= UInt64(textSize) ? Self.runs(from: start, count: wanted, size: textSize) : [0..<textSize]
     for run in runs { batch.add(data + run.lowerBound, count: run.count) }
     space.read(&batch)
     for (index, _) in runs.enumerated() { _ = try batch.reader(index) }
 
+    // Blocks do not overlap, so together they are no longer than the ring: were it not so, a small ring could be made
+    // to fill the memory here.
+    var unclaimed = textSize
     for draft in drafts {
       var record = draft.record
-      // No text: either an empty line or a record that no longer fitted.
+      // No text: an empty line (3, EMPTY_LINE_LPOS), else a record whose text did not fit or was overwritten.
       if draft.begin & 1 != 0 {
-        log.records.append(record)
+        if draft.begin == 3, draft.next == 3 { log.records.append(record) } else { log.torn += 1 }
         continue
       }
       let mask = UInt64(textSize - 1)
@@ -173,11 +174,12 @@ struct LogReader: Sendable {
         continue
       }
       guard let run = runs.firstIndex(where: { $0.lowerBound <= offset && offset + room <= $0.upperBound }),
-        room >= 8, draft.length <= room - 8
+        room >= 8, draft.length <= room - 8, room <= unclaimed
       else {
         log.torn += 1
         continue
       }
+      unclaimed -= room
       let reader = try batch.reader(run).slice(offset - runs[run].lowerBound, count: room)
       guard try reader.u64(0) & (1 << 62 - 1) == draft.id else {
         log.torn += 1

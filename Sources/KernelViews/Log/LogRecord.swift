@@ -49,6 +49,7 @@ public struct LogRecord: Sendable, Hashable {
 /// The kernel log, oldest record first.
 public struct KernelLog: Sendable {
   public var records: [LogRecord] = []
-  /// Records whose descriptor or text contradicted itself: being written or overwritten just then, or damaged.
+  /// Records left out because descriptor or text contradicted itself or the text was gone: being written or
+  /// overwritten just then, or damaged.
   public var torn = 0
 }

@@ -17,7 +17,8 @@ public struct KernelTask: Sendable {
   public enum CommandLineFault: Sendable, Hashable {
     /// Pages of it are not in memory, or its page tables do not lead there.
     case unreadable(MemoryFault)
-    /// It is longer than what is read at most, ``TaskQuery/commandLineLimit`` bytes.
+    /// It is longer than what is read at most: ``TaskQuery/commandLineLimit`` bytes, or its share of
+    /// ``TaskQuery/commandLineBudget``.
     case truncated
   }
 

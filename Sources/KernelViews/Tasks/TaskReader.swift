@@ -81,7 +81,10 @@ struct TaskReader: Sendable {
     var environmentEnd: UInt64
     /// Bytes to read from `start` if the arguments are as `execve` left them.
     var count: Int
+    /// Bytes to read from `start` if the process wrote a title over them: one string, a page at most.
+    var titleCount: Int
     var isTruncated: Bool
+    var isTitleTruncated = false
   }
 
   // MARK: Reading
@@ -118,10 +121,11 @@ struct TaskReader: Sendable {
 
     let entries = xarray.values(head: head, in: space, limit: limit)
     faults += entries.faults
-    try readTasks(ofPids: entries.values, in: space, into: &drafts, &faults)
-    readUnknownListMembers(idle: idle, in: space, limit: limit, into: &drafts)
+    readTasks(ofPids: entries, in: space, into: &drafts, &faults)
+    readUnknownListMembers(idle: idle, in: space, limit: limit, into: &drafts, &faults)
     readAttachments(of: &drafts, in: space, query, &faults)
-    readLeaves(of: &drafts, in: space, query)
+    shareBudget(query.commandLineBudget, among: &drafts)
+    readLeaves(of: &drafts, in: space, &faults)
     setParents(of: &drafts, in: space)
     setProcessTimes(of: &drafts)
 
@@ -133,8 +137,9 @@ struct TaskReader: Sendable {
   }
 
   private func readTasks(
-    ofPids pids: [VirtualAddress], in space: AddressSpace, into drafts: inout [Draft], _ faults: inout [MemoryFault]
-  ) throws(KernelError) {
+    ofPids entries: XArray.Contents, in space: AddressSpace, into drafts: inout [Draft], _ faults: inout [MemoryFault]
+  ) {
+    let pids = entries.values
     var batch = ReadBatch<VirtualAddress>()
     batch.reserveCapacity(pids.count)
     for pid in pids { batch.add(pid, count: pidSize) }
@@ -144,6 +149,11 @@ struct TaskReader: Sendable {
       do throws(MemoryFault) {
         let reader = try batch.reader(index)
         let number = try pidNumber.loadSigned(reader, base: pidNumbersOffset)
+        // Were it not so, one entry written many times would be as many tasks.
+        guard number >= 0, UInt64(number) == entries.indices[index] else {
+          throw MemoryFault(
+            .virtual(pids[index]), .inconsistent("pid \(entries.indices[index]) is stored as pid \(number)"))
+        }
         let first = try reader.pointer(pidFirstTask)
         // A pid without a task is a process group or session whose leader is gone.
         if first.rawValue != 0 { found.append((number, first - pidLink)) }
@@ -159,7 +169,7 @@ struct TaskReader: Sendable {
       do throws(MemoryFault) {
         var draft = try draft(at: address, records[index], tasks)
         guard Int64(draft.task.tid) == number else {
-          throw MemoryFault(.virtual(address), .badEntry(level: 0, entry: UInt64(bitPattern: number)))
+          throw MemoryFault(.virtual(address), .inconsistent("the task of pid \(number) has id \(draft.task.tid)"))
         }
         draft.task.sources = .pidTable
         drafts.append(draft)
@@ -174,7 +184,7 @@ struct TaskReader: Sendable {
   /// The list is a chain, so following it costs a round trip a member; but members already read carry their neighbours'
   /// addresses, so only strangers cost anything.
   private func readUnknownListMembers(
-    idle: Draft, in space: AddressSpace, limit: Int, into drafts: inout [Draft]
+    idle: Draft, in space: AddressSpace, limit: Int, into drafts: inout [Draft], _ faults: inout [MemoryFault]
   ) {
     var indexOfAddress = [VirtualAddress: Int](minimumCapacity: drafts.count)
     for (index, draft) in drafts.enumerated() { indexOfAddress[draft.task.address] = index }
@@ -184,7 +194,7 @@ struct TaskReader: Sendable {
 
     func visit(_ link: VirtualAddress) {
       let address = link - nextOffset
-      guard link.rawValue >> 63 == 1, visited.insert(address).inserted else { return }
+      guard visited.insert(address).inserted else { return }
       if let index = indexOfAddress[address] {
         drafts[index].task.sources.insert(.taskList)
       } else {
@@ -195,21 +205,32 @@ struct TaskReader: Sendable {
     visit(idle.previousInList)
     for index in drafts.indices where drafts[index].task.isLeader { visit(drafts[index].nextInList) }
 
-    while !strangers.isEmpty, drafts.count < limit {
+    while !strangers.isEmpty {
+      guard drafts.count < limit else {
+        faults.append(MemoryFault(.virtual(strangers[0]), .inconsistent("a task list of more than \(limit) members")))
+        return
+      }
       let wave = strangers
       strangers = []
       var batch = ReadBatch<VirtualAddress>()
       let records = wave.map { task.selection.add(to: &batch, at: $0) }
       space.read(&batch)
       for (address, record) in zip(wave, records) {
-        // A stranger that cannot be read or has no sensible id is a link torn while it was read.
-        guard var draft = try? draft(at: address, record, batch), draft.task.tid > 0, draft.task.isLeader else {
-          continue
+        // On a live host a stranger that is no task is a link that changed while it was read.
+        do throws(MemoryFault) {
+          var draft = try draft(at: address, record, batch)
+          guard draft.task.tid > 0, draft.task.isLeader else {
+            throw MemoryFault(
+              .virtual(address),
+              .inconsistent("a member of the task list has id \(draft.task.tid) in process \(draft.task.tgid)"))
+          }
+          draft.task.sources = .taskList
+          drafts.append(draft)
+          visit(draft.nextInList)
+          visit(draft.previousInList)
+        } catch {
+          faults.append(error)
         }
-        draft.task.sources = .taskList
-        drafts.append(draft)
-        visit(draft.nextInList)
-        visit(draft.previousInList)
       }
     }
   }
@@ -304,7 +325,11 @@ struct TaskReader: Sendable {
           var resident: Int64 = 0
           for counter in mm.residentCounters { resident &+= max(0, try mm.selection.signed(counter, record, batch)) }
           drafts[index].task.residentPages = UInt64(max(0, resident))
-          drafts[index].arguments = try argumentArea(record, batch, space, query)
+          do throws(MemoryFault) {
+            drafts[index].arguments = try argumentArea(record, batch, space, query)
+          } catch {
+            drafts[index].task.commandLineFault = .unreadable(error)
+          }
         }
         if let record = record.kthread {
           drafts[index].worker =
@@ -329,17 +354,47 @@ struct TaskReader: Sendable {
     var environmentEnd = try fields.load(mm.environmentEnd, record, batch)
     // A title may overflow into the environment only where that follows at once (fs/proc/base.c, get_mm_cmdline).
     if try fields.load(mm.environmentStart, record, batch) != end || environmentEnd < end { environmentEnd = end }
-    guard start < end, start >> 63 == 0, end >> 63 == 0 else { return nil }
+    guard start < end else { return nil }
+    guard end >> 63 == 0 else {
+      throw MemoryFault(.virtual(VirtualAddress(start)), .inconsistent("a command line outside the process's memory"))
+    }
     let pgd = try fields.pointer(mm.pgd, record, batch)
-    guard case .physical(let root) = space.location(of: pgd, count: 4096) else { return nil }
-    let count = Int(min(end - start, UInt64(query.commandLineLimit)))
+    guard case .physical(let root) = space.location(of: pgd, count: 4096) else {
+      throw MemoryFault(.virtual(pgd), .inconsistent("a root page table outside the kernel's direct map"))
+    }
+    let limit = UInt64(max(0, query.commandLineLimit))
     return ArgumentArea(
-      root: root, start: start, end: end, environmentEnd: environmentEnd, count: count,
-      isTruncated: end - start > UInt64(query.commandLineLimit))
+      root: root, start: start, end: end, environmentEnd: environmentEnd, count: Int(min(end - start, limit)),
+      titleCount: Int(min(4096, environmentEnd - start)), isTruncated: end - start > limit)
+  }
+
+  /// Cuts the longest command lines until all of them together take no more than `budget` bytes.
+  ///
+  /// Many processes that each claim a line of the greatest length thereby cost each other, and no others.
+  private func shareBudget(_ budget: Int, among drafts: inout [Draft]) {
+    let owners = drafts.indices.filter { drafts[$0].arguments != nil && drafts[$0].task.isLeader }
+    var rest = max(0, budget)
+    var share = Int.max
+    let wanted = owners.map { max(drafts[$0].arguments?.count ?? 0, drafts[$0].arguments?.titleCount ?? 0) }.sorted()
+    for (position, count) in wanted.enumerated() {
+      if count > rest / (wanted.count - position) {
+        share = rest / (wanted.count - position)
+        break
+      }
+      rest -= count
+    }
+    for index in owners {
+      guard var area = drafts[index].arguments, max(area.count, area.titleCount) > share else { continue }
+      area.isTruncated = area.isTruncated || area.count > share
+      area.isTitleTruncated = area.titleCount > share
+      area.count = min(area.count, share)
+      area.titleCount = min(area.titleCount, share)
+      drafts[index].arguments = area
+    }
   }
 
   /// Terminal names, what kernel workers do, and command lines.
-  private func readLeaves(of drafts: inout [Draft], in space: AddressSpace, _ query: TaskQuery) {
+  private func readLeaves(of drafts: inout [Draft], in space: AddressSpace, _ faults: inout [MemoryFault]) {
     let locate = { (address: VirtualAddress, count: Int) in space.location(of: address, count: count) }
     var batch = ReadBatch<MemoryLocation>()
     struct Request {
@@ -376,31 +431,34 @@ struct TaskReader: Sendable {
     var queueNames: [(draft: Int, entry: Int)] = []
     var titles: [(draft: Int, first: Int)] = []
     for (index, request) in requests.enumerated() {
-      if let tty = request.tty, let name = try? batch.reader(tty).cString(0) {
-        drafts[index].task.tty = Self.terminalName(name)
-      }
-      if let fullName = request.fullName, let name = try? batch.reader(fullName).cString(0), !name.isEmpty,
-        request.worker == nil
-      {
-        drafts[index].task.comm = name
-      }
-      if let record = request.worker, let description = try? worker.worker.string(worker.description, record, batch) {
-        let isBusy = (try? worker.worker.load(worker.currentWork, record, batch)) ?? 0 != 0
-        let pool = (try? worker.worker.load(worker.pool, record, batch)) ?? 0
-        let queue = (try? worker.worker.pointer(worker.rescuedQueue, record, batch)) ?? VirtualAddress(0)
-        if queue.rawValue != 0, drafts[index].task.comm.starts(with: Array("kworker/R-".utf8)) {
-          queueNames.append(
-            (index, more.add(locate(queue + worker.queueName.offset, 32), count: worker.queueName.size)))
+      do throws(MemoryFault) {
+        if let tty = request.tty { drafts[index].task.tty = Self.terminalName(try batch.reader(tty).cString(0)) }
+        if let fullName = request.fullName, request.worker == nil {
+          let name = try batch.reader(fullName).cString(0)
+          if !name.isEmpty { drafts[index].task.comm = name }
         }
-        if pool != 0, !description.isEmpty {
-          drafts[index].task.comm += [UInt8(ascii: isBusy ? "+" : "-")] + description
+        if let record = request.worker {
+          let fields = worker.worker
+          let description = try fields.string(worker.description, record, batch)
+          let isBusy = try fields.load(worker.currentWork, record, batch) != 0
+          let queue = try fields.pointer(worker.rescuedQueue, record, batch)
+          if queue.rawValue != 0, drafts[index].task.comm.starts(with: Array("kworker/R-".utf8)) {
+            let size = worker.queueName.size
+            queueNames.append((index, more.add(locate(queue + worker.queueName.offset, size), count: size)))
+          }
+          if try fields.load(worker.pool, record, batch) != 0, !description.isEmpty {
+            drafts[index].task.comm += [UInt8(ascii: isBusy ? "+" : "-")] + description
+          }
         }
+      } catch {
+        // What was read of the task stays; that this is missing is said.
+        faults.append(error)
       }
       if let first = request.firstPiece, let lastByte = request.lastByte, let area = drafts[index].arguments {
         if let last = try? batch.reader(lastByte).u8(0), last != 0 {
           titles.append((index, more.entries.count))
           // A title: one string from the start, a page at most, up to the end of the environment.
-          addPieces(of: area.start..<min(area.start + 4096, area.environmentEnd), area.root, to: &more)
+          addPieces(of: area.start..<area.start + UInt64(area.titleCount), area.root, to: &more)
         } else {
           let (bytes, fault) = join(from: first, count: area.count, batch)
           drafts[index].task.commandLine = bytes
@@ -414,7 +472,13 @@ struct TaskReader: Sendable {
     }
     space.walker.read(&more)
     for (index, entry) in queueNames {
-      guard let name = try? more.reader(entry).cString(0) else { continue }
+      let name: [UInt8]
+      do throws(MemoryFault) {
+        name = try more.reader(entry).cString(0)
+      } catch {
+        faults.append(error)
+        continue
+      }
       let old = drafts[index].task.comm
       // The name in task_struct is cut to 15 bytes; keep what was appended to it.
       let suffix = old.dropFirst(min(old.count, 15))
@@ -422,12 +486,13 @@ struct TaskReader: Sendable {
     }
     for (index, first) in titles {
       guard let area = drafts[index].arguments else { continue }
-      let count = Int(min(4096, area.environmentEnd - area.start))
-      let (bytes, fault) = join(from: first, count: count, more)
+      let (bytes, fault) = join(from: first, count: area.titleCount, more)
       // The terminating zero belongs to it if it was found (fs/proc/base.c, get_mm_proctitle).
-      let end = bytes.firstIndex(of: 0).map { $0 + 1 } ?? bytes.count
-      drafts[index].task.commandLine = Array(bytes[..<end])
-      drafts[index].task.commandLineFault = fault.map { .unreadable($0) }
+      let zero = bytes.firstIndex(of: 0)
+      drafts[index].task.commandLine = Array(bytes[..<(zero.map { $0 + 1 } ?? bytes.count)])
+      // What lies beyond a title's end is no part of it, read or not.
+      guard zero == nil else { continue }
+      drafts[index].task.commandLineFault = fault.map { .unreadable($0) } ?? (area.isTitleTruncated ? .truncated : nil)
     }
     shareCommandLines(&drafts)
   }

@@ -8,8 +8,15 @@ public struct TaskQuery: Sendable {
   public var includesCommandLines: Bool
   /// Bytes read of one command line at most.
   public var commandLineLimit: Int
+  /// Bytes read of all command lines together at most. Where they want more, the longest are cut to equal lengths, and
+  /// say so. Real hosts need a few hundred bytes a process.
+  public var commandLineBudget: Int
 
-  public init(includesThreads: Bool = false, includesCommandLines: Bool = true, commandLineLimit: Int = 1 << 20) {
+  public init(
+    includesThreads: Bool = false, includesCommandLines: Bool = true, commandLineLimit: Int = 1 << 20,
+    commandLineBudget: Int = 64 << 20
+  ) {
+    self.commandLineBudget = commandLineBudget
     self.includesThreads = includesThreads
     self.includesCommandLines = includesCommandLines
     self.commandLineLimit = commandLineLimit
@@ -20,8 +27,8 @@ public struct TaskQuery: Sendable {
 public struct TaskTable: Sendable {
   /// In ascending order of ``KernelTask/tid``.
   public var tasks: [KernelTask] = []
-  /// Entries of the pid table that led to no consistent task, also when read again: on a live host tasks that ended
-  /// meanwhile, in an image damage or deceit.
+  /// What of pid table and task list led to no consistent task, or of a task could not be read, also when read again:
+  /// on a live host tasks that ended meanwhile, in an image damage or deceit.
   public var faults: [MemoryFault] = []
   /// Processes that only one of pid table and task list knows.
   public var mismatches: [KernelTask] { tasks.filter { $0.isLeader && $0.sources != [.pidTable, .taskList] } }

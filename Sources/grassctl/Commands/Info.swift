@@ -18,6 +18,8 @@ struct Info: ParsableCommand {
     } else {
       writeOutput(text(of: host))
     }
+    for fault in host.faults { writeNote("\(fault)") }
+    if !host.faults.isEmpty { throw ExitStatus.partial }
   }
 
   private func text(of host: HostInfo) -> String {
