@@ -74,7 +74,8 @@ if isFuzzing {
     .executableTarget(
       name: "grassfuzz",
       dependencies: [
-        "Memory", "Paging", "KernelInfo", "KernelViews", "Samples", "CMailbox", "CMonitor", "CLinux",
+        "Memory", "Paging", "KernelInfo", "KernelViews", "Samples", "Mailbox", "Links", "RemoteHost", "CMailbox",
+        "CMonitor", "CLinux",
       ],
       path: "Fuzz", exclude: ["Corpus"])
   ]

@@ -7,7 +7,9 @@ struct FuzzTarget: Sendable {
   let seeds: @Sendable () -> [[UInt8]]
   let run: @Sendable ([UInt8]) -> Void
 
-  static let all: [FuzzTarget] = [.images, .walk, .coreInfo, .kallsyms, .types, .mailbox]
+  static let all: [FuzzTarget] = [
+    .images, .walk, .coreInfo, .kallsyms, .types, .log, .tasks, .mailbox, .remote,
+  ]
 
   /// The one that GRASS_FUZZ_TARGET names: libFuzzer keeps the command line for itself.
   static let chosen: FuzzTarget = {

@@ -20,10 +20,25 @@ extension FuzzTarget {
         core.append(UInt32(7))
         for field in [offset, address, address, 8, 8, 0] { core.append(field) }
       }
-      let lime =
-        bytes(UInt32(0x4c69_4d45), UInt32(1)) + bytes(UInt64(0x1000), UInt64(0x100f), UInt64(0))
-        + [UInt8](1...16)
-      return [core.all + [UInt8](1...16), lime + lime, [UInt8](repeating: 7, count: 64)]
+      // The same with its number of headers in section header 0, which follows the headers at 176.
+      var extended = core.all
+      extended[0x28] = 176
+      extended.replaceSubrange(0x38..<0x3a, with: [0xff, 0xff])
+      let section = [UInt8](repeating: 0, count: 0x2c) + bytes(UInt32(2)) + [UInt8](repeating: 0, count: 16)
+      func lime(_ first: UInt64, _ last: UInt64, _ content: Int) -> [UInt8] {
+        bytes(UInt32(0x4c69_4d45), UInt32(1)) + bytes(first, last, UInt64(0))
+          + (0..<content).map { UInt8(truncatingIfNeeded: $0) }
+      }
+      return [
+        core.all + [UInt8](1...16), lime(0x1000, 0x100f, 16) + lime(0x1000, 0x100f, 16),
+        [UInt8](repeating: 7, count: 64),
+        extended + section,
+        // Ranges in order, in the wrong one, overlapping, at the end of all addresses, cut short; none at all.
+        lime(0, 0xf, 16) + lime(0x1000, 0x1fff, 4096), lime(0x2000, 0x200f, 16) + lime(0, 0xf, 16),
+        lime(0, 0x1f, 32) + lime(0x10, 0x2f, 32), lime(.max - 15, .max, 16), lime(0, 0xfff, 100), lime(8, 7, 0),
+        lime(0, 0, 1) + lime(1, 1, 1) + lime(2, 2, 1),
+        Array("KDUMP   ".utf8) + [UInt8](repeating: 0, count: 32),
+      ]
     },
     run: { input in
       guard !input.isEmpty else { return }
