@@ -557,3 +557,35 @@ struct HostileHostTests {
     #expect(host.faults.count == 1)
   }
 }
+
+/// A kernel is opened only where its page tables bear out what its symbols say.
+struct HostilePageTableTests {
+  private func refusal(_ change: (inout SyntheticLinux) -> Void) -> String {
+    let error = #expect(throws: KernelError.self) { try view(change) { _ in } }
+    return error?.description ?? ""
+  }
+
+  private static let root: UInt64 = SyntheticKernel.physicalImage + 0x4_1000
+
+  @Test func rootThatIsEmpty() {
+    #expect(refusal { $0.putPhysical(0, at: Self.root + 511 * 8) }.contains("the level 5 page-table entry is 0x0"))
+  }
+
+  @Test func tablesThatPointToThemselves() {
+    let text = refusal { linux in
+      for entry: UInt64 in 0..<512 { linux.putPhysical(Self.root | 1, at: Self.root + entry * 8) }
+    }
+    #expect(text.contains("they map 0xffffffff9e200000 to 0x241000, not where its symbols say"))
+  }
+
+  @Test(arguments: [0, 1 << 30, 0x000f_ffff_c000_0000] as [UInt64])
+  func imageOrDirectMapElsewhere(page: UInt64) {
+    #expect(!refusal { $0.putPhysical(page | 0x81, at: 0x30_2000 + 0xf1 * 8) }.isEmpty)
+    if page != 0 { #expect(!refusal { $0.putPhysical(page | 0x81, at: 0x30_3000) }.isEmpty) }
+  }
+
+  @Test(arguments: [0x1000, 0x80_0000, 0x000f_ffff_ffff_f000] as [UInt64])
+  func tableElsewhere(table: UInt64) {
+    #expect(!refusal { $0.putPhysical(table | 1, at: Self.root + 511 * 8) }.isEmpty)
+  }
+}
