@@ -133,6 +133,8 @@ extension GuestTests {
       func log() throws -> String { try remote(lab, "grassctl dmesg --host \(lab.url)") }
 
       _ = try look("at first")
+      let many = try remote(lab, "grassctl heartbeat --host \(lab.url) --count 1000 --interval 0")
+      #expect(many.contains("1000 sent, 1000 answered"), "\(many)")
       let removed = try watched.run("echo 1 > $(readlink -f /sys/class/net/eth0/device/..)/remove; ls /sys/class/net")
       #expect(!removed.text.contains("eth0"), "\(removed.text)")
       _ = try look("without its network card")
@@ -140,6 +142,12 @@ extension GuestTests {
       _ = try watched.run("for i in 1 2 3; do tail /dev/zero & done; wait", timeout: .seconds(120))
       _ = try look("after an out-of-memory storm")
       #expect(try log().contains("Out of memory: Killed process"))
+
+      let hang = try watched.hang()
+      #expect(throws: LabError.self) { try watched.run("true", timeout: .seconds(3)) }
+      _ = try look("while all its CPUs hang with interrupts off")
+      try watched.endHang(hang)
+      #expect(try watched.run("echo alive").text == "alive\n")
 
       try watched.pause()
       _ = try look("while its CPUs stand still")

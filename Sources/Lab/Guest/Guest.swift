@@ -224,6 +224,46 @@ public final class Guest: Sendable {
     }
   }
 
+  /// Hangs all CPUs of the guest for good, with interrupts off: its kernel's handler of timer interrupts becomes a loop
+  /// of one instruction.
+  ///
+  /// - Returns: what ``endHang(_:)`` takes.
+  public func hang() throws -> Hang {
+    let symbol = "asm_sysvec_apic_timer_interrupt"
+    let line = try run("grep ' \(symbol)$' /proc/kallsyms").text
+    guard let address = line.split(separator: " ").first.flatMap({ UInt64($0, radix: 16) }), address != 0 else {
+      throw LabError("the guest's kernel has no \(symbol)")
+    }
+    // jmp to itself.
+    return Hang(address: address, bytes: try exchange([0xeb, 0xfe], at: address))
+  }
+
+  /// Where the guest's kernel was changed, and what stood there.
+  public struct Hang: Sendable {
+    fileprivate let address: UInt64
+    fileprivate let bytes: [UInt8]
+  }
+
+  /// Undoes ``hang()``: each CPU goes on at the start of the handler in which it stands.
+  public func endHang(_ hang: Hang) throws { _ = try exchange(hang.bytes, at: hang.address) }
+
+  /// Replaces bytes of the guest's kernel and returns the old ones.
+  private func exchange(_ bytes: [UInt8], at address: UInt64) throws -> [UInt8] {
+    let name = "grass-debug-\(UUID().uuidString)"
+    try human("gdbserver unix:\(name),abstract=on,server=on,wait=off")
+    let debugger = DebugConnection(try AbstractSocket(name: name, deadline: .now + .seconds(10)))
+    let old = try debugger.read(address, count: bytes.count)
+    try debugger.write(bytes, at: address)
+    try debugger.detach()
+    try human("gdbserver none")
+    return old
+  }
+
+  /// A command of QEMU's monitor for people.
+  private func human(_ line: String) throws {
+    try monitor.withLock { try $0.execute("human-monitor-command", ["command-line": line]) }
+  }
+
   /// Stops the guest's CPUs, or lets them run on.
   public func pause() throws { try monitor.withLock { try $0.execute("stop", [:]) } }
   public func resume() throws { try monitor.withLock { try $0.execute("cont", [:]) } }
