@@ -22,7 +22,7 @@ var targets: [Target] = [
 ]
 
 // In the order in which data flows: bytes, addresses, symbols and types, views, findings.
-targets += module("Memory", tests: ["Samples"])
+targets += module("Memory", ["CLinux"], tests: ["Samples"])
 targets += module("Paging", ["Memory"], tests: ["Samples"])
 targets += module("KernelInfo", ["Memory"], tests: ["Samples"])
 targets += module("KernelViews", ["Memory", "Paging", "KernelInfo"], tests: ["Samples"])

@@ -39,8 +39,8 @@ extension FuzzTarget {
       memory.withUnsafeBytes { bytes in
         guard let pointer = bytes.bindMemory(to: UInt8.self).baseAddress else { return }
         let segments = [
-          grass_segment(pointer: pointer, start: 0, count: 4096),
-          grass_segment(pointer: pointer + 4096, start: 0x1_0000, count: 8192),
+          grass_segment(pointer: pointer, start: 0, count: 4096, lost: nil),
+          grass_segment(pointer: pointer + 4096, start: 0x1_0000, count: 8192, lost: nil),
         ]
         segments.withUnsafeBufferPointer { segments in
           var monitor = grass_monitor()

@@ -74,6 +74,12 @@ static const uint8_t *locate(struct grass_monitor *monitor, uint64_t address, ui
   return NULL;
 }
 
+/// Whether what was read last may not be the host's any more.
+static bool is_lost(const struct grass_monitor *monitor) {
+  const uint32_t *lost = monitor->segment_count ? monitor->segments[monitor->last_segment].lost : NULL;
+  return lost && __atomic_load_n(lost, __ATOMIC_ACQUIRE);
+}
+
 /// Walks the page tables for one address. Returns GRASS_FAULT_NONE and the physical address with the bytes that are
 /// left on its page, or a fault with its level and entry.
 static uint32_t translate(
@@ -129,14 +135,19 @@ static void gather(struct grass_monitor *monitor, const struct grass_range *rang
       if (walk.fault) {
         // A page that is not mapped says more than one that is mapped to nothing.
         *status = walk;
+        if (is_lost(monitor)) status->fault = GRASS_FAULT_LOST;
         break;
       }
       if (length > remaining) length = remaining;
     }
     if (!status->fault) {
       const uint8_t *from = locate(monitor, physical, length);
-      if (from) grass_copy_in(to + done, from, length);
-      else *status = (struct grass_range_status){.fault = GRASS_FAULT_ABSENT, .address = physical};
+      if (from) {
+        grass_copy_in(to + done, from, length);
+        if (is_lost(monitor)) *status = (struct grass_range_status){.fault = GRASS_FAULT_LOST, .address = physical};
+      } else {
+        *status = (struct grass_range_status){.fault = GRASS_FAULT_ABSENT, .address = physical};
+      }
     }
     done += length;
   }

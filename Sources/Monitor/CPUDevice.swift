@@ -41,7 +41,7 @@ public final class CPUDevice: @unchecked Sendable {
       (segments + index).initialize(
         to: grass_segment(
           pointer: segment.pointer.assumingMemoryBound(to: UInt8.self), start: segment.segment.start.rawValue,
-          count: segment.segment.count))
+          count: segment.segment.count, lost: segment.lost))
     }
     scratch = .allocate(byteCount: region.layout.requestSize, alignment: 64)
     monitor = .allocate(capacity: 1)

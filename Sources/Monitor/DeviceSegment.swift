@@ -6,9 +6,12 @@ public struct DeviceSegment: @unchecked Sendable {
   /// Valid as long as the object that owns the memory.
   public let pointer: UnsafeRawPointer
   public let segment: MemorySegment
+  /// A word that its owner sets to 1 before bytes can be read that are not the host's any more; nil where they cannot.
+  public let lost: UnsafePointer<UInt32>?
 
-  public init(pointer: UnsafeRawPointer, segment: MemorySegment) {
+  public init(pointer: UnsafeRawPointer, segment: MemorySegment, lost: UnsafePointer<UInt32>? = nil) {
     self.pointer = pointer
     self.segment = segment
+    self.lost = lost
   }
 }

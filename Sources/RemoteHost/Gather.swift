@@ -127,6 +127,9 @@ struct Gather {
       return MemoryFault(.virtual(address), .notPresent(level: level, entry: status.entry))
     case GRASS_FAULT_BAD_ENTRY.rawValue:
       return MemoryFault(.virtual(address), .badEntry(level: level, entry: status.entry))
+    case GRASS_FAULT_LOST.rawValue:
+      return MemoryFault(
+        .physical(PhysicalAddress(status.address)), .sourceFailed("the monitored side lost the memory's file"))
     default: throw session.badAnswer("a range failed with code \(status.fault)")
     }
   }

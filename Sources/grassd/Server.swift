@@ -31,7 +31,7 @@ final class Server {
     guard paths.count <= 1 else { throw ServerError.manyRegions }
     let region = try MailboxRegion(path: paths.first, layout: RegionLayout(slots: slots))
     let segments = memory.withSegments { segments in
-      segments.map { DeviceSegment(pointer: $0.pointer, segment: $0.segment) }
+      segments.map { DeviceSegment(pointer: $0.pointer, segment: $0.segment, lost: memory.lost) }
     }
     device = try CPUDevice(region: region, segments: segments, owner: memory)
     if let hint { device.setKernelHint(hint) }
@@ -51,8 +51,15 @@ final class Server {
   func run(until signals: TerminationSignals, logger: Logger) throws {
     if let hint { logger.info("kernel found", metadata: ["note": "\(hint)"]) }
     var pause = 2
-    while !signals.wait(seconds: hint == nil ? pause : 3600) {
-      guard hint == nil else { continue }
+    var isWhole = true
+    while !signals.wait(seconds: pause) {
+      if isWhole, !memory.isWhole {
+        isWhole = false
+        logger.error(
+          "the memory's file became shorter: reads fail from now on; start grassd again once it is whole",
+          metadata: ["path": "\(memory.path)"])
+      }
+      guard hint == nil, isWhole else { continue }
       guard let kernel = try? KernelFinder(memory: memory).find() else {
         pause = min(pause * 2, 30)
         continue

@@ -2,6 +2,7 @@ import Foundation
 import Lab
 import LinkConformance
 import Links
+import Memory
 import RemoteHost
 import Testing
 
@@ -94,6 +95,28 @@ extension GuestTests {
         client.waitUntilExit()
       }
       #expect(wait { free() == slots }, "of \(slots) slots only \(free()) came back")
+    }
+
+    @Test func aMemoryThatIsCutIsAnErrorAndNoEnd() throws {
+      let memory = try Memory()
+      let daemon = try GrassDaemon(memory: memory.path)
+      defer { daemon.stop() }
+      for url in daemon.urls {
+        let remote = try RemoteMemory(session: Session(to: LinkAddress(url)))
+        #expect(try remote.read(PhysicalAddress(0x8000), count: 2) == [8, 8])
+      }
+      let local = try #require(try MemoryImage.open(memory.path).first)
+      #expect(truncate(memory.path, 0x4000) == 0)
+      for url in daemon.urls {
+        let session = try Session(to: LinkAddress(url))
+        let error = #expect(throws: MemoryFault.self) {
+          try RemoteMemory(session: session).read(PhysicalAddress(0x8000), count: 2)
+        }
+        #expect(error?.description.contains("lost the memory's file") == true)
+        try session.heartbeat()
+      }
+      let error = #expect(throws: MemoryFault.self) { try local.read(PhysicalAddress(0x8000), count: 2) }
+      #expect(error?.description.contains("became shorter") == true)
     }
 
     /// Documented as under 5% of a core. The bound here is wider, for machines that are slow, busy or instrumented; a

@@ -22,7 +22,9 @@ struct MonitorTests {
       scratch = .allocate(byteCount: 4096, alignment: 64)
       segment = .allocate(capacity: 1)
       segment.initialize(
-        to: grass_segment(pointer: memory.assumingMemoryBound(to: UInt8.self), start: 0x10_0000, count: 65536))
+        to: grass_segment(
+          pointer: memory.assumingMemoryBound(to: UInt8.self), start: 0x10_0000, count: 65536,
+          lost: nil))
       monitor = .allocate(capacity: 1)
       monitor.initialize(to: grass_monitor())
       var header = region.layout.header

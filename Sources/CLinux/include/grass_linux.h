@@ -2,6 +2,9 @@
 #pragma once
 
 #include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -10,3 +13,13 @@
 static inline int grass_memfd_create(const char *name) {
   return (int)syscall(SYS_memfd_create, name, 1u /* MFD_CLOEXEC */);
 }
+
+/// Keeps this process alive where the file behind a mapping is cut: a page that is gone then reads as zeros, and `*lost`
+/// becomes 1, before the load that touched it goes on.
+///
+/// Installs a handler of SIGBUS for the whole process, which passes on what is not its own. `lost` is the caller's until
+/// the mapping is unguarded. Returns false where too many mappings are guarded already.
+bool grass_guard_mapping(const void *base, size_t size, uint32_t *lost);
+
+/// Ends that for the mapping at `base`, which is then unmapped by its owner.
+void grass_unguard_mapping(const void *base);

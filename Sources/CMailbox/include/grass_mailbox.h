@@ -175,6 +175,7 @@ enum grass_fault {
   GRASS_FAULT_NOT_CANONICAL = 2,
   GRASS_FAULT_NOT_PRESENT = 3,
   GRASS_FAULT_BAD_ENTRY = 4,
+  GRASS_FAULT_LOST = 5,  // The owner of the memory lost it; `address` is physical.
 };
 
 /// Follows the response to a gather `count` times; then come the bytes of all ranges, one after the other. Those of

@@ -9,6 +9,8 @@ struct grass_segment {
   const uint8_t *pointer;
   uint64_t start;
   uint64_t count;
+  // Set to 1 by the segment's owner before bytes can be read that are not the host's any more; NULL where they cannot.
+  const uint32_t *lost;
 };
 
 /// How long a request whose parts disagree is given to complete before it is answered with an error.

@@ -13,6 +13,11 @@ public final class FileMemory: PhysicalMemory {
   private let file: MappedFile
 
   public var path: String { file.path }
+  /// Whether the file is still as long as when it was opened. Cost: one system call.
+  public var isWhole: Bool { file.isWhole }
+  /// A word that becomes 1 once bytes were read that the file does not hold any more; valid as long as this object. For
+  /// a device that reads ``withSegments(_:)`` by itself.
+  public var lost: UnsafePointer<UInt32> { UnsafePointer(file.lost) }
   public var segments: [MemorySegment] { extents.map(\.segment) }
 
   /// - Parameter extents: in any order. What lies outside the file is cut off, and so is what an extent before it
@@ -49,10 +54,6 @@ public final class FileMemory: PhysicalMemory {
   }
 
   public func read(_ batch: inout ReadBatch<PhysicalAddress>) {
-    guard file.isWhole else {
-      batch.fail(MemoryFault(.physical(PhysicalAddress(0)), .sourceFailed("\(path) became shorter while it was read")))
-      return
-    }
     var current = 0
     batch.fill { (address, target) throws(MemoryFault) in
       if current >= extents.count || !extents[current].segment.contains(address, count: target.count) {
@@ -64,6 +65,10 @@ public final class FileMemory: PhysicalMemory {
       let extent = extents[current]
       let offset = extent.fileOffset + Int(address.distance(from: extent.segment.start))
       target.copyMemory(from: UnsafeRawBufferPointer(start: file.base + offset, count: target.count))
+    }
+    // Asked afterwards: whatever was cut before the last byte was copied shows.
+    if !file.isWhole {
+      batch.fail(MemoryFault(.physical(PhysicalAddress(0)), .sourceFailed("\(path) became shorter while it was read")))
     }
   }
 

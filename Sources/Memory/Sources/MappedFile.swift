@@ -1,16 +1,18 @@
+import CLinux
 import Glibc
 
 /// A file mapped read-only into this process, for as long as this object lives.
 ///
-/// The file may be written by others meanwhile: it may be the RAM of a running guest. A file that is cut short while it
-/// is mapped would end a reader by SIGBUS, so its size is checked before every batch; a file cut within a batch is the
-/// race that remains.
+/// The file may be written by others meanwhile: it may be the RAM of a running guest. It may also be cut short while it
+/// is mapped: what is gone then reads as zeros, and ``isWhole`` tells.
 final class MappedFile: @unchecked Sendable {
   // Sendable because nothing changes after init and the mapping is never written through.
   let path: String
   /// Bytes mapped.
   let count: Int
   let base: UnsafeRawPointer
+  /// Becomes 1 once a page was read that is gone; valid as long as this object.
+  let lost: UnsafeMutablePointer<UInt32>
   private let descriptor: Int32
 
   init(path: String) throws(MemoryImageError) {
@@ -39,9 +41,14 @@ final class MappedFile: @unchecked Sendable {
     self.descriptor = descriptor
     count = size
     self.base = UnsafeRawPointer(base)
+    lost = .allocate(capacity: 1)
+    lost.initialize(to: 0)
+    _ = grass_guard_mapping(base, size, lost)
   }
 
   deinit {
+    grass_unguard_mapping(base)
+    lost.deallocate()
     munmap(UnsafeMutableRawPointer(mutating: base), count)
     close(descriptor)
   }
