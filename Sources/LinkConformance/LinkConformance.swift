@@ -70,10 +70,6 @@ public struct LinkConformance {
     }
   }
 
-  private func require(_ condition: Bool, _ otherwise: String) throws(Broken) {
-    if !condition { throw Broken(otherwise) }
-  }
-
   private func word(_ value: UInt64) -> [UInt8] { withUnsafeBytes(of: value.littleEndian) { [UInt8]($0) } }
 
   private func value(_ bytes: [UInt8]) -> UInt64 { bytes.reversed().reduce(0) { $0 << 8 | UInt64($1) } }
@@ -179,13 +175,18 @@ public struct LinkConformance {
     let after = try next.read(256, from: next.grant.scratch, offset: next.grant.scratch.range.upperBound - 256)
     try require(before == after, "a refused access changed bytes")
   }
+}
 
-  private func failure(_ body: () throws(LinkError) -> Void) -> LinkError? {
-    do throws(LinkError) {
-      try body()
-      return nil
-    } catch {
-      return error
-    }
+func require(_ condition: Bool, _ otherwise: String) throws(LinkConformance.Broken) {
+  if !condition { throw LinkConformance.Broken(otherwise) }
+}
+
+/// The error that `body` ends with, or nil.
+func failure(_ body: () throws(LinkError) -> Void) -> LinkError? {
+  do throws(LinkError) {
+    try body()
+    return nil
+  } catch {
+    return error
   }
 }

@@ -111,17 +111,4 @@ public struct PeerConformance {
   private func header(_ link: any Link, within timeout: Duration) throws(LinkError) -> [UInt8] {
     try link.read(64, from: link.grant.responses, offset: link.grant.responses.range.lowerBound, within: timeout)
   }
-
-  private func require(_ condition: Bool, _ otherwise: String) throws(LinkConformance.Broken) {
-    if !condition { throw LinkConformance.Broken(otherwise) }
-  }
-
-  private func failure(_ body: () throws(LinkError) -> Void) -> LinkError? {
-    do throws(LinkError) {
-      try body()
-      return nil
-    } catch {
-      return error
-    }
-  }
 }
