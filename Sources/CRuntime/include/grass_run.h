@@ -1,0 +1,112 @@
+// What a monitor runs on: how a device reaches the watched memory, and the state of one lane of one run. The CPU device
+// and the GPU share it; Swift imports it; LLView compiles it to bitcode and links it into every monitor.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/// A run of the watched host's physical memory, where the device sees it.
+struct grass_extent {
+  const uint8_t *pointer;
+  uint64_t start;
+  uint64_t count;
+};
+
+/// The watched machine and its kernel. Constant while monitors run.
+struct grass_machine {
+  const struct grass_extent *extents;  // In ascending order, without overlap.
+  uint64_t extent_count;
+  uint64_t root;    // Physical address of the kernel's top page table.
+  uint64_t levels;  // 4 or 5
+  // Ranges of virtual addresses mapped linearly, proven by a walk beforehand. A count of 0 turns one off.
+  uint64_t direct_start, direct_count;
+  uint64_t image_start, image_count, image_physical;
+};
+
+/// Where the lanes of a run put their records: `used` bytes of entries, each a `grass_entry` and its payload.
+struct grass_output {
+  uint8_t *bytes;  // Aligned to 8.
+  uint64_t capacity;
+  uint64_t used;
+};
+
+/// Starts a record. `size` counts the payload's bytes, a multiple of 8.
+struct grass_entry {
+  uint32_t kind;
+  uint32_t size;
+};
+_Static_assert(sizeof(struct grass_entry) == 8, "part of the format of results");
+
+/// Why a lane gave up. What it had emitted before stays, and the result is marked as partial.
+enum grass_run_fault {
+  GRASS_RUN_WHOLE = 0,
+  GRASS_RUN_NOT_CANONICAL = 1,
+  GRASS_RUN_NOT_PRESENT = 2,
+  GRASS_RUN_BAD_ENTRY = 3,
+  GRASS_RUN_ABSENT = 4,     // Mapped to physical memory that the device does not see.
+  GRASS_RUN_UNALIGNED = 5,
+  GRASS_RUN_WILD = 6,       // An address that is neither the kernel's nor the run's own.
+  GRASS_RUN_STORE = 7,      // A store to the watched memory.
+  GRASS_RUN_BOUNDS = 8,     // Outside a variable of the monitor's own.
+  GRASS_RUN_BUDGET = 9,     // More steps than allowed.
+  GRASS_RUN_FULL = 10,      // No room for another record.
+  GRASS_RUN_DIVISION = 11,  // A division by zero, or one whose result does not fit.
+};
+
+#define GRASS_TLB_ENTRIES 16u
+
+/// One lane of one run.
+struct grass_run {
+  const struct grass_machine *machine;
+  struct grass_output *output;
+  uint32_t lane;
+  uint32_t lanes;
+  uint64_t budget;  // Steps that are left; a step is one pass of a loop.
+  uint32_t fault;   // enum grass_run_fault, the first one.
+  uint32_t fault_level;
+  uint64_t fault_address;
+  uint64_t fault_entry;
+  uint64_t last_extent;
+  struct {
+    uint64_t page;  // Virtual page number, 0 where the entry is free: no kernel page has that number.
+    const uint8_t *pointer;
+  } tlb[GRASS_TLB_ENTRIES];
+  // Where loads and stores go after a fault, until the next loop or return ends the lane. Zeroed before each load.
+  uint64_t sink[8];
+};
+
+/// Prepares a lane.
+static inline void grass_run_start(
+    struct grass_run *run, const struct grass_machine *machine, struct grass_output *output, uint32_t lane,
+    uint32_t lanes, uint64_t budget) {
+  *run = (struct grass_run){
+      .machine = machine, .output = output, .lane = lane, .lanes = lanes, .budget = budget};
+}
+
+// MARK: - What monitors call
+
+/// Room for a record of `size` bytes, zeroed; the run ends where there is none.
+void *grass_emit(struct grass_run *run, uint32_t kind, uint32_t size);
+/// Which of the run's lanes this is, from 0.
+uint32_t grass_lane(const struct grass_run *run);
+/// How many lanes work on this run.
+uint32_t grass_lanes(const struct grass_run *run);
+
+// MARK: - What LLView puts into monitors
+
+/// Where `size` bytes at an address can be loaded from, on one page as they are aligned.
+const void *grass_load_at(struct grass_run *run, uint64_t address, uint64_t size, uint64_t alignment);
+/// Where `size` bytes can be stored: in the run's own output alone.
+void *grass_store_at(struct grass_run *run, uint64_t address, uint64_t size, uint64_t alignment);
+/// `address`, where all `size` bytes lie in the variable at `base`.
+void *grass_within(struct grass_run *run, uint64_t address, uint64_t size, void *base, uint64_t base_size);
+/// memcpy and memmove. A base of NULL stands for an address that is not known to lie in a variable.
+void grass_copy(
+    struct grass_run *run, uint64_t to, void *to_base, uint64_t to_size, uint64_t from, void *from_base,
+    uint64_t from_size, uint64_t count);
+/// memset.
+void grass_fill(struct grass_run *run, uint64_t to, void *to_base, uint64_t to_size, uint8_t value, uint64_t count);
+/// Counts one pass of a loop. False ends the run.
+bool grass_step(struct grass_run *run);
+/// A division's operands do not allow it: ends the run at the next loop, dividing by one.
+void grass_bad_division(struct grass_run *run, bool is_bad);

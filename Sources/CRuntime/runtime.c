@@ -1,0 +1,225 @@
+#include "grass_run.h"
+
+// Every address that a monitor follows comes from watched memory and may be wrong or made to hurt. So each is judged
+// here, and what is judged is what is used. After the first fault everything goes to the lane's sink, and the next loop
+// ends the lane. A walk takes as many steps as there are levels.
+
+#define PAGE_BITS 12u
+#define PAGE_SIZE (1ull << PAGE_BITS)
+#define INDEX_BITS 9u
+#define ADDRESS_MASK 0x000ffffffffff000ull
+#define PRESENT 1ull
+#define LARGE (1ull << 7)
+#define LARGEST_LEVEL 3u
+
+static void fail(struct grass_run *run, uint32_t fault, uint64_t address) {
+  if (run->fault) return;
+  run->fault = fault;
+  run->fault_address = address;
+}
+
+static void *sink(struct grass_run *run) {
+  for (unsigned index = 0; index < sizeof run->sink / sizeof run->sink[0]; index++) run->sink[index] = 0;
+  return run->sink;
+}
+
+/// Where the device sees `count` bytes at a physical address, or NULL where no extent holds all of them.
+static const uint8_t *locate(struct grass_run *run, uint64_t physical, uint64_t count) {
+  const struct grass_machine *machine = run->machine;
+  uint64_t low = 0, high = machine->extent_count, index = run->last_extent;
+  while (low < high) {
+    if (index < low || index >= high) index = low + (high - low) / 2;
+    const struct grass_extent *extent = &machine->extents[index];
+    if (physical < extent->start) {
+      high = index;
+    } else if (physical - extent->start >= extent->count) {
+      low = index + 1;
+    } else {
+      if (count > extent->count - (physical - extent->start)) return 0;
+      run->last_extent = index;
+      return extent->pointer + (physical - extent->start);
+    }
+    index = low + (high - low) / 2;
+  }
+  return 0;
+}
+
+/// Walks the kernel's page tables. Returns whether the address is mapped, else the fault is noted.
+static bool walk(struct grass_run *run, uint64_t address, uint64_t *physical) {
+  unsigned levels = (unsigned)run->machine->levels;
+  unsigned unused = 64 - (levels * INDEX_BITS + PAGE_BITS);
+  if ((uint64_t)((int64_t)(address << unused) >> unused) != address) {
+    fail(run, GRASS_RUN_NOT_CANONICAL, address);
+    return false;
+  }
+  uint64_t table = run->machine->root;
+  for (unsigned level = levels; level >= 1; level--) {
+    unsigned shift = PAGE_BITS + (level - 1) * INDEX_BITS;
+    const uint8_t *place = locate(run, table + (address >> shift & ((1u << INDEX_BITS) - 1)) * 8, 8);
+    uint64_t entry = place ? __atomic_load_n((const uint64_t *)place, __ATOMIC_RELAXED) : table;
+    if (!place || !(entry & PRESENT) || (level > LARGEST_LEVEL && (entry & LARGE))) {
+      if (!run->fault) {
+        run->fault_level = level;
+        run->fault_entry = entry;
+      }
+      fail(run, place && !(entry & PRESENT) ? GRASS_RUN_NOT_PRESENT : GRASS_RUN_BAD_ENTRY, address);
+      return false;
+    }
+    if (level == 1 || (entry & LARGE)) {
+      uint64_t size = 1ull << shift;
+      *physical = (entry & ADDRESS_MASK & ~(size - 1)) | (address & (size - 1));
+      return true;
+    }
+    table = entry & ADDRESS_MASK;
+  }
+  return false;
+}
+
+/// Where the device sees `size` bytes of the watched kernel that lie on one page, or NULL with the fault noted.
+static const uint8_t *translate(struct grass_run *run, uint64_t address, uint64_t size) {
+  const struct grass_machine *machine = run->machine;
+  uint64_t physical;
+  if (address - machine->direct_start < machine->direct_count) {
+    physical = address - machine->direct_start;
+  } else if (address - machine->image_start < machine->image_count) {
+    physical = address - machine->image_start + machine->image_physical;
+  } else {
+    uint64_t page = address >> PAGE_BITS;
+    unsigned way = page % GRASS_TLB_ENTRIES;
+    if (run->tlb[way].page == page) return run->tlb[way].pointer + (address & (PAGE_SIZE - 1));
+    if (!walk(run, address, &physical)) return 0;
+    const uint8_t *whole = locate(run, physical & ~(PAGE_SIZE - 1), PAGE_SIZE);
+    if (whole) {
+      run->tlb[way].page = page;
+      run->tlb[way].pointer = whole;
+      return whole + (address & (PAGE_SIZE - 1));
+    }
+  }
+  const uint8_t *pointer = locate(run, physical, size);
+  if (!pointer) fail(run, GRASS_RUN_ABSENT, address);
+  return pointer;
+}
+
+static bool is_kernel(uint64_t address) { return address >> 63; }
+
+static bool is_inside(uint64_t address, uint64_t size, uint64_t start, uint64_t count) {
+  return size <= count && address - start <= count - size;
+}
+
+static bool is_output(struct grass_run *run, uint64_t address, uint64_t size) {
+  return is_inside(address, size, (uint64_t)(uintptr_t)run->output->bytes, run->output->capacity);
+}
+
+const void *grass_load_at(struct grass_run *run, uint64_t address, uint64_t size, uint64_t alignment) {
+  if (run->fault) return sink(run);
+  if (address & (alignment - 1)) {
+    fail(run, GRASS_RUN_UNALIGNED, address);
+  } else if (is_kernel(address)) {
+    const uint8_t *pointer = translate(run, address, size);
+    if (pointer) return pointer;
+  } else if (is_output(run, address, size)) {
+    return (const void *)(uintptr_t)address;
+  } else {
+    fail(run, GRASS_RUN_WILD, address);
+  }
+  return sink(run);
+}
+
+void *grass_store_at(struct grass_run *run, uint64_t address, uint64_t size, uint64_t alignment) {
+  if (run->fault) return sink(run);
+  if (address & (alignment - 1)) fail(run, GRASS_RUN_UNALIGNED, address);
+  else if (is_output(run, address, size)) return (void *)(uintptr_t)address;
+  else fail(run, is_kernel(address) ? GRASS_RUN_STORE : GRASS_RUN_WILD, address);
+  return sink(run);
+}
+
+void *grass_within(struct grass_run *run, uint64_t address, uint64_t size, void *base, uint64_t base_size) {
+  if (is_inside(address, size, (uint64_t)(uintptr_t)base, base_size)) return (void *)(uintptr_t)address;
+  fail(run, GRASS_RUN_BOUNDS, address - (uint64_t)(uintptr_t)base);
+  return sink(run);
+}
+
+/// Where up to `count` bytes can be copied from or to, and how many of them: up to the page's end in watched memory.
+static uint8_t *stretch(
+    struct grass_run *run, uint64_t address, void *base, uint64_t base_size, bool is_store, uint64_t *count) {
+  if (base) {
+    if (is_inside(address, *count, (uint64_t)(uintptr_t)base, base_size)) return (uint8_t *)(uintptr_t)address;
+    fail(run, GRASS_RUN_BOUNDS, address - (uint64_t)(uintptr_t)base);
+  } else if (!is_kernel(address)) {
+    if (is_output(run, address, *count)) return (uint8_t *)(uintptr_t)address;
+    fail(run, GRASS_RUN_WILD, address);
+  } else if (is_store) {
+    fail(run, GRASS_RUN_STORE, address);
+  } else {
+    uint64_t left = PAGE_SIZE - (address & (PAGE_SIZE - 1));
+    if (*count > left) *count = left;
+    return (uint8_t *)(uintptr_t)translate(run, address, *count);
+  }
+  return 0;
+}
+
+void grass_copy(
+    struct grass_run *run, uint64_t to, void *to_base, uint64_t to_size, uint64_t from, void *from_base,
+    uint64_t from_size, uint64_t count) {
+  while (count > 0 && !run->fault) {
+    uint64_t part = count;
+    const uint8_t *source = stretch(run, from, from_base, from_size, false, &part);
+    if (!source) return;
+    uint8_t *target = stretch(run, to, to_base, to_size, true, &part);
+    if (!target) return;
+    if (((uintptr_t)source & 7) == 0 && ((uintptr_t)target & 7) == 0 && target <= source) {
+      uint64_t words = part / 8;
+      for (uint64_t index = 0; index < words; index++) ((uint64_t *)target)[index] = ((const uint64_t *)source)[index];
+      for (uint64_t index = words * 8; index < part; index++) target[index] = source[index];
+    } else if (target <= source) {
+      for (uint64_t index = 0; index < part; index++) target[index] = source[index];
+    } else {
+      for (uint64_t index = part; index > 0; index--) target[index - 1] = source[index - 1];
+    }
+    from += part;
+    to += part;
+    count -= part;
+  }
+}
+
+void grass_fill(struct grass_run *run, uint64_t to, void *to_base, uint64_t to_size, uint8_t value, uint64_t count) {
+  if (run->fault) return;
+  uint8_t *target = stretch(run, to, to_base, to_size, true, &count);
+  if (!target) return;
+  for (uint64_t index = 0; index < count; index++) target[index] = value;
+}
+
+bool grass_step(struct grass_run *run) {
+  if (run->fault) return false;
+  if (run->budget == 0) {
+    fail(run, GRASS_RUN_BUDGET, 0);
+    return false;
+  }
+  run->budget--;
+  return true;
+}
+
+void grass_bad_division(struct grass_run *run, bool is_bad) {
+  if (is_bad) fail(run, GRASS_RUN_DIVISION, 0);
+}
+
+void *grass_emit(struct grass_run *run, uint32_t kind, uint32_t size) {
+  if (run->fault) return 0;
+  struct grass_output *output = run->output;
+  uint64_t padded = ((uint64_t)size + 7) & ~7ull, whole = sizeof(struct grass_entry) + padded;
+  // Lanes that found no room take theirs back, so that one after them may still find some.
+  uint64_t at = __atomic_fetch_add(&output->used, whole, __ATOMIC_RELAXED);
+  if (at > output->capacity || whole > output->capacity - at) {
+    __atomic_fetch_sub(&output->used, whole, __ATOMIC_RELAXED);
+    fail(run, GRASS_RUN_FULL, 0);
+    return 0;
+  }
+  uint64_t *words = (uint64_t *)(output->bytes + at);
+  for (uint64_t index = 1; index < whole / 8; index++) words[index] = 0;
+  *(struct grass_entry *)words = (struct grass_entry){.kind = kind, .size = (uint32_t)padded};
+  return words + 1;
+}
+
+uint32_t grass_lane(const struct grass_run *run) { return run->lane; }
+
+uint32_t grass_lanes(const struct grass_run *run) { return run->lanes; }
