@@ -42,6 +42,16 @@ targets += module("Links", ["Memory", "Mailbox", "CMailbox", "Verbs"], tests: ["
 targets += [.target(name: "LinkConformance", dependencies: ["Links", "Mailbox", "CMailbox"])]
 targets += module("RemoteHost", ["Memory", "Paging", "Mailbox", "CMailbox", "Links", "Monitor"])
 
+// Monitors: the runtime they stand on, and the compiler that binds them to a kernel.
+targets += [
+  .target(name: "CRuntime"),
+  .systemLibrary(name: "CLLVM", providers: [.apt(["llvm-19-dev"])]),
+]
+targets += module("LLView", ["Memory", "Paging", "KernelInfo", "CRuntime", "CLLVM"], tests: ["Samples", "KernelViews"])
+for target in targets where target.name == "LLView" {
+  target.resources = [.embedInCode("Runtime/grass_run.h"), .embedInCode("Runtime/runtime.c")]
+}
+
 // Real guests to watch.
 targets += module("Lab", ["CLinux"])
 for target in targets where target.name == "Lab" { target.resources = [.copy("Guest/Resources")] }
@@ -50,7 +60,9 @@ for target in targets where target.name == "Lab" { target.resources = [.copy("Gu
 targets += [
   .executableTarget(
     name: "grassd",
-    dependencies: ["Memory", "Paging", "KernelInfo", "KernelViews", "Monitor", "Links", argumentParser, logging]),
+    dependencies: [
+      "Memory", "Paging", "KernelInfo", "KernelViews", "Monitor", "Links", "LLView", argumentParser, logging,
+    ]),
   .executableTarget(
     name: "grassctl",
     dependencies: ["Memory", "Paging", "KernelInfo", "KernelViews", "Links", "RemoteHost", argumentParser]),
@@ -63,7 +75,7 @@ targets += [
     name: "GuestTests",
     dependencies: [
       "Memory", "Paging", "KernelInfo", "KernelViews", "Monitor", "Links", "LinkConformance", "RemoteHost", "Lab",
-      "grassd", "grassctl", "linkcheck",
+      "LLView", "grassd", "grassctl", "linkcheck",
     ]),
 ]
 
@@ -90,6 +102,12 @@ for target in targets where target.name.first != "C" {
     .enableExperimentalFeature("Lifetimes"),
     .treatAllWarnings(as: .error),
   ]
+}
+
+// Debian keeps LLVM's headers and libraries apart, by version.
+for target in targets where ["LLView", "LLViewTests", "grassd", "GuestTests"].contains(target.name) {
+  target.swiftSettings?.append(.unsafeFlags(["-Xcc", "-I/usr/lib/llvm-19/include"]))
+  target.linkerSettings = [.unsafeFlags(["-L/usr/lib/llvm-19/lib"])]
 }
 
 // A fuzzer's main function is libFuzzer's.

@@ -1,0 +1,20 @@
+public import KernelInfo
+public import Memory
+
+/// What a monitor's names mean in one kernel: its types, and the addresses of its symbols.
+public struct KernelNames: Sendable {
+  public let release: String
+  public let types: TypeTable
+  let address: @Sendable (String) -> VirtualAddress?
+
+  public init(release: String, types: TypeTable, address: @escaping @Sendable (String) -> VirtualAddress?) {
+    self.release = release
+    self.types = types
+    self.address = address
+  }
+
+  public init(_ kernel: FoundKernel) {
+    let symbols = kernel.symbols
+    self.init(release: kernel.release, types: kernel.types) { symbols.address(of: $0) }
+  }
+}

@@ -1,0 +1,95 @@
+import CRuntime
+import Memory
+
+/// What one run of a monitor gave: its records, and why it is not whole where it is not.
+public struct MonitorResult: Sendable {
+  /// One record: its kind, as the monitor numbers it, and its bytes, a multiple of 8.
+  public struct Record: Sendable {
+    public let kind: Int
+    public let bytes: ArraySlice<UInt8>
+  }
+
+  /// Why a lane ended before its time.
+  public struct Fault: Hashable, Sendable, CustomStringConvertible {
+    public let code: UInt32
+    public let lane: Int
+    public let address: UInt64
+    public let level: Int
+    public let entry: UInt64
+
+    public var description: String {
+      let place = "0x" + String(address, radix: 16)
+      let why =
+        switch code {
+        case GRASS_RUN_NOT_CANONICAL.rawValue: "\(place) is not canonical"
+        case GRASS_RUN_NOT_PRESENT.rawValue:
+          "\(place) is not mapped: the level \(level) page-table entry is 0x\(String(entry, radix: 16))"
+        case GRASS_RUN_BAD_ENTRY.rawValue:
+          "\(place) has an impossible level \(level) page-table entry, 0x\(String(entry, radix: 16))"
+        case GRASS_RUN_ABSENT.rawValue: "\(place) is mapped to memory that is not there"
+        case GRASS_RUN_UNALIGNED.rawValue: "\(place) is not aligned to what lies there"
+        case GRASS_RUN_WILD.rawValue: "\(place) is neither the kernel's nor the monitor's own"
+        case GRASS_RUN_STORE.rawValue: "it would have stored to the kernel's \(place)"
+        case GRASS_RUN_BOUNDS.rawValue: "offset \(Int64(bitPattern: address)) lies outside its variable"
+        case GRASS_RUN_BUDGET.rawValue: "its loops took more steps than it is given"
+        case GRASS_RUN_FULL.rawValue: "its records did not fit"
+        case GRASS_RUN_DIVISION.rawValue: "it divided by zero, or beyond what fits"
+        default: "an unknown fault, number \(code)"
+        }
+      return "lane \(lane) ended early: \(why)"
+    }
+  }
+
+  public let records: [Record]
+  /// Empty where the result is whole.
+  public let faults: [Fault]
+  public var isPartial: Bool { !faults.isEmpty }
+
+  /// Takes a run's output apart: entries of `u32 kind, u32 size` and `size` bytes each.
+  init(output: [UInt8], faults: [Fault]) {
+    var records: [Record] = []
+    var offset = 0
+    let reader = ByteReader(output.span.bytes)
+    while let kind = try? reader.u32(offset), let size = try? reader.u32(offset + 4) {
+      let start = offset + MemoryLayout<grass_entry>.size
+      guard Int(size) <= output.count - start else { break }
+      records.append(Record(kind: Int(kind), bytes: output[start..<start + Int(size)]))
+      offset = start + Int(size)
+    }
+    self.records = records
+    self.faults = faults
+  }
+}
+
+extension NativeMonitor {
+  /// Runs all lanes, one after the other, on the calling thread.
+  ///
+  /// - Parameters:
+  ///   - lanes: how many there are.
+  ///   - budget: passes of loops that each lane may take.
+  ///   - capacity: bytes of records in all, a multiple of 8.
+  public func run(
+    on machine: WatchedMachine, lanes: Int = 1, budget: UInt64 = 1 << 24, capacity: Int = 1 << 20
+  ) -> MonitorResult {
+    let words = UnsafeMutablePointer<UInt64>.allocate(capacity: capacity / 8)
+    defer { words.deallocate() }
+    let bytes = UnsafeMutableRawPointer(words).assumingMemoryBound(to: UInt8.self)
+    var output = grass_output(bytes: bytes, capacity: UInt64(capacity / 8 * 8), used: 0)
+    var faults: [MonitorResult.Fault] = []
+    withUnsafeMutablePointer(to: &output) { output in
+      for lane in 0..<lanes {
+        var state = grass_run()
+        grass_run_start(&state, machine.machine, output, UInt32(lane), UInt32(lanes), budget)
+        run(&state)
+        if state.fault != 0 {
+          faults.append(
+            .init(
+              code: state.fault, lane: lane, address: state.fault_address, level: Int(state.fault_level),
+              entry: state.fault_entry))
+        }
+      }
+    }
+    return MonitorResult(
+      output: Array(UnsafeBufferPointer(start: bytes, count: Int(min(output.used, output.capacity)))), faults: faults)
+  }
+}

@@ -1,0 +1,50 @@
+// What every monitor includes. A monitor is C as the kernel's own is written: declare the fields of kernel structs that
+// you use (kernel.h has many), declare kernel variables as extern, and follow pointers. LLView puts each field where the
+// watched kernel has it, translates every load, counts every loop and refuses stores to the kernel.
+//
+// A whole kernel struct cannot be a local variable, and sizeof of one is its declaration's: use type_size.
+#pragma once
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long u64;
+typedef signed char s8;
+typedef short s16;
+typedef int s32;
+typedef long s64;
+typedef _Bool bool;
+#define true 1
+#define false 0
+#define NULL ((void *)0)
+
+struct grass_run;
+
+/// The one function of a file that is run: MONITOR(name) { … } with `run` at hand.
+#define MONITOR(name)                      \
+  void name(struct grass_run *run);        \
+  __attribute__((section("grass/monitor"))) \
+  void name(struct grass_run *run)
+
+/// Room for a record, zeroed. Where there is none the run ends, so the result needs no check.
+void *grass_emit(struct grass_run *run, u32 kind, u32 size);
+/// Which of the run's lanes this is, and how many there are: they divide the work among them.
+u32 grass_lane(const struct grass_run *run);
+u32 grass_lanes(const struct grass_run *run);
+
+/// Makes declarations of structs between KERNEL_STRUCTS and END_KERNEL_STRUCTS those of the kernel.
+#define KERNEL_STRUCTS _Pragma("clang attribute push(__attribute__((preserve_access_index)), apply_to = record)")
+#define END_KERNEL_STRUCTS _Pragma("clang attribute pop")
+
+/// Whether the kernel's struct has the field; code that such a question excludes may use what is not there.
+/// A struct called name___anything declares another form of the struct called name.
+#define field_exists(type, field) __builtin_preserve_field_info(((type *)0)->field, 2)
+#define field_offset(type, field) __builtin_preserve_field_info(((type *)0)->field, 0)
+#define field_size(type, field) __builtin_preserve_field_info(((type *)0)->field, 1)
+#define type_exists(type) __builtin_preserve_type_info(*(type *)0, 0)
+#define type_size(type) __builtin_preserve_type_info(*(type *)0, 1)
+
+#define container_of(pointer, type, member) ((type *)((char *)(pointer) - field_offset(type, member)))
+/// A per-CPU variable of one processor.
+#define per_cpu(variable, cpu) ((__typeof__(&(variable)))((char *)&(variable) + __per_cpu_offset[cpu]))
+extern u64 __per_cpu_offset[];
