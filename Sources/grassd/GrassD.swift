@@ -1,60 +1,11 @@
 import ArgumentParser
-import Glibc
-import KernelInfo
-import Links
-import Logging
-import Mailbox
-import Memory
-import Monitor
 
-/// Serves a watched host's memory to remote hosts.
+/// The monitored side.
 @main
 struct GrassD: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "grassd",
     abstract: "Watch a host's memory from outside it, and serve remote hosts.",
-    discussion: """
-      Runs a monitor over FILE and answers at each URL until it gets SIGINT or SIGTERM. It prints one line \
-      "ready URL" for each link once it answers there.
-
-      EXIT STATUS: 0 after a signal asked it to end; 1 when the memory cannot be opened or a link cannot be \
-      served, with the reason on standard error; 64 for wrong usage.
-      """)
-
-  @Option(help: "The watched memory: a guest's shared RAM file, a raw image, an ELF core, or LiME.")
-  var memory: String
-
-  @Option(
-    parsing: .upToNextOption,
-    help:
-      "Where to answer: shm:///PATH makes a region there, verbs://HOST:PORT (RDMA) and tcp://127.0.0.1:PORT listen (port 0: any)."
-  )
-  var listen: [String]
-
-  @Option(help: "How many requests can be in flight, over all remote hosts: 1 to 64.")
-  var slots: Int = 16
-
-  @Flag(name: .shortAndLong, help: "Log more.")
-  var verbose = false
-
-  func run() throws {
-    LoggingSystem.bootstrap(StreamLogHandler.standardError)
-    var logger = Logger(label: "grassd")
-    logger.logLevel = verbose ? .debug : .info
-    // Blocked before any thread starts, so that all inherit it and only `awaitSignal` takes them.
-    let signals = TerminationSignals()
-    do {
-      let server = try Server(memory: memory, listen: listen.map { url in try LinkAddress(url) }, slots: slots)
-      for address in server.addresses { print("ready \(address)") }
-      fflush(nil)
-      logger.info("serving \(server.memoryDescription)")
-      try server.run(until: signals, logger: logger)
-      server.stop()
-      logger.info("stopped")
-    } catch let error as any CustomStringConvertible {
-      let text = Array("grassd: \(error.description)\n".utf8)
-      _ = write(STDERR_FILENO, text, text.count)
-      throw ExitCode(1)
-    }
-  }
+    subcommands: [Serve.self, Compile.self],
+    defaultSubcommand: Serve.self)
 }
