@@ -47,7 +47,8 @@ targets += [
   .target(name: "CRuntime"),
   .systemLibrary(name: "CLLVM", providers: [.apt(["llvm-19-dev"])]),
 ]
-targets += module("LLView", ["Memory", "Paging", "KernelInfo", "CRuntime", "CLLVM"], tests: ["Samples", "KernelViews"])
+targets += module(
+  "LLView", ["Memory", "Paging", "KernelInfo", "CRuntime", "CLLVM"], tests: ["Samples", "KernelViews"])
 for target in targets where target.name == "LLView" {
   target.resources = [.embedInCode("Runtime/grass_run.h"), .embedInCode("Runtime/runtime.c")]
 }
