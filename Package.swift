@@ -18,7 +18,11 @@ var targets: [Target] = [
   // Linux calls that Swift's importer does not see.
   .target(name: "CLinux"),
   // The program that runs on the device: freestanding C.
-  .target(name: "CMonitor", dependencies: ["CMailbox"], cSettings: [.unsafeFlags(["-ffreestanding", "-O2"])]),
+  .target(
+    name: "CMonitor", dependencies: ["CMailbox", "CRuntime"], exclude: ["gpu"],
+    cSettings: [.unsafeFlags(["-ffreestanding", "-O2"])]),
+  // What monitors stand on, wherever they run.
+  .target(name: "CRuntime"),
 ]
 
 // In the order in which data flows: bytes, addresses, symbols and types, views, findings.
@@ -31,7 +35,7 @@ targets += [.target(name: "Samples", dependencies: ["Memory", "KernelInfo"], pat
 
 // How a remote host reaches that memory.
 targets += module("Mailbox", ["CMailbox"])
-targets += module("Monitor", ["Memory", "Mailbox", "CMailbox", "CMonitor"])
+targets += module("Monitor", ["Memory", "Paging", "Mailbox", "CMailbox", "CMonitor", "CRuntime"])
 // RDMA devices: rdma-core's libraries, and Swift types that own what they make.
 targets += [
   .systemLibrary(name: "CVerbs", providers: [.apt(["libibverbs-dev", "librdmacm-dev"])])
@@ -42,13 +46,13 @@ targets += module("Links", ["Memory", "Mailbox", "CMailbox", "Verbs"], tests: ["
 targets += [.target(name: "LinkConformance", dependencies: ["Links", "Mailbox", "CMailbox"])]
 targets += module("RemoteHost", ["Memory", "Paging", "Mailbox", "CMailbox", "Links", "Monitor"])
 
-// Monitors: the runtime they stand on, and the compiler that binds them to a kernel.
+// The compiler that binds monitors to a kernel.
 targets += [
-  .target(name: "CRuntime"),
-  .systemLibrary(name: "CLLVM", providers: [.apt(["llvm-19-dev"])]),
+  .systemLibrary(name: "CLLVM", providers: [.apt(["llvm-19-dev"])])
 ]
 targets += module(
-  "LLView", ["Memory", "Paging", "KernelInfo", "CRuntime", "CLLVM"], tests: ["Samples", "KernelViews"])
+  "LLView", ["Memory", "Paging", "KernelInfo", "Monitor", "CMailbox", "CRuntime", "CLLVM"],
+  tests: ["Samples", "KernelViews"])
 for target in targets where target.name == "LLView" {
   target.resources = [.embedInCode("Runtime/grass_run.h"), .embedInCode("Runtime/runtime.c")]
 }

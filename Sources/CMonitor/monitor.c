@@ -247,6 +247,108 @@ static uint64_t answer_gather(
   return end;
 }
 
+// MARK: - Modules
+
+void grass_monitor_set_modules(struct grass_monitor *monitor, struct grass_modules *modules, uint8_t *output) {
+  modules->job = (struct grass_job){.output = {.bytes = output}};
+  modules->is_running = false;
+  monitor->modules = modules;
+}
+
+uint64_t grass_job_turn(const struct grass_job *job) { return __atomic_load_n(&job->turn, __ATOMIC_ACQUIRE); }
+
+void grass_job_finish(struct grass_job *job) { __atomic_fetch_add(&job->finished, 1, __ATOMIC_RELEASE); }
+
+void grass_job_note(struct grass_job *job, const struct grass_run *run) {
+  uint32_t index = __atomic_fetch_add(&job->faulted, 1, __ATOMIC_RELAXED);
+  if (index >= GRASS_MAX_FAULTS) return;
+  job->faults[index] = (struct grass_lane_fault){
+      .fault = run->fault,
+      .level = run->fault_level,
+      .lane = run->lane,
+      .address = run->fault_address,
+      .entry = run->fault_entry,
+  };
+}
+
+static uint64_t answer_modules(struct grass_monitor *monitor, uint8_t *to, uint64_t capacity) {
+  uint32_t count = monitor->modules ? monitor->modules->count : 0;
+  uint64_t size = sizeof(struct grass_response);
+  if (count > (capacity - size) / sizeof(struct grass_module_answer))
+    return refuse(monitor, to, GRASS_MODULES, GRASS_TOO_LARGE);
+  struct grass_response response = {.operation = GRASS_MODULES, .count = count};
+  put(to, &response, sizeof response);
+  for (uint32_t index = 0; index < count; index++, size += sizeof(struct grass_module_answer))
+    put(to + size, &monitor->modules->names[index], sizeof(struct grass_module_answer));
+  return size;
+}
+
+/// Judges a run's request. Returns a status, GRASS_OK with the job filled in but not begun.
+static uint32_t prepare_run(struct grass_monitor *monitor, const uint8_t *payload, uint64_t length) {
+  struct grass_modules *modules = monitor->modules;
+  struct grass_run_request run;
+  if (length != sizeof(struct grass_request) + sizeof run) return GRASS_BAD_LENGTH;
+  __builtin_memcpy(&run, payload + sizeof(struct grass_request), sizeof run);
+  uint32_t module = 0;
+  while (modules && module < modules->count &&
+         __builtin_memcmp(modules->names[module].name, run.module, sizeof run.module) != 0)
+    module++;
+  if (!modules || module == modules->count) return GRASS_NO_MODULE;
+  uint64_t head = sizeof(struct grass_response) + sizeof(struct grass_run_answer) +
+                  GRASS_MAX_FAULTS * sizeof(struct grass_lane_fault);
+  uint64_t capacity = grass_record_capacity(monitor->layout.response_size);
+  if (capacity < head) return GRASS_TOO_LARGE;
+  struct grass_job *job = &modules->job;
+  uint64_t most_lanes = (uint64_t)modules->most_workers * modules->lanes_per_worker;
+  job->module = module;
+  job->lanes = run.lanes ? run.lanes : modules->default_lanes;
+  if (job->lanes > most_lanes) job->lanes = (uint32_t)most_lanes;
+  job->budget = run.budget && run.budget < modules->most_budget ? run.budget : modules->most_budget;
+  job->workers = (job->lanes + modules->lanes_per_worker - 1) / modules->lanes_per_worker;
+  job->output.capacity = capacity - head;
+  job->output.used = 0;
+  job->finished = job->faulted = 0;
+  return GRASS_OK;
+}
+
+/// What a run whose workers have finished gave. Its records already lie in private memory.
+static uint64_t answer_run(struct grass_monitor *monitor, uint8_t *to, uint64_t now) {
+  struct grass_job *job = &monitor->modules->job;
+  uint32_t count = job->faulted < GRASS_MAX_FAULTS ? job->faulted : GRASS_MAX_FAULTS;
+  struct grass_response response = {.operation = GRASS_RUN, .count = count};
+  struct grass_run_answer run = {
+      .elapsed = now - monitor->modules->since,
+      .size = job->output.used < job->output.capacity ? job->output.used : job->output.capacity,
+      .lanes = job->lanes,
+      .faulted = job->faulted,
+  };
+  uint64_t size = 0;
+  put(to, &response, sizeof response);
+  size += sizeof response;
+  put(to + size, &run, sizeof run);
+  size += sizeof run;
+  put(to + size, job->faults, count * sizeof job->faults[0]);
+  size += count * sizeof job->faults[0];
+  put(to + size, job->output.bytes, run.size);
+  return size + run.size;
+}
+
+/// Publishes the answer of a run that has ended.
+static bool finish_run(struct grass_monitor *monitor, uint64_t now) {
+  struct grass_modules *modules = monitor->modules;
+  if (!modules || !modules->is_running) return false;
+  if (__atomic_load_n(&modules->job.finished, __ATOMIC_ACQUIRE) < modules->job.workers) return false;
+  modules->is_running = false;
+  // A requester that has given up has put another request in its slot, or will: that one has its own answer.
+  if (monitor->slots[modules->slot].served == modules->sequence) {
+    withdraw(monitor, modules->slot);
+    uint64_t size = answer_run(monitor, response_payload(monitor, modules->slot), now);
+    publish(monitor, modules->slot, modules->sequence, size);
+  }
+  monitor->served++;
+  return true;
+}
+
 /// Answers a request that was judged whole; its payload is private. Returns the length of the response's payload.
 static uint64_t answer(
     struct grass_monitor *monitor, const uint8_t *payload, uint64_t length, uint8_t *to, uint64_t now) {
@@ -267,11 +369,22 @@ static uint64_t answer(
   case GRASS_INFO:
     if (length != sizeof request) return refuse(monitor, to, request.operation, GRASS_BAD_LENGTH);
     return answer_info(monitor, to, capacity, now);
+  case GRASS_MODULES:
+    if (length != sizeof request) return refuse(monitor, to, request.operation, GRASS_BAD_LENGTH);
+    return answer_modules(monitor, to, capacity);
   case GRASS_GATHER:
     return answer_gather(monitor, &request, payload + sizeof request, length - sizeof request, to, capacity);
   default:
     return refuse(monitor, to, request.operation, GRASS_BAD_OPERATION);
   }
+}
+
+/// Whether the request in the scratch memory asks for a run.
+static bool is_run(const struct grass_monitor *monitor, uint64_t length) {
+  struct grass_request request;
+  if (length < sizeof request) return false;
+  __builtin_memcpy(&request, monitor->scratch + sizeof(struct grass_record), sizeof request);
+  return request.operation == GRASS_RUN;
 }
 
 /// Looks at one slot. Returns whether a request was answered.
@@ -309,6 +422,21 @@ static bool serve(struct grass_monitor *monitor, uint32_t slot, uint64_t now) {
     uint64_t size = refuse(monitor, response_payload(monitor, slot), 0,
                            verdict == GRASS_RECORD_FALSE ? GRASS_BAD_CHECK : GRASS_BAD_LENGTH);
     publish(monitor, slot, sequence, size);
+  } else if (is_run(monitor, length)) {
+    struct grass_modules *modules = monitor->modules;
+    // One at a time: this one waits in its slot.
+    if (modules && modules->is_running) return false;
+    uint32_t status = prepare_run(monitor, monitor->scratch + sizeof(struct grass_record), length);
+    if (status == GRASS_OK) {
+      modules->is_running = true;
+      modules->slot = slot;
+      modules->sequence = state->served = sequence;
+      modules->since = now;
+      __atomic_store_n(&modules->job.turn, modules->job.turn + 1, __ATOMIC_RELEASE);
+      return true;
+    }
+    withdraw(monitor, slot);
+    publish(monitor, slot, sequence, refuse(monitor, response_payload(monitor, slot), GRASS_RUN, status));
   } else {
     withdraw(monitor, slot);
     uint64_t size = answer(monitor, monitor->scratch + sizeof(struct grass_record), length,
@@ -321,7 +449,7 @@ static bool serve(struct grass_monitor *monitor, uint32_t slot, uint64_t now) {
 }
 
 uint32_t grass_monitor_step(struct grass_monitor *monitor, uint64_t now) {
-  uint32_t answered = 0;
+  uint32_t answered = finish_run(monitor, now);
   for (uint32_t slot = 0; slot < monitor->layout.slot_count; slot++) answered += serve(monitor, slot, now);
   if (now - monitor->beacon_time >= GRASS_BEACON_NS) publish_beacon(monitor, now, GRASS_STATE_RUNNING);
   return answered;

@@ -86,10 +86,12 @@ static const uint8_t *translate(struct grass_run *run, uint64_t address, uint64_
   } else {
     uint64_t page = address >> PAGE_BITS;
     unsigned way = page % GRASS_TLB_ENTRIES;
-    if (run->tlb[way].page == page) return run->tlb[way].pointer + (address & (PAGE_SIZE - 1));
+    if ((run->tlb_filled >> way & 1) && run->tlb[way].page == page)
+      return run->tlb[way].pointer + (address & (PAGE_SIZE - 1));
     if (!walk(run, address, &physical)) return 0;
     const uint8_t *whole = locate(run, physical & ~(PAGE_SIZE - 1), PAGE_SIZE);
     if (whole) {
+      run->tlb_filled |= machine->forgets ? 0 : 1ull << way;
       run->tlb[way].page = page;
       run->tlb[way].pointer = whole;
       return whole + (address & (PAGE_SIZE - 1));
@@ -108,6 +110,10 @@ static bool is_inside(uint64_t address, uint64_t size, uint64_t start, uint64_t 
 
 static bool is_output(struct grass_run *run, uint64_t address, uint64_t size) {
   return is_inside(address, size, (uint64_t)(uintptr_t)run->output->bytes, run->output->capacity);
+}
+
+const void *grass_symbol(struct grass_run *run, uint64_t linked) {
+  return (const void *)(uintptr_t)(linked + run->machine->slide);
 }
 
 const void *grass_load_at(struct grass_run *run, uint64_t address, uint64_t size, uint64_t alignment) {
@@ -169,12 +175,15 @@ void grass_copy(
     if (!target) return;
     if (((uintptr_t)source & 7) == 0 && ((uintptr_t)target & 7) == 0 && target <= source) {
       uint64_t words = part / 8;
-      for (uint64_t index = 0; index < words; index++) ((uint64_t *)target)[index] = ((const uint64_t *)source)[index];
-      for (uint64_t index = words * 8; index < part; index++) target[index] = source[index];
+      // Watched memory changes by itself: a cached copy of it, which a GPU would keep, is of no use.
+      for (uint64_t index = 0; index < words; index++)
+        ((uint64_t *)target)[index] = ((const volatile uint64_t *)source)[index];
+      for (uint64_t index = words * 8; index < part; index++) target[index] = ((const volatile uint8_t *)source)[index];
     } else if (target <= source) {
-      for (uint64_t index = 0; index < part; index++) target[index] = source[index];
+      for (uint64_t index = 0; index < part; index++) target[index] = ((const volatile uint8_t *)source)[index];
     } else {
-      for (uint64_t index = part; index > 0; index--) target[index - 1] = source[index - 1];
+      for (uint64_t index = part; index > 0; index--)
+        target[index - 1] = ((const volatile uint8_t *)source)[index - 1];
     }
     from += part;
     to += part;

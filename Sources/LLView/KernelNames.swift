@@ -5,16 +5,21 @@ public import Memory
 public struct KernelNames: Sendable {
   public let release: String
   public let types: TypeTable
+  /// What this boot added to the addresses of the kernel's image.
+  let slide: UInt64
   let address: @Sendable (String) -> VirtualAddress?
 
-  public init(release: String, types: TypeTable, address: @escaping @Sendable (String) -> VirtualAddress?) {
+  public init(
+    release: String, types: TypeTable, slide: UInt64 = 0, address: @escaping @Sendable (String) -> VirtualAddress?
+  ) {
     self.release = release
     self.types = types
+    self.slide = slide
     self.address = address
   }
 
   public init(_ kernel: FoundKernel) {
     let symbols = kernel.symbols
-    self.init(release: kernel.release, types: kernel.types) { symbols.address(of: $0) }
+    self.init(release: kernel.release, types: kernel.types, slide: kernel.coreInfo.kernelOffset) { symbols.address(of: $0) }
   }
 }

@@ -1,5 +1,6 @@
 import CLLVM
 public import CRuntime
+public import Monitor
 
 /// A monitor as code of this machine, made by LLVM's just-in-time linker, which it owns.
 public final class NativeMonitor: @unchecked Sendable {
@@ -50,4 +51,37 @@ public final class NativeMonitor: @unchecked Sendable {
 
   /// Runs one lane to its end.
   public func run(_ lane: UnsafeMutablePointer<grass_run>) { function(lane) }
+}
+
+extension NativeMonitor {
+  /// Runs all lanes, one after the other, on the calling thread.
+  ///
+  /// - Parameters:
+  ///   - lanes: how many there are.
+  ///   - budget: passes of loops that each lane may take.
+  ///   - capacity: bytes of records in all, a multiple of 8.
+  public func run(
+    on machine: WatchedMachine, lanes: Int = 1, budget: UInt64 = 1 << 24, capacity: Int = 1 << 20
+  ) -> MonitorResult {
+    let words = UnsafeMutablePointer<UInt64>.allocate(capacity: capacity / 8)
+    defer { words.deallocate() }
+    let bytes = UnsafeMutableRawPointer(words).assumingMemoryBound(to: UInt8.self)
+    var output = grass_output(bytes: bytes, capacity: UInt64(capacity / 8 * 8), used: 0)
+    var faults: [MonitorResult.Fault] = []
+    withUnsafeMutablePointer(to: &output) { output in
+      for lane in 0..<lanes {
+        var state = grass_run()
+        grass_run_start(&state, machine.machine, output, UInt32(lane), UInt32(lanes), budget)
+        run(&state)
+        if state.fault != 0 {
+          faults.append(
+            .init(
+              code: state.fault, lane: lane, address: state.fault_address, level: Int(state.fault_level),
+              entry: state.fault_entry))
+        }
+      }
+    }
+    return MonitorResult(
+      output: Array(UnsafeBufferPointer(start: bytes, count: Int(min(output.used, output.capacity)))), faults: faults)
+  }
 }

@@ -11,9 +11,10 @@ public final class WatchedMachine: @unchecked Sendable {
   private let owner: AnyObject
 
   /// - Parameters:
+  ///   - slide: what the kernel added to its image's addresses when it booted.
   ///   - usesLinearRanges: whether the proven ranges of `space` are translated by an addition; otherwise by walking.
   public init(
-    _ memory: FileMemory, space: AddressSpace, usesLinearRanges: Bool = true
+    _ memory: FileMemory, space: AddressSpace, slide: UInt64, usesLinearRanges: Bool = true
   ) {
     owner = memory
     let segments = memory.withSegments { $0 }
@@ -30,6 +31,7 @@ public final class WatchedMachine: @unchecked Sendable {
     machine.extent_count = UInt64(segments.count)
     machine.root = space.root.rawValue
     machine.levels = UInt64(space.format.levels)
+    machine.slide = slide
     for range in usesLinearRanges ? space.linearRanges : [] {
       if range.physical.rawValue == 0 {
         machine.direct_start = range.start.rawValue

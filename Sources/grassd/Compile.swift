@@ -1,8 +1,10 @@
 import ArgumentParser
 import Glibc
+import KernelInfo
 import KernelViews
 import LLView
 import Memory
+import Monitor
 
 /// Compiles a monitor for the kernel of a watched host.
 struct Compile: ParsableCommand {
@@ -54,7 +56,8 @@ struct Compile: ParsableCommand {
         try write(try bound.code(for: parsedTarget ?? .native), to: output)
       } else if let memory = kernel.memory as? FileMemory {
         let result = try NativeMonitor(bound).run(
-          on: WatchedMachine(memory, space: kernel.addressSpace), lanes: lanes)
+          on: WatchedMachine(memory, space: kernel.addressSpace, slide: kernel.found.coreInfo.kernelOffset),
+          lanes: lanes)
         for record in result.records {
           let digits = record.bytes.map { byte in byte < 16 ? "0\(String(byte, radix: 16))" : String(byte, radix: 16) }
           print(record.kind, digits.joined())

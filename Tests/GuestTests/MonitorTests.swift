@@ -1,8 +1,10 @@
 import Foundation
+import KernelInfo
 import KernelViews
 import LLView
 import Lab
 import Memory
+import Monitor
 import Testing
 
 extension GuestTests {
@@ -19,7 +21,8 @@ extension GuestTests {
 
       // The guest lives on between two looks: what both views agree on must be in the records between them.
       for (lanes, linear) in [(1, true), (7, true), (64, false)] {
-        let machine = WatchedMachine(memory, space: kernel.addressSpace, usesLinearRanges: linear)
+        let machine = WatchedMachine(
+          memory, space: kernel.addressSpace, slide: kernel.found.coreInfo.kernelOffset, usesLinearRanges: linear)
         let before = try kernel.tasks(query)
         let result = monitor.run(on: machine, lanes: lanes)
         let after = Dictionary(uniqueKeysWithValues: try kernel.tasks(query).tasks.map { ($0.tid, $0) })

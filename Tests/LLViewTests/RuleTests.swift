@@ -1,6 +1,7 @@
 import Glibc
 import KernelInfo
 import Memory
+import Monitor
 import Paging
 import Samples
 import Testing
@@ -234,7 +235,7 @@ struct RuleTests {
       BoundMonitor(try front.compile(source), name: "sample", for: Self.kernel()))
     let file = try #require(try MemoryImage.open(image).first)
     let space = AddressSpace(memory: file, format: .x86_64FourLevel, root: PhysicalAddress(0x1000))
-    let result = monitor.run(on: WatchedMachine(file, space: space), budget: 10_000, capacity: 4096)
+    let result = monitor.run(on: WatchedMachine(file, space: space, slide: 0), budget: 10_000, capacity: 4096)
     return Outcome(
       words: result.records.map { record in
         let bytes = Array(record.bytes)

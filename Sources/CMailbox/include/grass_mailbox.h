@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 #define GRASS_MAGIC 0x5341525047534152ull
-#define GRASS_VERSION 1u
+#define GRASS_VERSION 2u
 
 #define GRASS_PAGE 4096u
 #define GRASS_LINE 64u
@@ -104,6 +104,8 @@ enum grass_operation {
   GRASS_HEARTBEAT = 1,
   GRASS_INFO = 2,
   GRASS_GATHER = 3,
+  GRASS_RUN = 4,
+  GRASS_MODULES = 5,
 };
 
 /// Starts every request's payload.
@@ -126,6 +128,17 @@ struct grass_range {
 };
 _Static_assert(sizeof(struct grass_range) == 24, "part of the protocol");
 
+#define GRASS_NAME_SIZE 32u
+
+/// Follows the request in a run of a module.
+struct grass_run_request {
+  char module[GRASS_NAME_SIZE];  // Its name, zero padded.
+  uint64_t budget;               // Steps that each lane may take; 0 leaves it to the device, which also has a limit.
+  uint32_t lanes;                // 0 leaves it to the device.
+  uint32_t reserved;
+};
+_Static_assert(sizeof(struct grass_run_request) == 48, "part of the protocol");
+
 enum grass_status {
   GRASS_OK = 0,
   GRASS_BAD_OPERATION = 1,
@@ -134,6 +147,7 @@ enum grass_status {
   GRASS_BAD_LEVELS = 4,
   GRASS_BAD_RANGE = 5,  // A range with unknown flags.
   GRASS_TOO_LARGE = 6,  // The answer would not fit its slot.
+  GRASS_NO_MODULE = 7,  // The device has no module of that name.
 };
 
 /// Starts every response's payload.
@@ -187,6 +201,32 @@ struct grass_range_status {
   uint64_t address;  // Where it failed.
 };
 _Static_assert(sizeof(struct grass_range_status) == 24, "part of the protocol");
+
+/// Follows the response to a run; then come `count` faults, then the records that the run emitted.
+struct grass_run_answer {
+  uint64_t elapsed;  // Nanoseconds from the request's arrival to the last lane's end, by the device's clock.
+  uint64_t size;     // Bytes of records.
+  uint32_t lanes;
+  uint32_t faulted;  // Lanes that ended early; the first ones' faults are listed.
+};
+_Static_assert(sizeof(struct grass_run_answer) == 24, "part of the protocol");
+
+#define GRASS_MAX_FAULTS 8u
+
+/// Why one lane ended early: enum grass_run_fault and what belongs to it.
+struct grass_lane_fault {
+  uint32_t fault;
+  uint32_t level;
+  uint64_t lane;
+  uint64_t address;
+  uint64_t entry;
+};
+_Static_assert(sizeof(struct grass_lane_fault) == 32, "part of the protocol");
+
+/// Follows the response to a question for modules `count` times.
+struct grass_module_answer {
+  char name[GRASS_NAME_SIZE];
+};
 
 /// The bytes that a record with `length` bytes of payload takes. `length` is at most GRASS_MAX_RECORD.
 static inline uint64_t grass_record_size(uint64_t length) {
@@ -248,16 +288,28 @@ static inline bool grass_header_is_valid(const struct grass_header *header, uint
 // MARK: - Access to memory that the other side changes
 
 // Acquire loads and release stores of single words. On x86-64 they are plain moves, and they make writes land in
-// the order of their addresses.
+// the order of their addresses. On a GPU they hold for the whole system, which is said in its own assembly: LLVM 19 has
+// no code for them.
 
 static inline uint64_t grass_load(const void *place) {
+#if defined(__NVPTX__)
+  uint64_t value;
+  __asm__ volatile("ld.acquire.sys.u64 %0, [%1];" : "=l"(value) : "l"(place) : "memory");
+  return value;
+#else
   return __atomic_load_n((const uint64_t *)place, __ATOMIC_ACQUIRE);
+#endif
 }
 
 static inline void grass_store(void *place, uint64_t value) {
+#if defined(__NVPTX__)
+  __asm__ volatile("st.release.sys.u64 [%0], %1;" : : "l"(place), "l"(value) : "memory");
+#else
   __atomic_store_n((uint64_t *)place, value, __ATOMIC_RELEASE);
+#endif
 }
 
+#if !defined(__NVPTX__)
 /// Copies private bytes into shared memory, in ascending order, the last word last of all.
 static inline void grass_copy_in(void *shared, const void *bytes, uint64_t count) {
   uint8_t *to = (uint8_t *)shared;
@@ -282,6 +334,7 @@ static inline void grass_copy_out(void *bytes, const void *shared, uint64_t coun
   }
   for (; count > 0; count--) *to++ = __atomic_load_n(from++, __ATOMIC_ACQUIRE);
 }
+#endif
 
 /// Says to the processor that this is a polling loop: it leaves the memory, and its other thread, to others a moment.
 static inline void grass_pause(void) {
@@ -292,12 +345,15 @@ static inline void grass_pause(void) {
 
 // MARK: - The check
 
-// A checksum against torn and damaged records, not against forgers: eight independent lanes of xor, rotate and
-// multiply, so that a processor overlaps them. Each step is a bijection of its lane, hence a change confined to one
-// word is always seen.
+// A checksum against torn and damaged records, not against forgers. The payload is cut into blocks, so that many
+// processors can share the work; a block is eight independent lanes of xor, rotate and multiply, so that one processor
+// overlaps them. Each step is a bijection of its lane and each lane one of the block's sum, hence a change confined to
+// one word is always seen.
 
 #define GRASS_MIX 0x9e3779b97f4a7c15ull
 #define GRASS_FOLD 0xd6e8feb86659fd93ull
+#define GRASS_CHECK_BLOCK 4096u
+#define GRASS_CHECK_LANES 8u
 
 static inline uint64_t grass_rotate(uint64_t value, unsigned bits) { return value << bits | value >> (64 - bits); }
 
@@ -309,30 +365,53 @@ static inline uint64_t grass_finish(uint64_t value) {
   return value ^ value >> 32;
 }
 
-/// The check of `length` bytes of payload under a sequence number.
-static inline void grass_check(uint64_t check[2], uint64_t sequence, const void *payload, uint64_t length) {
-  const uint8_t *bytes = (const uint8_t *)payload;
-  uint64_t lanes[8];
-  for (unsigned lane = 0; lane < 8; lane++) lanes[lane] = (sequence + lane) * GRASS_MIX ^ length;
-  uint64_t words[8];
-  uint64_t left = length;
-  for (; left >= 64; left -= 64, bytes += 64) {
-    __builtin_memcpy(words, bytes, 64);
-    for (unsigned lane = 0; lane < 8; lane++) lanes[lane] = grass_rotate(lanes[lane] ^ words[lane], 29) * GRASS_FOLD;
-  }
-  if (left > 0) {
-    for (unsigned lane = 0; lane < 8; lane++) words[lane] = 0;
-    __builtin_memcpy(words, bytes, left);
-    for (unsigned lane = 0; lane * 8 < left; lane++)
-      lanes[lane] = grass_rotate(lanes[lane] ^ words[lane], 29) * GRASS_FOLD;
-  }
-  uint64_t low = sequence, high = length;
-  for (unsigned lane = 0; lane < 8; lane++) {
+/// Blocks of a payload; an empty one has one block, too.
+static inline uint64_t grass_check_blocks(uint64_t length) {
+  return length == 0 ? 1 : (length + GRASS_CHECK_BLOCK - 1) / GRASS_CHECK_BLOCK;
+}
+
+static inline uint64_t grass_check_start(uint64_t sequence, uint64_t length, uint64_t block, unsigned lane) {
+  return (sequence + block * GRASS_CHECK_LANES + lane) * GRASS_MIX ^ length;
+}
+
+static inline uint64_t grass_check_step(uint64_t lane, uint64_t word) {
+  return grass_rotate(lane ^ word, 29) * GRASS_FOLD;
+}
+
+/// What a block with these lanes adds to the two sums.
+static inline void grass_check_fold(uint64_t sums[2], const uint64_t lanes[GRASS_CHECK_LANES], uint64_t block) {
+  uint64_t low = block, high = ~block;
+  for (unsigned lane = 0; lane < GRASS_CHECK_LANES; lane++) {
     low = grass_rotate(low ^ lanes[lane], 31) * GRASS_FOLD;
     high = grass_rotate(high + lanes[lane], 23) * GRASS_MIX;
   }
-  check[0] = grass_finish(low);
-  check[1] = grass_finish(high ^ low);
+  sums[0] += low;
+  sums[1] += high ^ low;
+}
+
+/// The check of `length` bytes of payload under a sequence number.
+static inline void grass_check(uint64_t check[2], uint64_t sequence, const void *payload, uint64_t length) {
+  const uint8_t *bytes = (const uint8_t *)payload;
+  uint64_t sums[2] = {sequence, length};
+  for (uint64_t block = 0; block < grass_check_blocks(length); block++) {
+    uint64_t lanes[GRASS_CHECK_LANES], words[GRASS_CHECK_LANES];
+    for (unsigned lane = 0; lane < GRASS_CHECK_LANES; lane++)
+      lanes[lane] = grass_check_start(sequence, length, block, lane);
+    uint64_t left = length - block * GRASS_CHECK_BLOCK;
+    if (left > GRASS_CHECK_BLOCK) left = GRASS_CHECK_BLOCK;
+    for (; left >= sizeof words; left -= sizeof words, bytes += sizeof words) {
+      __builtin_memcpy(words, bytes, sizeof words);
+      for (unsigned lane = 0; lane < GRASS_CHECK_LANES; lane++) lanes[lane] = grass_check_step(lanes[lane], words[lane]);
+    }
+    if (left > 0) {
+      for (unsigned lane = 0; lane < GRASS_CHECK_LANES; lane++) words[lane] = 0;
+      __builtin_memcpy(words, bytes, left);
+      for (unsigned lane = 0; lane * 8 < left; lane++) lanes[lane] = grass_check_step(lanes[lane], words[lane]);
+    }
+    grass_check_fold(sums, lanes, block);
+  }
+  check[0] = grass_finish(sums[0]);
+  check[1] = grass_finish(sums[1]);
 }
 
 /// Fills in a record around a payload that already lies `sizeof(struct grass_record)` bytes from `record`, in

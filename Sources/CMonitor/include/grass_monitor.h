@@ -3,6 +3,7 @@
 #pragma once
 
 #include "grass_mailbox.h"
+#include "grass_run.h"
 
 /// A run of the watched host's physical memory, where the device sees it.
 struct grass_segment {
@@ -24,6 +25,39 @@ struct grass_slot_state {
   uint64_t pending_since;
 };
 
+/// A run of a module, which the mailbox hands to workers: other threads of the device. One at a time.
+///
+/// The mailbox fills it in and then raises `turn`; workers run the lanes and raise `finished`; once that equals
+/// `workers`, all is the mailbox's again.
+struct grass_job {
+  uint64_t turn;
+  uint32_t module;  // Index among the device's modules.
+  uint32_t lanes;
+  uint64_t budget;
+  struct grass_output output;
+  uint32_t workers;
+  uint32_t finished;
+  uint32_t faulted;
+  uint32_t reserved;
+  struct grass_lane_fault faults[GRASS_MAX_FAULTS];
+};
+
+/// What a monitor that runs modules has, besides.
+struct grass_modules {
+  const struct grass_module_answer *names;
+  uint32_t count;
+  uint32_t most_workers;
+  uint32_t lanes_per_worker;  // A worker runs as many at once.
+  uint32_t default_lanes;
+  uint64_t most_budget;
+  struct grass_job job;
+  // The request that the job answers.
+  bool is_running;
+  uint32_t slot;
+  uint64_t sequence;
+  uint64_t since;
+};
+
 struct grass_monitor {
   uint8_t *region;
   struct grass_header layout;  // A private copy: nothing decides by what lies in the region.
@@ -34,6 +68,7 @@ struct grass_monitor {
   uint64_t kernel_hint;
   uint64_t served, refused, torn;
   uint64_t counter, newest_finding, beacon_time;
+  struct grass_modules *modules;  // NULL where none can be run.
   struct grass_slot_state slots[GRASS_MAX_SLOTS];
 };
 
@@ -50,6 +85,19 @@ bool grass_monitor_start(
 /// Returns the number of requests answered. Bounded: one request a slot, each with as many ranges as its slot holds
 /// and as many bytes as its response does.
 uint32_t grass_monitor_step(struct grass_monitor *monitor, uint64_t now);
+
+/// Lets a monitor run modules. `modules` stays the caller's, must outlive the monitor, and is the monitor's alone but
+/// for the job. `output` holds at least `response_size` bytes, aligned to 8.
+void grass_monitor_set_modules(struct grass_monitor *monitor, struct grass_modules *modules, uint8_t *output);
+
+/// Whether a job waits for workers: the last `turn` they saw tells.
+uint64_t grass_job_turn(const struct grass_job *job);
+
+/// What a worker says when all its lanes have ended.
+void grass_job_finish(struct grass_job *job);
+
+/// Notes that a lane ended early, from any worker.
+void grass_job_note(struct grass_job *job, const struct grass_run *run);
 
 /// Says in the beacon that nobody polls from now on.
 void grass_monitor_stop(struct grass_monitor *monitor, uint64_t now);

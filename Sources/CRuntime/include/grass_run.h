@@ -18,9 +18,11 @@ struct grass_machine {
   uint64_t extent_count;
   uint64_t root;    // Physical address of the kernel's top page table.
   uint64_t levels;  // 4 or 5
+  uint64_t slide;   // What the kernel added to its image's addresses when it booted.
   // Ranges of virtual addresses mapped linearly, proven by a walk beforehand. A count of 0 turns one off.
   uint64_t direct_start, direct_count;
   uint64_t image_start, image_count, image_physical;
+  bool forgets;  // Walks anew for each load, to measure what remembering gives.
 };
 
 /// Where the lanes of a run put their records: `used` bytes of entries, each a `grass_entry` and its payload.
@@ -67,20 +69,28 @@ struct grass_run {
   uint64_t fault_address;
   uint64_t fault_entry;
   uint64_t last_extent;
+  uint64_t tlb_filled;  // A bit for each entry below.
   struct {
-    uint64_t page;  // Virtual page number, 0 where the entry is free: no kernel page has that number.
+    uint64_t page;  // Virtual page number.
     const uint8_t *pointer;
   } tlb[GRASS_TLB_ENTRIES];
   // Where loads and stores go after a fault, until the next loop or return ends the lane. Zeroed before each load.
   uint64_t sink[8];
 };
 
-/// Prepares a lane.
+/// Prepares a lane. What is not set here is never read before it is written: a GPU starts many thousands at once.
 static inline void grass_run_start(
     struct grass_run *run, const struct grass_machine *machine, struct grass_output *output, uint32_t lane,
     uint32_t lanes, uint64_t budget) {
-  *run = (struct grass_run){
-      .machine = machine, .output = output, .lane = lane, .lanes = lanes, .budget = budget};
+  run->machine = machine;
+  run->output = output;
+  run->lane = lane;
+  run->lanes = lanes;
+  run->budget = budget;
+  run->fault = run->fault_level = 0;
+  run->fault_address = run->fault_entry = 0;
+  run->last_extent = 0;
+  run->tlb_filled = 0;
 }
 
 // MARK: - What monitors call
@@ -94,6 +104,8 @@ uint32_t grass_lanes(const struct grass_run *run);
 
 // MARK: - What LLView puts into monitors
 
+/// Where this boot of the kernel has what its image was linked with at an address.
+const void *grass_symbol(struct grass_run *run, uint64_t linked);
 /// Where `size` bytes at an address can be loaded from, on one page as they are aligned.
 const void *grass_load_at(struct grass_run *run, uint64_t address, uint64_t size, uint64_t alignment);
 /// Where `size` bytes can be stored: in the run's own output alone.

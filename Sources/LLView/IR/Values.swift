@@ -34,6 +34,39 @@ extension LLVMValueRef {
     LLVMGetMetadata(self, LLVMGetMDKindIDInContext(context, kind, UInt32(kind.utf8.count)))
   }
 
+  /// Whether it computes an address from another one, as an instruction or a constant.
+  var isStep: Bool {
+    LLVMIsAGetElementPtrInst(self) != nil
+      || (LLVMIsAConstantExpr(self) != nil && LLVMGetConstOpcode(self) == LLVMGetElementPtr)
+  }
+
+  /// What an address was computed from, by steps.
+  var stepsRoot: LLVMValueRef {
+    var value = self
+    while value.isStep { value = value.operand(0) }
+    return value
+  }
+
+  /// The distance that a step goes, where it is constant.
+  func step(_ layout: LLVMTargetDataRef?) -> Int? {
+    var type: LLVMTypeRef = LLVMGetGEPSourceElementType(self)
+    var distance = 0
+    for index in 1..<operandCount {
+      guard let constant = operand(index).constant else { return nil }
+      if index > 1, LLVMGetTypeKind(type) == LLVMStructTypeKind {
+        distance &+= Int(truncatingIfNeeded: LLVMOffsetOfElement(layout, type, UInt32(truncatingIfNeeded: constant)))
+        type = LLVMStructGetTypeAtIndex(type, UInt32(truncatingIfNeeded: constant))
+        continue
+      }
+      if index > 1 {
+        guard LLVMGetTypeKind(type) == LLVMArrayTypeKind else { return nil }
+        type = LLVMGetElementType(type)
+      }
+      distance &+= Int(constant) &* Int(truncatingIfNeeded: LLVMABISizeOfType(layout, type))
+    }
+    return distance
+  }
+
   /// Puts `value` everywhere this instruction is used, and removes the instruction.
   func replace(with value: LLVMValueRef) {
     LLVMReplaceAllUsesWith(self, value)

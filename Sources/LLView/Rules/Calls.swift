@@ -41,7 +41,9 @@ struct Calls {
           guard Self.intrinsics.contains(where: { name.hasPrefix($0) }) else {
             throw refused("function '\(function.name)' uses \(callee.name)")
           }
-        } else if !Self.runtime.contains(callee.name), !callee.name.hasPrefix(FieldRelocation.marker) {
+        } else if !Self.runtime.contains(callee.name), callee.name != GlobalBinding.marker,
+          !callee.name.hasPrefix(FieldRelocation.marker)
+        {
           throw refused("function '\(function.name)' calls '\(callee.name)', which monitors cannot call")
         }
       }

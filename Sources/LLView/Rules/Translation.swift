@@ -25,6 +25,7 @@ struct Translation {
         throw refused("its variables take more than \(Self.mostStack >> 10) KiB")
       }
     }
+    GlobalBinding.resolve(in: entry, of: module, context: context)
     for instruction in entry.instructions {
       switch instruction.opcode {
       case LLVMLoad: try translateLoad(instruction, layout, module)
@@ -74,6 +75,8 @@ struct Translation {
       let place = builder.call(
         function, [run, builder.address(pointer), builder.number(size), builder.number(alignment)])
       LLVMSetOperand(load, 0, place)
+      // Watched memory changes by itself; a GPU would otherwise answer the next run's load from its cache.
+      LLVMSetVolatile(load, 1)
     }
   }
 
@@ -93,7 +96,9 @@ struct Translation {
       if let offset, offset >= 0, offset + size <= total { return }
       LLVMSetOperand(store, 1, within(pointer, size, base, total, builder, module))
     case .unknown:
-      if LLVMIsAConstant(pointer) != nil { throw refused("it stores to a variable of the kernel") }
+      if LLVMIsAConstant(pointer) != nil || GlobalBinding.isVariable(pointer.stepsRoot) {
+        throw refused("it stores to a variable of the kernel")
+      }
       let function = module.function(
         "grass_store_at", builder.pointer, [builder.pointer, builder.i64, builder.i64, builder.i64])
       let place = builder.call(
@@ -186,33 +191,10 @@ struct Translation {
         let size = Int(truncatingIfNeeded: LLVMABISizeOfType(layout, LLVMGlobalGetValueType(value)))
         return .variable(value, size: size, offset: offset)
       }
-      let isStep =
-        LLVMIsAGetElementPtrInst(value) != nil
-        || (LLVMIsAConstantExpr(value) != nil && LLVMGetConstOpcode(value) == LLVMGetElementPtr)
-      guard isStep else { return .unknown }
-      offset = offset.flatMap { sum in step(of: value, layout).map { sum &+ $0 } }
+      guard value.isStep else { return .unknown }
+      offset = offset.flatMap { sum in value.step(layout).map { sum &+ $0 } }
       value = value.operand(0)
     }
-  }
-
-  /// The distance that a step goes, where it is constant.
-  private func step(of value: LLVMValueRef, _ layout: LLVMTargetDataRef?) -> Int? {
-    var type: LLVMTypeRef = LLVMGetGEPSourceElementType(value)
-    var distance = 0
-    for index in 1..<value.operandCount {
-      guard let constant = value.operand(index).constant else { return nil }
-      if index > 1, LLVMGetTypeKind(type) == LLVMStructTypeKind {
-        distance &+= Int(truncatingIfNeeded: LLVMOffsetOfElement(layout, type, UInt32(truncatingIfNeeded: constant)))
-        type = LLVMStructGetTypeAtIndex(type, UInt32(truncatingIfNeeded: constant))
-        continue
-      }
-      if index > 1 {
-        guard LLVMGetTypeKind(type) == LLVMArrayTypeKind else { return nil }
-        type = LLVMGetElementType(type)
-      }
-      distance &+= Int(constant) &* Int(truncatingIfNeeded: LLVMABISizeOfType(layout, type))
-    }
-    return distance
   }
 
   private func refused(_ why: String) -> LLViewError { LLViewError(monitor, .refused(why)) }

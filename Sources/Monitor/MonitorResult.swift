@@ -17,6 +17,14 @@ public struct MonitorResult: Sendable {
     public let level: Int
     public let entry: UInt64
 
+    public init(code: UInt32, lane: Int, address: UInt64, level: Int, entry: UInt64) {
+      self.code = code
+      self.lane = lane
+      self.address = address
+      self.level = level
+      self.entry = entry
+    }
+
     public var description: String {
       let place = "0x" + String(address, radix: 16)
       let why =
@@ -46,7 +54,7 @@ public struct MonitorResult: Sendable {
   public var isPartial: Bool { !faults.isEmpty }
 
   /// Takes a run's output apart: entries of `u32 kind, u32 size` and `size` bytes each.
-  init(output: [UInt8], faults: [Fault]) {
+  public init(output: [UInt8], faults: [Fault]) {
     var records: [Record] = []
     var offset = 0
     let reader = ByteReader(output.span.bytes)
@@ -58,38 +66,5 @@ public struct MonitorResult: Sendable {
     }
     self.records = records
     self.faults = faults
-  }
-}
-
-extension NativeMonitor {
-  /// Runs all lanes, one after the other, on the calling thread.
-  ///
-  /// - Parameters:
-  ///   - lanes: how many there are.
-  ///   - budget: passes of loops that each lane may take.
-  ///   - capacity: bytes of records in all, a multiple of 8.
-  public func run(
-    on machine: WatchedMachine, lanes: Int = 1, budget: UInt64 = 1 << 24, capacity: Int = 1 << 20
-  ) -> MonitorResult {
-    let words = UnsafeMutablePointer<UInt64>.allocate(capacity: capacity / 8)
-    defer { words.deallocate() }
-    let bytes = UnsafeMutableRawPointer(words).assumingMemoryBound(to: UInt8.self)
-    var output = grass_output(bytes: bytes, capacity: UInt64(capacity / 8 * 8), used: 0)
-    var faults: [MonitorResult.Fault] = []
-    withUnsafeMutablePointer(to: &output) { output in
-      for lane in 0..<lanes {
-        var state = grass_run()
-        grass_run_start(&state, machine.machine, output, UInt32(lane), UInt32(lanes), budget)
-        run(&state)
-        if state.fault != 0 {
-          faults.append(
-            .init(
-              code: state.fault, lane: lane, address: state.fault_address, level: Int(state.fault_level),
-              entry: state.fault_entry))
-        }
-      }
-    }
-    return MonitorResult(
-      output: Array(UnsafeBufferPointer(start: bytes, count: Int(min(output.used, output.capacity)))), faults: faults)
   }
 }

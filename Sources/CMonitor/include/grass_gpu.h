@@ -1,0 +1,38 @@
+// What the resident program of a GPU works on: made by the host before the launch, in the GPU's memory, and kept from one
+// resident program to the next.
+#pragma once
+
+#include "grass_monitor.h"
+
+/// Threads of each of the resident program's blocks: eight for each slot that can be.
+#define GRASS_GPU_THREADS 512u
+/// The turn of a job that never comes: it ends the workers.
+#define GRASS_GPU_END (~0ull)
+
+/// What a mailbox found out about one range of a gather.
+struct grass_place {
+  uint64_t to;      // Where its bytes go, from the start of the response's payload.
+  uint64_t device;  // Where the GPU sees its first bytes; 0 where it failed.
+  uint64_t count;   // How many of them lie there in one run.
+};
+
+/// The host's word to the resident program, in pinned host memory.
+struct grass_gpu_control {
+  uint64_t stop;         // Not 0: finish what was begun, and end.
+  uint64_t kernel_hint;
+};
+
+struct grass_gpu {
+  // All pointers are the GPU's. `monitor.scratch` holds a request.
+  struct grass_monitor monitor;
+  struct grass_modules modules;
+  struct grass_machine machine;
+  const struct grass_gpu_control *control;
+  uint8_t *response;           // A response's payload, response_size bytes.
+  struct grass_place *places;  // As many as ranges fit a request.
+};
+
+/// What the test of the GPU's view of host memory works on, in pinned host memory.
+struct grass_gpu_canary {
+  uint64_t seen;  // The GPU's answer: the last value that it saw.
+};
