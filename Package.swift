@@ -35,7 +35,9 @@ targets += [.target(name: "Samples", dependencies: ["Memory", "KernelInfo"], pat
 
 // How a remote host reaches that memory.
 targets += module("Mailbox", ["CMailbox"])
-targets += module("Monitor", ["Memory", "Paging", "Mailbox", "CMailbox", "CMonitor", "CRuntime"])
+// NVIDIA's driver, loaded at run time where there is one.
+targets += module("CUDA")
+targets += module("Monitor", ["Memory", "Paging", "Mailbox", "CMailbox", "CMonitor", "CRuntime", "CUDA"])
 // RDMA devices: rdma-core's libraries, and Swift types that own what they make.
 targets += [
   .systemLibrary(name: "CVerbs", providers: [.apt(["libibverbs-dev", "librdmacm-dev"])])
@@ -54,7 +56,9 @@ targets += module(
   "LLView", ["Memory", "Paging", "KernelInfo", "Monitor", "CMailbox", "CRuntime", "CLLVM"],
   tests: ["Samples", "KernelViews"])
 for target in targets where target.name == "LLView" {
-  target.resources = [.embedInCode("Runtime/grass_run.h"), .embedInCode("Runtime/runtime.c")]
+  target.resources = [
+    "grass_run.h", "runtime.c", "resident.c", "grass_gpu.h", "grass_monitor.h", "grass_mailbox.h",
+  ].map { .embedInCode("Runtime/\($0)") }
 }
 
 // Real guests to watch.
@@ -66,11 +70,11 @@ targets += [
   .executableTarget(
     name: "grassd",
     dependencies: [
-      "Memory", "Paging", "KernelInfo", "KernelViews", "Monitor", "Links", "LLView", argumentParser, logging,
+      "Memory", "Paging", "KernelInfo", "KernelViews", "CUDA", "Monitor", "Links", "LLView", argumentParser, logging,
     ]),
   .executableTarget(
     name: "grassctl",
-    dependencies: ["Memory", "Paging", "KernelInfo", "KernelViews", "Links", "RemoteHost", argumentParser]),
+    dependencies: ["Memory", "Paging", "KernelInfo", "KernelViews", "Links", "Monitor", "RemoteHost", argumentParser]),
   .executableTarget(name: "grasslab", dependencies: ["Lab", argumentParser]),
   // The conformance suite as a program, to be run inside guests.
   .executableTarget(name: "linkcheck", dependencies: ["Links", "LinkConformance", "Mailbox", "Verbs", argumentParser]),

@@ -257,6 +257,8 @@ void grass_monitor_set_modules(struct grass_monitor *monitor, struct grass_modul
 
 uint64_t grass_job_turn(const struct grass_job *job) { return __atomic_load_n(&job->turn, __ATOMIC_ACQUIRE); }
 
+void grass_job_end(struct grass_job *job) { __atomic_store_n(&job->turn, GRASS_JOB_END, __ATOMIC_RELEASE); }
+
 void grass_job_finish(struct grass_job *job) { __atomic_fetch_add(&job->finished, 1, __ATOMIC_RELEASE); }
 
 void grass_job_note(struct grass_job *job, const struct grass_run *run) {

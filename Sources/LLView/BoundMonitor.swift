@@ -8,6 +8,8 @@ public struct BoundMonitor: Sendable {
   public let name: String
   /// The release of the kernel that it fits.
   public let kernel: String
+  /// The build ID of that kernel: the code fits every boot of it.
+  public let build: String
   let bitcode: [UInt8]
 
   /// Binds a monitor's bitcode, as ``FrontEnd`` makes it, to a kernel.
@@ -48,6 +50,7 @@ public struct BoundMonitor: Sendable {
     try module.run("globaldce", name: name)
     self.name = name
     self.kernel = kernel.release
+    build = kernel.build
     bitcode = module.bitcode
   }
 }

@@ -18,14 +18,28 @@ public struct FrontEnd: Sendable {
     "-emit-llvm", "-c",
   ]
 
+  /// The GPU's resident program is no monitor: it is compiled for the GPU from the start.
+  private static let gpuArguments = [
+    "-target", "nvptx64-nvidia-cuda", "-march=sm_70", "-Xclang", "-target-feature", "-Xclang", "+ptx70", "-std=gnu17",
+    "-O2", "-ffreestanding", "-fno-strict-aliasing", "-fwrapv", "-Wall", "-Werror", "-emit-llvm", "-c",
+  ]
+
   /// Compiles one C file. Cost: a run of clang, about a tenth of a second.
   public func compile(_ path: String) throws(LLViewError) -> [UInt8] {
+    try compile(path, Self.arguments)
+  }
+
+  private func compile(_ path: String, _ arguments: [String]) throws(LLViewError) -> [UInt8] {
     let name = Self.name(of: path)
     let folder = try TemporaryFolder(for: name)
     let output = folder.path + "/out.bc"
+    try run(arguments + includePaths.map { "-I\($0)" } + [path, "-o", output], for: name, in: folder)
+    return try Self.read(output)
+  }
+
+  private func run(_ arguments: [String], for name: String, in folder: borrowing TemporaryFolder) throws(LLViewError) {
     let errors = folder.path + "/errors"
-    let status = Self.run(
-      [clang] + Self.arguments + includePaths.map { "-I\($0)" } + [path, "-o", output], errors: errors)
+    let status = Self.run([clang] + arguments, errors: errors)
     let messages = String(decoding: (try? Self.read(errors)) ?? [], as: UTF8.self)
     guard status == 0 else {
       let why =
@@ -33,15 +47,42 @@ public struct FrontEnd: Sendable {
         ? "\(clang) could not be run; install Debian's clang-19 (scripts/setup does)" : "\n\(messages)"
       throw LLViewError(name, .frontEnd(why))
     }
+  }
+
+  /// Makes a shared object of an object file, which a device of this machine loads.
+  func link(_ object: [UInt8], name: String) throws(LLViewError) -> [UInt8] {
+    let folder = try TemporaryFolder(for: name)
+    try folder.write(object, "program.o")
+    let output = folder.path + "/program.so"
+    try run(
+      ["-shared", "-nostdlib", "-Wl,-z,now", "-Wl,-z,noexecstack", folder.path + "/program.o", "-o", output], for: name,
+      in: folder)
     return try Self.read(output)
   }
 
   /// The runtime that LLView links into every monitor, from the source that is part of this module.
-  static let runtime: Result<[UInt8], LLViewError> = Result { () throws(LLViewError) in
-    let folder = try TemporaryFolder(for: "runtime")
-    try folder.write(PackageResources.grass_run_h, "grass_run.h")
-    try folder.write(PackageResources.runtime_c, "runtime.c")
-    return try FrontEnd().compile(folder.path + "/runtime.c")
+  static let runtime = Result { () throws(LLViewError) in
+    try compile(
+      "runtime", ["runtime.c": PackageResources.runtime_c, "grass_run.h": PackageResources.grass_run_h], arguments)
+  }
+
+  /// A GPU's resident program.
+  static let resident = Result { () throws(LLViewError) in
+    try compile(
+      "resident",
+      [
+        "resident.c": PackageResources.resident_c, "grass_gpu.h": PackageResources.grass_gpu_h,
+        "grass_monitor.h": PackageResources.grass_monitor_h, "grass_mailbox.h": PackageResources.grass_mailbox_h,
+        "grass_run.h": PackageResources.grass_run_h,
+      ], gpuArguments)
+  }
+
+  private static func compile(
+    _ name: String, _ sources: [String: [UInt8]], _ arguments: [String]
+  ) throws(LLViewError) -> [UInt8] {
+    let folder = try TemporaryFolder(for: name)
+    for (file, text) in sources { try folder.write(text, file) }
+    return try FrontEnd().compile("\(folder.path)/\(name).c", arguments)
   }
 
   /// A monitor's name where only its file is known.

@@ -1,5 +1,6 @@
 public import CRuntime
 public import Memory
+import Monitor
 public import Paging
 
 /// The watched memory and its kernel, as monitors' runtime sees them.
@@ -29,19 +30,7 @@ public final class WatchedMachine: @unchecked Sendable {
     var machine = grass_machine()
     machine.extents = UnsafePointer(extents)
     machine.extent_count = UInt64(segments.count)
-    machine.root = space.root.rawValue
-    machine.levels = UInt64(space.format.levels)
-    machine.slide = slide
-    for range in usesLinearRanges ? space.linearRanges : [] {
-      if range.physical.rawValue == 0 {
-        machine.direct_start = range.start.rawValue
-        machine.direct_count = range.count
-      } else {
-        machine.image_start = range.start.rawValue
-        machine.image_count = range.count
-        machine.image_physical = range.physical.rawValue
-      }
-    }
+    KernelMapping(space, slide: slide).fill(&machine, usesLinearRanges: usesLinearRanges)
     storage.initialize(to: machine)
     self.machine = UnsafePointer(storage)
   }

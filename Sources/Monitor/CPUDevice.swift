@@ -1,5 +1,6 @@
 import CMailbox
 import CMonitor
+import CRuntime
 import Glibc
 public import Mailbox
 public import Memory
@@ -10,10 +11,14 @@ import Synchronization
 /// It polls at full speed while requests come, and ever less often in silence: a requester who breaks the silence waits
 /// up to a millisecond longer, and an idle device takes less than 5% of a core. Nobody can wake it: who writes the
 /// region one-sidedly calls nobody.
-public final class CPUDevice: @unchecked Sendable {
+///
+/// Modules run on a second thread, so that their runs keep nobody waiting but the next run.
+public final class CPUDevice: Device, @unchecked Sendable {
   // The monitor is the thread's alone from start to join, but for its kernel hint, which is atomic.
   private let monitor: UnsafeMutablePointer<grass_monitor>
   private let segments: UnsafeMutablePointer<grass_segment>
+  private let segmentCount: Int
+  private var worker: CPUWorker?
   private let scratch: UnsafeMutableRawPointer
   private let region: MailboxRegion
   private let owner: AnyObject?
@@ -36,6 +41,7 @@ public final class CPUDevice: @unchecked Sendable {
     self.region = region
     self.owner = owner
     let sorted = watched.sorted { $0.segment.start < $1.segment.start }
+    segmentCount = sorted.count
     segments = .allocate(capacity: max(1, sorted.count))
     for (index, segment) in sorted.enumerated() {
       (segments + index).initialize(
@@ -51,15 +57,47 @@ public final class CPUDevice: @unchecked Sendable {
     let started = grass_monitor_start(
       monitor, region.base, &header, segments, UInt64(sorted.count), scratch, SystemCall.monotonicNanoseconds())
     guard started else { throw MonitorError(.badRegion) }
+    try startThread()
+  }
+
+  public var description: String { "this machine's processor" }
+
+  private func startThread() throws(MonitorError) {
+    isStopping.value.store(false, ordering: .releasing)
     let unowned = Unowned(monitor: monitor)
     do throws(MailboxError) {
-      thread = try DedicatedThread(name: "grass-monitor") { [isStopping] in
-        Self.poll(unowned.monitor, until: isStopping)
+      thread = try DedicatedThread(name: "grass-monitor") { [isStopping, worker] in
+        Self.poll(unowned.monitor, worker: worker, until: isStopping)
       }
     } catch {
       throw MonitorError(.threadFailed(error.description))
     }
   }
+
+  private func stopThread() {
+    isStopping.value.store(true, ordering: .releasing)
+    guard let thread else { return }
+    self.thread = nil
+    thread.join()
+  }
+
+  public func load(_ program: ModuleProgram, for kernel: KernelMapping) throws(MonitorError) {
+    guard case .native(let code) = program.code else {
+      throw MonitorError(.wrongTarget("it is a GPU's, this device is a processor"))
+    }
+    guard thread != nil else { return }
+    let next = try CPUWorker(
+      code, names: program.answers, kernel: kernel, segments: UnsafeBufferPointer(start: segments, count: segmentCount),
+      outputSize: region.layout.responseSize)
+    stopThread()
+    // The run at work, if any, ends within its budget; its answer is not lost.
+    worker?.finish { [monitor] in grass_monitor_step(monitor, SystemCall.monotonicNanoseconds()) }
+    next.attach(to: monitor)
+    worker = next
+    try startThread()
+  }
+
+  public func failure() -> MonitorError? { nil }
 
   private struct Unowned: @unchecked Sendable {
     // The thread is joined before the memory goes.
@@ -75,10 +113,10 @@ public final class CPUDevice: @unchecked Sendable {
 
   /// Stops the monitor, waits for its thread and says so in the beacon. A second call does nothing.
   public func stop() {
-    isStopping.value.store(true, ordering: .releasing)
-    guard let thread else { return }
-    self.thread = nil
-    thread.join()
+    guard thread != nil else { return }
+    stopThread()
+    worker?.stop()
+    worker = nil
     grass_monitor_stop(monitor, SystemCall.monotonicNanoseconds())
   }
 
@@ -92,12 +130,16 @@ public final class CPUDevice: @unchecked Sendable {
   private static let shortestSleep: UInt64 = 20_000
   private static let longestSleep: UInt64 = 1_000_000
 
-  private static func poll(_ monitor: UnsafeMutablePointer<grass_monitor>, until stop: StopFlag) {
+  private static func poll(
+    _ monitor: UnsafeMutablePointer<grass_monitor>, worker: CPUWorker?, until stop: StopFlag
+  ) {
     var lastRequest = SystemCall.monotonicNanoseconds()
     var turn: UInt32 = 0
     while !stop.value.load(ordering: .acquiring) {
       let now = SystemCall.monotonicNanoseconds()
-      if grass_monitor_step(monitor, now) > 0 {
+      let answered = grass_monitor_step(monitor, now)
+      if let worker, worker.wake() { lastRequest = now }
+      if answered > 0 {
         lastRequest = now
         continue
       }

@@ -4,6 +4,16 @@ public struct MonitorError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The region is not laid out as this version does it.
     case badRegion
     case threadFailed(String)
+    /// A file holds no program for a device; with its path.
+    case badProgram(String, String)
+    /// A program is for another kind of device.
+    case wrongTarget(String)
+    /// The GPU or its driver cannot do what was asked.
+    case gpu(String)
+    /// The GPU does not see what changes in host memory.
+    case staleView(gpu: String)
+    /// The GPU can map memory in whole pages alone.
+    case notInPages
   }
 
   public var reason: Reason
@@ -14,6 +24,13 @@ public struct MonitorError: Error, Hashable, Sendable, CustomStringConvertible {
     switch reason {
     case .badRegion: "the CPU device: the shared region's layout is not valid; make the region with this version"
     case .threadFailed(let why): "the CPU device: \(why)"
+    case .badProgram(let path, let why): "\(path): no program for a device: \(why)"
+    case .wrongTarget(let why): "the program does not fit the device: \(why); make it with `grassd compile --target`"
+    case .gpu(let why): "the GPU device: \(why)"
+    case .staleView(let gpu):
+      "the GPU device: \(gpu) does not see what changes in host memory; what it reported would be old"
+    case .notInPages:
+      "the GPU device: the memory's parts are not whole pages; give a guest's RAM file or a raw image"
     }
   }
 }

@@ -33,6 +33,8 @@ public struct SessionError: Error, Hashable, Sendable, CustomStringConvertible {
     case .link(let error): error.description
     case .noAnswer: "monitor at \(host): did not answer in time; its device is stopped or overloaded"
     case .tornAnswer: "monitor at \(host): every answer read in time was damaged; something else writes its region"
+    case .refused(status: 7):
+      "monitor at \(host): has no module of that name; `grassctl run --list` names those it has"
     case .refused(let status):
       "monitor at \(host): refused the request with status \(status); both sides must be of the same version"
     case .badAnswer(let why): "monitor at \(host): sent an answer that cannot be: \(why)"

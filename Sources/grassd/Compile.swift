@@ -9,22 +9,24 @@ import Monitor
 /// Compiles a monitor for the kernel of a watched host.
 struct Compile: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Compile a monitor for the kernel in a host's memory, and run it there or keep its code.",
+    abstract: "Compile monitors for the kernel of a host, and run one there or keep their code.",
     discussion: """
-      Binds SOURCE, a monitor in C, to the kernel found in FILE: its fields, its variables, its page tables. Prints what \
-      the monitor's run on this machine's processor gives, one record a line, or writes its code to OUT.
+      Binds each SOURCE, a monitor in C, to the kernel found in FILE: its fields, its variables. With --output, writes \
+      all of them as one program for a device; it fits every boot of that build of the kernel, and `grassd --monitors` \
+      takes it where there is neither a compiler nor LLVM. Without, runs the one SOURCE on this machine's processor and \
+      prints its records, one a line.
 
-      EXIT STATUS: 0 where the monitor fits the kernel and its run was whole; 1 with the reason on standard error; 64 \
+      EXIT STATUS: 0 where the monitors fit the kernel and the run was whole; 1 with the reason on standard error; 64 \
       for wrong usage.
       """)
 
-  @Argument(help: "The monitor's source.")
-  var source: String
+  @Argument(help: "The monitors' sources.")
+  var sources: [String] = []
 
   @Option(help: "The watched memory: a guest's shared RAM file, a raw image, an ELF core, or LiME.")
   var memory: String
 
-  @Option(name: .shortAndLong, help: "Where to write the code to.")
+  @Option(name: .shortAndLong, help: "Where to write the program to.")
   var output: String?
 
   @Option(help: ArgumentHelp("The processor: 'native', or 'sm_90' and the like for a GPU's.", valueName: "name"))
@@ -35,13 +37,15 @@ struct Compile: ParsableCommand {
 
   func validate() throws {
     guard parsedTarget != nil else { throw ValidationError("--target takes native, or sm_ and a number.") }
-    guard output != nil || target == "native" else { throw ValidationError("--target \(target) needs --output.") }
+    guard output != nil || (target == "native" && sources.count == 1) else {
+      throw ValidationError("One monitor runs on this machine's processor; all else needs --output.")
+    }
     guard (1...4096).contains(lanes) else { throw ValidationError("--lanes takes 1 to 4096.") }
   }
 
   private var parsedTarget: Target? {
     if target == "native" { return .native }
-    guard target.hasPrefix("sm_"), let number = Int(target.dropFirst(3)), (50...200).contains(number) else {
+    guard target.hasPrefix("sm_"), let number = Int(target.dropFirst(3)), (70...200).contains(number) else {
       return nil
     }
     return .nvidia(capability: number)
@@ -50,12 +54,14 @@ struct Compile: ParsableCommand {
   func run() throws {
     do {
       let kernel = try Kernel.open(try MemoryImage.open(memory))
-      let bound = try BoundMonitor(
-        try FrontEnd().compile(source), name: FrontEnd.name(of: source), for: KernelNames(kernel.found))
+      let names = KernelNames(kernel.found)
+      let bound = try sources.map { source in
+        try BoundMonitor(try FrontEnd().compile(source), name: FrontEnd.name(of: source), for: names)
+      }
       if let output {
-        try write(try bound.code(for: parsedTarget ?? .native), to: output)
+        try write(try DeviceProgram.code(bound, for: parsedTarget ?? .native), to: output)
       } else if let memory = kernel.memory as? FileMemory {
-        let result = try NativeMonitor(bound).run(
+        let result = try NativeMonitor(bound[0]).run(
           on: WatchedMachine(memory, space: kernel.addressSpace, slide: kernel.found.coreInfo.kernelOffset),
           lanes: lanes)
         for record in result.records {

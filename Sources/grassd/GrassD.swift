@@ -6,6 +6,6 @@ struct GrassD: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "grassd",
     abstract: "Watch a host's memory from outside it, and serve remote hosts.",
-    subcommands: [Serve.self, Compile.self],
+    subcommands: [Serve.self, Compile.self, Devices.self],
     defaultSubcommand: Serve.self)
 }

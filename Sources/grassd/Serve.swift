@@ -14,7 +14,8 @@ struct Serve: ParsableCommand {
     abstract: "Watch a host's memory from outside it, and serve remote hosts.",
     discussion: """
       Runs a monitor over FILE and answers at each URL until it gets SIGINT or SIGTERM. It prints one line \
-      "ready URL" for each link once it answers there.
+      "ready URL" for each link once it answers there. SIGHUP makes it read --monitors again: new modules take the \
+      place of the old ones, and requests wait meanwhile.
 
       EXIT STATUS: 0 after a signal asked it to end; 1 when the memory cannot be opened or a link cannot be \
       served, with the reason on standard error; 64 for wrong usage.
@@ -33,6 +34,15 @@ struct Serve: ParsableCommand {
   @Option(help: "How many requests can be in flight, over all remote hosts: 1 to 64.")
   var slots: Int = 16
 
+  @Option(
+    help: ArgumentHelp("What runs the monitor: cpu, gpu or gpu:N, as `grassd devices` lists them.", valueName: "name"))
+  var device: DeviceName = .cpu
+
+  @Option(
+    parsing: .upToNextOption,
+    help: "Modules: C sources, which are compiled for the kernel found, or one program made by `grassd compile`.")
+  var monitors: [String] = []
+
   @Flag(name: .shortAndLong, help: "Log more.")
   var verbose = false
 
@@ -43,7 +53,9 @@ struct Serve: ParsableCommand {
     // Blocked before any thread starts, so that all inherit it and only `awaitSignal` takes them.
     let signals = TerminationSignals()
     do {
-      let server = try Server(memory: memory, listen: listen.map { url in try LinkAddress(url) }, slots: slots)
+      let server = try Server(
+        memory: memory, listen: listen.map { url in try LinkAddress(url) }, slots: slots, device: device,
+        monitors: monitors)
       for address in server.addresses { print("ready \(address)") }
       fflush(nil)
       logger.info("serving \(server.memoryDescription)")

@@ -1,3 +1,4 @@
+import CUDA
 import KernelInfo
 import KernelViews
 import Links
@@ -13,17 +14,23 @@ final class Server {
   var memoryDescription: String { "\(memory.path): \(memory.format)" }
 
   private let memory: FileMemory
-  private let device: CPUDevice
+  private let device: any Device
+  private let modules: Modules
   private let responders: [any Responder]
   private var region: MailboxRegion?
 
-  init(memory path: String, listen: [LinkAddress], slots: Int) throws {
+  init(memory path: String, listen: [LinkAddress], slots: Int, device name: DeviceName, monitors: [String]) throws {
     let candidates = try MemoryImage.open(path)
     // Which way of reading the file is right, only a kernel found in it tells.
     let kernel = try? Kernel.open(candidates)
     guard let memory = kernel?.memory as? FileMemory ?? candidates.first else { throw ServerError.noMemory(path) }
     self.memory = memory
     hint = kernel?.found.coreInfoAddress
+    let modules = Modules(paths: monitors, device: name)
+    self.modules = modules
+    let program = try kernel.flatMap { kernel in
+      monitors.isEmpty && name == .cpu ? nil : try modules.program(for: kernel, memory: path)
+    }
 
     let paths = listen.compactMap { address in
       if case .sharedMemory(let path) = address { path } else { nil }
@@ -33,7 +40,18 @@ final class Server {
     let segments = memory.withSegments { segments in
       segments.map { DeviceSegment(pointer: $0.pointer, segment: $0.segment, lost: memory.lost) }
     }
-    device = try CPUDevice(region: region, segments: segments, owner: memory)
+    switch name {
+    case .cpu:
+      device = try CPUDevice(region: region, segments: segments, owner: memory)
+      if let program, let kernel { try device.load(program, for: Self.mapping(of: kernel)) }
+    case .gpu(let number):
+      // Its resident program is compiled with the modules, for a kernel.
+      guard let program, let kernel else { throw ServerError.noKernel(path) }
+      device = try GPUDevice(
+        GPU.number(number), region: region, segments: segments, owner: memory, program: program,
+        kernel: Self.mapping(of: kernel))
+    }
+    needsModules = program == nil && !monitors.isEmpty
     if let hint { device.setKernelHint(hint) }
     var responders: [any Responder] = []
     addresses = try listen.map { address in
@@ -45,6 +63,25 @@ final class Server {
     self.region = region
   }
 
+  private var needsModules: Bool
+
+  private static func mapping(of kernel: Kernel) -> KernelMapping {
+    KernelMapping(kernel.addressSpace, slide: kernel.found.coreInfo.kernelOffset)
+  }
+
+  /// Takes the modules as their files are now. Whatever is wrong with them, those at work stay.
+  private func loadModules(logger: Logger) {
+    do {
+      let kernel = try Kernel(memory: memory, hint: hint)
+      let program = try modules.program(for: kernel, memory: memory.path)
+      try device.load(program, for: Self.mapping(of: kernel))
+      logger.info("modules loaded", metadata: ["modules": "\(program.names.joined(separator: " "))"])
+    } catch {
+      logger.error("modules not loaded", metadata: ["reason": "\(error)"])
+    }
+    needsModules = false
+  }
+
   private var hint: PhysicalAddress?
 
   /// Serves until a signal comes, and looks for a kernel as long as none was found: the guest may still be booting.
@@ -52,7 +89,15 @@ final class Server {
     if let hint { logger.info("kernel found", metadata: ["note": "\(hint)"]) }
     var pause = 2
     var isWhole = true
-    while !signals.wait(seconds: pause) {
+    if needsModules, hint != nil { loadModules(logger: logger) }
+    while true {
+      switch signals.wait(seconds: pause) {
+      case .end: return
+      case .reload where hint != nil && !modules.paths.isEmpty: loadModules(logger: logger)
+      case .reload: logger.warning("nothing to read again: there is no kernel yet, or no --monitors were given")
+      case nil: break
+      }
+      if let failure = device.failure() { throw failure }
       if isWhole, !memory.isWhole {
         isWhole = false
         logger.error(
@@ -67,6 +112,7 @@ final class Server {
       hint = kernel.coreInfoAddress
       device.setKernelHint(kernel.coreInfoAddress)
       logger.info("kernel found", metadata: ["release": "\(kernel.release)", "note": "\(kernel.coreInfoAddress)"])
+      if needsModules { loadModules(logger: logger) }
     }
   }
 
@@ -81,11 +127,21 @@ final class Server {
 enum ServerError: Error, CustomStringConvertible {
   case noMemory(String)
   case manyRegions
+  case noKernel(String)
+  case mixedMonitors
+  case otherKernel(path: String, String, String)
+  case compiler(String)
 
   var description: String {
     switch self {
     case .noMemory(let path): "\(path): holds no memory; give a RAM file or an image of memory"
     case .manyRegions: "--listen: one shm:// URL at most, since there is one region; several remote hosts can share it"
+    case .noKernel(let path):
+      "\(path): no kernel was found yet, and a GPU's program is made for one; start again when the host has booted"
+    case .mixedMonitors: "--monitors: give C sources alone, or one program made by `grassd compile`"
+    case .otherKernel(let path, let program, let found):
+      "\(path) is for kernel \(program), but this host runs \(found); make it again with `grassd compile`"
+    case .compiler(let why): "the modules were not compiled: \(why)"
     }
   }
 }

@@ -1,22 +1,30 @@
 import Glibc
 
-/// SIGINT and SIGTERM, held back from the time this is made and taken when asked for.
+/// SIGINT and SIGTERM, and SIGHUP, held back from the time this is made and taken when asked for.
 struct TerminationSignals {
+  enum Wish {
+    case end
+    /// Take modules anew.
+    case reload
+  }
+
   private var set = sigset_t()
 
   init() {
     sigemptyset(&set)
     sigaddset(&set, SIGINT)
     sigaddset(&set, SIGTERM)
+    sigaddset(&set, SIGHUP)
     pthread_sigmask(SIG_BLOCK, &set, nil)
     // A remote host that goes away is an error of its own connection.
     signal(SIGPIPE, SIG_IGN)
   }
 
-  /// Waits for one of them. Returns false where none came within the time.
-  func wait(seconds: Int) -> Bool {
+  /// Waits for one of them. Returns nil where none came within the time.
+  func wait(seconds: Int) -> Wish? {
     var set = set
     var time = timespec(tv_sec: seconds, tv_nsec: 0)
-    return sigtimedwait(&set, nil, &time) > 0
+    let signal = sigtimedwait(&set, nil, &time)
+    return signal > 0 ? signal == SIGHUP ? .reload : .end : nil
   }
 }

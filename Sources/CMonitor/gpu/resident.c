@@ -596,7 +596,7 @@ static void run_mailbox(struct grass_gpu *gpu) {
       fresh[slot] = false;
     }
     if (thread() == 0) {
-      ending = stop != 0;
+      ending = (uint32_t)stop;
       job_ended = modules->is_running && load_acquire_gpu32(&modules->job.finished) >= modules->job.workers;
       uint64_t now = clock_now();
       if (now - monitor->beacon_time >= GRASS_BEACON_NS) publish_beacon(monitor, now, GRASS_STATE_RUNNING);
@@ -616,8 +616,8 @@ static void run_mailbox(struct grass_gpu *gpu) {
     if (ends) break;
   }
   if (thread() == 0) {
-    publish_beacon(monitor, clock_now(), GRASS_STATE_STOPPED);
-    store_release_gpu(&modules->job.turn, GRASS_GPU_END);
+    if (ending == GRASS_GPU_STOP) publish_beacon(monitor, clock_now(), GRASS_STATE_STOPPED);
+    store_release_gpu(&modules->job.turn, GRASS_JOB_END);
   }
 }
 
@@ -639,7 +639,7 @@ static void run_worker(struct grass_gpu *gpu) {
     barrier();
     turn = decided[0];
     barrier();
-    if (turn == GRASS_GPU_END) return;
+    if (turn == GRASS_JOB_END) return;
     uint32_t workers = load_acquire_gpu32(&job->workers), lanes = load_acquire_gpu32(&job->lanes);
     if (worker >= workers) continue;
     uint32_t module = load_acquire_gpu32(&job->module);

@@ -6,8 +6,6 @@
 
 /// Threads of each of the resident program's blocks: eight for each slot that can be.
 #define GRASS_GPU_THREADS 512u
-/// The turn of a job that never comes: it ends the workers.
-#define GRASS_GPU_END (~0ull)
 
 /// What a mailbox found out about one range of a gather.
 struct grass_place {
@@ -16,9 +14,15 @@ struct grass_place {
   uint64_t count;   // How many of them lie there in one run.
 };
 
+enum grass_gpu_stop {
+  GRASS_GPU_RUN = 0,
+  GRASS_GPU_STOP = 1,       // Finish what was begun, say so in the beacon, and end.
+  GRASS_GPU_HAND_OVER = 2,  // Finish what was begun, and end: another program goes on.
+};
+
 /// The host's word to the resident program, in pinned host memory.
 struct grass_gpu_control {
-  uint64_t stop;         // Not 0: finish what was begun, and end.
+  uint64_t stop;         // enum grass_gpu_stop
   uint64_t kernel_hint;
 };
 

@@ -93,6 +93,10 @@ void grass_monitor_set_modules(struct grass_monitor *monitor, struct grass_modul
 /// Whether a job waits for workers: the last `turn` they saw tells.
 uint64_t grass_job_turn(const struct grass_job *job);
 
+/// The turn that says to workers that none comes any more.
+#define GRASS_JOB_END (~0ull)
+void grass_job_end(struct grass_job *job);
+
 /// What a worker says when all its lanes have ended.
 void grass_job_finish(struct grass_job *job);
 

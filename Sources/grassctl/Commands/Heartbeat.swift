@@ -65,7 +65,7 @@ struct Heartbeat: ParsableCommand {
       )
       if statistics.count > 0 {
         writeOutput(
-          "min/avg/max/stddev = \([statistics.minimum, statistics.mean, statistics.maximum, statistics.standardDeviation].map(Self.tenths).joined(separator: "/")) us\n"
+          "min/avg/max/stddev = \(statistics.text) us\n"
         )
       }
     }
@@ -80,11 +80,11 @@ struct Heartbeat: ParsableCommand {
     ])
   }
 
-  private static func microseconds(_ duration: Duration) -> Double {
+  static func microseconds(_ duration: Duration) -> Double {
     Double(duration.components.seconds) * 1e6 + Double(duration.components.attoseconds) / 1e12
   }
 
-  private static func tenths(_ value: Double) -> String {
+  static func tenths(_ value: Double) -> String {
     let tenths = Int((value * 10).rounded())
     return "\(tenths / 10).\(tenths % 10)"
   }
@@ -110,6 +110,11 @@ struct Statistics {
     let difference = value - mean
     mean += difference / Double(count)
     squares += difference * (value - mean)
+  }
+
+  /// Minimum, mean, maximum and standard deviation as ping prints them.
+  var text: String {
+    [minimum, mean, maximum, standardDeviation].map(Heartbeat.tenths).joined(separator: "/")
   }
 
   var standardDeviation: Double { count == 0 ? .nan : (squares / Double(count)).squareRoot() }

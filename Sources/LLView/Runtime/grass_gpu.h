@@ -1,0 +1,1 @@
+../../CMonitor/include/grass_gpu.h

@@ -1,0 +1,1 @@
+../../CMonitor/gpu/resident.c

@@ -1,0 +1,136 @@
+import CMailbox
+import CMonitor
+import CRuntime
+import Glibc
+import Mailbox
+
+/// The thread that runs a CPU device's modules, one run after the other, its lanes in turn.
+final class CPUWorker: @unchecked Sendable {
+  // `modules` belongs to the monitor but for its job, which is handed back and forth as grass_monitor.h says. `seen` is
+  // the polling thread's. All else is constant from init to stop.
+  private let modules: UnsafeMutablePointer<grass_modules>
+  private let names: UnsafeMutableBufferPointer<grass_module_answer>
+  private let extents: UnsafeMutableBufferPointer<grass_extent>
+  private let machine: UnsafeMutablePointer<grass_machine>
+  private let output: UnsafeMutablePointer<UInt64>
+  private let code: ModuleProgram.NativeCode
+  private let semaphore: UnsafeMutablePointer<sem_t>
+  private var seen: UInt64 = 0
+  private var thread: DedicatedThread?
+
+  /// Lanes that a run may have; on a processor they come one after the other.
+  private static let mostLanes: UInt32 = 1 << 16
+  /// Steps that a run may take, all lanes together: about a second.
+  private static let mostBudget: UInt64 = 1 << 26
+  private static let leastBudget: UInt64 = 1 << 12
+  private static let end = UInt64.max
+
+  init(
+    _ code: ModuleProgram.NativeCode, names answers: [grass_module_answer], kernel: KernelMapping,
+    segments: UnsafeBufferPointer<grass_segment>, outputSize: Int
+  ) throws(MonitorError) {
+    self.code = code
+    names = .allocate(capacity: max(1, answers.count))
+    _ = names.initialize(from: answers)
+    extents = .allocate(capacity: max(1, segments.count))
+    _ = extents.initialize(
+      from: segments.map { grass_extent(pointer: $0.pointer, start: $0.start, count: $0.count) })
+    machine = .allocate(capacity: 1)
+    machine.initialize(to: grass_machine())
+    machine.pointee.extents = UnsafePointer(extents.baseAddress)
+    machine.pointee.extent_count = UInt64(segments.count)
+    kernel.fill(&machine.pointee)
+    output = .allocate(capacity: outputSize / 8)
+    output.initialize(repeating: 0, count: outputSize / 8)
+    modules = .allocate(capacity: 1)
+    modules.initialize(to: grass_modules())
+    modules.pointee.names = UnsafePointer(names.baseAddress)
+    modules.pointee.count = UInt32(answers.count)
+    modules.pointee.most_workers = 1
+    modules.pointee.lanes_per_worker = Self.mostLanes
+    modules.pointee.default_lanes = 1
+    modules.pointee.most_budget = Self.mostBudget
+    semaphore = .allocate(capacity: 1)
+    semaphore.initialize(to: sem_t())
+    sem_init(semaphore, 0, 0)
+    do throws(MailboxError) {
+      let unowned = Unowned(worker: self)
+      thread = try DedicatedThread(name: "grass-worker") { unowned.worker.work() }
+    } catch {
+      throw MonitorError(.threadFailed(error.description))
+    }
+  }
+
+  private struct Unowned: @unchecked Sendable {
+    // The thread is joined before the object goes.
+    unowned(unsafe) let worker: CPUWorker
+  }
+
+  /// Lets a monitor, whose thread does not run, hand its runs to this worker.
+  func attach(to monitor: UnsafeMutablePointer<grass_monitor>) {
+    grass_monitor_set_modules(
+      monitor, modules, UnsafeMutableRawPointer(output).assumingMemoryBound(to: UInt8.self))
+  }
+
+  /// Wakes the worker where a run waits for it. Returns whether one is under way.
+  func wake() -> Bool {
+    let turn = grass_job_turn(&modules.pointee.job)
+    if turn != seen {
+      seen = turn
+      sem_post(semaphore)
+    }
+    return modules.pointee.is_running
+  }
+
+  /// Ends the run at work as the polling thread would, then the worker. `step` is one step of the monitor.
+  func finish(_ step: () -> UInt32) {
+    while wake() {
+      _ = step()
+      SystemCall.sleep(nanoseconds: 100_000)
+    }
+    stop()
+  }
+
+  func stop() {
+    guard let thread else { return }
+    self.thread = nil
+    grass_job_end(&modules.pointee.job)
+    sem_post(semaphore)
+    thread.join()
+  }
+
+  deinit {
+    stop()
+    sem_destroy(semaphore)
+    semaphore.deallocate()
+    modules.deallocate()
+    output.deallocate()
+    machine.deallocate()
+    extents.deallocate()
+    names.deallocate()
+  }
+
+  private func work() {
+    let state = UnsafeMutablePointer<grass_run>.allocate(capacity: 1)
+    state.initialize(to: grass_run())
+    defer { state.deallocate() }
+    while true {
+      while sem_wait(semaphore) != 0 {}
+      guard grass_job_turn(&modules.pointee.job) != Self.end else { return }
+      withUnsafeMutablePointer(to: &modules.pointee.job) { job in
+        let (lanes, module) = (job.pointee.lanes, job.pointee.module)
+        let budget = max(job.pointee.budget / UInt64(max(1, lanes)), Self.leastBudget)
+        let output = UnsafeMutableRawPointer(job).advanced(by: Self.outputOffset)
+          .assumingMemoryBound(to: grass_output.self)
+        for lane in 0..<lanes {
+          grass_run_start(state, machine, output, lane, lanes, budget)
+          code.dispatch(state, module)
+          if state.pointee.fault != 0 { grass_job_note(job, state) }
+        }
+        grass_job_finish(job)
+      }
+    }
+  }
+
+  private static let outputOffset = MemoryLayout<grass_job>.offset(of: \.output) ?? 0
+}

@@ -1,0 +1,19 @@
+public import Memory
+
+/// What runs the monitor: a processor or a GPU that reads the watched memory and answers in the region.
+public protocol Device: AnyObject, Sendable {
+  /// What it is, for people.
+  var description: String { get }
+
+  /// Says where the watched kernel's VMCOREINFO note lies, for the answers to info.
+  func setKernelHint(_ address: PhysicalAddress)
+
+  /// Takes modules in the place of those it had. Requests wait in their slots meanwhile; none is lost.
+  func load(_ program: ModuleProgram, for kernel: KernelMapping) throws(MonitorError)
+
+  /// Why the device has ended by itself, nil as long as it has not.
+  func failure() -> MonitorError?
+
+  /// Stops the monitor and says so in the beacon. A second call does nothing.
+  func stop()
+}
