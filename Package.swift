@@ -70,8 +70,12 @@ targets += [
   .executableTarget(
     name: "grassd",
     dependencies: [
-      "Memory", "Paging", "KernelInfo", "KernelViews", "CUDA", "Monitor", "Links", "LLView", argumentParser, logging,
+      "Memory", "Paging", "KernelInfo", "KernelViews", "CUDA", "Monitor", "Links", argumentParser, logging,
     ]),
+  // What `grassd compile` runs: the one program that needs LLVM.
+  .executableTarget(
+    name: "grass-compile",
+    dependencies: ["Memory", "KernelInfo", "KernelViews", "Monitor", "LLView", argumentParser]),
   .executableTarget(
     name: "grassctl",
     dependencies: ["Memory", "Paging", "KernelInfo", "KernelViews", "Links", "Monitor", "RemoteHost", argumentParser]),
@@ -84,7 +88,7 @@ targets += [
     name: "GuestTests",
     dependencies: [
       "Memory", "Paging", "KernelInfo", "KernelViews", "Monitor", "Links", "LinkConformance", "RemoteHost", "Lab",
-      "LLView", "grassd", "grassctl", "linkcheck",
+      "LLView", "grassd", "grass-compile", "grassctl", "linkcheck",
     ]),
 ]
 
@@ -114,7 +118,7 @@ for target in targets where target.name.first != "C" {
 }
 
 // Debian keeps LLVM's headers and libraries apart, by version.
-for target in targets where ["LLView", "LLViewTests", "grassd", "GuestTests"].contains(target.name) {
+for target in targets where ["LLView", "LLViewTests", "grass-compile", "GuestTests"].contains(target.name) {
   target.swiftSettings?.append(.unsafeFlags(["-Xcc", "-I/usr/lib/llvm-19/include"]))
   target.linkerSettings = [.unsafeFlags(["-L/usr/lib/llvm-19/lib"])]
 }
@@ -128,6 +132,7 @@ let package = Package(
   name: "grass",
   products: [
     .executable(name: "grassd", targets: ["grassd"]),
+    .executable(name: "grass-compile", targets: ["grass-compile"]),
     .executable(name: "grassctl", targets: ["grassctl"]),
     .executable(name: "grasslab", targets: ["grasslab"]),
     // The modules as a library, for benchmarks and for views of one's own.

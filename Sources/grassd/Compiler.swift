@@ -1,0 +1,49 @@
+import Glibc
+
+/// The program that compiles monitors. It stands beside this one, and is the only one that needs LLVM.
+enum Compiler {
+  private static let name = "grass-compile"
+
+  /// Its path.
+  private static func path() throws(ServerError) -> String {
+    var buffer = [CChar](repeating: 0, count: Int(PATH_MAX))
+    let count = readlink("/proc/self/exe", &buffer, buffer.count - 1)
+    let own = String(decoding: buffer.prefix(max(0, count)).map(UInt8.init(bitPattern:)), as: UTF8.self)
+    let path = own.split(separator: "/").dropLast().map { "/" + $0 }.joined() + "/" + name
+    guard access(path, X_OK) == 0 else { throw .compiler("there is no \(path); install it beside grassd") }
+    return path
+  }
+
+  /// Becomes it. Returns only by throwing.
+  static func become(_ arguments: [String]) throws -> Never {
+    let path = try path()
+    let values: [UnsafeMutablePointer<CChar>?] = ([path] + arguments).map { strdup($0) } + [nil]
+    execv(path, values)
+    throw ServerError.compiler("\(path): \(String(cString: strerror(errno)))")
+  }
+
+  /// Runs it to its end.
+  ///
+  /// In a process of its own: whatever a compiler does there, this one goes on watching.
+  static func run(_ arguments: [String]) throws {
+    let path = try path()
+    var values: [UnsafeMutablePointer<CChar>?] = ([path] + arguments).map { strdup($0) } + [nil]
+    defer { for value in values { free(value) } }
+    // The compiler's process takes the signals that this one holds back.
+    var attributes = posix_spawnattr_t()
+    posix_spawnattr_init(&attributes)
+    defer { posix_spawnattr_destroy(&attributes) }
+    var none = sigset_t()
+    sigemptyset(&none)
+    posix_spawnattr_setsigmask(&attributes, &none)
+    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
+    var process = pid_t()
+    let code = posix_spawn(&process, path, nil, &attributes, &values, environ)
+    guard code == 0 else { throw ServerError.compiler("\(path): \(String(cString: strerror(code)))") }
+    var status: Int32 = 0
+    while waitpid(process, &status, 0) < 0 {
+      guard errno == EINTR else { throw ServerError.compiler("waitpid: \(String(cString: strerror(errno)))") }
+    }
+    guard status == 0 else { throw ServerError.compiler("it failed; its reason is above") }
+  }
+}
