@@ -31,6 +31,14 @@ void *grass_emit(struct grass_run *run, u32 kind, u32 size);
 /// Which of the run's lanes this is, and how many there are: they divide the work among them.
 u32 grass_lane(const struct grass_run *run);
 u32 grass_lanes(const struct grass_run *run);
+/// One of the four numbers that whoever asked for the run gave; 0 where none was given.
+u64 grass_argument(const struct grass_run *run, u32 index);
+
+/// The physical memory: the start of one of its pieces, which ascend, and its size, 0 after the last one.
+u64 grass_memory_start(const struct grass_run *run, u32 index);
+u64 grass_memory_size(const struct grass_run *run, u32 index);
+/// Where the kernel has a physical address mapped.
+const void *grass_physical(struct grass_run *run, u64 address);
 
 /// Makes declarations of structs between KERNEL_STRUCTS and END_KERNEL_STRUCTS those of the kernel.
 #define KERNEL_STRUCTS _Pragma("clang attribute push(__attribute__((preserve_access_index)), apply_to = record)")

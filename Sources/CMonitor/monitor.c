@@ -296,6 +296,7 @@ static uint32_t prepare_run(struct grass_monitor *monitor, const uint8_t *payloa
          __builtin_memcmp(modules->names[module].name, run.module, sizeof run.module) != 0)
     module++;
   if (!modules || module == modules->count) return GRASS_NO_MODULE;
+  if (run.flags & ~GRASS_RUN_WALKS) return GRASS_BAD_RUN;
   uint64_t head = sizeof(struct grass_response) + sizeof(struct grass_run_answer) +
                   GRASS_MAX_FAULTS * sizeof(struct grass_lane_fault);
   uint64_t capacity = grass_record_capacity(monitor->layout.response_size);
@@ -303,6 +304,8 @@ static uint32_t prepare_run(struct grass_monitor *monitor, const uint8_t *payloa
   struct grass_job *job = &modules->job;
   uint64_t most_lanes = (uint64_t)modules->most_workers * modules->lanes_per_worker;
   job->module = module;
+  job->flags = run.flags;
+  __builtin_memcpy(job->arguments, run.arguments, sizeof job->arguments);
   job->lanes = run.lanes ? run.lanes : modules->default_lanes;
   if (job->lanes > most_lanes) job->lanes = (uint32_t)most_lanes;
   job->budget = run.budget && run.budget < modules->most_budget ? run.budget : modules->most_budget;
@@ -329,10 +332,10 @@ static uint64_t answer_run(struct grass_monitor *monitor, uint8_t *to, uint64_t 
   size += sizeof response;
   put(to + size, &run, sizeof run);
   size += sizeof run;
-  put(to + size, job->faults, count * sizeof job->faults[0]);
-  size += count * sizeof job->faults[0];
   put(to + size, job->output.bytes, run.size);
-  return size + run.size;
+  size += run.size;
+  put(to + size, job->faults, count * sizeof job->faults[0]);
+  return size + count * sizeof job->faults[0];
 }
 
 /// Publishes the answer of a run that has ended.

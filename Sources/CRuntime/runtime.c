@@ -3,6 +3,8 @@
 // Every address that a monitor follows comes from watched memory and may be wrong or made to hurt. So each is judged
 // here, and what is judged is what is used. After the first fault everything goes to the lane's sink, and the next loop
 // ends the lane. A walk takes as many steps as there are levels.
+//
+// What nearly every load does is short and goes into the monitor at each of them. The rest is called.
 
 #define PAGE_BITS 12u
 #define PAGE_SIZE (1ull << PAGE_BITS)
@@ -12,19 +14,21 @@
 #define LARGE (1ull << 7)
 #define LARGEST_LEVEL 3u
 
-static void fail(struct grass_run *run, uint32_t fault, uint64_t address) {
+#define CALLED __attribute__((noinline))
+
+CALLED static void fail(struct grass_run *run, uint32_t fault, uint64_t address) {
   if (run->fault) return;
   run->fault = fault;
   run->fault_address = address;
 }
 
-static void *sink(struct grass_run *run) {
+CALLED static void *sink(struct grass_run *run) {
   for (unsigned index = 0; index < sizeof run->sink / sizeof run->sink[0]; index++) run->sink[index] = 0;
   return run->sink;
 }
 
 /// Where the device sees `count` bytes at a physical address, or NULL where no extent holds all of them.
-static const uint8_t *locate(struct grass_run *run, uint64_t physical, uint64_t count) {
+CALLED static const uint8_t *search(struct grass_run *run, uint64_t physical, uint64_t count) {
   const struct grass_machine *machine = run->machine;
   uint64_t low = 0, high = machine->extent_count, index = run->last_extent;
   while (low < high) {
@@ -42,6 +46,16 @@ static const uint8_t *locate(struct grass_run *run, uint64_t physical, uint64_t 
     index = low + (high - low) / 2;
   }
   return 0;
+}
+
+/// The same; the extent that the last one was in comes first.
+static const uint8_t *locate(struct grass_run *run, uint64_t physical, uint64_t count) {
+  if (run->last_extent < run->machine->extent_count) {
+    const struct grass_extent *extent = &run->machine->extents[run->last_extent];
+    uint64_t offset = physical - extent->start;
+    if (offset < extent->count && count <= extent->count - offset) return extent->pointer + offset;
+  }
+  return search(run, physical, count);
 }
 
 /// Walks the kernel's page tables. Returns whether the address is mapped, else the fault is noted.
@@ -76,10 +90,12 @@ static bool walk(struct grass_run *run, uint64_t address, uint64_t *physical) {
 }
 
 /// Where the device sees `size` bytes of the watched kernel that lie on one page, or NULL with the fault noted.
-static const uint8_t *translate(struct grass_run *run, uint64_t address, uint64_t size) {
+CALLED static const uint8_t *translate(struct grass_run *run, uint64_t address, uint64_t size) {
   const struct grass_machine *machine = run->machine;
   uint64_t physical;
-  if (address - machine->direct_start < machine->direct_count) {
+  if (run->walks) {
+    if (!walk(run, address, &physical)) return 0;
+  } else if (address - machine->direct_start < machine->direct_count) {
     physical = address - machine->direct_start;
   } else if (address - machine->image_start < machine->image_count) {
     physical = address - machine->image_start + machine->image_physical;
@@ -91,7 +107,7 @@ static const uint8_t *translate(struct grass_run *run, uint64_t address, uint64_
     if (!walk(run, address, &physical)) return 0;
     const uint8_t *whole = locate(run, physical & ~(PAGE_SIZE - 1), PAGE_SIZE);
     if (whole) {
-      run->tlb_filled |= machine->forgets ? 0 : 1ull << way;
+      run->tlb_filled |= 1ull << way;
       run->tlb[way].page = page;
       run->tlb[way].pointer = whole;
       return whole + (address & (PAGE_SIZE - 1));
@@ -116,7 +132,7 @@ const void *grass_symbol(struct grass_run *run, uint64_t linked) {
   return (const void *)(uintptr_t)(linked + run->machine->slide);
 }
 
-const void *grass_load_at(struct grass_run *run, uint64_t address, uint64_t size, uint64_t alignment) {
+CALLED static const void *load_slowly(struct grass_run *run, uint64_t address, uint64_t size, uint64_t alignment) {
   if (run->fault) return sink(run);
   if (address & (alignment - 1)) {
     fail(run, GRASS_RUN_UNALIGNED, address);
@@ -131,12 +147,27 @@ const void *grass_load_at(struct grass_run *run, uint64_t address, uint64_t size
   return sink(run);
 }
 
-void *grass_store_at(struct grass_run *run, uint64_t address, uint64_t size, uint64_t alignment) {
+const void *grass_load_at(struct grass_run *run, uint64_t address, uint64_t size, uint64_t alignment) {
+  const struct grass_machine *machine = run->machine;
+  uint64_t physical = address - machine->direct_start;
+  if (physical < machine->direct_count && !run->walks && !run->fault && !(address & (alignment - 1))) {
+    const struct grass_extent *extent = &machine->extents[run->last_extent];
+    uint64_t offset = physical - extent->start;
+    if (offset < extent->count && size <= extent->count - offset) return extent->pointer + offset;
+  }
+  return load_slowly(run, address, size, alignment);
+}
+
+CALLED static void *refuse_store(struct grass_run *run, uint64_t address, uint64_t alignment) {
   if (run->fault) return sink(run);
   if (address & (alignment - 1)) fail(run, GRASS_RUN_UNALIGNED, address);
-  else if (is_output(run, address, size)) return (void *)(uintptr_t)address;
   else fail(run, is_kernel(address) ? GRASS_RUN_STORE : GRASS_RUN_WILD, address);
   return sink(run);
+}
+
+void *grass_store_at(struct grass_run *run, uint64_t address, uint64_t size, uint64_t alignment) {
+  if (!run->fault && !(address & (alignment - 1)) && is_output(run, address, size)) return (void *)(uintptr_t)address;
+  return refuse_store(run, address, alignment);
 }
 
 void *grass_within(struct grass_run *run, uint64_t address, uint64_t size, void *base, uint64_t base_size) {
@@ -164,7 +195,7 @@ static uint8_t *stretch(
   return 0;
 }
 
-void grass_copy(
+CALLED void grass_copy(
     struct grass_run *run, uint64_t to, void *to_base, uint64_t to_size, uint64_t from, void *from_base,
     uint64_t from_size, uint64_t count) {
   while (count > 0 && !run->fault) {
@@ -191,7 +222,7 @@ void grass_copy(
   }
 }
 
-void grass_fill(struct grass_run *run, uint64_t to, void *to_base, uint64_t to_size, uint8_t value, uint64_t count) {
+CALLED void grass_fill(struct grass_run *run, uint64_t to, void *to_base, uint64_t to_size, uint8_t value, uint64_t count) {
   if (run->fault) return;
   uint8_t *target = stretch(run, to, to_base, to_size, true, &count);
   if (!target) return;
@@ -212,7 +243,7 @@ void grass_bad_division(struct grass_run *run, bool is_bad) {
   if (is_bad) fail(run, GRASS_RUN_DIVISION, 0);
 }
 
-void *grass_emit(struct grass_run *run, uint32_t kind, uint32_t size) {
+CALLED void *grass_emit(struct grass_run *run, uint32_t kind, uint32_t size) {
   if (run->fault) return 0;
   struct grass_output *output = run->output;
   uint64_t padded = ((uint64_t)size + 7) & ~7ull, whole = sizeof(struct grass_entry) + padded;
@@ -232,3 +263,19 @@ void *grass_emit(struct grass_run *run, uint32_t kind, uint32_t size) {
 uint32_t grass_lane(const struct grass_run *run) { return run->lane; }
 
 uint32_t grass_lanes(const struct grass_run *run) { return run->lanes; }
+
+uint64_t grass_argument(const struct grass_run *run, uint32_t index) { return index < 4 ? run->arguments[index] : 0; }
+
+uint64_t grass_memory_start(const struct grass_run *run, uint32_t index) {
+  return index < run->machine->extent_count ? run->machine->extents[index].start : 0;
+}
+
+uint64_t grass_memory_size(const struct grass_run *run, uint32_t index) {
+  return index < run->machine->extent_count ? run->machine->extents[index].count : 0;
+}
+
+const void *grass_physical(struct grass_run *run, uint64_t address) {
+  if (address < run->machine->direct_count) return (const void *)(uintptr_t)(run->machine->direct_start + address);
+  fail(run, GRASS_RUN_ABSENT, address);
+  return 0;
+}

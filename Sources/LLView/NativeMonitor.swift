@@ -59,19 +59,27 @@ extension NativeMonitor {
   /// - Parameters:
   ///   - lanes: how many there are.
   ///   - budget: passes of loops that each lane may take.
+  ///   - arguments: up to four numbers for the monitor.
   ///   - capacity: bytes of records in all, a multiple of 8.
   public func run(
-    on machine: WatchedMachine, lanes: Int = 1, budget: UInt64 = 1 << 24, capacity: Int = 1 << 20
+    on machine: WatchedMachine, lanes: Int = 1, budget: UInt64 = 1 << 24, arguments: [UInt64] = [],
+    capacity: Int = 1 << 20
   ) -> MonitorResult {
     let words = UnsafeMutablePointer<UInt64>.allocate(capacity: capacity / 8)
-    defer { words.deallocate() }
+    let numbers = UnsafeMutablePointer<UInt64>.allocate(capacity: 4)
+    numbers.initialize(repeating: 0, count: 4)
+    for (index, argument) in arguments.prefix(4).enumerated() { numbers[index] = argument }
+    defer {
+      words.deallocate()
+      numbers.deallocate()
+    }
     let bytes = UnsafeMutableRawPointer(words).assumingMemoryBound(to: UInt8.self)
     var output = grass_output(bytes: bytes, capacity: UInt64(capacity / 8 * 8), used: 0)
     var faults: [MonitorResult.Fault] = []
     withUnsafeMutablePointer(to: &output) { output in
       for lane in 0..<lanes {
         var state = grass_run()
-        grass_run_start(&state, machine.machine, output, UInt32(lane), UInt32(lanes), budget)
+        grass_run_start(&state, machine.machine, output, UInt32(lane), UInt32(lanes), budget, numbers, false)
         run(&state)
         if state.fault != 0 {
           faults.append(

@@ -119,11 +119,13 @@ final class CPUWorker: @unchecked Sendable {
       guard grass_job_turn(&modules.pointee.job) != Self.end else { return }
       withUnsafeMutablePointer(to: &modules.pointee.job) { job in
         let (lanes, module) = (job.pointee.lanes, job.pointee.module)
+        let walks = job.pointee.flags & GRASS_RUN_WALKS != 0
         let budget = max(job.pointee.budget / UInt64(max(1, lanes)), Self.leastBudget)
         let output = UnsafeMutableRawPointer(job).advanced(by: Self.outputOffset)
           .assumingMemoryBound(to: grass_output.self)
+        let arguments = UnsafeRawPointer(job).advanced(by: Self.argumentsOffset).assumingMemoryBound(to: UInt64.self)
         for lane in 0..<lanes {
-          grass_run_start(state, machine, output, lane, lanes, budget)
+          grass_run_start(state, machine, output, lane, lanes, budget, arguments, walks)
           code.dispatch(state, module)
           if state.pointee.fault != 0 { grass_job_note(job, state) }
         }
@@ -133,4 +135,5 @@ final class CPUWorker: @unchecked Sendable {
   }
 
   private static let outputOffset = MemoryLayout<grass_job>.offset(of: \.output) ?? 0
+  private static let argumentsOffset = MemoryLayout<grass_job>.offset(of: \.arguments) ?? 0
 }

@@ -33,7 +33,6 @@ public final class GPUDevice: Device, @unchecked Sendable {
     let scratch: GPUMemory
     let response: GPUMemory
     let places: GPUMemory
-    let output: GPUMemory
     let regionView: RegisteredMemory
     let memoryViews: MemoryViews
   }
@@ -221,7 +220,6 @@ public final class GPUDevice: Device, @unchecked Sendable {
       places: try GPUMemory(
         context,
         count: (region.layout.requestSize / MemoryLayout<grass_range>.size + 1) * MemoryLayout<grass_place>.stride),
-      output: try GPUMemory(context, count: region.layout.responseSize),
       regionView: try RegisteredMemory(
         context, UnsafeRawBufferPointer(start: region.base, count: region.layout.regionSize), isReadOnly: false),
       memoryViews: views)
@@ -314,15 +312,15 @@ public final class GPUDevice: Device, @unchecked Sendable {
         kernel.fill(&state.machine)
         state.machine.extents = UnsafePointer(pointer(parts.extents.address) as UnsafeMutablePointer<grass_extent>?)
         state.machine.extent_count = UInt64(segmentCount)
+        state.parcel = grass_parcel()
         state.modules = grass_modules()
         state.modules.names = UnsafePointer(
           pointer(parts.names.address) as UnsafeMutablePointer<grass_module_answer>?)
         state.modules.count = UInt32(program.names.count)
         state.modules.most_workers = UInt32(max(1, blocks - 1))
         state.modules.lanes_per_worker = UInt32(Self.threads)
-        state.modules.default_lanes = UInt32(max(1, min(blocks - 1, Self.defaultWorkers))) * UInt32(Self.threads)
+        state.modules.default_lanes = Self.defaultLanes
         state.modules.most_budget = Self.mostBudget
-        state.modules.job.output.bytes = pointer(parts.output.address)
         state.control = UnsafePointer(pointer(control.deviceAddress) as UnsafeMutablePointer<grass_gpu_control>?)
         state.response = pointer(parts.response.address)
         state.places = pointer(parts.places.address)
@@ -334,8 +332,8 @@ public final class GPUDevice: Device, @unchecked Sendable {
     isRunning = true
   }
 
-  /// Blocks that share a run where nobody says otherwise: enough for a pid table of 32,768.
-  private static let defaultWorkers = 64
+  /// Lanes of a run where nobody says otherwise: one for each entry of a pid table of the usual size.
+  private static let defaultLanes: UInt32 = 32768
 
   private func end(_ how: grass_gpu_stop) throws(MonitorError) {
     guard isRunning else { return }

@@ -18,10 +18,14 @@ extension Session {
   /// - Parameters:
   ///   - lanes: how many share the work; 0 leaves it to the device, which also has a limit.
   ///   - budget: passes of loops that each lane may take; 0 leaves it to the device, which also has a limit.
+  ///   - arguments: up to four numbers; what they mean is the module's.
+  ///   - walks: whether to translate each address by a walk through the page tables, however often: a measure of what
+  ///     the device's shorter ways give.
   ///
   /// Cost: one round trip; two for a result longer than a few words.
   public func run(
-    _ module: String, lanes: Int = 0, budget: UInt64 = 0, within timeout: Duration? = nil
+    _ module: String, lanes: Int = 0, budget: UInt64 = 0, arguments: [UInt64] = [], walks: Bool = false,
+    within timeout: Duration? = nil
   ) throws(SessionError) -> ModuleRun {
     var run = grass_run_request()
     let name = Array(module.utf8)
@@ -31,6 +35,12 @@ extension Session {
     withUnsafeMutableBytes(of: &run.module) { $0.copyBytes(from: name) }
     run.lanes = lanes
     run.budget = budget
+    run.flags = walks ? GRASS_RUN_WALKS : 0
+    withUnsafeMutableBytes(of: &run.arguments) { words in
+      for (index, argument) in arguments.prefix(Int(GRASS_ARGUMENTS)).enumerated() {
+        words.storeBytes(of: argument, toByteOffset: index * 8, as: UInt64.self)
+      }
+    }
     let headSize = MemoryLayout<grass_response>.size
     let answerSize = MemoryLayout<grass_run_answer>.size
     var answer: ModuleRun?
@@ -44,19 +54,21 @@ extension Session {
       guard payload.count >= headSize + answerSize else { throw badAnswer("it is too short") }
       let run = payload.loadUnaligned(fromByteOffset: headSize, as: grass_run_answer.self)
       let faultSize = MemoryLayout<grass_lane_fault>.size
-      let start = headSize + answerSize + min(Int(response.count), Int(GRASS_MAX_FAULTS)) * faultSize
-      guard response.count <= GRASS_MAX_FAULTS, response.count <= run.faulted, payload.count >= start,
-        run.size == UInt64(payload.count - start)
+      let start = headSize + answerSize
+      let faultsSize = min(Int(response.count), Int(GRASS_MAX_FAULTS)) * faultSize
+      guard response.count <= GRASS_MAX_FAULTS, response.count <= run.faulted, payload.count >= start + faultsSize,
+        run.size == UInt64(payload.count - start - faultsSize)
       else { throw badAnswer("\(payload.count) bytes for a run with \(response.count) faults") }
       let faults = (0..<Int(response.count)).map { index in
         let fault = payload.loadUnaligned(
-          fromByteOffset: headSize + answerSize + index * faultSize, as: grass_lane_fault.self)
+          fromByteOffset: start + Int(run.size) + index * faultSize, as: grass_lane_fault.self)
         return MonitorResult.Fault(
           code: fault.fault, lane: Int(truncatingIfNeeded: fault.lane), address: fault.address,
           level: Int(fault.level), entry: fault.entry)
       }
       answer = ModuleRun(
-        result: MonitorResult(output: Array(payload[start...]), faults: faults), elapsed: run.elapsed,
+        result: MonitorResult(output: Array(payload[start..<(start + Int(run.size))]), faults: faults),
+        elapsed: run.elapsed,
         lanes: Int(run.lanes), faulted: Int(run.faulted))
     }
     guard let answer else { throw badAnswer("there is none") }

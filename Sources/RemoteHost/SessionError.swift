@@ -35,6 +35,7 @@ public struct SessionError: Error, Hashable, Sendable, CustomStringConvertible {
     case .tornAnswer: "monitor at \(host): every answer read in time was damaged; something else writes its region"
     case .refused(status: 7):
       "monitor at \(host): has no module of that name; `grassctl run --list` names those it has"
+    case .refused(status: 8): "monitor at \(host): does not know a flag of this run; it is of another version"
     case .refused(let status):
       "monitor at \(host): refused the request with status \(status); both sides must be of the same version"
     case .badAnswer(let why): "monitor at \(host): sent an answer that cannot be: \(why)"

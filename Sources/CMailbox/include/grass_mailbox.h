@@ -130,14 +130,19 @@ _Static_assert(sizeof(struct grass_range) == 24, "part of the protocol");
 
 #define GRASS_NAME_SIZE 32u
 
+#define GRASS_ARGUMENTS 4u
+/// Translate each address by a walk through the page tables, however often: to measure what the short ways give.
+#define GRASS_RUN_WALKS 1u
+
 /// Follows the request in a run of a module.
 struct grass_run_request {
   char module[GRASS_NAME_SIZE];  // Its name, zero padded.
   uint64_t budget;               // Steps that each lane may take; 0 leaves it to the device, which also has a limit.
   uint32_t lanes;                // 0 leaves it to the device.
-  uint32_t reserved;
+  uint32_t flags;                // GRASS_RUN_WALKS or 0.
+  uint64_t arguments[GRASS_ARGUMENTS];  // What they mean is the module's.
 };
-_Static_assert(sizeof(struct grass_run_request) == 48, "part of the protocol");
+_Static_assert(sizeof(struct grass_run_request) == 80, "part of the protocol");
 
 enum grass_status {
   GRASS_OK = 0,
@@ -148,6 +153,7 @@ enum grass_status {
   GRASS_BAD_RANGE = 5,  // A range with unknown flags.
   GRASS_TOO_LARGE = 6,  // The answer would not fit its slot.
   GRASS_NO_MODULE = 7,  // The device has no module of that name.
+  GRASS_BAD_RUN = 8,    // A run with unknown flags.
 };
 
 /// Starts every response's payload.
@@ -202,7 +208,7 @@ struct grass_range_status {
 };
 _Static_assert(sizeof(struct grass_range_status) == 24, "part of the protocol");
 
-/// Follows the response to a run; then come `count` faults, then the records that the run emitted.
+/// Follows the response to a run; then come the records that the run emitted, then `count` faults.
 struct grass_run_answer {
   uint64_t elapsed;  // Nanoseconds from the request's arrival to the last lane's end, by the device's clock.
   uint64_t size;     // Bytes of records.

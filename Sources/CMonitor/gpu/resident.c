@@ -19,6 +19,12 @@
 #define WARP 32u
 /// Words of a record that the poll itself loads: a heartbeat's are all there.
 #define HEAD_WORDS 8u
+/// Blocks of a payload that a block of threads sends at once: each thread has a word of each.
+#define GROUP 4u
+#define STAGE (GRASS_CHECK_BLOCK / 8 + GRASS_CHECK_LANES)
+_Static_assert(GRASS_CHECK_BLOCK / 8 == GRASS_GPU_THREADS, "a word for each thread");
+/// Longer payloads of runs are sent by all workers together.
+#define LONG_PAYLOAD (2 * GROUP * GRASS_CHECK_BLOCK)
 
 // MARK: - The GPU
 
@@ -79,6 +85,7 @@ SHARED uint64_t heads[GRASS_GPU_THREADS];  // The first words of each slot's req
 SHARED uint32_t fresh[GRASS_MAX_SLOTS];    // Whether a slot's request is to be served by the whole block.
 SHARED uint32_t ending, job_ended;
 SHARED uint64_t sums[2];
+SHARED uint64_t staged[GROUP * STAGE];  // Blocks on their way out; each starts in another bank.
 SHARED uint64_t totals[GRASS_GPU_THREADS];
 SHARED uint64_t decided[4];
 
@@ -202,29 +209,78 @@ static void copy_by_warp(uint8_t *to, const uint8_t *from, uint64_t count) {
 
 // MARK: - Answers
 
-/// Moves a response's payload from the GPU's memory to its slot and makes it visible, by all threads.
+static uint8_t *response_record(const struct grass_monitor *monitor, uint32_t slot) {
+  return monitor->region + monitor->layout.response_offset + slot * monitor->layout.response_size;
+}
+
+/// Moves some blocks of a payload from the GPU's memory to the region and adds up their check, by all threads of a block:
+/// `first` and those that follow at `stride`. What the blocks have is in `sums` afterwards.
+static void send_blocks(
+    uint64_t *to, const uint64_t *from, uint64_t sequence, uint64_t length, uint64_t first, uint64_t stride) {
+  uint64_t words = (length + 7) / 8, blocks = grass_check_blocks(length);
+  for (uint64_t base = first; base < blocks; base += GROUP * stride) {
+    uint64_t own[GROUP];
+#pragma unroll
+    for (unsigned index = 0; index < GROUP; index++) {
+      uint64_t word = (base + index * stride) * GRASS_GPU_THREADS + thread();
+      own[index] = word < words ? from[word] : 0;
+    }
+#pragma unroll
+    for (unsigned index = 0; index < GROUP; index++) {
+      uint64_t word = (base + index * stride) * GRASS_GPU_THREADS + thread();
+      staged[index * STAGE + thread()] = own[index];
+      if (word < words) store_word(to + word, own[index]);
+    }
+    barrier();
+    // Eight neighbouring threads take a block, each one of its lanes.
+    unsigned lane = thread() % GRASS_CHECK_LANES, index = thread() / GRASS_CHECK_LANES;
+    if (thread() < WARP) {
+      uint64_t number = base + index * stride;
+      bool is_there = number < blocks;
+      uint64_t left = !is_there ? 0 : words - number * GRASS_GPU_THREADS;
+      if (left > GRASS_GPU_THREADS) left = GRASS_GPU_THREADS;
+      uint64_t state = grass_check_start(sequence, length, number, lane);
+#pragma unroll 8
+      for (uint64_t at = lane; at < left; at += GRASS_CHECK_LANES)
+        state = grass_check_step(state, staged[index * STAGE + at]);
+      uint64_t lanes[GRASS_CHECK_LANES], part[2] = {0, 0};
+      for (unsigned other = 0; other < GRASS_CHECK_LANES; other++)
+        lanes[other] = from_lane(state, index * GRASS_CHECK_LANES + other);
+      if (is_there && lane == 0) {
+        grass_check_fold(part, lanes, number);
+        __atomic_fetch_add((uint64_t *)&sums[0], part[0], __ATOMIC_RELAXED);
+        __atomic_fetch_add((uint64_t *)&sums[1], part[1], __ATOMIC_RELAXED);
+      }
+    }
+    barrier();
+  }
+}
+
+/// Makes a response whose payload is in its slot visible, by one thread.
+static void complete(
+    struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint64_t length, uint64_t low, uint64_t high) {
+  uint8_t *record = response_record(&gpu->monitor, slot);
+  // The requester takes nothing whose check does not hold: only the last store waits for the others.
+  store_word(record + sizeof(struct grass_record) + ((length + 7) & ~7ull), sequence);
+  store_word(record + offsetof(struct grass_record, length), length);
+  store_word(record + offsetof(struct grass_record, check), grass_finish(low));
+  store_word(record + offsetof(struct grass_record, check) + 8, grass_finish(high));
+  grass_store(record, sequence);
+  gpu->monitor.served++;
+}
+
+/// Moves a response's payload, zero padded to whole words, from the GPU's memory to its slot and makes it visible, by all
+/// threads.
 static void publish(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint64_t length) {
-  struct grass_monitor *monitor = &gpu->monitor;
-  uint8_t *record = monitor->region + monitor->layout.response_offset + slot * monitor->layout.response_size;
-  uint8_t *payload = record + sizeof(struct grass_record);
-  uint64_t padded = (length + 7) & ~7ull, check[2];
-  if (thread() < padded - length) gpu->response[length + thread()] = 0;
-  barrier();
-  check_together(check, sequence, gpu->response, length);
-  // The requester takes nothing whose check does not hold: only the last store need wait for the others.
-  for (uint64_t at = thread() * 8; at < padded; at += GRASS_GPU_THREADS * 8)
-    store_word(payload + at, *(const uint64_t *)(gpu->response + at));
   if (thread() == 0) {
-    store_word(payload + padded, sequence);
-    store_word(record + offsetof(struct grass_record, length), length);
-    store_word(record + offsetof(struct grass_record, check), check[0]);
-    store_word(record + offsetof(struct grass_record, check) + 8, check[1]);
+    sums[0] = sequence;
+    sums[1] = length;
   }
   barrier();
-  if (thread() == 0) {
-    grass_store(record, sequence);
-    monitor->served++;
-  }
+  uint64_t *payload = (uint64_t *)(response_record(&gpu->monitor, slot) + sizeof(struct grass_record));
+  send_blocks(payload, (const uint64_t *)gpu->response, sequence, length, 0, 1);
+  if (thread() == 0) complete(gpu, slot, sequence, length, sums[0], sums[1]);
+  barrier();
 }
 
 /// Answers with an error, by all threads.
@@ -398,11 +454,17 @@ static void answer_gather(
     if (has_failed)
       for (uint64_t at = lane; at < range->length; at += WARP) target[at] = 0;
   }
+  if (thread() < (-total & 7)) gpu->response[status_end + total + thread()] = 0;
   barrier();
   publish(gpu, slot, sequence, status_end + total);
 }
 
 // MARK: - Modules
+
+/// How many workers share so many pieces of work.
+static uint32_t most_useful(const struct grass_modules *modules, uint64_t pieces) {
+  return pieces < modules->most_workers ? (uint32_t)pieces : modules->most_workers;
+}
 
 /// Judges the request for a run and hands it to the workers, by all threads. Returns false where it has to wait.
 static bool begin_run(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, const uint8_t *payload, uint64_t length) {
@@ -425,6 +487,7 @@ static bool begin_run(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, c
                       GRASS_MAX_FAULTS * sizeof(struct grass_lane_fault);
       uint64_t capacity = grass_record_capacity(monitor->layout.response_size);
       if (module == modules->count) status = GRASS_NO_MODULE;
+      else if (run->flags & ~GRASS_RUN_WALKS) status = GRASS_BAD_RUN;
       else if (capacity < head) status = GRASS_TOO_LARGE;
       if (status == GRASS_OK) {
         struct grass_job *job = &modules->job;
@@ -433,7 +496,11 @@ static bool begin_run(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, c
         job->lanes = run->lanes ? run->lanes : modules->default_lanes;
         if (job->lanes > most) job->lanes = (uint32_t)most;
         job->budget = run->budget && run->budget < modules->most_budget ? run->budget : modules->most_budget;
-        job->workers = (job->lanes + modules->lanes_per_worker - 1) / modules->lanes_per_worker;
+        job->workers = most_useful(modules, (job->lanes + WARP - 1) / WARP);
+        job->flags = run->flags;
+        for (unsigned index = 0; index < GRASS_ARGUMENTS; index++) job->arguments[index] = run->arguments[index];
+        // The records are made where they are sent from.
+        job->output.bytes = gpu->response + sizeof(struct grass_response) + sizeof(struct grass_run_answer);
         job->output.capacity = capacity - head;
         job->output.used = 0;
         job->finished = job->faulted = 0;
@@ -441,6 +508,7 @@ static bool begin_run(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, c
         modules->slot = slot;
         modules->sequence = sequence;
         modules->since = clock_now();
+        gpu->parcel.length = 0;
         store_release_gpu(&job->turn, job->turn + 1);
       }
     }
@@ -453,37 +521,51 @@ static bool begin_run(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, c
   return true;
 }
 
-/// Publishes the answer of a run whose workers have finished, by all threads.
+/// Publishes the answer of a run whose workers have finished, by all threads: at once, or, where it is long, by having
+/// the workers send it, after which this is called again.
 static void finish_run(struct grass_gpu *gpu) {
   struct grass_modules *modules = &gpu->modules;
-  struct grass_monitor *monitor = &gpu->monitor;
   struct grass_job *job = &modules->job;
-  // What the workers wrote was acquired by thread 0 alone.
-  uint64_t used = load_acquire_gpu(&job->output.used);
-  uint32_t faulted = load_acquire_gpu32(&job->faulted);
-  uint32_t count = faulted < GRASS_MAX_FAULTS ? faulted : GRASS_MAX_FAULTS;
-  uint64_t size = used < job->output.capacity ? used : job->output.capacity;
-  uint64_t head = sizeof(struct grass_response) + sizeof(struct grass_run_answer);
-  uint64_t start = head + count * sizeof(struct grass_lane_fault);
-  if (thread() == 0) {
-    *(struct grass_response *)gpu->response = (struct grass_response){.operation = GRASS_RUN, .count = count};
-    *(struct grass_run_answer *)(gpu->response + sizeof(struct grass_response)) = (struct grass_run_answer){
-        .elapsed = clock_now() - modules->since,
-        .size = size,
-        .lanes = job->lanes,
-        .faulted = faulted,
-    };
-  }
-  for (uint64_t at = thread() * 8; at < start - head; at += GRASS_GPU_THREADS * 8)
-    *(uint64_t *)(gpu->response + head + at) = load_word((const uint8_t *)job->faults + at);
-  for (uint64_t at = thread() * 8; at < size; at += GRASS_GPU_THREADS * 8)
-    *(uint64_t *)(gpu->response + start + at) = load_word(job->output.bytes + at);
+  struct grass_parcel *parcel = &gpu->parcel;
   uint32_t slot = modules->slot;
-  uint64_t sequence = modules->sequence;
-  bool is_wanted = monitor->slots[slot].served == sequence;
+  uint64_t sequence = modules->sequence, length = parcel->length;
+  // A requester that has given up has put another request in its slot, or will: that one has its own answer.
+  bool is_wanted = gpu->monitor.slots[slot].served == sequence, is_sent = length != 0;
+  if (is_wanted && !is_sent) {
+    uint32_t count = job->faulted < GRASS_MAX_FAULTS ? job->faulted : GRASS_MAX_FAULTS;
+    uint64_t size = job->output.used < job->output.capacity ? job->output.used : job->output.capacity;
+    if (thread() == 0) {
+      *(struct grass_response *)gpu->response = (struct grass_response){.operation = GRASS_RUN, .count = count};
+      *(struct grass_run_answer *)(gpu->response + sizeof(struct grass_response)) = (struct grass_run_answer){
+          .elapsed = clock_now() - modules->since,
+          .size = size,
+          .lanes = job->lanes,
+          .faulted = job->faulted,
+      };
+    }
+    uint64_t fault_size = count * sizeof(struct grass_lane_fault);
+    if (thread() < fault_size / 8)
+      ((uint64_t *)(job->output.bytes + size))[thread()] = ((const uint64_t *)job->faults)[thread()];
+    length = sizeof(struct grass_response) + sizeof(struct grass_run_answer) + size + fault_size;
+    if (length > LONG_PAYLOAD) {
+      barrier();
+      if (thread() == 0) {
+        parcel->sums[0] = sequence;
+        parcel->sums[1] = parcel->length = length;
+        job->workers = most_useful(modules, grass_check_blocks(length));
+        job->finished = 0;
+        store_release_gpu(&job->turn, job->turn + 1);
+      }
+      barrier();
+      return;
+    }
+  }
   barrier();
+  if (is_wanted) {
+    if (!is_sent) publish(gpu, slot, sequence, length);
+    else if (thread() == 0) complete(gpu, slot, sequence, length, parcel->sums[0], parcel->sums[1]);
+  }
   if (thread() == 0) modules->is_running = false;
-  if (is_wanted) publish(gpu, slot, sequence, start + size);
   barrier();
 }
 
@@ -582,6 +664,9 @@ static void run_mailbox(struct grass_gpu *gpu) {
     // One transaction a slot; all are on their way together.
     uint64_t value = polls ? load_word(place) : 0;
     uint64_t stop = thread() == 0 ? load_word(&gpu->control->stop) : 0;
+    // While these are on their way over the bus:
+    if (thread() == 0)
+      job_ended = modules->is_running && load_acquire_gpu32(&modules->job.finished) >= modules->job.workers;
     heads[thread()] = value;
     uint64_t sequence = from_lane(value, thread() % WARP / HEAD_WORDS * HEAD_WORDS);
     bool is_new = polls && sequence != 0 && sequence != served;
@@ -597,7 +682,6 @@ static void run_mailbox(struct grass_gpu *gpu) {
     }
     if (thread() == 0) {
       ending = (uint32_t)stop;
-      job_ended = modules->is_running && load_acquire_gpu32(&modules->job.finished) >= modules->job.workers;
       uint64_t now = clock_now();
       if (now - monitor->beacon_time >= GRASS_BEACON_NS) publish_beacon(monitor, now, GRASS_STATE_RUNNING);
     }
@@ -626,6 +710,46 @@ static void run_mailbox(struct grass_gpu *gpu) {
 /// Runs the module of that number: made with the modules, when they are put together.
 void grass_dispatch(struct grass_run *run, uint32_t module);
 
+/// Sends this worker's part of a run's answer.
+static void send_parcel(struct grass_gpu *gpu, uint32_t worker, uint32_t workers, uint64_t length) {
+  struct grass_parcel *parcel = &gpu->parcel;
+  if (thread() == 0) sums[0] = sums[1] = 0;
+  barrier();
+  uint64_t *payload =
+      (uint64_t *)(response_record(&gpu->monitor, gpu->modules.slot) + sizeof(struct grass_record));
+  send_blocks(payload, (const uint64_t *)gpu->response, gpu->modules.sequence, length, worker, workers);
+  if (thread() == 0) {
+    __atomic_fetch_add(&parcel->sums[0], sums[0], __ATOMIC_RELAXED);
+    __atomic_fetch_add(&parcel->sums[1], sums[1], __ATOMIC_RELAXED);
+  }
+}
+
+static void run_lanes(struct grass_gpu *gpu, uint32_t worker, uint32_t workers) {
+  struct grass_job *job = &gpu->modules.job;
+  uint32_t module = job->module, lanes = job->lanes;
+  uint64_t budget = job->budget;
+  bool walks = job->flags & GRASS_RUN_WALKS;
+  // Warps are dealt out, so that few lanes still use many of the ways to memory.
+  uint64_t most = (uint64_t)workers * GRASS_GPU_THREADS;
+  for (uint64_t lane = (thread() / WARP * workers + worker) * WARP + thread() % WARP; lane < lanes; lane += most) {
+    struct grass_run run;
+    grass_run_start(
+        &run, &gpu->machine, &job->output, (uint32_t)lane, lanes, budget, job->arguments, walks);
+    grass_dispatch(&run, module);
+    if (run.fault) {
+      uint32_t index = __atomic_fetch_add(&job->faulted, 1, __ATOMIC_RELAXED);
+      if (index < GRASS_MAX_FAULTS)
+        job->faults[index] = (struct grass_lane_fault){
+            .fault = run.fault,
+            .level = run.fault_level,
+            .lane = run.lane,
+            .address = run.fault_address,
+            .entry = run.fault_entry,
+        };
+    }
+  }
+}
+
 static void run_worker(struct grass_gpu *gpu) {
   struct grass_job *job = &gpu->modules.job;
   uint64_t turn = 0;
@@ -633,33 +757,19 @@ static void run_worker(struct grass_gpu *gpu) {
   for (;;) {
     if (thread() == 0) {
       uint64_t next;
-      while ((next = load_acquire_gpu(&job->turn)) == turn) __asm__ volatile("nanosleep.u32 40;");
+      while ((next = load_acquire_gpu(&job->turn)) == turn) __asm__ volatile("nanosleep.u32 20;");
       decided[0] = next;
     }
     barrier();
     turn = decided[0];
-    barrier();
     if (turn == GRASS_JOB_END) return;
-    uint32_t workers = load_acquire_gpu32(&job->workers), lanes = load_acquire_gpu32(&job->lanes);
+    // Thread 0 has acquired what the mailbox wrote; the barrier passes that on.
+    uint32_t workers = job->workers;
+    uint64_t length = gpu->parcel.length;
+    barrier();
     if (worker >= workers) continue;
-    uint32_t module = load_acquire_gpu32(&job->module);
-    uint64_t budget = load_acquire_gpu(&job->budget);
-    for (uint32_t lane = worker * GRASS_GPU_THREADS + thread(); lane < lanes; lane += workers * GRASS_GPU_THREADS) {
-      struct grass_run run;
-      grass_run_start(&run, &gpu->machine, &job->output, lane, lanes, budget);
-      grass_dispatch(&run, module);
-      if (run.fault) {
-        uint32_t index = __atomic_fetch_add(&job->faulted, 1, __ATOMIC_RELAXED);
-        if (index < GRASS_MAX_FAULTS)
-          job->faults[index] = (struct grass_lane_fault){
-              .fault = run.fault,
-              .level = run.fault_level,
-              .lane = run.lane,
-              .address = run.fault_address,
-              .entry = run.fault_entry,
-          };
-      }
-    }
+    if (length) send_parcel(gpu, worker, workers, length);
+    else run_lanes(gpu, worker, workers);
     barrier();
     if (thread() == 0) add_release_gpu32(&job->finished, 1);
   }

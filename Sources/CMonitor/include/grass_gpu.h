@@ -26,11 +26,18 @@ struct grass_gpu_control {
   uint64_t kernel_hint;
 };
 
+/// A long answer of a run, which the workers send together.
+struct grass_parcel {
+  uint64_t length;  // Of its payload; 0 while the job is to run lanes.
+  uint64_t sums[2];
+};
+
 struct grass_gpu {
   // All pointers are the GPU's. `monitor.scratch` holds a request.
   struct grass_monitor monitor;
   struct grass_modules modules;
   struct grass_machine machine;
+  struct grass_parcel parcel;
   const struct grass_gpu_control *control;
   uint8_t *response;           // A response's payload, response_size bytes.
   struct grass_place *places;  // As many as ranges fit a request.

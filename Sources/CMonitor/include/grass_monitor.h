@@ -34,11 +34,12 @@ struct grass_job {
   uint32_t module;  // Index among the device's modules.
   uint32_t lanes;
   uint64_t budget;
+  uint64_t arguments[GRASS_ARGUMENTS];
   struct grass_output output;
   uint32_t workers;
   uint32_t finished;
   uint32_t faulted;
-  uint32_t reserved;
+  uint32_t flags;
   struct grass_lane_fault faults[GRASS_MAX_FAULTS];
 };
 

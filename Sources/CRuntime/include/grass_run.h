@@ -22,7 +22,6 @@ struct grass_machine {
   // Ranges of virtual addresses mapped linearly, proven by a walk beforehand. A count of 0 turns one off.
   uint64_t direct_start, direct_count;
   uint64_t image_start, image_count, image_physical;
-  bool forgets;  // Walks anew for each load, to measure what remembering gives.
 };
 
 /// Where the lanes of a run put their records: `used` bytes of entries, each a `grass_entry` and its payload.
@@ -64,6 +63,8 @@ struct grass_run {
   uint32_t lane;
   uint32_t lanes;
   uint64_t budget;  // Steps that are left; a step is one pass of a loop.
+  const uint64_t *arguments;  // Four of them.
+  bool walks;                 // For each load anew, to measure what the short ways give.
   uint32_t fault;   // enum grass_run_fault, the first one.
   uint32_t fault_level;
   uint64_t fault_address;
@@ -81,12 +82,14 @@ struct grass_run {
 /// Prepares a lane. What is not set here is never read before it is written: a GPU starts many thousands at once.
 static inline void grass_run_start(
     struct grass_run *run, const struct grass_machine *machine, struct grass_output *output, uint32_t lane,
-    uint32_t lanes, uint64_t budget) {
+    uint32_t lanes, uint64_t budget, const uint64_t *arguments, bool walks) {
   run->machine = machine;
   run->output = output;
   run->lane = lane;
   run->lanes = lanes;
   run->budget = budget;
+  run->arguments = arguments;
+  run->walks = walks;
   run->fault = run->fault_level = 0;
   run->fault_address = run->fault_entry = 0;
   run->last_extent = 0;
@@ -101,6 +104,13 @@ void *grass_emit(struct grass_run *run, uint32_t kind, uint32_t size);
 uint32_t grass_lane(const struct grass_run *run);
 /// How many lanes work on this run.
 uint32_t grass_lanes(const struct grass_run *run);
+/// One of the four numbers that the run was given; 0 for any other.
+uint64_t grass_argument(const struct grass_run *run, uint32_t index);
+/// The watched physical memory: the start of one of its pieces, which ascend, and its size, 0 after the last one.
+uint64_t grass_memory_start(const struct grass_run *run, uint32_t index);
+uint64_t grass_memory_size(const struct grass_run *run, uint32_t index);
+/// Where the kernel has a physical address mapped linearly. Ends the run where no such mapping is proven.
+const void *grass_physical(struct grass_run *run, uint64_t address);
 
 // MARK: - What LLView puts into monitors
 

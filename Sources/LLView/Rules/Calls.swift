@@ -5,7 +5,10 @@ struct Calls {
   let monitor: String
   let context: LLVMContextRef
 
-  static let runtime: Set<String> = ["grass_emit", "grass_lane", "grass_lanes"]
+  static let runtime: Set<String> = [
+    "grass_emit", "grass_lane", "grass_lanes", "grass_argument", "grass_memory_start", "grass_memory_size",
+    "grass_physical",
+  ]
   /// LLVM's own functions that compute and do nothing else, by the start of their names.
   private static let intrinsics = [
     "lifetime.", "dbg.", "memcpy.", "memmove.", "memset.", "expect.", "assume", "ctpop.", "ctlz.", "cttz.", "bswap.",

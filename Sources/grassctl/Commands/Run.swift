@@ -27,6 +27,14 @@ struct Run: ParsableCommand {
   @Option(help: "Passes of loops that each lane may take; 0 leaves it to the device.")
   var budget: UInt64 = 0
 
+  @Option(
+    name: .customLong("argument"), parsing: .singleValue,
+    help: ArgumentHelp("A number for the module, decimal or 0x and hexadecimal; up to four.", valueName: "number"))
+  var arguments: [Number] = []
+
+  @Flag(help: "Translate every address by walking page tables: shows what the device's shorter ways give.")
+  var walks = false
+
   @Option(name: .shortAndLong, help: "How many runs.")
   var count = 1
 
@@ -37,6 +45,7 @@ struct Run: ParsableCommand {
 
   func validate() throws {
     if list != (module == nil) { throw ValidationError("Name a module to run, or give --list.") }
+    if arguments.count > 4 { throw ValidationError("A module takes up to four numbers.") }
     if count < 1 { throw ValidationError("--count takes a number from 1 on.") }
     if !(0...(1 << 24)).contains(lanes) { throw ValidationError("--lanes takes 0 to 16777216.") }
     if !(timeout > 0 && timeout < 86400) { throw ValidationError("--timeout takes seconds, more than 0.") }
@@ -60,7 +69,9 @@ struct Run: ParsableCommand {
     let clock = ContinuousClock()
     for _ in 0..<count {
       let start = clock.now
-      let run = try reporting { try session.run(module, lanes: lanes, budget: budget) }
+      let run = try reporting {
+        try session.run(module, lanes: lanes, budget: budget, arguments: arguments.map(\.value), walks: walks)
+      }
       here.add(Heartbeat.microseconds(clock.now - start))
       there.add(Double(run.elapsed) / 1000)
       if run.result.isPartial { partial += 1 }
@@ -107,5 +118,16 @@ struct Run: ParsableCommand {
   private static func hexadecimal(_ bytes: some Collection<UInt8>) -> String {
     let digits = Array("0123456789abcdef".utf8)
     return String(decoding: bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
+  }
+}
+
+/// A number of a command line, decimal or hexadecimal.
+struct Number: ExpressibleByArgument {
+  let value: UInt64
+
+  init?(argument: String) {
+    let number = argument.hasPrefix("0x") ? UInt64(argument.dropFirst(2), radix: 16) : UInt64(argument)
+    guard let number else { return nil }
+    value = number
   }
 }
