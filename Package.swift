@@ -48,6 +48,9 @@ targets += module("Links", ["Memory", "Mailbox", "CMailbox", "Verbs"], tests: ["
 targets += [.target(name: "LinkConformance", dependencies: ["Links", "Mailbox", "CMailbox"])]
 targets += module("RemoteHost", ["Memory", "Paging", "Mailbox", "CMailbox", "Links", "Monitor"])
 
+// How fast that is.
+targets += module("Bench", ["Memory", "Mailbox", "CMailbox", "Links", "RemoteHost"], tests: ["Monitor"])
+
 // The compiler that binds monitors to a kernel.
 targets += [
   .systemLibrary(name: "CLLVM", providers: [.apt(["llvm-19-dev"])])
@@ -78,7 +81,9 @@ targets += [
     dependencies: ["Memory", "KernelInfo", "KernelViews", "Monitor", "LLView", argumentParser]),
   .executableTarget(
     name: "grassctl",
-    dependencies: ["Memory", "Paging", "KernelInfo", "KernelViews", "Links", "Monitor", "RemoteHost", argumentParser]),
+    dependencies: [
+      "Memory", "Paging", "KernelInfo", "KernelViews", "Links", "Monitor", "RemoteHost", "Bench", argumentParser,
+    ]),
   .executableTarget(name: "grasslab", dependencies: ["Lab", argumentParser]),
   // The conformance suite as a program, to be run inside guests.
   .executableTarget(name: "linkcheck", dependencies: ["Links", "LinkConformance", "Mailbox", "Verbs", argumentParser]),

@@ -16,8 +16,8 @@ public final class Session: Sendable {
   /// How long a call may take, unless it says otherwise.
   public let timeout: Duration
   /// The longest request and response payloads, in bytes.
-  let requestCapacity: Int
-  let responseCapacity: Int
+  package let requestCapacity: Int
+  package let responseCapacity: Int
   /// How many requests are in flight at most.
   public let slotCount: Int
   private let exchange: Locked<Exchange>
@@ -61,7 +61,7 @@ public final class Session: Sendable {
   /// - Parameters:
   ///   - prepare: Stores the payload of request n, and returns its length and that of the answer expected.
   ///   - accept: Takes the answer's payload of request n, in private memory; it may come before those of lower numbers.
-  func perform(
+  package func perform(
     _ count: Int, within timeout: Duration?,
     prepare: (Int, UnsafeMutableRawBufferPointer) -> (request: Int, response: Int),
     accept: (Int, UnsafeRawBufferPointer) throws(SessionError) -> Void

@@ -11,5 +11,5 @@ struct GrassCtl: ParsableCommand {
 
       \(ExitStatus.help)
       """,
-    subcommands: [Heartbeat.self, Ps.self, Dmesg.self, Info.self, Run.self])
+    subcommands: [Heartbeat.self, Ps.self, Dmesg.self, Info.self, Run.self, BenchCommand.self])
 }

@@ -34,6 +34,12 @@ struct Serve: ParsableCommand {
   @Option(help: "How many requests can be in flight, over all remote hosts: 1 to 64.")
   var slots: Int = 16
 
+  @Option(help: "The longest request in KiB; longer ones are cut.")
+  var requestSize: Int = 64
+
+  @Option(help: "The longest result in KiB; longer ones are cut. Each slot takes as much memory as both.")
+  var responseSize: Int = 1024
+
   @Option(
     help: ArgumentHelp("What runs the monitor: cpu, gpu or gpu:N, as `grassd devices` lists them.", valueName: "name"))
   var device: DeviceName = .cpu
@@ -46,6 +52,12 @@ struct Serve: ParsableCommand {
   @Flag(name: .shortAndLong, help: "Log more.")
   var verbose = false
 
+  func validate() throws {
+    for (name, size) in [("--request-size", requestSize), ("--response-size", responseSize)] {
+      guard (1...1 << 20).contains(size) else { throw ValidationError("\(name) takes 1 to 1048576 KiB.") }
+    }
+  }
+
   func run() throws {
     LoggingSystem.bootstrap(StreamLogHandler.standardError)
     var logger = Logger(label: "grassd")
@@ -54,8 +66,9 @@ struct Serve: ParsableCommand {
     let signals = TerminationSignals()
     do {
       let server = try Server(
-        memory: memory, listen: listen.map { url in try LinkAddress(url) }, slots: slots, device: device,
-        monitors: monitors)
+        memory: memory, listen: listen.map { url in try LinkAddress(url) },
+        layout: RegionLayout(slots: slots, requestSize: requestSize * 1024, responseSize: responseSize * 1024),
+        device: device, monitors: monitors)
       for address in server.addresses { print("ready \(address)") }
       fflush(nil)
       logger.info("serving \(server.memoryDescription)")

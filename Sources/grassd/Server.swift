@@ -19,7 +19,9 @@ final class Server {
   private let responders: [any Responder]
   private var region: MailboxRegion?
 
-  init(memory path: String, listen: [LinkAddress], slots: Int, device name: DeviceName, monitors: [String]) throws {
+  init(
+    memory path: String, listen: [LinkAddress], layout: RegionLayout, device name: DeviceName, monitors: [String]
+  ) throws {
     let candidates = try MemoryImage.open(path)
     // Which way of reading the file is right, only a kernel found in it tells.
     let kernel = try? Kernel.open(candidates)
@@ -36,7 +38,7 @@ final class Server {
       if case .sharedMemory(let path) = address { path } else { nil }
     }
     guard paths.count <= 1 else { throw ServerError.manyRegions }
-    let region = try MailboxRegion(path: paths.first, layout: RegionLayout(slots: slots))
+    let region = try MailboxRegion(path: paths.first, layout: layout)
     let segments = memory.withSegments { segments in
       segments.map { DeviceSegment(pointer: $0.pointer, segment: $0.segment, lost: memory.lost) }
     }

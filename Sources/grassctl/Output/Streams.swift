@@ -22,3 +22,15 @@ func writeNote(_ text: String) {
   let line = Array("grassctl: \(text)\n".utf8)
   _ = line.withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
 }
+
+/// Writes all of `bytes` to the file at `path`, or to standard output for `-`; says why not and exits where it cannot.
+func write(_ bytes: [UInt8], to path: String) throws {
+  guard path != "-" else { return writeOutput(bytes) }
+  let file = fopen(path, "w")
+  let isWritten = file.map { file in fwrite(bytes, 1, bytes.count, file) == bytes.count } ?? false
+  let isClosed = file.map { fclose($0) == 0 } ?? false
+  guard isWritten, isClosed else {
+    writeNote("cannot write \(path): \(String(cString: strerror(errno)))")
+    throw ExitStatus.partial
+  }
+}
