@@ -52,6 +52,10 @@ const void *grass_physical(struct grass_run *run, u64 address);
 #define type_exists(type) __builtin_preserve_type_info(*(type *)0, 0)
 #define type_size(type) __builtin_preserve_type_info(*(type *)0, 1)
 
+/// The value that the kernel gives an enumerator, and whether it has it. Values of a declaration do not matter.
+#define enumerator(type, name) __builtin_preserve_enum_value(*(type *)name, 1)
+#define enumerator_exists(type, name) __builtin_preserve_enum_value(*(type *)name, 0)
+
 #define container_of(pointer, type, member) ((type *)((char *)(pointer) - field_offset(type, member)))
 /// A per-CPU variable of one processor.
 #define per_cpu(variable, cpu) ((__typeof__(&(variable)))((char *)&(variable) + __per_cpu_offset[cpu]))

@@ -59,7 +59,31 @@ struct task_struct {
   struct hlist_node pid_links[4];
 };
 
+struct cpumask {
+  u64 bits[1];
+};
+
 END_KERNEL_STRUCTS
 
 extern struct task_struct init_task;
 extern struct pid_namespace init_pid_ns;
+extern struct cpumask __cpu_possible_mask, __cpu_online_mask;
+
+/// No kernel has more (CONFIG_NR_CPUS on x86-64).
+#define MOST_CPUS 8192u
+
+/// The first number from `from` on, in steps of `step`, that a mask has; MOST_CPUS where there is none.
+static inline u32 next_cpu(const struct cpumask *mask, u32 from, u32 step) {
+  u32 end = field_size(struct cpumask, bits) * 8;
+  if (end > MOST_CPUS) end = MOST_CPUS;
+  for (u32 cpu = from; cpu < end; cpu += step)
+    if (mask->bits[cpu / 64] >> cpu % 64 & 1) return cpu;
+  return MOST_CPUS;
+}
+
+static inline bool has_cpu(const struct cpumask *mask, u32 cpu) { return mask->bits[cpu / 64] >> cpu % 64 & 1; }
+
+/// The CPUs of a mask that are this lane's: every lanes-th number is.
+#define for_each_cpu(cpu, mask)                                                          \
+  for (u32 cpu = next_cpu(mask, grass_lane(run), grass_lanes(run)); cpu < MOST_CPUS;     \
+       cpu = next_cpu(mask, cpu + grass_lanes(run), grass_lanes(run)))

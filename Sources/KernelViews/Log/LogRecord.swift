@@ -31,6 +31,15 @@ public struct LogRecord: Sendable, Hashable {
   /// The message, without a final newline. It may hold newlines and any other byte.
   public var text: [UInt8]
 
+  public init(sequence: UInt64, time: UInt64, level: Level, facility: UInt8, caller: UInt32, text: [UInt8]) {
+    self.sequence = sequence
+    self.time = time
+    self.level = level
+    self.facility = facility
+    self.caller = caller
+    self.text = text
+  }
+
   /// The message's lines as dmesg prints them, each after the time.
   public var lines: [[UInt8]] {
     let prefix = Array("[\(Self.seconds(time))] ".utf8)

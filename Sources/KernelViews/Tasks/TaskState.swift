@@ -13,7 +13,7 @@ public enum TaskState: Character, Sendable, CaseIterable {
   case idle = "I"
 
   /// The state that a task's `__state` and `exit_state` add up to.
-  init(state: UInt64, exitState: UInt64) {
+  public init(state: UInt64, exitState: UInt64) {
     // Bits of __state, the same in all kernels from 6.1 on; macros, so BTF does not carry them.
     let uninterruptible: UInt64 = 0x2
     let noLoad: UInt64 = 0x400
