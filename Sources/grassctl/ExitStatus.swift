@@ -10,9 +10,12 @@ enum ExitStatus {
   static let unreachable = ExitCode(2)
   /// The memory could not be opened, or no kernel or no such view was found in it.
   static let unreadable = ExitCode(3)
+  /// The host was reached and is dead, or some of its CPUs are.
+  static let dead = ExitCode(4)
 
   static let help = """
     Exit status: 0 the answer is whole; 1 it is partial, as standard error says; 2 the host does not answer; \
-    3 the memory cannot be opened, or no kernel is found in it; 64 bad usage.
+    3 the memory cannot be opened, or no kernel is found in it; 4 the host is dead \
+    (beacon alone says so); 64 bad usage.
     """
 }

@@ -11,5 +11,7 @@ struct GrassCtl: ParsableCommand {
 
       \(ExitStatus.help)
       """,
-    subcommands: [Heartbeat.self, Ps.self, Dmesg.self, Info.self, Run.self, BenchCommand.self])
+    subcommands: [
+      Heartbeat.self, Ps.self, Dmesg.self, Info.self, Beacon.self, Run.self, BenchCommand.self,
+    ])
 }

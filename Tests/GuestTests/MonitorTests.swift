@@ -5,72 +5,265 @@ import LLView
 import Lab
 import Memory
 import Monitor
+import RemoteHost
 import Testing
 
 extension GuestTests {
-  /// One source of each monitor on every kernel, against the views of the same memory.
+  /// Modules as grassd runs them, end to end. Each monitor on each kernel is checked by `ViewTests`, whose guests it shares.
   @Suite(.serialized) struct MonitorTests {
-    @Test(arguments: guestKinds)
-    func tasksAreWhatTheViewSays(_ kind: GuestOptions) throws {
-      let guest = try SharedGuests.shared.guest(kind)
-      let kernel = try Kernel.open(try MemoryImage.open(guest.memoryPath))
-      let memory = try #require(kernel.memory as? FileMemory)
-      let bitcode = try FrontEnd().compile(monitorPath("ps"))
-      let monitor = try NativeMonitor(BoundMonitor(bitcode, name: "ps", for: KernelNames(kernel.found)))
-      let query = TaskQuery(includesThreads: true, includesCommandLines: false)
+    /// A host that is hung, comes back, and dies: told by grassctl, while grassd's device goes on.
+    @Test(arguments: [GuestOptions(kernel: "6.1", memory: 512, sleepers: 5)])
+    func beaconAndPanicTellTheDeadFromTheLiving(_ kind: GuestOptions) throws {
+      let guest = try Guest(kind)
+      defer { guest.shutDown() }
+      let daemon = try GrassDaemon(
+        memory: guest.memoryPath, monitors: ["ps", "cpu", "memory", "beacon", "panic"].map(monitorPath))
+      defer { daemon.stop() }
+      let grassctl = BuiltTool(name: "grassctl")
+      let source = ["--host", daemon.urls[0]]
 
-      // The guest lives on between two looks: what both views agree on must be in the records between them.
-      for (lanes, linear) in [(1, true), (7, true), (64, false)] {
-        let machine = WatchedMachine(
-          memory, space: kernel.addressSpace, slide: kernel.found.coreInfo.kernelOffset, usesLinearRanges: linear)
-        let before = try kernel.tasks(query)
-        let result = monitor.run(on: machine, lanes: lanes)
-        let after = Dictionary(uniqueKeysWithValues: try kernel.tasks(query).tasks.map { ($0.tid, $0) })
-        #expect(result.faults.isEmpty)
-        let seen = Dictionary(result.records.map(SeenTask.init).map { ($0.tid, $0) }) { first, _ in first }
-        #expect(seen.count == result.records.count)
-        #expect(seen.count > 80)
-        for task in before.tasks {
-          guard let later = after[task.tid] else { continue }
-          let record = try #require(seen[task.tid], "task \(task.tid) is missing")
-          #expect(record.tgid == task.tgid)
-          #expect(record.parent == task.ppid || record.parent == later.ppid)
-          #expect(record.uid == task.uid || record.uid == later.uid)
-          #expect(record.startTime == task.startTime)
-          // A worker's name is longer in the view, which adds what it works on.
-          let comm = record.comm.prefix { $0 != 0 }
-          #expect(
-            task.comm.starts(with: comm) || later.comm.starts(with: comm) || comm.starts(with: Array("kworker".utf8)))
-        }
-        let known = Set(before.tasks.map(\.tid)).union(after.keys)
-        // One that began and ended between the two looks is seen by neither.
-        #expect(seen.keys.filter { !known.contains($0) }.count <= 2)
+      let list = try grassctl.run(["run", "--list"] + source)
+      #expect(list.text == "ps\ncpu\nmemory\nbeacon\npanic\n", "\(list.errors)")
+      for (module, heading) in [
+        ("ps", "UID"), ("cpu", "CPU ONLINE"), ("memory", "MemTotal:"), ("beacon", "jiffies"), ("panic", "State: alive"),
+      ] {
+        let printed = try grassctl.run(["run", module] + source)
+        #expect(printed.status == 0, "\(printed.errors)")
+        #expect(printed.text.drop { $0 == " " }.hasPrefix(heading), "\(printed.text)")
       }
+      let tasks = try grassctl.json(["run", "ps"] + source)
+      #expect(tasks.contains { $0["pid"] as? Int == 1 && $0["state"] as? String == "S" })
+      let memory = try grassctl.json(["run", "memory"] + source).first
+      #expect(memory?["MemTotal"] as? Int ?? 0 > 300_000)
+
+      #expect(try grassctl.run(["beacon"] + source).text.hasPrefix("alive"))
+      let hang = try guest.hang()
+      // The CPUs come to their loop with their next tick.
+      usleep(500_000)
+      let hung = try grassctl.run(["beacon", "--interval", "0.5", "--patience", "4"] + source)
+      #expect(hung.status == 4)
+      #expect(hung.text.hasPrefix("STILL"), "\(hung.text)\(hung.errors)")
+      try guest.endHang(hang)
+      let back = try grassctl.run(["beacon"] + source)
+      #expect(back.status == 0 && back.text.hasPrefix("alive"), "\(back.text)\(back.errors)")
+
+      try guest.panic()
+      let dead = try grassctl.run(["beacon"] + source)
+      #expect(dead.status == 4)
+      #expect(dead.text.hasPrefix("PANIC on CPU"))
+      let last = try grassctl.run(["run", "panic"] + source)
+      #expect(last.text.hasPrefix("State: PANIC on CPU"))
+      #expect(last.text.hasSuffix("---[ end Kernel panic - not syncing: sysrq triggered crash ]---\n"))
     }
   }
 }
 
-/// A monitor's source.
-private func monitorPath(_ name: String) -> String {
-  URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../../monitors/\(name).c").standardized.path
+/// One source of each monitor, against the views of the same memory and the guest's own /proc.
+struct MonitorComparison {
+  private let bench: MonitorBench
+
+  init(_ guest: Guest) throws { bench = try MonitorBench(guest) }
+
+  func compareAll() throws {
+    try compareTasks()
+    try compareCPUs()
+    try compareMemory()
+    try compareBeacon()
+    try comparePanic()
+  }
+
+  private func compareTasks() throws {
+    let monitor = try bench.monitor("ps")
+    let query = TaskQuery(includesThreads: true, includesCommandLines: false)
+    // The guest lives on between two looks: what both views agree on must be in the records between them.
+    for (lanes, linear) in [(1, true), (7, true), (64, false)] {
+      let before = try bench.kernel.tasks(query)
+      let result = monitor.run(on: bench.machine(usesLinearRanges: linear), lanes: lanes)
+      let after = Dictionary(uniqueKeysWithValues: try bench.kernel.tasks(query).tasks.map { ($0.tid, $0) })
+      #expect(result.faults.isEmpty)
+      let threads = try #require(ThreadList(result)).threads
+      let seen = Dictionary(threads.map { ($0.tid, $0) }) { first, _ in first }
+      #expect(seen.count == threads.count)
+      #expect(seen.count > 80)
+      for task in before.tasks {
+        guard let later = after[task.tid] else { continue }
+        let thread = try #require(seen[task.tid], "task \(task.tid) is missing")
+        #expect(thread.tgid == task.tgid)
+        #expect(thread.ppid == task.ppid || thread.ppid == later.ppid)
+        #expect(thread.uid == task.uid || thread.uid == later.uid)
+        #expect(thread.startTime == task.startTime)
+        // A worker's name is longer in the view, which adds what it works on.
+        #expect(
+          task.comm.starts(with: thread.comm) || later.comm.starts(with: thread.comm)
+            || thread.comm.starts(with: Array("kworker".utf8)))
+      }
+      let known = Set(before.tasks.map(\.tid)).union(after.keys)
+      // One that began and ended between the two looks is seen by neither.
+      #expect(seen.keys.filter { !known.contains($0) }.count <= 2)
+    }
+  }
+
+  private func compareCPUs() throws {
+    let before = try bench.cpuTimes()
+    let usage = try #require(CPUUsage(try bench.run("cpu", lanes: 3)))
+    let after = try bench.cpuTimes()
+    #expect(usage.cpus.map(\.number) == Array(0..<bench.guest.options.cpus))
+    for cpu in usage.cpus {
+      #expect(cpu.isOnline)
+      for (index, time) in cpu.times.enumerated() {
+        let (low, high) = (before[cpu.number][index], after[cpu.number][index])
+        // An idle CPU's share of the present is as old as the last tick.
+        let slack = time.name == "idle" || time.name == "iowait" ? 500 : 0
+        // In ticks of 1/100 s.
+        let value = Int(time.nanoseconds / 10_000_000)
+        #expect(
+          (low - slack...high).contains(value),
+          "\(time.name) of CPU \(cpu.number) is \(value), the guest says \(low) and \(high)")
+      }
+    }
+  }
+
+  private func compareMemory() throws {
+    let before = try HostOracle(bench.guest).memory
+    // While the guest stands still, monitor and view must say the same.
+    let (usage, host) = try bench.standingStill {
+      (try #require(MemoryUsage(try bench.run("memory"))), try bench.kernel.host())
+    }
+    #expect(usage.lines.map(\.name) == host.memory.lines.map(\.name))
+    #expect(usage.lines.map(\.bytes) == host.memory.lines.map(\.bytes))
+    for line in usage.lines {
+      let value = Int(line.bytes / 1024)
+      let low = try #require(before[line.name])
+      #expect(abs(value - low) <= 4096, "\(line.name) is \(value) kB, the guest says \(low)")
+    }
+  }
+
+  private func compareBeacon() throws {
+    // Counts of all CPUs' switches bound the monitor's sum.
+    let before = try bench.switches()
+    let (first, early) = try bench.standingStill {
+      (try #require(LifeSigns(try bench.run("beacon", lanes: 2))), try bench.kernel.host())
+    }
+    let after = try bench.switches()
+    let sum = first.cpus.reduce(0) { $0 + $1.switches }
+    #expect((before...after).contains(sum), "\(sum) switches, the guest says \(before) and \(after)")
+    #expect(first.cpus.map(\.number) == Array(0..<bench.guest.options.cpus))
+    #expect(!first.cpus.contains { !$0.isOnline })
+    #expect(first.panicCPU == nil)
+    #expect(first.verdict(since: first) == .still)
+
+    // A task that only computes: one CPU has it, and has ticks.
+    let busy = try bench.guest.run("(while :; do :; done) >/dev/null 2>&1 & echo $!").text
+    usleep(1_000_000)
+    let (second, late, tasks) = try bench.standingStill {
+      (
+        try #require(LifeSigns(try bench.run("beacon", lanes: 2))), try bench.kernel.host(),
+        try #require(ThreadList(try bench.run("ps")))
+      )
+    }
+    _ = try bench.guest.run("kill \(busy)")
+    #expect(second.verdict(since: first) == .alive)
+    #expect(second.cpus.contains { !$0.isIdle && $0.runnable > 0 })
+    let running = tasks.threads.filter { $0.state == 0 && $0.exitState == 0 }.count
+    #expect(second.cpus.reduce(0) { $0 + $1.runnable } <= running)
+    // Debian's CONFIG_HZ is 250.
+    let ticks = Double(second.jiffies &- first.jiffies) / 250
+    #expect(abs(ticks - Double(late.uptime &- early.uptime) / 1e9) < 0.1)
+  }
+
+  private func comparePanic() throws {
+    let (state, log) = try bench.standingStill {
+      (try #require(PanicState(try bench.run("panic", lanes: 5))), try bench.kernel.log())
+    }
+    #expect(state.panicCPU == nil)
+    #expect(!state.isInOops)
+    let taint = try bench.guest.run("cat /proc/sys/kernel/tainted").text
+    #expect("\(state.taint)\n" == taint)
+    compareLines(state.lines, log)
+  }
 }
 
-/// A record of monitors/ps.c.
-private struct SeenTask {
-  let tid, tgid, parent: Int32
-  let uid: UInt32
-  let startTime: UInt64
-  let comm: [UInt8]
+/// The last lines of the log, whole.
+private func compareLines(_ lines: [PanicState.Line], _ log: KernelLog) {
+  let expected = log.records.suffix(lines.count)
+  #expect(lines.count > 50)
+  #expect(lines.map(\.sequence) == expected.map(\.sequence))
+  #expect(lines.map(\.time) == expected.map(\.time))
+  #expect(lines.map(\.level) == expected.map(\.level.rawValue))
+  #expect(lines.map(\.facility) == expected.map(\.facility))
+  #expect(lines.map(\.text) == expected.map { Array($0.text.prefix(512)) })
+}
 
-  init(_ record: MonitorResult.Record) {
-    let bytes = Array(record.bytes)
-    let reader = ByteReader(bytes.span.bytes)
-    func number(_ offset: Int) -> UInt32 { (try? reader.u32(offset)) ?? .max }
-    tid = Int32(bitPattern: number(0))
-    tgid = Int32(bitPattern: number(4))
-    parent = Int32(bitPattern: number(8))
-    uid = number(12)
-    startTime = (try? reader.u64(24)) ?? .max
-    comm = Array(bytes.suffix(16))
+/// Monitors on this machine's processor over a guest.
+private final class MonitorBench {
+  let guest: Guest
+  let kernel: Kernel
+  private let memory: FileMemory
+  private let names: KernelNames
+
+  init(_ guest: Guest) throws {
+    self.guest = guest
+    kernel = try Kernel.open(try MemoryImage.open(guest.memoryPath))
+    memory = try #require(kernel.memory as? FileMemory)
+    names = KernelNames(kernel.found)
   }
+
+  func monitor(_ name: String) throws -> NativeMonitor {
+    try NativeMonitor(BoundMonitor(try Bitcodes.shared.bitcode(name), name: name, for: names))
+  }
+
+  func machine(usesLinearRanges: Bool = true) -> WatchedMachine {
+    WatchedMachine(
+      memory, space: kernel.addressSpace, slide: kernel.found.coreInfo.kernelOffset,
+      usesLinearRanges: usesLinearRanges)
+  }
+
+  /// Runs a monitor, which must end by itself.
+  func run(_ name: String, lanes: Int = 1) throws -> MonitorResult {
+    let result = try monitor(name).run(on: machine(), lanes: lanes)
+    #expect(result.faults.isEmpty, "\(name): \(result.faults)")
+    return result
+  }
+
+  func standingStill<T>(_ body: () throws -> T) throws -> T {
+    try guest.pause()
+    defer { try? guest.resume() }
+    return try body()
+  }
+
+  /// Ten columns for each CPU, in ticks of 1/100 s.
+  func cpuTimes() throws -> [[Int]] {
+    try guest.run("grep '^cpu[0-9]' /proc/stat").text.split(separator: "\n").map { line in
+      let times = line.split(separator: " ").dropFirst().compactMap { Int($0) }
+      try #require(times.count == 10)
+      return times
+    }
+  }
+
+  func switches() throws -> UInt64 {
+    let line = try guest.run("grep ^ctxt /proc/stat").text
+    return try #require(line.split(whereSeparator: \.isWhitespace).last.flatMap { UInt64($0) })
+  }
+}
+
+/// Monitors' bitcode: one of each, for all kernels.
+private final class Bitcodes: @unchecked Sendable {
+  // Sendable because the lock guards the table.
+  static let shared = Bitcodes()
+  private let lock = NSLock()
+  private var made: [String: [UInt8]] = [:]
+
+  func bitcode(_ name: String) throws -> [UInt8] {
+    lock.lock()
+    defer { lock.unlock() }
+    if let known = made[name] { return known }
+    let new = try FrontEnd().compile(monitorPath(name))
+    made[name] = new
+    return new
+  }
+}
+
+/// A monitor's source.
+func monitorPath(_ name: String) -> String {
+  URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../../monitors/\(name).c").standardized.path
 }

@@ -7,6 +7,7 @@ extension GuestTests {
   ///
   /// The guest lives on between two looks, so its own view is taken before and after: what both agree on must be seen,
   /// what changed must be seen as one or the other.
+  /// Monitors are compared here, too: a guest is slow to boot.
   @Suite(.serialized) struct ViewTests {
     private let grassctl = BuiltTool(name: "grassctl")
 
@@ -31,6 +32,8 @@ extension GuestTests {
       try compareHost(printed, before, try HostOracle(guest))
       #expect(printed["paging_levels"] as? Int == kind.paging.rawValue)
       #expect(printed["panic"] is NSNull)
+
+      try MonitorComparison(guest).compareAll()
     }
   }
 }

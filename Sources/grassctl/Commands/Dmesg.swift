@@ -37,14 +37,7 @@ struct Dmesg: ParsableCommand {
     if let tail { records = records.suffix(tail) }
     if output.json {
       writeOutput(
-        JSON.lines(
-          records.map { record in
-            .object([
-              ("seq", .unsigned(record.sequence)), ("ts_nsec", .unsigned(record.time)),
-              ("level", .integer(record.level.rawValue)), ("facility", .integer(record.facility)),
-              ("caller_id", .integer(record.caller)), ("text", .bytes(record.text)),
-            ])
-          }))
+        JSON.lines(records.map(Self.json)))
     } else {
       var text = ""
       for record in records {
@@ -57,6 +50,14 @@ struct Dmesg: ParsableCommand {
       writeNote("\(log.torn) records were being written or overwritten and are left out")
       throw ExitStatus.partial
     }
+  }
+
+  static func json(of record: LogRecord) -> JSON {
+    .object([
+      ("seq", .unsigned(record.sequence)), ("ts_nsec", .unsigned(record.time)),
+      ("level", .integer(record.level.rawValue)), ("facility", .integer(record.facility)),
+      ("caller_id", .integer(record.caller)), ("text", .bytes(record.text)),
+    ])
   }
 
   private static func pad(_ text: String, _ width: Int) -> String {

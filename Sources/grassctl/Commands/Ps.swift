@@ -67,12 +67,12 @@ struct Ps: ParsableCommand {
     return task.commandLineFault == nil ? line : line + " …"
   }
 
-  private static func hundredths(_ nanoseconds: UInt64) -> String {
+  static func hundredths(_ nanoseconds: UInt64) -> String {
     let fraction = nanoseconds / 10_000_000 % 100
     return "\(nanoseconds / 1_000_000_000).\(fraction < 10 ? "0" : "")\(fraction)"
   }
 
-  private static func minutes(_ nanoseconds: UInt64) -> String {
+  static func minutes(_ nanoseconds: UInt64) -> String {
     let seconds = nanoseconds / 1_000_000_000
     return "\(seconds / 60):\(seconds % 60 < 10 ? "0" : "")\(seconds % 60)"
   }

@@ -7,8 +7,10 @@ struct Run: ParsableCommand {
     abstract: "Runs a module on the monitor's device and prints its records.",
     discussion: """
       The module runs where grassd loaded it (its --monitors), on its GPU or its processor; nothing on the watched host \
-      takes part. A record is printed as its kind and its bytes in hexadecimal. With --count above 1, the records are \
-      not printed, but how long the runs took: by the device's clock, and from here. Exits with 0 for a whole result, 1 \
+      takes part. What ps, cpu, memory, beacon and panic find is printed as a table, or with --json under names; times \
+      are in seconds, in JSON in nanoseconds where the name says so. A record of any other module is printed as its kind \
+      and its bytes in hexadecimal. With --count above 1, the records are not printed, but how long the runs took: by \
+      the device's clock, and from here. Exits with 0 for a whole result, 1 \
       where lanes ended early, 2 if the host did not answer.
       """)
 
@@ -80,7 +82,9 @@ struct Run: ParsableCommand {
     guard let last else { return }
     if count == 1 {
       let records = last.result.records
-      if output.json {
+      if let view = PrintedModules.parse(last.result, of: module) {
+        writeOutput(output.json ? JSON.lines(view.json) : Array(view.text.utf8))
+      } else if output.json {
         writeOutput(
           JSON.lines(
             records.map { .object([("kind", .integer($0.kind)), ("bytes", .string(Self.hexadecimal($0.bytes)))]) }))
@@ -100,6 +104,11 @@ struct Run: ParsableCommand {
       writeOutput(
         "\(module): \(count) runs of \(last.lanes) lanes, \(last.result.records.count) records, \(partial) partial\n"
           + "on the device min/avg/max/stddev = \(there.text) us\nround trip min/avg/max/stddev = \(here.text) us\n")
+    }
+    if count == 1, !last.result.isPartial, PrintedModules.isKnown(module),
+      PrintedModules.parse(last.result, of: module) == nil
+    {
+      writeNote("\(module): these are not the records of this version's module; they are printed as they are")
     }
     for fault in last.result.faults { writeNote("\(module): \(fault)") }
     if last.faulted > last.result.faults.count {

@@ -10,16 +10,18 @@ final class GrassDaemon {
   private let process: Process
   private let directory: URL
 
-  init(memory: String) throws {
+  /// - Parameter monitors: the modules that its device gets.
+  init(memory: String, monitors: [String] = []) throws {
     directory = FileManager.default.temporaryDirectory.appendingPathComponent("grassd-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
     process = Process()
     // A daemon of a test that crashed ends with it.
     process.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
-    process.arguments = [
-      "--pdeathsig", "KILL", "--", BuiltTool.directory.appendingPathComponent("grassd").path, "--memory", memory,
-      "--listen", "shm://\(directory.path)/region", "tcp://127.0.0.1:0",
-    ]
+    process.arguments =
+      [
+        "--pdeathsig", "KILL", "--", BuiltTool.directory.appendingPathComponent("grassd").path, "--memory", memory,
+        "--listen", "shm://\(directory.path)/region", "tcp://127.0.0.1:0",
+      ] + (monitors.isEmpty ? [] : ["--monitors"] + monitors)
     let output = Pipe()
     process.standardOutput = output
     process.standardError = FileHandle.nullDevice
