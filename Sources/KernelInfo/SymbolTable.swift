@@ -54,6 +54,24 @@ public final class SymbolTable: Sendable {
     return self[firstPosition { $0 >= start }]
   }
 
+  /// The type letters of the symbols called `name` at `address`.
+  public func lettersOfSymbols(at address: VirtualAddress, named name: String) -> [Character] {
+    var letters: [Character] = []
+    forEachPosition(of: name) { position in
+      if addresses[position] == address.rawValue { letters.append(self[position].type) }
+      return true
+    }
+    return letters
+  }
+
+  /// How many bytes lie between the symbol at `address` and the next one above: its size, padding included.
+  ///
+  /// Nil for the last. Cost: a binary search. Mirrors `get_symbol_pos` in `kernel/kallsyms.c`.
+  public func size(ofSymbolAt address: VirtualAddress) -> UInt64? {
+    let above = firstPosition { $0 > address.rawValue }
+    return above < addresses.count ? addresses[above] - address.rawValue : nil
+  }
+
   /// The first position whose address satisfies `condition`, which all later ones satisfy too.
   private func firstPosition(where condition: (UInt64) -> Bool) -> Int {
     var low = 0

@@ -191,6 +191,27 @@ extension TypeTable {
     return target.kind == .structure || target.kind == .union ? target : nil
   }
 
+  /// The numbers of the structs, unions and typedefs called `name`, in the order of the types.
+  func numbers(ofNamed name: String) -> [Int] {
+    var numbers: [Int] = []
+    var item = namedIndex.first(hash: NameHash.of(name))
+    while item != NameIndex.none {
+      let offset = named[Int(item)]
+      if let record = try? record(at: Int(offset)), isName(record.nameOffset, name.utf8) {
+        // Records lie in the order of their numbers; number 0 has none.
+        var low = 1
+        var high = records.count
+        while high - low > 1 {
+          let middle = (low + high) / 2
+          if records[middle] <= offset { low = middle } else { high = middle }
+        }
+        numbers.append(low)
+      }
+      item = namedIndex.next(item)
+    }
+    return numbers
+  }
+
   /// The value of an enumerator of any enum, such as `PIDTYPE_TGID`; the first where several are called so.
   public func enumerator(_ name: String) -> Int64? {
     var item = enumeratorIndex.first(hash: NameHash.of(name))

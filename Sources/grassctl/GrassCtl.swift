@@ -13,5 +13,6 @@ struct GrassCtl: ParsableCommand {
       """,
     subcommands: [
       Heartbeat.self, Ps.self, Dmesg.self, Info.self, Beacon.self, Run.self, BenchCommand.self,
+      Sym.self, Types.self, Read.self,
     ])
 }

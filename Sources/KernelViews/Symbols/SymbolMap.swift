@@ -1,0 +1,65 @@
+import KernelInfo
+public import Memory
+
+/// The symbols of the kernel's image, both ways.
+public struct SymbolMap: Sendable {
+  private let image: SymbolTable
+
+  init(image: SymbolTable) {
+    self.image = image
+  }
+
+  /// The symbol that `address` belongs to, or nil where none does. Cost: a binary search.
+  public func place(of address: VirtualAddress) -> SymbolPlace? {
+    guard let symbol = image.symbol(containing: address) else { return nil }
+    return SymbolPlace(
+      name: symbol.name, type: symbol.type, address: symbol.address, size: image.size(ofSymbolAt: symbol.address),
+      offset: address.distance(from: symbol.address), module: nil)
+  }
+
+  /// All symbols called `name`. Cost: a hash look-up.
+  public func places(named name: String) -> [SymbolPlace] {
+    image.addresses(of: name).compactMap { address in
+      // Several symbols may start at one address, and several have one name.
+      let type = image.lettersOfSymbols(at: address, named: name).first ?? "?"
+      return SymbolPlace(
+        name: name, type: type, address: address, size: image.size(ofSymbolAt: address), offset: 0, module: nil)
+    }
+  }
+
+  /// Every symbol, in the order of the tables; the list is made anew by each call.
+  public var all: [SymbolPlace] {
+    image.map { symbol in
+      SymbolPlace(
+        name: symbol.name, type: symbol.type, address: symbol.address, size: image.size(ofSymbolAt: symbol.address),
+        offset: 0, module: nil)
+    }
+  }
+
+  /// The address that `text` means: `schedule`, `schedule+0x10`, `0xffffffff81000000`, or the same without `0x`.
+  ///
+  /// A symbol comes before a number that is written like it. Nil where it is neither.
+  public func address(_ text: String) -> VirtualAddress? {
+    if let place = places(named: text).first { return place.address }
+    if let plus = text.lastIndex(of: "+"), plus != text.startIndex,
+      let offset = Self.number(String(text[text.index(after: plus)...])),
+      let place = places(named: String(text[..<plus])).first
+    {
+      return VirtualAddress(place.address.rawValue &+ offset)
+    }
+    return Self.number(text, radix: 16).map { VirtualAddress($0) }
+  }
+
+  /// A number as C writes it; without `0x`, in `radix`.
+  static func number(_ text: String, radix: Int = 10) -> UInt64? {
+    if text.hasPrefix("0x") || text.hasPrefix("0X") { return UInt64(text.dropFirst(2), radix: 16) }
+    return text.hasPrefix("+") ? nil : UInt64(text, radix: radix)
+  }
+}
+
+extension Kernel {
+  /// The symbols, both ways.
+  public func symbolMap() throws(KernelError) -> SymbolMap {
+    SymbolMap(image: symbols)
+  }
+}
