@@ -39,7 +39,7 @@ struct BootOptions: ParsableArguments {
       throw ValidationError("A guest boots with 128 to 65536 MiB, not \(memory).")
     }
     guard (1...64).contains(cpus) else { throw ValidationError("A guest has 1 to 64 CPUs, not \(cpus).") }
-    guard (0...4000).contains(sleepers) else { throw ValidationError("The workload starts 0 to 4000 processes.") }
+    guard (0...20000).contains(sleepers) else { throw ValidationError("The workload starts 0 to 20000 processes.") }
   }
 
   var guest: GuestOptions {
