@@ -37,7 +37,7 @@ targets += [.target(name: "Samples", dependencies: ["Memory", "KernelInfo"], pat
 targets += module("Mailbox", ["CMailbox"])
 // NVIDIA's driver, loaded at run time where there is one.
 targets += module("CUDA")
-targets += module("Monitor", ["Memory", "Paging", "Mailbox", "CMailbox", "CMonitor", "CRuntime", "CUDA"])
+targets += module("Monitor", ["CLinux", "Memory", "Paging", "Mailbox", "CMailbox", "CMonitor", "CRuntime", "CUDA"])
 // RDMA devices: rdma-core's libraries, and Swift types that own what they make.
 targets += [
   .systemLibrary(name: "CVerbs", providers: [.apt(["libibverbs-dev", "librdmacm-dev"])])

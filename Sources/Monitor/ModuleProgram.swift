@@ -1,3 +1,4 @@
+import CLinux
 import CMailbox
 import CRuntime
 import Glibc
@@ -20,15 +21,20 @@ public struct ModuleProgram: Sendable {
   final class NativeCode: @unchecked Sendable {
     // The handle is only closed; the function does not change.
     private let handle: UnsafeMutableRawPointer
+    private let file: Int32
     let dispatch: @convention(c) (UnsafeMutablePointer<grass_run>?, UInt32) -> Void
 
-    init(handle: UnsafeMutableRawPointer, dispatch: UnsafeMutableRawPointer) {
+    init(handle: UnsafeMutableRawPointer, file: Int32, dispatch: UnsafeMutableRawPointer) {
       self.handle = handle
+      self.file = file
       self.dispatch = unsafeBitCast(
         dispatch, to: (@convention(c) (UnsafeMutablePointer<grass_run>?, UInt32) -> Void).self)
     }
 
-    deinit { dlclose(handle) }
+    deinit {
+      dlclose(handle)
+      close(file)
+    }
   }
 
   /// Loads a program: a shared object for this machine's processor, or PTX.
@@ -37,21 +43,28 @@ public struct ModuleProgram: Sendable {
   public init(path: String) throws(MonitorError) {
     let bytes = try Self.read(path)
     if bytes.starts(with: [0x7f, 0x45, 0x4c, 0x46]) {
-      try self.init(sharedObject: path)
+      try self.init(sharedObject: bytes, path: path)
     } else {
       try self.init(ptx: bytes, path: path)
     }
   }
 
-  private init(sharedObject path: String) throws(MonitorError) {
-    // Without a slash the loader would search its own folders.
-    guard let handle = dlopen(path.contains("/") ? path : "./" + path, RTLD_NOW | RTLD_LOCAL) else {
-      throw MonitorError(.badProgram(path, String(cString: dlerror())))
+  /// Loads a copy that nobody else has: code must not change under a running monitor when its file is written anew, and
+  /// the loader takes a path that it knows for the program that it has.
+  private init(sharedObject bytes: [UInt8], path: String) throws(MonitorError) {
+    let file = grass_memfd_create("grass-program")
+    guard file >= 0, write(file, bytes, bytes.count) == bytes.count,
+      let handle = dlopen("/proc/self/fd/\(file)", RTLD_NOW | RTLD_LOCAL)
+    else {
+      let reason = String(cString: file < 0 ? strerror(errno) : dlerror() ?? strerror(errno))
+      if file >= 0 { close(file) }
+      throw MonitorError(.badProgram(path, reason))
     }
     guard let dispatch = dlsym(handle, "grass_dispatch"), let count = dlsym(handle, "grass_count"),
       let names = dlsym(handle, "grass_names"), let kernel = dlsym(handle, "grass_kernel")
     else {
       dlclose(handle)
+      close(file)
       throw MonitorError(.badProgram(path, "it is not made by `grassd compile`"))
     }
     let size = Int(GRASS_NAME_SIZE)
@@ -60,7 +73,7 @@ public struct ModuleProgram: Sendable {
       return String(decoding: name.prefix { $0 != 0 }, as: UTF8.self)
     }
     self.kernel = String(cString: kernel.assumingMemoryBound(to: CChar.self))
-    code = .native(NativeCode(handle: handle, dispatch: dispatch))
+    code = .native(NativeCode(handle: handle, file: file, dispatch: dispatch))
   }
 
   private init(ptx: [UInt8], path: String) throws(MonitorError) {

@@ -54,6 +54,7 @@ final class Server {
         kernel: Self.mapping(of: kernel))
     }
     needsModules = program == nil && !monitors.isEmpty
+    firstModules = program?.names
     if let hint { device.setKernelHint(hint) }
     var responders: [any Responder] = []
     addresses = try listen.map { address in
@@ -66,6 +67,8 @@ final class Server {
   }
 
   private var needsModules: Bool
+  /// The names of those that were there from the start.
+  private let firstModules: [String]?
 
   private static func mapping(of kernel: Kernel) -> KernelMapping {
     KernelMapping(kernel.addressSpace, slide: kernel.found.coreInfo.kernelOffset)
@@ -77,18 +80,24 @@ final class Server {
       let kernel = try Kernel(memory: memory, hint: hint)
       let program = try modules.program(for: kernel, memory: memory.path)
       try device.load(program, for: Self.mapping(of: kernel))
-      logger.info("modules loaded", metadata: ["modules": "\(program.names.joined(separator: " "))"])
+      Self.log(program.names, logger)
     } catch {
       logger.error("modules not loaded", metadata: ["reason": "\(error)"])
     }
     needsModules = false
   }
 
+  private static func log(_ modules: [String], _ logger: Logger) {
+    logger.info("modules loaded", metadata: ["modules": "\(modules.joined(separator: " "))"])
+  }
+
   private var hint: PhysicalAddress?
 
   /// Serves until a signal comes, and looks for a kernel as long as none was found: the guest may still be booting.
   func run(until signals: TerminationSignals, logger: Logger) throws {
+    logger.info("monitor started", metadata: ["device": "\(device.description)"])
     if let hint { logger.info("kernel found", metadata: ["note": "\(hint)"]) }
+    if let firstModules { Self.log(firstModules, logger) }
     var pause = 2
     var isWhole = true
     if needsModules, hint != nil { loadModules(logger: logger) }
