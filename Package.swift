@@ -57,7 +57,7 @@ targets += [
 ]
 targets += module(
   "LLView", ["Memory", "Paging", "KernelInfo", "Monitor", "CMailbox", "CRuntime", "CLLVM"],
-  tests: ["Samples", "KernelViews"])
+  tests: ["Samples", "KernelViews", "Mailbox", "Links", "RemoteHost"])
 for target in targets where target.name == "LLView" {
   target.resources = [
     "grass_run.h", "runtime.c", "resident.c", "grass_gpu.h", "grass_monitor.h", "grass_mailbox.h",
@@ -92,7 +92,8 @@ targets += [
   .testTarget(
     name: "GuestTests",
     dependencies: [
-      "Memory", "Paging", "KernelInfo", "KernelViews", "Monitor", "Links", "LinkConformance", "RemoteHost", "Lab",
+      "Memory", "Paging", "KernelInfo", "KernelViews", "Monitor", "Mailbox", "Links", "LinkConformance", "RemoteHost",
+      "Lab",
       "LLView", "grassd", "grass-compile", "grassctl", "linkcheck",
     ]),
 ]
@@ -105,7 +106,7 @@ if isFuzzing {
       name: "grassfuzz",
       dependencies: [
         "Memory", "Paging", "KernelInfo", "KernelViews", "Samples", "Mailbox", "Links", "RemoteHost", "CMailbox",
-        "CMonitor", "CLinux",
+        "CMonitor", "CRuntime", "CLinux", "Monitor",
       ],
       path: "Fuzz", exclude: ["Corpus"])
   ]

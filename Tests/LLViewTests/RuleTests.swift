@@ -1,9 +1,6 @@
-import Glibc
-import KernelInfo
 import Memory
 import Monitor
 import Paging
-import Samples
 import Testing
 
 @testable import LLView
@@ -139,119 +136,34 @@ struct RuleTests {
 
   @Test func garbageIsNoModule() throws {
     #expect(throws: LLViewError.self) {
-      _ = try BoundMonitor([1, 2, 3], name: "sample", for: Self.kernel())
+      _ = try BoundMonitor([1, 2, 3], name: "sample", for: SampleKernel.names())
     }
   }
-
-  // MARK: The sample kernel
-
-  private static let page: UInt64 = 0xffff_8000_0000_0000
-
-  /// `struct task` of 64 bytes: `u64 first; u32 pid; u32 …; 16: 3 bits, 5 bits "bits", 1 bit "flag"; 24: struct inner
-  /// { u32 count; } inner; 32: union { u8 hidden; }`, and `struct item` of 24 bytes with its value at 16.
-  private static func kernel() throws -> KernelNames {
-    var btf = BTFWriter()
-    let u8 = btf.integer("unsigned char", size: 1, signed: false)
-    let u32 = btf.integer("unsigned int", size: 4, signed: false)
-    let u64 = btf.integer("unsigned long", size: 8, signed: false)
-    let inner = btf.structure("inner", size: 4, [.init(name: "count", type: u32, offset: 0)])
-    let hidden = btf.structure("", size: 1, union: true, [.init(name: "hidden", type: u8, offset: 0)])
-    _ = btf.structure(
-      "task", size: 64,
-      [
-        .init(name: "first", type: u64, offset: 0), .init(name: "pid", type: u32, offset: 64),
-        .init(name: "bits", type: u32, offset: 16 * 8 + 3, size: 5),
-        .init(name: "flag", type: u32, offset: 17 * 8, size: 1),
-        .init(name: "inner", type: inner, offset: 24 * 8), .init(name: "", type: hidden, offset: 32 * 8),
-      ])
-    _ = btf.structure("item", size: 24, [.init(name: "value", type: u32, offset: 16 * 8)])
-    return KernelNames(release: "9.9.9-test", types: try TypeTable(btf.bytes, release: "9.9.9-test")) { name in
-      switch name {
-      case "variable": VirtualAddress(page + 8)
-      case "counter": VirtualAddress(8)
-      default: nil
-      }
-    }
-  }
-
-  private static let prologue = """
-    #include "grass.h"
-    KERNEL_STRUCTS
-    struct inner { u32 count; };
-    struct item { u32 value; };
-    struct task { u32 pid; struct inner inner; u32 bits : 5; u32 flag : 1; u64 gone; union { u8 hidden; }; };
-    struct task___old { u64 ancient; u32 pid; };
-    struct task___wide { u64 pid; };
-    struct nothing { int a; };
-    END_KERNEL_STRUCTS
-    extern u32 variable, counter, nowhere;
-    extern u32 absent __attribute__((weak));
-    extern void unknown_function(void);
-    #define kernel_page ((char *)0xffff800000000000)
-    static __attribute__((unused)) void emit(struct grass_run *run, u64 value) { *(u64 *)grass_emit(run, 1, 8) = value; }
-    static __attribute__((noinline, unused)) u64 again(u64 n) { return n ? n * again(n - 1) : 1; }
-    MONITOR(sample) {
-
-    """
 
   private struct Outcome {
     var words: [UInt64]
     var faults: [UInt32]
   }
 
-  /// Compiles and runs a monitor's body. The memory is four page tables and a page at 0xffff800000000000.
+  /// Compiles and runs a monitor's body.
   @discardableResult
   private func run(_ body: String) throws -> Outcome {
-    var name = Array("/tmp/grass-rule-XXXXXX".utf8CString)
-    _ = try #require(mkdtemp(&name))
-    let folder = String(decoding: name.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    let source = folder + "/sample.c"
-    let image = folder + "/memory.raw"
-    defer {
-      unlink(source)
-      unlink(image)
-      rmdir(folder)
-    }
-    try write(Array((Self.prologue + body + "\n}\n").utf8), to: source)
-    // Physical memory: four tables at 0x1000 to 0x4000, the page at 0x5000.
-    var memory = [UInt8](repeating: 0, count: 0x6000)
-    func put(_ value: UInt64, _ offset: Int) {
-      for byte in 0..<8 { memory[offset + byte] = UInt8(truncatingIfNeeded: value >> UInt64(8 * byte)) }
-    }
-    put(0x2003, 0x1000 + 256 * 8)  // Level 4, entry 256: the upper half's first.
-    put(0x3003, 0x2000)
-    put(0x4003, 0x3000)
-    put(0x5003, 0x4000)
-    put(0x1234, 0x5008)  // task.pid
-    memory[0x5010] = 0b10110_001  // 3 other bits, then "bits".
-    memory[0x5011] = 1  // flag
-    memory[0x5018] = 77  // inner.count
-    memory[0x5020] = 0x55  // hidden
-    for item in 0..<3 { memory[0x5080 + item * 24 + 16] = UInt8(100 + item) }
-    try write(memory, to: image)
-
-    let front = FrontEnd(includePaths: [Self.monitors])
-    let monitor = try NativeMonitor(
-      BoundMonitor(try front.compile(source), name: "sample", for: Self.kernel()))
-    let file = try #require(try MemoryImage.open(image).first)
-    let space = AddressSpace(memory: file, format: .x86_64FourLevel, root: PhysicalAddress(0x1000))
+    let monitor = try NativeMonitor(try SampleKernel.monitor(body))
+    let folder = try TestFolder()
+    try folder.write(SampleKernel.memory, to: "memory.raw")
+    let file = try #require(try MemoryImage.open(folder.path + "/memory.raw").first)
+    let space = AddressSpace(memory: file, format: .x86_64FourLevel, root: SampleKernel.root)
     let result = monitor.run(on: WatchedMachine(file, space: space, slide: 0), budget: 10_000, capacity: 4096)
-    return Outcome(
-      words: result.records.map { record in
-        let bytes = Array(record.bytes)
-        return (try? ByteReader(bytes.span.bytes).u64(0)) ?? .max
-      },
-      faults: result.faults.map(\.code))
+    return Outcome(words: result.words, faults: result.faults.map(\.code))
   }
+}
 
-  private static let monitors: String = {
-    let parts = #filePath.split(separator: "/").dropLast(3)
-    return "/" + parts.joined(separator: "/") + "/monitors"
-  }()
-
-  private func write(_ bytes: [UInt8], to path: String) throws {
-    let file = try #require(fopen(path, "w"))
-    defer { fclose(file) }
-    #expect(fwrite(bytes, 1, bytes.count, file) == bytes.count)
+extension MonitorResult {
+  /// The first word of each record.
+  var words: [UInt64] {
+    records.map { record in
+      let bytes = Array(record.bytes)
+      return (try? ByteReader(bytes.span.bytes).u64(0)) ?? .max
+    }
   }
 }
