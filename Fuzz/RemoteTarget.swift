@@ -109,10 +109,20 @@ extension FuzzTarget {
         }
         return answer(0, payload + [UInt8](repeating: 7, count: 8 + 100 + 1 + 300))
       }
+      func zeros(_ count: Int) -> [UInt8] { [UInt8](repeating: 0, count: count) }
+      func run(_ size: UInt32) -> [UInt8] {
+        answer(
+          0,
+          bytes(UInt32(4), 0, 1, 0) + bytes(UInt64(9), UInt64(size + 8)) + bytes(UInt32(1), UInt32(2))
+            + bytes(UInt32(1), size) + zeros(Int(size)) + zeros(32))
+      }
       let damaged = answer(3, [1, 0, 0, 0]) + [0, 0, 1, 16, 0, 1, 40, 0, 0xff]
       return [
         [0] + heartbeat + info + gather(0), [2] + heartbeat + info + gather(3), [0] + damaged + info + gather(9),
         [0] + answer(0, bytes(UInt32(1), 6, 0, 0)) + answer(0x80, []) + gather(1),
+        [0] + heartbeat + info + gather(0) + answer(0, bytes(UInt32(5), 0, 1, 0) + Array("ps".utf8) + zeros(30))
+          + run(64)
+          + run(16),
         [1] + [UInt8](repeating: 0, count: 128), [4] + bytes(UInt64(1), 2, 1, 0, 7, 0, 0, 1) + heartbeat,
       ]
     },
@@ -142,6 +152,18 @@ extension FuzzTarget {
       memory.read(&batch, format: .x86_64FourLevel)
       for index in batch.entries.indices where batch.succeeded(index) {
         require((try? batch.reader(index).count) == batch.entries[index].count, "entry \(index) is not whole")
+      }
+      _ = try? session.modules()
+      var last: LifeSigns?
+      for _ in 0..<2 {
+        guard let run = try? session.run("ps") else { return }
+        let result = run.result
+        require(result.faults.count <= run.faulted, "more faults than lanes that failed")
+        _ = (ThreadList(result), CPUUsage(result), MemoryUsage(result), PanicState(result))
+        if let signs = LifeSigns(result) {
+          _ = signs.verdict(since: last ?? signs)
+          last = signs
+        }
       }
     })
 }

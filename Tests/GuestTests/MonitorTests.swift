@@ -3,14 +3,84 @@ import KernelInfo
 import KernelViews
 import LLView
 import Lab
+import Links
+import Mailbox
 import Memory
 import Monitor
 import RemoteHost
+import Synchronization
 import Testing
 
 extension GuestTests {
   /// Modules as grassd runs them, end to end. Each monitor on each kernel is checked by `ViewTests`, whose guests it shares.
   @Suite(.serialized) struct MonitorTests {
+    /// A guest that no test breaks: what it does does not matter.
+    static let guestKind = GuestOptions(kernel: "6.12", memory: 512, sleepers: 5)
+
+    /// New code takes over while requests are in flight; broken code does not.
+    @Test func reloadingLosesNoRequest() throws {
+      let guest = try SharedGuests.shared.guest(Self.guestKind)
+      let folder = FileManager.default.temporaryDirectory.appendingPathComponent("grass-modules-\(UUID().uuidString)")
+      try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+      defer { try? FileManager.default.removeItem(at: folder) }
+      let source = folder.appendingPathComponent("extra.c")
+      func write(_ name: String) throws {
+        let header = URL(filePath: monitorPath("ps")).deletingLastPathComponent().appending(path: "grass.h").path
+        let text =
+          "#include \"\(header)\"\nMONITOR(\(name)) { *(u64 *)grass_emit(run, 1, 8) = grass_argument(run, 0); }\n"
+        try Data(text.utf8).write(to: source)
+      }
+      try write("first")
+      let daemon = try GrassDaemon(memory: guest.memoryPath, monitors: [monitorPath("beacon"), source.path])
+      defer { daemon.stop() }
+
+      // Two remote hosts, one on each link, with requests of every kind.
+      let isDone = Atomic<Bool>(false)
+      let answered = Atomic<Int>(0)
+      let threads = try daemon.urls.map { url in
+        let session = try Session(to: LinkAddress(url))
+        return try DedicatedThread(name: "asks") {
+          while !isDone.load(ordering: .acquiring) {
+            do {
+              try session.heartbeat()
+              let run = try session.run("beacon")
+              #expect(LifeSigns(run.result) != nil && !run.result.isPartial)
+              #expect(try session.modules().first == "beacon")
+              answered.add(3, ordering: .relaxed)
+            } catch {
+              Issue.record("after \(answered.load(ordering: .relaxed)) answers: \(error)")
+              return
+            }
+          }
+        }
+      }
+      defer {
+        isDone.store(true, ordering: .releasing)
+        for thread in threads { thread.join() }
+      }
+      let session = try Session(to: LinkAddress(daemon.urls[0]))
+      func wait(for name: String) throws -> Bool {
+        for _ in 0..<300 {
+          if try session.modules() == ["beacon", name] { return true }
+          usleep(50_000)
+        }
+        return false
+      }
+      #expect(try session.run("first", arguments: [7]).result.records.count == 1)
+      for name in ["second", "third"] {
+        try write(name)
+        daemon.signal(SIGHUP)
+        #expect(try wait(for: name), "\(name) was not loaded")
+        #expect(try session.run(name, arguments: [7]).result.records.count == 1)
+      }
+      // What cannot be compiled leaves those that work.
+      try Data("no C".utf8).write(to: source)
+      daemon.signal(SIGHUP)
+      usleep(1_500_000)
+      #expect(try session.modules() == ["beacon", "third"])
+      #expect(answered.load(ordering: .relaxed) > 100)
+    }
+
     /// A host that is hung, comes back, and dies: told by grassctl, while grassd's device goes on.
     @Test(arguments: [GuestOptions(kernel: "6.1", memory: 512, sleepers: 5)])
     func beaconAndPanicTellTheDeadFromTheLiving(_ kind: GuestOptions) throws {
@@ -195,7 +265,7 @@ private func compareLines(_ lines: [PanicState.Line], _ log: KernelLog) {
 }
 
 /// Monitors on this machine's processor over a guest.
-private final class MonitorBench {
+final class MonitorBench {
   let guest: Guest
   let kernel: Kernel
   private let memory: FileMemory
@@ -208,9 +278,11 @@ private final class MonitorBench {
     names = KernelNames(kernel.found)
   }
 
-  func monitor(_ name: String) throws -> NativeMonitor {
-    try NativeMonitor(BoundMonitor(try Bitcodes.shared.bitcode(name), name: name, for: names))
+  func bound(_ name: String) throws -> BoundMonitor {
+    try BoundMonitor(try Bitcodes.shared.bitcode(name), name: name, for: names)
   }
+
+  func monitor(_ name: String) throws -> NativeMonitor { try NativeMonitor(bound(name)) }
 
   func machine(usesLinearRanges: Bool = true) -> WatchedMachine {
     WatchedMachine(

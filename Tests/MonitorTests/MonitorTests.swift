@@ -5,71 +5,6 @@ import Testing
 
 /// Drives the device program step by step with requests of every wrong shape.
 struct MonitorTests {
-  /// A monitor over 64 KiB of memory at physical 0x100000, and its region, without a thread.
-  private final class Bench {
-    let region: MailboxRegion
-    let monitor: UnsafeMutablePointer<grass_monitor>
-    let segment: UnsafeMutablePointer<grass_segment>
-    let memory: UnsafeMutableRawPointer
-    let scratch: UnsafeMutableRawPointer
-    var sequence: UInt64 = 100
-    var now: UInt64 = 1
-
-    init() throws {
-      region = try MailboxRegion(layout: RegionLayout(slots: 2, requestSize: 4096, responseSize: 8192))
-      memory = .allocate(byteCount: 65536, alignment: 4096)
-      memory.initializeMemory(as: UInt8.self, repeating: 0xaa, count: 65536)
-      scratch = .allocate(byteCount: 4096, alignment: 64)
-      segment = .allocate(capacity: 1)
-      segment.initialize(
-        to: grass_segment(
-          pointer: memory.assumingMemoryBound(to: UInt8.self), start: 0x10_0000, count: 65536,
-          lost: nil))
-      monitor = .allocate(capacity: 1)
-      monitor.initialize(to: grass_monitor())
-      var header = region.layout.header
-      #expect(grass_monitor_start(monitor, region.base, &header, segment, 1, scratch, now))
-    }
-
-    deinit {
-      monitor.deallocate()
-      segment.deallocate()
-      scratch.deallocate()
-      memory.deallocate()
-    }
-
-    /// Seals and writes a request to slot 0, changed by `damage`, and steps until it is answered or 10 ms are over.
-    ///
-    /// Returns the answer's payload, nil for none.
-    func ask(_ payload: [UInt8], damage: (UnsafeMutableRawPointer) -> Void = { _ in }) -> [UInt8]? {
-      sequence += 1
-      let record = UnsafeMutableRawPointer.allocate(byteCount: 8192, alignment: 64)
-      defer { record.deallocate() }
-      payload.withUnsafeBytes {
-        (record + 32).copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(record), byteCount: $0.count)
-      }
-      grass_record_seal(record, sequence, UInt64(payload.count))
-      damage(record)
-      grass_copy_in(region.base + region.layout.requestOffset(slot: 0), record, 4096)
-      for _ in 0..<20 {
-        now += 500_000
-        if grass_monitor_step(monitor, now) > 0 { break }
-      }
-      grass_copy_out(record, region.base + region.layout.responseOffset(slot: 0), 8192)
-      var length: UInt64 = 0
-      guard grass_record_judge(record, 8192, 8192, sequence, &length) == GRASS_RECORD_WHOLE else { return nil }
-      return [UInt8](UnsafeRawBufferPointer(start: record + 32, count: Int(length)))
-    }
-
-    func status(_ payload: [UInt8], damage: (UnsafeMutableRawPointer) -> Void = { _ in }) -> UInt32? {
-      ask(payload, damage: damage)?.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 4, as: UInt32.self) }
-    }
-  }
-
-  private static func words(_ words: UInt32...) -> [UInt8] {
-    words.flatMap { word in withUnsafeBytes(of: word.littleEndian) { [UInt8]($0) } }
-  }
-
   private static func gather(
     _ ranges: [(address: UInt64, root: UInt64, length: UInt32, flags: UInt32)], levels: UInt32 = 4, count: UInt32? = nil
   ) -> [UInt8] {
@@ -88,8 +23,8 @@ struct MonitorTests {
       ("empty", [], GRASS_BAD_LENGTH),
       ("short", Array(Self.heartbeat.dropLast()), GRASS_BAD_LENGTH),
       ("long", Self.heartbeat + [0], GRASS_BAD_LENGTH),
-      ("no operation", Self.words(0, 0, 0, 0), GRASS_BAD_OPERATION),
-      ("unknown operation", Self.words(.max, 0, 0, 0), GRASS_BAD_OPERATION),
+      ("no operation", words(0, 0, 0, 0), GRASS_BAD_OPERATION),
+      ("unknown operation", words(.max, 0, 0, 0), GRASS_BAD_OPERATION),
       ("more ranges than sent", Self.gather([(0, 0, 1, 0)], count: 2), GRASS_BAD_LENGTH),
       // 0x0aaaaaab * 24 is 8 modulo 2^32.
       (

@@ -2,6 +2,7 @@ import CMailbox
 import Links
 import Mailbox
 import Memory
+import Monitor
 import Paging
 import RemoteHost
 import Synchronization
@@ -125,5 +126,39 @@ import Testing
     #expect(
       try ask({ Self.sealed($0, Self.words(3, 0, 1, 0) + [9] + status.dropLast() + bytes) }, gather)
         == .badAnswer("a range failed with code 9"))
+  }
+
+  @Test func refusesFalseModulesAndRuns() throws {
+    func modules(_ session: Session) throws(SessionError) { #expect(try session.modules() == ["ps"]) }
+    let name = Array("ps".utf8) + [UInt8](repeating: 0, count: 30)
+    #expect(try ask({ Self.sealed($0, Self.words(5, 0, 1, 0) + name) }, modules) == nil)
+    for payload in [
+      Self.words(5, 0, 2, 0) + name, Self.words(5, 0, .max, 0) + name, Self.words(5, 0, 1, 0) + name.dropLast(),
+      Self.words(5, 0, 0, 0) + name,
+    ] {
+      #expect(try ask({ Self.sealed($0, payload) }, modules) == .badAnswer("it has a false length"))
+    }
+
+    func run(_ session: Session) throws(SessionError) { #expect(try session.run("ps").result.records.count == 1) }
+    @Sendable func answer(faults: UInt32, size: UInt32, faulted: UInt32, _ rest: [UInt8]) -> [UInt8] {
+      Self.words(4, 0, faults, 0) + Self.words(9, 0, size, 0, 1, faulted) + rest
+    }
+    let record = Self.words(1, 8, 7, 7)
+    let fault = [UInt8](repeating: 1, count: 32)
+    #expect(try ask({ Self.sealed($0, answer(faults: 0, size: 16, faulted: 0, record)) }, run) == nil)
+    #expect(try ask({ Self.sealed($0, answer(faults: 1, size: 16, faulted: 3, record + fault)) }, run) == nil)
+    #expect(try ask({ Self.sealed($0, Self.words(4, 8, 0, 0)) }, run) == .refused(status: 8))
+    #expect(try ask({ Self.sealed($0, Self.words(4, 0, 0, 0)) }, run) == .badAnswer("it is too short"))
+    for (payload, faults) in [
+      // Records longer and shorter than what follows, faults that are not there, and more than there can be.
+      (answer(faults: 0, size: 24, faulted: 0, record), 0), (answer(faults: 0, size: 8, faulted: 0, record), 0),
+      (answer(faults: 0, size: .max, faulted: 0, record), 0), (answer(faults: 1, size: 16, faulted: 1, record), 1),
+      (answer(faults: 1, size: 16, faulted: 0, record + fault), 1),
+      (answer(faults: .max, size: 16, faulted: .max, record + fault), Int(UInt32.max)),
+    ] {
+      #expect(
+        try ask({ Self.sealed($0, payload) }, run)
+          == .badAnswer("\(payload.count) bytes for a run with \(faults) faults"))
+    }
   }
 }
