@@ -78,9 +78,19 @@ public final class GPUDevice: Device, @unchecked Sendable {
     } catch {
       throw MonitorError(.gpu("\(error)"))
     }
+    let regionView: RegisteredMemory
+    do throws(CUDAError) {
+      regionView = try RegisteredMemory(
+        context, UnsafeRawBufferPointer(start: region.base, count: region.layout.regionSize), isReadOnly: false)
+    } catch {
+      throw MonitorError(.unpinnableRegion(region.path ?? "(anonymous)", "\(error)"))
+    }
     let code = try Self.code(program, for: gpu, in: context)
-    try Self.onGPU { () throws(CUDAError) in
-      parts = try makeParts(code, names: program, watched: watched.sorted { $0.segment.start < $1.segment.start })
+    do throws(CUDAError) {
+      parts = try makeParts(
+        code, names: program, regionView: regionView, watched: watched.sorted { $0.segment.start < $1.segment.start })
+    } catch {
+      throw MonitorError(.gpu("\(error)"))
     }
     try proveFreshView()
     try start(program, kernel: kernel, isFirst: true)
@@ -176,7 +186,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
   }
 
   private func makeParts(
-    _ code: GPUCode, names program: ModuleProgram, watched: [DeviceSegment]
+    _ code: GPUCode, names program: ModuleProgram, regionView: consuming RegisteredMemory, watched: [DeviceSegment]
   ) throws(CUDAError) -> Parts {
     var views: MemoryViews?
     var segments: [grass_segment] = []
@@ -220,9 +230,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
       places: try GPUMemory(
         context,
         count: (region.layout.requestSize / MemoryLayout<grass_range>.size + 1) * MemoryLayout<grass_place>.stride),
-      regionView: try RegisteredMemory(
-        context, UnsafeRawBufferPointer(start: region.base, count: region.layout.regionSize), isReadOnly: false),
-      memoryViews: views)
+      regionView: regionView, memoryViews: views)
   }
 
   private var segmentCount = 0

@@ -10,6 +10,8 @@ public struct MonitorError: Error, Hashable, Sendable, CustomStringConvertible {
     case wrongTarget(String)
     /// The GPU or its driver cannot do what was asked.
     case gpu(String)
+    /// The region's memory cannot be mapped into the GPU; with the path and the driver's reason.
+    case unpinnableRegion(String, String)
     /// The GPU does not see what changes in host memory.
     case staleView(gpu: String)
     /// The GPU can map memory in whole pages alone.
@@ -27,6 +29,9 @@ public struct MonitorError: Error, Hashable, Sendable, CustomStringConvertible {
     case .badProgram(let path, let why): "\(path): no program for a device: \(why)"
     case .wrongTarget(let why): "the program does not fit the device: \(why); make it with `grassd compile --target`"
     case .gpu(let why): "the GPU device: \(why)"
+    case .unpinnableRegion(let path, let why):
+      "the GPU device: the region at \(path) cannot be mapped into the GPU (\(why)); Linux pins shared memory alone: "
+        + "put it on a tmpfs, such as shm:///dev/shm/grass"
     case .staleView(let gpu):
       "the GPU device: \(gpu) does not see what changes in host memory; what it reported would be old"
     case .notInPages:
