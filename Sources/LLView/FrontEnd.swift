@@ -1,14 +1,17 @@
 import Glibc
 
-/// Makes bitcode of C: Debian's clang with its BPF front end, which records each access to a kernel struct by name.
+/// Makes bitcode of C: Debian's clang with its BPF front end, which records each access to a kernel struct by name. Also
+/// of Embedded Swift, with a window in C.
 public struct FrontEnd: Sendable {
-  /// The compiler to run.
+  /// The compilers to run.
   public var clang: String
+  public var swiftc: String
   /// Where headers are looked for, besides the source's own folder.
   public var includePaths: [String]
 
-  public init(clang: String = "clang-19", includePaths: [String] = []) {
+  public init(clang: String = "clang-19", swiftc: String = "swiftc", includePaths: [String] = []) {
     self.clang = clang
+    self.swiftc = swiftc
     self.includePaths = includePaths
   }
 
@@ -24,27 +27,38 @@ public struct FrontEnd: Sendable {
     "-O2", "-ffreestanding", "-fno-strict-aliasing", "-fwrapv", "-Wall", "-Werror", "-emit-llvm", "-c",
   ]
 
-  /// Compiles one C file. Cost: a run of clang, about a tenth of a second.
+  /// Compiles one C file, or a Swift file and the header beside it. Cost: a run of clang, about a tenth of a second, and
+  /// one of swiftc, about one second.
   public func compile(_ path: String) throws(LLViewError) -> [UInt8] {
-    try compile(path, Self.arguments)
+    if path.hasSuffix(".swift") { return try compileSwift(path) }
+    return try compile(path, Self.arguments)
+  }
+
+  /// Compiles a Swift monitor's header as if it were a C file.
+  func compileWindow(_ path: String) throws(LLViewError) -> [UInt8] {
+    try compile(path, Self.arguments + ["-x", "c", "-Wno-pragma-once-outside-header"])
   }
 
   private func compile(_ path: String, _ arguments: [String]) throws(LLViewError) -> [UInt8] {
     let name = Self.name(of: path)
     let folder = try TemporaryFolder(for: name)
     let output = folder.path + "/out.bc"
-    try run(arguments + includePaths.map { "-I\($0)" } + [path, "-o", output], for: name, in: folder)
+    try run([clang] + arguments + includePaths.map { "-I\($0)" } + [path, "-o", output], for: name, in: folder)
     return try Self.read(output)
   }
 
-  private func run(_ arguments: [String], for name: String, in folder: borrowing TemporaryFolder) throws(LLViewError) {
+  /// Runs a compiler. `package` is what has it.
+  func run(
+    _ command: [String], for name: String, in folder: borrowing TemporaryFolder,
+    package: String = "Debian's clang-19 (scripts/setup does)"
+  ) throws(LLViewError) {
     let errors = folder.path + "/errors"
-    let status = Self.run([clang] + arguments, errors: errors)
+    let status = Self.run(command, errors: errors)
     let messages = String(decoding: (try? Self.read(errors)) ?? [], as: UTF8.self)
     guard status == 0 else {
       let why =
         status == 127 || status < 0
-        ? "\(clang) could not be run; install Debian's clang-19 (scripts/setup does)" : "\n\(messages)"
+        ? "\(command[0]) could not be run; install \(package)" : "\n\(messages)"
       throw LLViewError(name, .frontEnd(why))
     }
   }
@@ -55,7 +69,8 @@ public struct FrontEnd: Sendable {
     try folder.write(object, "program.o")
     let output = folder.path + "/program.so"
     try run(
-      ["-shared", "-nostdlib", "-Wl,-z,now", "-Wl,-z,noexecstack", folder.path + "/program.o", "-o", output], for: name,
+      [clang, "-shared", "-nostdlib", "-Wl,-z,now", "-Wl,-z,noexecstack", folder.path + "/program.o", "-o", output],
+      for: name,
       in: folder)
     return try Self.read(output)
   }
@@ -125,7 +140,7 @@ public struct FrontEnd: Sendable {
 }
 
 /// A folder for a compiler's files, removed with what is in it.
-private struct TemporaryFolder: ~Copyable {
+struct TemporaryFolder: ~Copyable {
   let path: String
 
   init(for monitor: String) throws(LLViewError) {

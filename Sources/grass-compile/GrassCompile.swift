@@ -13,7 +13,7 @@ struct GrassCompile: ParsableCommand {
     commandName: "grassd compile",
     abstract: "Compile monitors for the kernel of a host, and run one there or keep their code.",
     discussion: """
-      Binds each SOURCE, a monitor in C, to the kernel found in FILE: its fields, its variables. With --output, writes \
+      Binds each SOURCE, a monitor in C or Embedded Swift, to the kernel found in FILE: its fields, its variables. With --output, writes \
       all of them as one program for a device; it fits every boot of that build of the kernel, and `grassd --monitors` \
       takes it where there is neither a compiler nor LLVM. Without, runs the one SOURCE on this machine's processor and \
       prints its records, one a line.

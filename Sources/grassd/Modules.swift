@@ -9,7 +9,7 @@ struct Modules {
   let paths: [String]
   let device: DeviceName
 
-  private var areSources: Bool { paths.allSatisfy { $0.hasSuffix(".c") } }
+  private var areSources: Bool { paths.allSatisfy { $0.hasSuffix(".c") || $0.hasSuffix(".swift") } }
 
   /// The program for a kernel.
   func program(for kernel: Kernel, memory: String) throws -> ModuleProgram {

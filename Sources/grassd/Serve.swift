@@ -46,7 +46,9 @@ struct Serve: ParsableCommand {
 
   @Option(
     parsing: .upToNextOption,
-    help: "Modules: C sources, which are compiled for the kernel found, or one program made by `grassd compile`.")
+    help:
+      "Modules: sources in C or Swift, which are compiled for the kernel found, or one program made by `grassd compile`."
+  )
   var monitors: [String] = []
 
   @Flag(name: .shortAndLong, help: "Log more.")

@@ -149,7 +149,7 @@ enum ServerError: Error, CustomStringConvertible {
     case .manyRegions: "--listen: one shm:// URL at most, since there is one region; several remote hosts can share it"
     case .noKernel(let path):
       "\(path): no kernel was found yet, and a GPU's program is made for one; start again when the host has booted"
-    case .mixedMonitors: "--monitors: give C sources alone, or one program made by `grassd compile`"
+    case .mixedMonitors: "--monitors: give sources (.c, .swift) alone, or one program made by `grassd compile`"
     case .otherKernel(let path, let program, let found):
       "\(path) is for kernel \(program), but this host runs \(found); make it again with `grassd compile`"
     case .compiler(let why): "the modules were not compiled: \(why)"

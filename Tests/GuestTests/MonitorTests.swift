@@ -17,6 +17,18 @@ extension GuestTests {
     /// A guest that no test breaks: what it does does not matter.
     static let guestKind = GuestOptions(kernel: "6.12", memory: 512, sleepers: 5)
 
+    @Test func aMonitorInSwiftSaysWhatItsTwinInCSays() throws {
+      let bench = try MonitorBench(try SharedGuests.shared.guest(Self.guestKind))
+      try bench.standingStill {
+        let expected = try bench.run("ps").records.map { Array($0.bytes) }.sorted { $0.lexicographicallyPrecedes($1) }
+        #expect(expected.count > 50)
+        for lanes in [1, 5] {
+          let seen = try bench.run("swift/ps.swift", lanes: lanes).records.map { Array($0.bytes) }
+          #expect(seen.sorted { $0.lexicographicallyPrecedes($1) } == expected)
+        }
+      }
+    }
+
     /// New code takes over while requests are in flight; broken code does not.
     @Test func reloadingLosesNoRequest() throws {
       let guest = try SharedGuests.shared.guest(Self.guestKind)
@@ -335,7 +347,9 @@ private final class Bitcodes: @unchecked Sendable {
   }
 }
 
-/// A monitor's source.
+/// A monitor's source, in C unless its name says otherwise.
 func monitorPath(_ name: String) -> String {
-  URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../../monitors/\(name).c").standardized.path
+  let file = name.hasSuffix(".swift") ? name : name + ".c"
+  return URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../../monitors/\(file)").standardized
+    .path
 }

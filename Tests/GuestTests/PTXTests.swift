@@ -5,7 +5,7 @@ import Testing
 extension GuestTests {
   /// Code for GPUs that this machine need not have: NVIDIA's own assembler takes it, for every kind of processor.
   @Suite(.serialized) struct PTXTests {
-    /// The resident program with all monitors, as grassd compile writes it.
+    /// The resident program with all monitors, one in Swift among them, as grassd compile writes it.
     @Test func theResidentProgramAssembles() throws {
       let guest = try SharedGuests.shared.guest(MonitorTests.guestKind)
       let output = FileManager.default.temporaryDirectory.appendingPathComponent("grass-\(UUID().uuidString).ptx")
@@ -14,7 +14,7 @@ extension GuestTests {
       var assemblies: [PTXAssembly] = []
       for capability in [70, 80, 90] {
         let compiled = try BuiltTool(name: "grassd").run(
-          ["compile"] + allMonitors.map(monitorPath) + [
+          ["compile"] + (allMonitors + ["swift/ps.swift"]).map(monitorPath) + [
             "--memory", guest.memoryPath, "--target", "sm_\(capability)", "-o", output.path,
           ])
         #expect(compiled.status == 0, "\(compiled.errors)")
@@ -22,7 +22,7 @@ extension GuestTests {
         let head = String(decoding: code.prefix(1000), as: UTF8.self).split(separator: "\n").prefix(4)
         #expect(head.first == "// grass program 1")
         #expect(head.contains("// target sm_\(capability)"))
-        #expect(head.last == "// modules \(allMonitors.joined(separator: " "))")
+        #expect(head.last == "// modules \(allMonitors.joined(separator: " ")) swift_ps")
         assemblies.append(try PTXAssembly(of: code, capability: capability))
       }
       for assembly in assemblies {
@@ -33,7 +33,7 @@ extension GuestTests {
   }
 }
 
-/// The monitors that come with GRASS, in the order of their names.
+/// The monitors in C that come with GRASS, in the order of their names.
 let allMonitors: [String] = {
   let folder = URL(filePath: monitorPath("ps")).deletingLastPathComponent().path
   let files = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []

@@ -148,12 +148,7 @@ struct RuleTests {
   /// Compiles and runs a monitor's body.
   @discardableResult
   private func run(_ body: String) throws -> Outcome {
-    let monitor = try NativeMonitor(try SampleKernel.monitor(body))
-    let folder = try TestFolder()
-    try folder.write(SampleKernel.memory, to: "memory.raw")
-    let file = try #require(try MemoryImage.open(folder.path + "/memory.raw").first)
-    let space = AddressSpace(memory: file, format: .x86_64FourLevel, root: SampleKernel.root)
-    let result = monitor.run(on: WatchedMachine(file, space: space, slide: 0), budget: 10_000, capacity: 4096)
+    let result = try SampleKernel.run(try SampleKernel.monitor(body))
     return Outcome(words: result.words, faults: result.faults.map(\.code))
   }
 }

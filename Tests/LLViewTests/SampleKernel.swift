@@ -1,6 +1,8 @@
 import Glibc
 import KernelInfo
 import Memory
+import Monitor
+import Paging
 import Samples
 import Testing
 
@@ -66,6 +68,16 @@ enum SampleKernel {
     return try BoundMonitor(try front.compile(source), name: name, for: names(release: release))
   }
 
+  /// Runs a monitor over the sample kernel's memory.
+  static func run(_ monitor: BoundMonitor, arguments: [UInt64] = []) throws -> MonitorResult {
+    let folder = try TestFolder()
+    try folder.write(memory, to: "memory.raw")
+    let file = try #require(try MemoryImage.open(folder.path + "/memory.raw").first)
+    let space = AddressSpace(memory: file, format: .x86_64FourLevel, root: root)
+    return try NativeMonitor(monitor).run(
+      on: WatchedMachine(file, space: space, slide: 0), budget: 10_000, arguments: arguments, capacity: 4096)
+  }
+
   /// Physical memory: four tables at 0x1000 to 0x4000, and the page at 0xffff800000000000, at 0x5000.
   static let memory: [UInt8] = {
     var memory = [UInt8](repeating: 0, count: 0x6000)
@@ -91,7 +103,7 @@ enum SampleKernel {
 
   static let root = PhysicalAddress(0x1000)
 
-  private static let monitors: String = {
+  static let monitors: String = {
     let parts = #filePath.split(separator: "/").dropLast(3)
     return "/" + parts.joined(separator: "/") + "/monitors"
   }()
