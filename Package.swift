@@ -129,6 +129,11 @@ for target in targets where ["LLView", "LLViewTests", "grass-compile", "GuestTes
   target.linkerSettings = [.unsafeFlags(["-L/usr/lib/llvm-19/lib"])]
 }
 
+// A fuzzer finds its way by what of the code an input reaches, which Swift's compiler counts only where it is asked to.
+for target in targets where isFuzzing && target.name.first != "C" {
+  target.swiftSettings?.append(.unsafeFlags(["-sanitize=fuzzer"]))
+}
+
 // A fuzzer's main function is libFuzzer's.
 for target in targets where target.name == "grassfuzz" {
   target.swiftSettings?.append(.unsafeFlags(["-parse-as-library"]))
