@@ -2,6 +2,7 @@ import CMailbox
 import Links
 import Mailbox
 import Memory
+import Monitor
 import Paging
 import RemoteHost
 import Samples
