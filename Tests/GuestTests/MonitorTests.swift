@@ -282,6 +282,7 @@ final class MonitorBench {
   let kernel: Kernel
   private let memory: FileMemory
   private let names: KernelNames
+  private var monitors: [String: NativeMonitor] = [:]
 
   init(_ guest: Guest) throws {
     self.guest = guest
@@ -294,7 +295,12 @@ final class MonitorBench {
     try BoundMonitor(try Bitcodes.shared.bitcode(name), name: name, for: names)
   }
 
-  func monitor(_ name: String) throws -> NativeMonitor { try NativeMonitor(bound(name)) }
+  func monitor(_ name: String) throws -> NativeMonitor {
+    if let known = monitors[name] { return known }
+    let new = try NativeMonitor(bound(name))
+    monitors[name] = new
+    return new
+  }
 
   func machine(usesLinearRanges: Bool = true) -> WatchedMachine {
     WatchedMachine(
