@@ -12,7 +12,8 @@ struct GrassCtl: ParsableCommand {
       \(ExitStatus.help)
       """,
     subcommands: [
-      Heartbeat.self, Ps.self, Dmesg.self, Info.self, Beacon.self, Run.self, BenchCommand.self,
+      Heartbeat.self, Ps.self, Dmesg.self, Info.self, Beacon.self, Cpu.self, MemoryCommand.self,
+      PanicCommand.self, Run.self, BenchCommand.self,
       Sym.self, Types.self, Read.self,
     ])
 }

@@ -118,6 +118,14 @@ extension GuestTests {
       let memory = try grassctl.json(["run", "memory"] + source).first
       #expect(memory?["MemTotal"] as? Int ?? 0 > 300_000)
 
+      #expect(try grassctl.json(["memory"] + source).first?["MemFree"] as? Int ?? 0 > 100_000)
+      #expect(try grassctl.json(["panic"] + source).first?["panic_cpu"] is NSNull)
+      let busy = try guest.run("(while :; do :; done) >/dev/null 2>&1 & echo $!").text
+      let cpus = try grassctl.json(["cpu"] + source)
+      _ = try guest.run("kill \(busy)")
+      #expect(cpus.count == kind.cpus)
+      #expect(cpus.compactMap { $0["user"] as? Double }.reduce(0, +) > 50, "\(cpus)")
+
       #expect(try grassctl.run(["beacon"] + source).text.hasPrefix("alive"))
       let hang = try guest.hang()
       // The CPUs come to their loop with their next tick.

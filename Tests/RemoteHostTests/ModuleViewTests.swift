@@ -56,6 +56,27 @@ struct ModuleViewTests {
     #expect(try look(Self.host(101, panic: 1), Self.cpu(0), busy).verdict(since: first) == .panicked(cpu: 1))
   }
 
+  @Test func sharesAreOfTheTimeBetweenTwoLooks() throws {
+    func usage(_ cpus: [(user: UInt32, idle: UInt32)]) throws -> CPUUsage {
+      let output = cpus.enumerated().flatMap { number, times in
+        Self.words(1, 88, UInt32(number), 1, times.user, 0, 0, 0, 0, 0, times.idle, 0)
+          + [UInt8](repeating: 0, count: 48)
+      }
+      return try #require(CPUUsage(MonitorResult(output: output, faults: [])))
+    }
+    let first = try usage([(100, 500), (7, 7), (0, 50)])
+    let last = try usage([(400, 600), (7, 7), (10, 40), (1, 1)])
+    let shares = last.shares(since: first)
+    #expect(shares.map(\.number) == [0, 1, 2])
+    func share(_ number: Int, _ name: String) -> Double? { shares[number].shares.first { $0.name == name }?.share }
+    #expect(share(0, "user") == 0.75)
+    #expect(share(0, "idle") == 0.25)
+    #expect(share(0, "system") == 0)
+    // One that is dead, and one whose idle time ran back.
+    #expect(shares[1].shares.allSatisfy { $0.share == nil })
+    #expect(share(2, "user") == 1)
+  }
+
   @Test func otherRecordsAreNotTakenForOnesOwn() throws {
     let host = Self.host(1)
     #expect(LifeSigns(Self.result(Self.cpu(0))) == nil)

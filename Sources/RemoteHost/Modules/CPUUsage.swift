@@ -32,4 +32,25 @@ public struct CPUUsage: ModuleView {
     guard let cpus else { return nil }
     self.cpus = cpus.sorted { $0.number < $1.number }
   }
+
+  /// What part of the time between two looks a CPU spent how.
+  public struct Shares: Sendable {
+    public let number: Int
+    /// 0 to 1 each, and 1 together; guests' time is part of users'. Nil where the CPU counted no time.
+    public let shares: [(name: String, share: Double?)]
+  }
+
+  /// Compares with an earlier look. CPUs that only one of them has are left out.
+  public func shares(since earlier: CPUUsage) -> [Shares] {
+    let before = Dictionary(earlier.cpus.map { ($0.number, $0) }) { first, _ in first }
+    return cpus.compactMap { cpu in
+      guard let old = before[cpu.number] else { return nil }
+      // The share of the present in an idle CPU's time may shrink a little when it wakes.
+      let spent = zip(cpu.times, old.times).map { now, then in
+        (name: now.name, time: Double(now.nanoseconds > then.nanoseconds ? now.nanoseconds - then.nanoseconds : 0))
+      }.filter { !$0.name.hasPrefix("guest") }
+      let total = spent.reduce(0) { $0 + $1.time }
+      return Shares(number: cpu.number, shares: spent.map { ($0.name, total > 0 ? $0.time / total : nil) })
+    }
+  }
 }

@@ -1,6 +1,5 @@
 import ArgumentParser
 import Glibc
-import Monitor
 import RemoteHost
 
 struct Beacon: ParsableCommand {
@@ -14,8 +13,7 @@ struct Beacon: ParsableCommand {
       did not answer.
       """)
 
-  @Option(help: HostOptions.urlHelp)
-  var host: String
+  @OptionGroup var module: ModuleOptions
 
   @Option(name: .shortAndLong, help: "Seconds between the two looks.")
   var interval: Double = 1
@@ -23,19 +21,15 @@ struct Beacon: ParsableCommand {
   @Option(name: .shortAndLong, help: "Seconds without any sign of life after which the kernel counts as dead.")
   var patience: Double = 10
 
-  @Option(help: "Seconds to wait for an answer of the monitor.")
-  var timeout: Double = 5
-
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
     if !(interval > 0 && interval < 3600) { throw ValidationError("--interval takes seconds, more than 0.") }
     if !(patience >= 0 && patience < 86400) { throw ValidationError("--patience takes seconds, from 0 on.") }
-    if !(timeout > 0 && timeout < 86400) { throw ValidationError("--timeout takes seconds, more than 0.") }
   }
 
   func run() throws {
-    let session = try HostOptions.connect(host, timeout: timeout)
+    let session = try module.connect()
     let start = ContinuousClock.now
     let first = try look(session)
     var last = first
@@ -62,12 +56,9 @@ struct Beacon: ParsableCommand {
   }
 
   private func look(_ session: Session) throws -> LifeSigns {
-    let run = try reporting { try session.run(LifeSigns.module) }
-    guard let signs = LifeSigns(run.result), !run.result.isPartial else {
-      for fault in run.result.faults { writeNote("\(LifeSigns.module): \(fault)") }
-      writeNote("\(LifeSigns.module): the module's records are not whole; is it this version's?")
-      throw ExitStatus.unreadable
-    }
+    let (signs, isPartial) = try session.look(as: LifeSigns.self)
+    // Of half the CPUs nothing can be said.
+    if isPartial { throw ExitStatus.unreadable }
     return signs
   }
 
