@@ -9,6 +9,8 @@ final class CPUWorker: @unchecked Sendable {
   // `modules` belongs to the monitor but for its job, which is handed back and forth as grass_monitor.h says. `seen` is
   // the polling thread's. All else is constant from init to stop.
   private let modules: UnsafeMutablePointer<grass_modules>
+  /// The job among them: both threads reach it at once, so neither goes through the whole.
+  private let job: UnsafeMutablePointer<grass_job>
   private let names: UnsafeMutableBufferPointer<grass_module_answer>
   private let extents: UnsafeMutableBufferPointer<grass_extent>
   private let machine: UnsafeMutablePointer<grass_machine>
@@ -44,6 +46,7 @@ final class CPUWorker: @unchecked Sendable {
     output.initialize(repeating: 0, count: outputSize / 8)
     modules = .allocate(capacity: 1)
     modules.initialize(to: grass_modules())
+    job = Self.field(\.job, of: modules)
     modules.pointee.names = UnsafePointer(names.baseAddress)
     modules.pointee.count = UInt32(answers.count)
     modules.pointee.most_workers = 1
@@ -74,7 +77,7 @@ final class CPUWorker: @unchecked Sendable {
 
   /// Wakes the worker where a run waits for it. Returns whether one is under way.
   func wake() -> Bool {
-    let turn = grass_job_turn(&modules.pointee.job)
+    let turn = grass_job_turn(job)
     if turn != seen {
       seen = turn
       sem_post(semaphore)
@@ -94,7 +97,7 @@ final class CPUWorker: @unchecked Sendable {
   func stop() {
     guard let thread else { return }
     self.thread = nil
-    grass_job_end(&modules.pointee.job)
+    grass_job_end(job)
     sem_post(semaphore)
     thread.join()
   }
@@ -116,24 +119,27 @@ final class CPUWorker: @unchecked Sendable {
     defer { state.deallocate() }
     while true {
       while sem_wait(semaphore) != 0 {}
-      guard grass_job_turn(&modules.pointee.job) != Self.end else { return }
-      withUnsafeMutablePointer(to: &modules.pointee.job) { job in
-        let (lanes, module) = (job.pointee.lanes, job.pointee.module)
-        let walks = job.pointee.flags & GRASS_RUN_WALKS != 0
-        let budget = max(job.pointee.budget / UInt64(max(1, lanes)), Self.leastBudget)
-        let output = UnsafeMutableRawPointer(job).advanced(by: Self.outputOffset)
-          .assumingMemoryBound(to: grass_output.self)
-        let arguments = UnsafeRawPointer(job).advanced(by: Self.argumentsOffset).assumingMemoryBound(to: UInt64.self)
-        for lane in 0..<lanes {
-          grass_run_start(state, machine, output, lane, lanes, budget, arguments, walks)
-          code.dispatch(state, module)
-          if state.pointee.fault != 0 { grass_job_note(job, state) }
-        }
-        grass_job_finish(job)
+      guard grass_job_turn(job) != Self.end else { return }
+      let (lanes, module) = (job.pointee.lanes, job.pointee.module)
+      let walks = job.pointee.flags & GRASS_RUN_WALKS != 0
+      let budget = max(job.pointee.budget / UInt64(max(1, lanes)), Self.leastBudget)
+      let output = Self.field(\.output, of: job)
+      let arguments = UnsafeRawPointer(Self.field(\.arguments, of: job)).assumingMemoryBound(to: UInt64.self)
+      for lane in 0..<lanes {
+        grass_run_start(state, machine, output, lane, lanes, budget, arguments, walks)
+        code.dispatch(state, module)
+        if state.pointee.fault != 0 { grass_job_note(job, state) }
       }
+      grass_job_finish(job)
     }
   }
 
-  private static let outputOffset = MemoryLayout<grass_job>.offset(of: \.output) ?? 0
-  private static let argumentsOffset = MemoryLayout<grass_job>.offset(of: \.arguments) ?? 0
+  /// Where a field of a C struct lies.
+  private static func field<Struct, Field>(
+    _ path: KeyPath<Struct, Field>, of pointer: UnsafeMutablePointer<Struct>
+  ) -> UnsafeMutablePointer<Field> {
+    // A stored field of a C struct always has an offset.
+    UnsafeMutableRawPointer(pointer).advanced(by: MemoryLayout<Struct>.offset(of: path) ?? 0)
+      .assumingMemoryBound(to: Field.self)
+  }
 }
