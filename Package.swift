@@ -149,7 +149,7 @@ let package = Package(
     // The modules as a library, for benchmarks and for views of one's own.
     .library(
       name: "GrassKit",
-      targets: ["Memory", "Paging", "KernelInfo", "KernelViews", "Links", "RemoteHost", "Lab"]),
+      targets: ["Memory", "Paging", "KernelInfo", "KernelViews", "Links", "RemoteHost", "Bench", "Lab"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),

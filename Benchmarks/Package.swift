@@ -5,12 +5,12 @@ import PackageDescription
 let package = Package(
   name: "grass-benchmarks",
   dependencies: [.package(name: "grass", path: "..")],
-  targets: [
+  targets: ["grass-bench", "link-bench"].map { name in
     .executableTarget(
-      name: "grass-bench", dependencies: [.product(name: "GrassKit", package: "grass")],
+      name: name, dependencies: [.product(name: "GrassKit", package: "grass")],
       swiftSettings: [
         .swiftLanguageMode(.v6), .enableUpcomingFeature("ExistentialAny"),
         .enableUpcomingFeature("MemberImportVisibility"), .treatAllWarnings(as: .error),
       ])
-  ]
+  }
 )

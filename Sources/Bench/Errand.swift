@@ -4,7 +4,7 @@ import Memory
 /// What a monitor is asked for, so that its time can be taken: one request and its answer, or several where the size
 /// needs more than one slot.
 struct Errand {
-  let what: Measurement.What
+  let what: Figure.What
   /// Of the request or of the result, in bytes, by slot.
   let pieces: [Int]
   /// The memory that results are read from: its first bytes.
@@ -19,7 +19,7 @@ struct Errand {
   ///   - limits: the longest payloads that a slot takes.
   ///   - slots: over how many slots to spread what is long enough for that.
   init(
-    _ what: Measurement.What, byteCount: Int, source: MemorySegment, limits: (request: Int, response: Int), slots: Int
+    _ what: Figure.What, byteCount: Int, source: MemorySegment, limits: (request: Int, response: Int), slots: Int
   ) {
     self.what = what
     self.source = source

@@ -56,8 +56,8 @@ public final class LinkBenchmark {
   ///   - count: samples for each sequence.
   ///   - limit: after which there are no more samples, however few there are; at least one a sequence.
   public func measure(
-    _ what: Measurement.What, byteCount: Int, sequences: [Measurement.Sequence], count: Int, limit: Duration
-  ) throws(SessionError) -> [Measurement] {
+    _ what: Figure.What, byteCount: Int, sequences: [Figure.Sequence], count: Int, limit: Duration
+  ) throws(SessionError) -> [Figure] {
     precondition(what != .ping, "a ping goes over no link")
     let own = Errand(
       what, byteCount: byteCount, source: source, limits: (session.requestCapacity, session.responseCapacity),
@@ -90,7 +90,7 @@ public final class LinkBenchmark {
       }
     }
     return sequences.enumerated().map { index, sequence in
-      Measurement(
+      Figure(
         host: address.description, what: what, sequence: sequence, byteCount: byteCount,
         samples: Samples(microseconds: times[index]))
     }

@@ -10,7 +10,7 @@ public enum Ping {
   /// Cost: 2 ms a ping.
   ///
   /// - Returns: nil where there is no ping, it may not, or nobody answers it.
-  public static func measure(_ address: LinkAddress, count: Int) -> Measurement? {
+  public static func measure(_ address: LinkAddress, count: Int) -> Figure? {
     let host =
       switch address {
       case .sharedMemory: "127.0.0.1"
@@ -19,7 +19,7 @@ public enum Ping {
     guard let text = try? ChildProcess.run("ping", ["-n", "-c", "\(count)", "-i", interval, host]) else { return nil }
     let times = parse(text)
     guard !times.isEmpty else { return nil }
-    return Measurement(
+    return Figure(
       host: address.description, what: .ping, sequence: nil, byteCount: 0, samples: Samples(microseconds: times))
   }
 

@@ -20,7 +20,7 @@ public enum Plot {
   ///
   /// Heartbeats and pings become bars of their means, with the standard deviation; requests and results become lines of
   /// median time and throughput over size, one for each host and sequence.
-  public static func draw(_ measurements: [Measurement], as format: Format, to path: String) throws(Failure) {
+  public static func draw(_ measurements: [Figure], as format: Format, to path: String) throws(Failure) {
     let script = script(measurements, as: format, to: path)
     do throws(ChildProcess.Failure) {
       _ = try ChildProcess.run("gnuplot", ["-"], input: script)
@@ -31,11 +31,11 @@ public enum Plot {
 
   private struct Line: Hashable {
     var host: String
-    var what: Measurement.What
-    var sequence: Measurement.Sequence?
+    var what: Figure.What
+    var sequence: Figure.Sequence?
   }
 
-  static func script(_ measurements: [Measurement], as format: Format, to path: String) -> String {
+  static func script(_ measurements: [Figure], as format: Format, to path: String) -> String {
     let bars = measurements.filter { $0.byteCount == 0 }
     let sized = measurements.filter { $0.byteCount > 0 }
     let hosts = Set(measurements.map(\.host)).count

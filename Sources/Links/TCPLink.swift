@@ -115,15 +115,19 @@ public final class TCPLink: Link, @unchecked Sendable {
 
   public func poll() throws(LinkError) -> UInt64 {
     if let ended { throw ended }
-    try progress()
+    // With nothing under way there is nothing to ask the kernel for.
+    if completed < posted { try progress() }
     return completed
   }
 
   public func wait(for number: UInt64, until deadline: ContinuousClock.Instant) throws(LinkError) {
     if let ended { throw ended }
     precondition(number <= posted, "operation \(number) was never posted")
+    guard completed < number else { return }
     try progress()
+    guard completed < number else { return }
     spin.start()
+    defer { spin.finish() }
     while completed < number {
       if spin.mayContinue() {
         try progress()

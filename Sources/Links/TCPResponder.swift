@@ -113,7 +113,7 @@ private struct TCPConnection {
   private var outgoing: [UInt8] = []
   private var lastNumber: UInt64 = 0
   private var unacknowledged = false
-  private let spin = SpinBudget()
+  private var spin = SpinBudget()
 
   init(socket: TCPSocket, region: MailboxRegion, awaitLimit: UInt64, helloLimit: Int32) {
     self.socket = socket
@@ -284,13 +284,13 @@ private struct TCPConnection {
       end -= start
       start = 0
     }
-    var budget = spin
-    budget.start()
+    spin.start()
+    defer { spin.finish() }
     while end - start < count {
       let received = try incoming.withUnsafeMutableBytes { socket.receive(.init(rebasing: $0[end...])) }.get()
       if let received {
         end += received
-      } else if !budget.mayContinue() {
+      } else if !spin.mayContinue() {
         _ = try socket.waitUntilReady(reading: true, writing: false, milliseconds: -1)
       }
     }

@@ -32,8 +32,9 @@ final class Exchange: @unchecked Sendable {
   /// What is worth reading again and again while waiting, in bytes; a longer answer's head is polled first.
   private static let pollLimit = 16 * 1024
   private static let headSize = 64
-  /// How long to poll without a pause, in nanoseconds.
+  /// How long to poll without a pause, in nanoseconds, and how often at least: one read may take as long.
   private static let busyTime: UInt64 = 200_000
+  private static let busyTurns = 16
   private static let longestSleep: UInt64 = 1_000_000
 
   init(link: any Link, until deadline: ContinuousClock.Instant) throws(SessionError) {
@@ -150,13 +151,14 @@ final class Exchange: @unchecked Sendable {
       }
       if !isSilent {
         silentSince = nil
+        turn = 0
         continue
       }
       let now = SystemCall.monotonicNanoseconds()
       let since = silentSince ?? now
       silentSince = since
       turn += 1
-      if now - since > Self.busyTime {
+      if now - since > Self.busyTime, turn > Self.busyTurns {
         SystemCall.sleep(nanoseconds: min((now - since) / 20, Self.longestSleep))
       } else if turn % 8 == 0 {
         sched_yield()

@@ -109,9 +109,16 @@ struct Card: ParsableCommand {
   @Flag(help: "Let the card be its own remote host, and boot one guest less.")
   var withoutRemote = false
 
+  @Option(parsing: .singleValue, help: "Path of a program of this machine, for the card and the remote guest.")
+  var tool: [String] = []
+
+  @Option(parsing: .unconditional, help: "More arguments of grassd.")
+  var daemon = ""
+
   func run() throws {
     let programs = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
-    let lab = try CardLab(programs: programs, watching: options.guest, hasRemote: !withoutRemote)
+    let lab = try CardLab(
+      programs: programs, watching: options.guest, hasRemote: !withoutRemote, tools: tool, slots: daemon)
     FileHandle.standardOutput.write(Data("url=\(lab.url) memory=\(lab.watched?.memoryPath ?? "")\n".utf8))
     while var line = readLine().map({ $0[...] }) {
       var guest = lab.remote

@@ -8,9 +8,6 @@ import Testing
 
 @testable import Bench
 
-// Foundation has one of its own.
-typealias Measurement = Bench.Measurement
-
 @Suite struct BenchTests {
   @Test func samplesSayWhatTheyAre() {
     let samples = Samples(microseconds: [4, 1, 3, 2])
@@ -18,7 +15,7 @@ typealias Measurement = Bench.Measurement
     #expect(samples.standardDeviation == 1.25.squareRoot())
     #expect([0, 25, 25.1, 50, 99, 100].map(samples.percentile) == [1, 1, 2, 2, 4, 4])
     #expect(Samples(microseconds: []).percentile(50).isNaN)
-    #expect(Measurement(host: "h", what: .result, sequence: .own, byteCount: 5000, samples: samples).throughput == 2500)
+    #expect(Figure(host: "h", what: .result, sequence: .own, byteCount: 5000, samples: samples).throughput == 2500)
   }
 
   @Test func pingsAreParsed() {
@@ -47,8 +44,8 @@ typealias Measurement = Bench.Measurement
     try body(.sharedMemory(path: path), device)
   }
 
-  @Test(arguments: [Measurement.What.heartbeat, .request, .result], [0, 8, 1000, 65536, 1_000_001])
-  func everySequenceIsMeasured(_ what: Measurement.What, _ byteCount: Int) throws {
+  @Test(arguments: [Figure.What.heartbeat, .request, .result], [0, 8, 1000, 65536, 1_000_001])
+  func everySequenceIsMeasured(_ what: Figure.What, _ byteCount: Int) throws {
     guard (what == .heartbeat) == (byteCount == 0) else { return }
     try withMonitor { address, _ in
       let benchmark = try LinkBenchmark(address, slots: 4)
@@ -66,7 +63,7 @@ typealias Measurement = Bench.Measurement
     try withMonitor { address, device in
       let benchmark = try LinkBenchmark(address, timeout: .milliseconds(100))
       device.stop()
-      for sequence in Measurement.Sequence.allCases {
+      for sequence in Figure.Sequence.allCases {
         let error = #expect(throws: SessionError.self) {
           try benchmark.measure(.heartbeat, byteCount: 0, sequences: [sequence], count: 1, limit: .seconds(1))
         }
@@ -83,12 +80,12 @@ typealias Measurement = Bench.Measurement
   {
     // A host whose name would end the script's strings.
     let host = "shm:///it's\\\"`x`"
-    var all: [Measurement] = []
-    for sequence in [Measurement.Sequence.own, .paper] {
-      for what in [Measurement.What.heartbeat, .request, .result] {
+    var all: [Figure] = []
+    for sequence in [Figure.Sequence.own, .paper] {
+      for what in [Figure.What.heartbeat, .request, .result] {
         for byteCount in what == .heartbeat ? [0] : [1024, 65536, 4 << 20] {
           all.append(
-            Measurement(
+            Figure(
               host: host, what: what, sequence: sequence, byteCount: byteCount,
               samples: Samples(microseconds: [10 + Double(byteCount) / 1000, 12])))
         }
@@ -107,7 +104,7 @@ typealias Measurement = Bench.Measurement
   }
 
   @Test func aPlotThatCannotBeWrittenIsAnError() {
-    let one = Measurement(
+    let one = Figure(
       host: "h", what: .ping, sequence: nil, byteCount: 0, samples: Samples(microseconds: [1]))
     #expect(throws: Plot.Failure.self) { try Plot.draw([one], as: .svg, to: "/nonexistent/plot.svg") }
   }

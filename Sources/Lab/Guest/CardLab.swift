@@ -23,13 +23,17 @@ public final class CardLab: Sendable {
   ///   - programs: the directory of `grassd`, `grassctl` and `linkcheck`.
   ///   - watching: the guest to watch, or nil for none.
   ///   - hasRemote: whether the remote host is a guest of its own.
-  public init(programs: URL, watching: GuestOptions?, hasRemote: Bool) throws {
+  ///   - tools: paths of more programs of this machine, for the card and the remote host.
+  ///   - slots: how `grassd` is to lay out its slots, as it takes it; by default as it does by itself.
+  public init(
+    programs: URL, watching: GuestOptions?, hasRemote: Bool, tools: [String] = [], slots: String = ""
+  ) throws {
     let own = ["grassd", "grassctl", "linkcheck"].map { programs.appendingPathComponent($0).path }
     let cable = "grass-cable-\(UUID().uuidString)"
     func options(_ address: String, holdsCable: Bool) -> GuestOptions {
       GuestOptions(
         kernel: "6.1", memory: 1024, sleepers: nil,
-        network: .init(address: address, cable: cable, holdsCable: holdsCable), programs: own + Self.tools)
+        network: .init(address: address, cable: cable, holdsCable: holdsCable), programs: own + Self.tools + tools)
     }
     let watched = try watching.map { try Guest($0) }
     var cardOptions = options(Self.cardAddress, holdsCable: true)
@@ -39,16 +43,16 @@ public final class CardLab: Sendable {
     self.card = card
     remote = hasRemote ? try Guest(options(Self.remoteAddress, holdsCable: false)) : card
     url = "verbs://\(Self.cardAddress):7471"
-    if watched != nil { try startDaemon() }
+    if watched != nil { try startDaemon(slots) }
   }
 
   /// Starts `grassd` in the card, and waits until it answers.
-  private func startDaemon() throws {
+  private func startDaemon(_ slots: String) throws {
     let script = """
       for device in /sys/bus/pci/devices/*; do
         [ "$(cat $device/vendor)$(cat $device/device)" = 0x1af40x1110 ] && echo 1 > $device/enable && memory=$device/resource2
       done
-      grassd --memory $memory --listen \(url) > /tmp/grassd.out 2> /tmp/grassd.log &
+      grassd --memory $memory --listen \(url) \(slots) > /tmp/grassd.out 2> /tmp/grassd.log &
       echo $! > /tmp/grassd.pid
       for i in $(seq 300); do grep -q ready /tmp/grassd.out && exit 0; kill -0 $! 2> /dev/null || break; sleep 0.1; done
       cat /tmp/grassd.out /tmp/grassd.log

@@ -221,7 +221,9 @@ public final class VerbsLink: Link, @unchecked Sendable {
     if let ended { throw ended }
     precondition(number <= posted, "operation \(number) was never posted")
     try progress()
+    guard completed < number else { return }
     spin.start()
+    defer { spin.finish() }
     while completed < number {
       if spin.mayContinue() {
         try progress()

@@ -60,7 +60,7 @@ struct BenchCompare: ParsableCommand {
     var lines = ""
     try options.measure { benchmark in
       var all = try options.figure(benchmark, .heartbeat) + options.ping(benchmark)
-      for what in [Measurement.What.request, .result] {
+      for what in [Figure.What.request, .result] {
         for size in sizes { all += try options.figure(benchmark, what, byteCount: size.count) }
       }
       for own in all where own.sequence == .own {

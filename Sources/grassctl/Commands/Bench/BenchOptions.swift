@@ -31,7 +31,7 @@ struct BenchOptions: ParsableArguments {
   enum SequenceChoice: String, ExpressibleByArgument, CaseIterable {
     case own, paper, both
 
-    var sequences: [Measurement.Sequence] {
+    var sequences: [Figure.Sequence] {
       switch self {
       case .own: [.own]
       case .paper: [.paper]
@@ -54,8 +54,8 @@ struct BenchOptions: ParsableArguments {
   }
 
   /// Measures on every host, and gives the figures out as they were asked for.
-  func measure(_ body: (LinkBenchmark) throws -> [Measurement]) throws {
-    var all: [Measurement] = []
+  func measure(_ body: (LinkBenchmark) throws -> [Figure]) throws {
+    var all: [Figure] = []
     for url in host {
       let benchmark = try reporting {
         try LinkBenchmark(LinkAddress(url), slots: slots, timeout: .seconds(timeout))
@@ -72,14 +72,14 @@ struct BenchOptions: ParsableArguments {
 
   /// One figure.
   func figure(
-    _ benchmark: LinkBenchmark, _ what: Measurement.What, byteCount: Int = 0
-  ) throws -> [Measurement] {
+    _ benchmark: LinkBenchmark, _ what: Figure.What, byteCount: Int = 0
+  ) throws -> [Figure] {
     writeNote("\(benchmark.address): \(what.rawValue)\(byteCount > 0 ? " of \(Plot.label(byteCount))" : "")")
     return try benchmark.measure(
       what, byteCount: byteCount, sequences: sequence.sequences, count: count, limit: .seconds(limit))
   }
 
-  func ping(_ benchmark: LinkBenchmark) -> [Measurement] {
+  func ping(_ benchmark: LinkBenchmark) -> [Figure] {
     writeNote("\(benchmark.address): ping")
     // Two milliseconds each.
     if let ping = Ping.measure(benchmark.address, count: min(count, Int(limit * 500))) { return [ping] }
@@ -87,7 +87,7 @@ struct BenchOptions: ParsableArguments {
     return []
   }
 
-  private func table(_ measurements: [Measurement]) -> String {
+  private func table(_ measurements: [Figure]) -> String {
     var table = Table([
       ("WHAT", .left), ("SIZE", .right), ("SEQUENCE", .left), ("COUNT", .right), ("MEAN", .right), ("STDDEV", .right),
       ("50%", .right), ("90%", .right), ("99%", .right), ("MAX", .right), ("MB/S", .right), ("HOST", .left),
@@ -121,7 +121,7 @@ struct SizeOptions: ParsableArguments {
 
     init?(argument: String) {
       let unit = argument.hasSuffix("K") ? 1024 : argument.hasSuffix("M") ? 1 << 20 : 1
-      guard let count = Int(unit == 1 ? argument[...] : argument.dropLast()), (8...1 << 28).contains(count),
+      guard let count = Int(unit == 1 ? argument[...] : argument.dropLast()), (1...1 << 28).contains(count),
         (8...1 << 28).contains(count * unit)
       else { return nil }
       self.count = count * unit
@@ -131,7 +131,7 @@ struct SizeOptions: ParsableArguments {
   }
 }
 
-extension Measurement {
+extension Figure {
   /// One object with all that is known; times in microseconds, throughput in 1,000,000 bytes a second.
   var json: JSON {
     .object([

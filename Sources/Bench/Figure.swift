@@ -1,5 +1,5 @@
 /// One figure of a benchmark: what was done, how, and how long it took each time.
-public struct Measurement: Sendable {
+public struct Figure: Sendable {
   public enum What: String, Sendable, CaseIterable {
     /// Whether the monitor lives.
     case heartbeat

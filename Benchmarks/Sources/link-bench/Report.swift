@@ -1,0 +1,52 @@
+import Bench
+import Foundation
+
+/// Rows of a table on standard output, and every figure as a line of a file.
+final class Report {
+  private let raw: FileHandle?
+  private var hasHead = false
+
+  init() {
+    raw = ProcessInfo.processInfo.environment["GRASS_RESULTS"].flatMap { path in
+      FileManager.default.createFile(atPath: path, contents: nil) ? FileHandle(forWritingAtPath: path) : nil
+    }
+  }
+
+  func progress(_ text: String) { FileHandle.standardError.write(Data("link-bench: \(text)\n".utf8)) }
+
+  func row(_ what: String, _ figure: String, _ goal: String) {
+    if !hasHead { write("| what | figure | goal or peer |\n| --- | --- | --- |\n") }
+    hasHead = true
+    write("| \(what) | \(figure) | \(goal) |\n")
+    note("# \(what): \(figure) (\(goal))")
+  }
+
+  func note(_ line: String) { raw?.write(Data((line + "\n").utf8)) }
+
+  func figure(_ name: String, _ samples: Samples) {
+    note(
+      "\(name): count \(samples.count) mean \(samples.mean) stddev \(samples.standardDeviation) min \(samples.minimum) 50% \(samples.percentile(50)) 90% \(samples.percentile(90)) 99% \(samples.percentile(99)) max \(samples.maximum) us"
+    )
+  }
+
+  func figure(_ one: Figure) {
+    let size = one.byteCount > 0 ? " of \(Plot.label(one.byteCount))" : ""
+    figure("\(one.what.rawValue)\(size), \(one.sequence?.rawValue ?? "-"), \(one.host)", one.samples)
+  }
+
+  private func write(_ text: String) { FileHandle.standardOutput.write(Data(text.utf8)) }
+}
+
+/// A number with three significant digits and its unit.
+func time(_ microseconds: Double) -> String {
+  switch microseconds {
+  case ..<100: "\(digits(microseconds, 1)) µs"
+  case ..<1000: "\(digits(microseconds, 0)) µs"
+  case ..<100_000: "\(digits(microseconds / 1000, 2)) ms"
+  default: "\(digits(microseconds / 1000, 0)) ms"
+  }
+}
+
+func digits(_ value: Double, _ places: Int) -> String { String(format: "%.\(places)f", value) }
+
+func percent(_ share: Double) -> String { "\(digits(share * 100, 0))%" }
