@@ -8,7 +8,7 @@ import Testing
 
 @testable import Bench
 
-@Suite struct BenchTests {
+@Suite(.serialized) struct BenchTests {
   @Test func samplesSayWhatTheyAre() {
     let samples = Samples(microseconds: [4, 1, 3, 2])
     #expect(samples.count == 4 && samples.minimum == 1 && samples.maximum == 4 && samples.mean == 2.5)
@@ -31,7 +31,7 @@ import Testing
   }
 
   /// A monitor over 8 MiB, with slots that the larger sizes do not fit.
-  private func withMonitor(_ body: (LinkAddress, CPUDevice) throws -> Void) throws {
+  private func withMonitor(_ body: (LinkAddress, CPUDevice, MailboxRegion) throws -> Void) throws {
     let path = "/tmp/grass-bench-test-\(UInt64.random(in: 0 ... .max))"
     let region = try MailboxRegion(path: path, layout: RegionLayout(slots: 8, responseSize: 256 * 1024))
     let memory = UnsafeMutableRawPointer.allocate(byteCount: 8 << 20, alignment: 4096)
@@ -41,13 +41,13 @@ import Testing
     let device = try CPUDevice(
       region: region, segments: [DeviceSegment(pointer: UnsafeRawPointer(memory), segment: segment)], owner: nil)
     defer { device.stop() }
-    try body(.sharedMemory(path: path), device)
+    try body(.sharedMemory(path: path), device, region)
   }
 
   @Test(arguments: [Figure.What.heartbeat, .request, .result], [0, 8, 1000, 65536, 1_000_001])
   func everySequenceIsMeasured(_ what: Figure.What, _ byteCount: Int) throws {
     guard (what == .heartbeat) == (byteCount == 0) else { return }
-    try withMonitor { address, _ in
+    try withMonitor { address, _, _ in
       let benchmark = try LinkBenchmark(address, slots: 4)
       let figures = try benchmark.measure(
         what, byteCount: byteCount, sequences: [.own, .paper], count: 25, limit: .seconds(20))
@@ -59,8 +59,24 @@ import Testing
     }
   }
 
+  /// A million heartbeats and a hundred thousand requests over each link where `GRASS_SOAK` is set, else a hundredth.
+  @Test(arguments: ["shm", "tcp"]) func nothingIsLostAndMemoryStaysFlat(_ scheme: String) throws {
+    let share = ProcessInfo.processInfo.environment["GRASS_SOAK"] == nil ? 100 : 1
+    try withMonitor { address, _, region in
+      let responder = try TCPResponder(region: region, host: "127.0.0.1", port: 0)
+      defer { responder.stop() }
+      let outcome = try Soak(heartbeats: 1_000_000 / share, requests: 100_000 / share).run(
+        scheme == "shm" ? address : responder.address)
+      #expect(outcome.answered == 1_100_000 / share && outcome.served == outcome.answered)
+      let before = try #require(outcome.residentBefore[0])
+      let after = try #require(outcome.residentAfter[0])
+      // Both sides are in this process; so are other tests.
+      #expect(after - before < 8192, "resident memory grew from \(before) to \(after) KiB")
+    }
+  }
+
   @Test func aStoppedMonitorIsAnError() throws {
-    try withMonitor { address, device in
+    try withMonitor { address, device, _ in
       let benchmark = try LinkBenchmark(address, timeout: .milliseconds(100))
       device.stop()
       for sequence in Figure.Sequence.allCases {

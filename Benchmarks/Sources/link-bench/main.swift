@@ -17,3 +17,8 @@ if chosen.contains("shm") || chosen.contains("tcp") {
   if chosen.contains("shm") { try LocalFigures(report).sharedMemory(daemon.sharedMemory) }
   if chosen.contains("tcp") { try LocalFigures(report).tcp(daemon.tcp) }
 }
+if chosen.contains("verbs") {
+  var figures = try VerbsFigures(report, bin: bin)
+  defer { figures.shutDown() }
+  try figures.run()
+}

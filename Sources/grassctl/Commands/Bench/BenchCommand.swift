@@ -9,5 +9,5 @@ struct BenchCommand: ParsableCommand {
       clearing; a heartbeat: flag, polling, clearing), over connections of the same kind to the same monitor, in turn. Give several \
       monitors with --host to compare links, or regions in different memory.
       """,
-    subcommands: [BenchHeartbeat.self, BenchRequest.self, BenchResult.self, BenchCompare.self])
+    subcommands: [BenchHeartbeat.self, BenchRequest.self, BenchResult.self, BenchCompare.self, BenchSoak.self])
 }
