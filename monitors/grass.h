@@ -26,7 +26,7 @@ struct grass_run;
   __attribute__((section("grass/monitor"))) \
   void name(struct grass_run *run)
 
-/// Room for a record, zeroed. Where there is none the run ends, so the result needs no check.
+/// Room for a record of a kind from 1 on, zeroed. Where there is none the run ends, so the result needs no check.
 void *grass_emit(struct grass_run *run, u32 kind, u32 size);
 /// Which of the run's lanes this is, and how many there are: they divide the work among them.
 u32 grass_lane(const struct grass_run *run);

@@ -247,10 +247,16 @@ CALLED void *grass_emit(struct grass_run *run, uint32_t kind, uint32_t size) {
   if (run->fault) return 0;
   struct grass_output *output = run->output;
   uint64_t padded = ((uint64_t)size + 7) & ~7ull, whole = sizeof(struct grass_entry) + padded;
-  // Lanes that found no room take theirs back, so that one after them may still find some.
-  uint64_t at = __atomic_fetch_add(&output->used, whole, __ATOMIC_RELAXED);
-  if (at > output->capacity || whole > output->capacity - at) {
-    __atomic_fetch_sub(&output->used, whole, __ATOMIC_RELAXED);
+  // What could never fit takes nothing from others.
+  uint64_t at = whole > output->capacity ? whole : __atomic_fetch_add(&output->used, whole, __ATOMIC_RELAXED);
+  if (at >= output->capacity || whole > output->capacity - at) {
+    // Room is never given back: lanes at work elsewhere would take it twice. The one lane that meets the end fills what
+    // is left.
+    if (at < output->capacity) {
+      uint64_t *rest = (uint64_t *)(output->bytes + at), count = (output->capacity - at) / 8;
+      for (uint64_t index = 1; index < count; index++) rest[index] = 0;
+      *(struct grass_entry *)rest = (struct grass_entry){.kind = 0, .size = (uint32_t)(count - 1) * 8};
+    }
     fail(run, GRASS_RUN_FULL, 0);
     return 0;
   }

@@ -53,7 +53,7 @@ public struct MonitorResult: Sendable {
   public let faults: [Fault]
   public var isPartial: Bool { !faults.isEmpty }
 
-  /// Takes a run's output apart: entries of `u32 kind, u32 size` and `size` bytes each.
+  /// Takes a run's output apart: entries of `u32 kind, u32 size` and `size` bytes each; those of kind 0 are filling.
   public init(output: [UInt8], faults: [Fault]) {
     var records: [Record] = []
     var offset = 0
@@ -61,7 +61,7 @@ public struct MonitorResult: Sendable {
     while let kind = try? reader.u32(offset), let size = try? reader.u32(offset + 4) {
       let start = offset + MemoryLayout<grass_entry>.size
       guard Int(size) <= output.count - start else { break }
-      records.append(Record(kind: Int(kind), bytes: output[start..<start + Int(size)]))
+      if kind != 0 { records.append(Record(kind: Int(kind), bytes: output[start..<start + Int(size)])) }
       offset = start + Int(size)
     }
     self.records = records

@@ -107,6 +107,22 @@ struct RuleTests {
     #expect(result.words.first == 1)
   }
 
+  /// Were it, a lane at work elsewhere could take the same room twice: a GPU's lanes run at once.
+  @Test func roomForRecordsIsNeverGivenBack() throws {
+    let monitor = try SampleKernel.monitor(
+      """
+      u32 lane = grass_lane(run);
+      u64 *record = grass_emit(run, 1 + lane, lane == 0 ? 1000 : lane < 3 ? 40 : 8);
+      *record = lane;
+      """)
+    // The first could never fit. The second fits; the third does not, and the 16 bytes that are left are nobody's.
+    let result = try SampleKernel.run(monitor, lanes: 4, capacity: 64)
+    #expect(result.words == [1])
+    #expect(result.records.map(\.kind) == [2])
+    #expect(result.faults.map(\.lane) == [0, 2, 3])
+    #expect(result.faults.allSatisfy { $0.code == 10 })
+  }
+
   @Test func copiesCrossPagesAndStopAtFaults() throws {
     let result = try run(
       "u64 own[2]; __builtin_memcpy(own, kernel_page + 8, 16); emit(run, own[0] & 0xffffffff); emit(run, own[1] & 255);"

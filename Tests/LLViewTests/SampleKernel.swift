@@ -69,13 +69,16 @@ enum SampleKernel {
   }
 
   /// Runs a monitor over the sample kernel's memory.
-  static func run(_ monitor: BoundMonitor, arguments: [UInt64] = []) throws -> MonitorResult {
+  static func run(
+    _ monitor: BoundMonitor, lanes: Int = 1, arguments: [UInt64] = [], capacity: Int = 4096
+  ) throws -> MonitorResult {
     let folder = try TestFolder()
     try folder.write(memory, to: "memory.raw")
     let file = try #require(try MemoryImage.open(folder.path + "/memory.raw").first)
     let space = AddressSpace(memory: file, format: .x86_64FourLevel, root: root)
     return try NativeMonitor(monitor).run(
-      on: WatchedMachine(file, space: space, slide: 0), budget: 10_000, arguments: arguments, capacity: 4096)
+      on: WatchedMachine(file, space: space, slide: 0), lanes: lanes, budget: 10_000, arguments: arguments,
+      capacity: capacity)
   }
 
   /// Physical memory: four tables at 0x1000 to 0x4000, and the page at 0xffff800000000000, at 0x5000.

@@ -24,14 +24,14 @@ struct grass_machine {
   uint64_t image_start, image_count, image_physical;
 };
 
-/// Where the lanes of a run put their records: `used` bytes of entries, each a `grass_entry` and its payload.
+/// Where the lanes of a run put their records: `used` bytes of entries, or `capacity` where that is less, each a `grass_entry` and its payload.
 struct grass_output {
   uint8_t *bytes;  // Aligned to 8.
   uint64_t capacity;
   uint64_t used;
 };
 
-/// Starts a record. `size` counts the payload's bytes, a multiple of 8.
+/// Starts a record. `size` counts the payload's bytes, a multiple of 8. Kind 0 is none: it fills what room is left.
 struct grass_entry {
   uint32_t kind;
   uint32_t size;
