@@ -16,6 +16,8 @@ public final class Kernel: Sendable {
   let taskReader = Once<TaskReader>()
   let logReader = Once<LogReader>()
   let hostReader = Once<HostReader>()
+  /// Readers of further views, by their types.
+  let readers = Mutex<[ObjectIdentifier: any KernelReader]>([:])
 
   public var release: String { found.release }
   public var symbols: SymbolTable { found.symbols }

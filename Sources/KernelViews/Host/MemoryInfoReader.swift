@@ -5,7 +5,9 @@ import Paging
 /// Reads the main lines of /proc/meminfo from the counters they are made of.
 ///
 /// Source: fs/proc/meminfo.c, `si_meminfo` and `si_mem_available` (mm/page_alloc.c, later mm/show_mem.c).
-struct MemoryInfoReader: Sendable {
+struct MemoryInfoReader: KernelReader {
+  static let subject = "the memory counters"
+
   private let subject: String
   private let totalPages: VirtualAddress
   private let zoneCounters: VirtualAddress
@@ -48,7 +50,7 @@ struct MemoryInfoReader: Sendable {
   ]
 
   init(kernel: Kernel) throws {
-    let subject = "the memory counters of Linux \(kernel.release)"
+    let subject = kernel.subject(of: Self.self)
     self.subject = subject
     let types = kernel.types
     totalPages = try kernel.symbol("_totalram_pages", for: subject)
@@ -223,5 +225,15 @@ struct MemoryInfoReader: Sendable {
     var pages: UInt64 = 0
     for index in mappings.indices { pages &+= try batch.reader(index).u64(0) }
     return pages
+  }
+}
+
+extension Kernel {
+  /// The main lines of /proc/meminfo, and why those are missing that depend on the list of block devices, if they are.
+  ///
+  /// Cost: that of ``host()`` without the rest: a round trip for each block device and a few more.
+  public func memoryInfo() throws(KernelError) -> (info: MemoryInfo, fault: KernelError?) {
+    let reader = try reader(MemoryInfoReader.self)
+    return try KernelError.reading(subject(of: MemoryInfoReader.self)) { try reader.read(in: addressSpace) }
   }
 }

@@ -1,0 +1,24 @@
+import Memory
+import Paging
+
+/// Reads again where something was torn: on a live host it is whole the next time, in an image it is damage or deceit.
+///
+/// - Returns: the attempt with the fewest faults of three at most; the first where it has none.
+func settled<Result>(
+  _ faults: (Result) -> [MemoryFault], _ attempt: () throws(KernelError) -> Result
+) throws(KernelError) -> Result {
+  var best = try attempt()
+  for _ in 0..<2 where !faults(best).isEmpty {
+    let next = try attempt()
+    if faults(next).count <= faults(best).count { best = next }
+  }
+  return best
+}
+
+extension AddressSpace {
+  /// The bytes of all memory there is: what bounds how many structs of some size there can be.
+  var memorySize: UInt64 { memory.segments.reduce(0 as UInt64) { $0 &+ $1.count } }
+
+  /// How many structs of `size` bytes the memory holds at most.
+  func mostObjects(ofSize size: Int) -> Int { Int(clamping: memorySize / UInt64(max(size, 1))) }
+}
