@@ -8,7 +8,7 @@ struct FuzzTarget: Sendable {
   let run: @Sendable ([UInt8]) -> Void
 
   static let all: [FuzzTarget] = [
-    .images, .walk, .coreInfo, .kallsyms, .types, .log, .tasks, .mailbox, .remote,
+    .images, .walk, .coreInfo, .kallsyms, .types, .log, .tasks, .mailbox, .remote, .runtime,
   ]
 
   /// The one that GRASS_FUZZ_TARGET names: libFuzzer keeps the command line for itself.
