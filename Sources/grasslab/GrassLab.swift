@@ -69,7 +69,7 @@ struct Boot: ParsableCommand {
       if line.hasPrefix("!") {
         try guest.send(String(line.dropFirst()))
       } else if !line.isEmpty {
-        FileHandle.standardOutput.write(Data(try guest.run(line).bytes))
+        FileHandle.standardOutput.write(Data(try guest.run(line, timeout: .seconds(86400)).bytes))
       }
     }
     guest.shutDown()
@@ -129,7 +129,7 @@ struct Card: ParsableCommand {
       if line.hasPrefix("!") {
         try guest.send(String(line.dropFirst()))
       } else if !line.isEmpty {
-        FileHandle.standardOutput.write(Data(try guest.run(String(line)).bytes))
+        FileHandle.standardOutput.write(Data(try guest.run(String(line), timeout: .seconds(86400)).bytes))
       }
     }
     lab.shutDown()

@@ -11,7 +11,7 @@ struct LinkCheck: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "linkcheck",
     abstract: "Runs the conformance suite against a link.",
-    subcommands: [Serve.self, Promises.self, Peer.self, Soak.self, Memory.self])
+    subcommands: [Serve.self, Promises.self, Peer.self, Soak.self, Memory.self, Vanish.self])
 }
 
 /// A region with a scratch part, and no monitor.
@@ -178,6 +178,30 @@ struct Memory: ParsableCommand {
       domain: domain, address: memory, count: 8192, access: [.localWrite, .remoteRead],
       dmaBuffer: .init(descriptor: open("/dev/zero", O_RDWR), offset: 0))
     print("registered by address, key \(region.remoteKey)")
+  }
+}
+
+struct Vanish: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Takes slots, writes the first half of a request into each, and is killed.")
+
+  @Argument var url: String
+
+  @Option(help: "How many slots to ask for.")
+  var slots = 4
+
+  func run() throws {
+    let link = try LinkAddress(url).connect(slots: slots)
+    let part = link.grant.requests
+    let size = part.range.count / link.grant.slots.count
+    // A sequence number and a length, and of the rest nothing.
+    let head = [7, 1000].flatMap { (value: UInt64) in withUnsafeBytes(of: value.littleEndian) { [UInt8]($0) } }
+    for slot in 0..<link.grant.slots.count {
+      try link.write(head, to: part, offset: part.range.lowerBound + slot * size)
+    }
+    print("took \(link.grant.slots.count) slots")
+    fflush(nil)
+    kill(getpid(), SIGKILL)
   }
 }
 

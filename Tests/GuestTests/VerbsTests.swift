@@ -64,6 +64,17 @@ extension GuestTests {
       let cut = try endSoak(lab)
       #expect(cut.contains("status 0"), "\(cut)")
 
+      // One of which nothing that was under way survives: errors in time, and then a new session.
+      try startSoak(lab, "--seconds 18 --deadline 2")
+      try lab.disturb(lab.card, "loss 100%")
+      usleep(9_000_000)
+      try lab.disturb(lab.card, nil)
+      let longCut = try endSoak(lab)
+      #expect(longCut.contains("status 0"), "\(longCut)")
+      #expect(longCut.contains("error link \(Self.served): "), "\(longCut)")
+      let healed = try remote(lab, "linkcheck soak --seconds 2 \(Self.served)")
+      #expect(healed.contains("rounds") && !healed.contains("error"), "\(healed)")
+
       // The card dies: whoever asks gets an error that says so, in time.
       try startSoak(lab, "--seconds 12 --deadline 2")
       lab.card.shutDown()
@@ -112,12 +123,34 @@ extension GuestTests {
         lab, "for i in $(seq 400); do grep -q status /tmp/soak && break; sleep 0.1; done; cat /tmp/soak")
     }
 
+    /// A module for the watched guest's kernel, where it could be built.
+    private let hidingModule = try? KernelStore().kernel("6.1").hidingModule
+
+    /// Four sessions take all slots; one is killed in the middle of its requests. The others notice nothing, and its
+    /// slots come back.
+    private func sharesSlots(_ lab: CardLab) throws {
+      let output = try remote(
+        lab,
+        """
+        for i in 1 2 3; do grassctl heartbeat --host \(lab.url) --count 400 --interval 0.02 > /tmp/beat$i 2>&1 & done
+        for i in $(seq 100); do [ $(rdma resource show qp | grep -c 'type RC') -ge 6 ] && break; sleep 0.1; done
+        linkcheck vanish \(lab.url)
+        for i in $(seq 50); do grassctl heartbeat --host \(lab.url) --count 1 && break; sleep 0.2; done
+        wait
+        grep -h answered /tmp/beat1 /tmp/beat2 /tmp/beat3
+        """)
+      #expect(output.contains("took 4 slots"), "\(output)")
+      #expect(output.contains("1 sent, 1 answered"), "\(output)")
+      #expect(output.components(separatedBy: "400 sent, 400 answered, 0.0% lost").count == 4, "\(output)")
+    }
+
     @Test func theCardGoesOnWhateverHappensToTheHost() throws {
       let lab = try CardLab(
         programs: BuiltTool.directory,
         watching: GuestOptions(
           memory: 512, sleepers: 5,
-          network: .init(address: "10.72.0.1", cable: "grass-loose-\(UUID().uuidString)", holdsCable: true)),
+          network: .init(address: "10.72.0.1", cable: "grass-loose-\(UUID().uuidString)", holdsCable: true),
+          programs: hidingModule.map { [$0.path] } ?? []),
         hasRemote: true)
       defer { lab.shutDown() }
       let watched = try #require(lab.watched)
@@ -133,8 +166,27 @@ extension GuestTests {
       func log() throws -> String { try remote(lab, "grassctl dmesg --host \(lab.url)") }
 
       _ = try look("at first")
-      let many = try remote(lab, "grassctl heartbeat --host \(lab.url) --count 1000 --interval 0")
-      #expect(many.contains("1000 sent, 1000 answered"), "\(many)")
+      // Nobody else asks meanwhile: the monitor's own count agrees. Both ends are in the card, to see both memories.
+      let soak = try lab.card.run(
+        "grassctl bench soak --host \(lab.url) --heartbeats 2000 --requests 200 --daemon $(cat /tmp/grassd.pid) 2>&1",
+        timeout: .seconds(120))
+      #expect(soak.status == 0 && soak.text.contains("2200 answered, 2200 served"), "\(soak.text)")
+      try sharesSlots(lab)
+
+      if hidingModule != nil {
+        let hidden = try watched.run(
+          """
+          sleep 4242 > /dev/null 2>&1 &
+          insmod /modules/hide.ko victim=$! || exit 1
+          ps | grep 'sleep [4]242' || ls -d /proc/$! || echo hidden $!
+          """)
+        #expect(hidden.text.contains("hidden"), "\(hidden.text)")
+        let victim = hidden.text.split(separator: "\n").last?.split(separator: " ").last ?? ""
+        let seen = try look("while a module hides a process from its own ps")
+        #expect(
+          seen.split(separator: "\n").contains { $0.contains("sleep 4242") && $0.contains(" \(victim) ") }, "\(seen)")
+      }
+
       let removed = try watched.run("echo 1 > $(readlink -f /sys/class/net/eth0/device/..)/remove; ls /sys/class/net")
       #expect(!removed.text.contains("eth0"), "\(removed.text)")
       _ = try look("without its network card")

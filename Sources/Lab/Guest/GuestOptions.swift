@@ -20,7 +20,8 @@ public struct GuestOptions: Sendable, Hashable {
   public var network: Network?
   /// Memory that the guest sees as the second region of a PCI device, as a card sees that of its host.
   public var watched: WatchedMemory?
-  /// Paths of this machine's programs that go into the guest's /bin, with the libraries that they load.
+  /// Paths of this machine's programs that go into the guest's /bin, with the libraries that they load; kernel modules
+  /// go into /modules, and are not loaded.
   public var programs: [String]
 
   /// A network card on a cable that joins two guests.

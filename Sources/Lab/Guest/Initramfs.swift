@@ -36,11 +36,15 @@ enum Initramfs {
     return archive.finished()
   }
 
-  /// Puts programs into /bin, and what they load into /lib, where the loader looks for it.
+  /// Puts kernel modules into /modules, programs into /bin, and what they load into /lib, where the loader looks for it.
   private static func add(_ programs: [String], to archive: inout CPIOArchive) throws {
     var libraries: Set<String> = []
     for program in programs {
       let url = URL(fileURLWithPath: program)
+      if url.pathExtension == "ko" {
+        archive.addFile("modules/\(url.lastPathComponent)", Array(try Data(contentsOf: url)))
+        continue
+      }
       archive.addFile("bin/\(url.lastPathComponent)", Array(try Data(contentsOf: url)), executable: true)
       // Lines are "NAME => PATH (ADDRESS)", or "PATH (ADDRESS)" for the loader.
       for line in try String(decoding: Tool.run("/usr/bin/ldd", [program]), as: UTF8.self).split(separator: "\n") {

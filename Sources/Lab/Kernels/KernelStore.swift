@@ -34,6 +34,12 @@ public struct KernelStore: Sendable {
       return order.split(separator: "\n").map { directory.appendingPathComponent(String($0)) }
     }
 
+    /// A module that hides the process that its parameter `victim` names, where `scripts/setup` has built it.
+    public var hidingModule: URL? {
+      let path = image.deletingLastPathComponent().appendingPathComponent("hide.ko")
+      return FileManager.default.fileExists(atPath: path.path) ? path : nil
+    }
+
     /// The label of its series and flavour: `6.1`, `6.12-cloud`, `6.1-rt`.
     public var label: String {
       let series = release.split(separator: ".").prefix(2).joined(separator: ".")
