@@ -7,8 +7,10 @@ struct Errand {
   let what: Figure.What
   /// Of the request or of the result, in bytes, by slot.
   let pieces: [Int]
-  /// The memory that results are read from: its first bytes.
+  /// The memory that results are read from.
   let source: MemorySegment
+  /// Where in it, in bytes.
+  private var shift = 0
 
   static let requestHead = MemoryLayout<grass_request>.size
   static let resultHead = MemoryLayout<grass_response>.size + MemoryLayout<grass_range_status>.size
@@ -29,6 +31,14 @@ struct Errand {
     pieces =
       byteCount == 0
       ? [0] : stride(from: 0, to: byteCount, by: size).map { min(size, byteCount - $0) }
+  }
+
+  /// Goes on to the next bytes of the source: what is watched lies in no processor's cache.
+  mutating func advance() {
+    let count = pieces.reduce(0, +)
+    let room = Int(clamping: source.count) - count
+    guard what == .result, room > 0 else { return }
+    shift = shift + count <= room ? shift + count : 0
   }
 
   /// Stores the payload of a piece's request. Returns its length, and that of the answer.
@@ -52,7 +62,7 @@ struct Errand {
       request.operation = GRASS_GATHER.rawValue
       request.count = 1
       payload.storeBytes(of: request, as: grass_request.self)
-      let start = pieces[..<piece].reduce(0, +)
+      let start = shift + pieces[..<piece].reduce(0, +)
       payload.storeBytes(
         of: grass_range(
           address: source.start.rawValue + UInt64(start), root: 0, length: UInt32(count), flags: 0),

@@ -59,10 +59,10 @@ public final class LinkBenchmark {
     _ what: Figure.What, byteCount: Int, sequences: [Figure.Sequence], count: Int, limit: Duration
   ) throws(SessionError) -> [Figure] {
     precondition(what != .ping, "a ping goes over no link")
-    let own = Errand(
+    var own = Errand(
       what, byteCount: byteCount, source: source, limits: (session.requestCapacity, session.responseCapacity),
       slots: session.slotCount)
-    let whole = Errand(
+    var whole = Errand(
       what, byteCount: byteCount, source: source, limits: (paper.requestCapacity, paper.responseCapacity), slots: 1)
     var times = [[Double]](repeating: [], count: sequences.count)
     let clock = ContinuousClock()
@@ -74,6 +74,8 @@ public final class LinkBenchmark {
         let end = clock.now + slice
         var warmUp = min(Self.warmUp, wanted - times[index].count)
         while times[index].count < wanted {
+          own.advance()
+          whole.advance()
           let start = clock.now
           switch sequence {
           case .own: try perform(own)

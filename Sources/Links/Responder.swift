@@ -14,10 +14,14 @@ extension VerbsResponder: Responder {}
 
 extension LinkAddress {
   /// Starts to serve a region there. Returns nil where nothing has to be done: a region's file is there by itself.
-  public func serve(_ region: MailboxRegion) throws(LinkError) -> (any Responder)? {
+  ///
+  /// - Parameter assist: has the region's monitor look at its slots at once, on the caller's thread, or does nothing.
+  public func serve(
+    _ region: MailboxRegion, assist: @escaping @Sendable () -> Void = {}
+  ) throws(LinkError) -> (any Responder)? {
     switch self {
     case .sharedMemory: nil
-    case .tcp(let host, let port): try TCPResponder(region: region, host: host, port: port)
+    case .tcp(let host, let port): try TCPResponder(region: region, host: host, port: port, assist: assist)
     case .verbs(let host, let port): try VerbsResponder(region: region, host: host, port: port)
     }
   }

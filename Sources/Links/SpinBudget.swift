@@ -6,6 +6,7 @@ import Mailbox
 /// What is short depends on the machine and the way: it is learned from how long waits took before.
 struct SpinBudget {
   private var begin: UInt64 = 0
+  private var looks: UInt32 = 0
   private var end: UInt64 = 0
   /// How long waits take, as far as they were worth spinning, in nanoseconds.
   private var usual: UInt64 = 0
@@ -27,10 +28,11 @@ struct SpinBudget {
     if elapsed <= Self.most { usual += elapsed / 8 }
   }
 
-  /// Whether to look again. Gives the processor to whoever else wants it: often that is the other side.
-  func mayContinue() -> Bool {
+  /// Whether to look again. Every so often it gives the processor to whoever else wants it: often that is the other side.
+  mutating func mayContinue() -> Bool {
     guard SystemCall.monotonicNanoseconds() < end else { return false }
-    sched_yield()
+    looks &+= 1
+    if looks % 4 == 0 { sched_yield() }
     return true
   }
 }

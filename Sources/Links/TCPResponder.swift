@@ -12,6 +12,7 @@ public final class TCPResponder: Sendable {
   private let region: MailboxRegion
   private let listener: TCPSocket
   private let connections = Locked<Connections>(Connections())
+  private let assist: @Sendable () -> Void
   private let acceptor = Locked<DedicatedThread?>(nil)
 
   private struct Connections {
@@ -27,7 +28,13 @@ public final class TCPResponder: Sendable {
   private static let helloLimit: Int32 = 2_000
 
   /// Starts to serve `region` at a loopback address; port 0 lets the kernel choose.
-  public init(region: MailboxRegion, host: String, port: UInt16) throws(LinkError) {
+  ///
+  /// - Parameter assist: has the region's monitor look at its slots at once, on the caller's thread, or does nothing.
+  ///   Called while an answer is awaited: with few processors it takes long until the monitor's own thread has one.
+  public init(
+    region: MailboxRegion, host: String, port: UInt16, assist: @escaping @Sendable () -> Void = {}
+  ) throws(LinkError) {
+    self.assist = assist
     let (listener, actual) = try TCPSocket.listen(host: host, port: port)
     self.region = region
     self.listener = listener
@@ -87,9 +94,10 @@ public final class TCPResponder: Sendable {
       let key = connections.next
       connections.next += 1
       let region = region
+      let assist = assist
       let thread = try? DedicatedThread(name: "grass-tcp") { [weak self] in
         var connection = TCPConnection(
-          socket: socket, region: region, awaitLimit: Self.awaitLimit, helloLimit: Self.helloLimit)
+          socket: socket, region: region, awaitLimit: Self.awaitLimit, helloLimit: Self.helloLimit, assist: assist)
         connection.run()
         socket.shutdown()
         self?.connections.withLock { connections in
@@ -107,6 +115,7 @@ private struct TCPConnection {
   let region: MailboxRegion
   let awaitLimit: UInt64
   let helloLimit: Int32
+  let assist: @Sendable () -> Void
   private var incoming = [UInt8](repeating: 0, count: 256 * 1024)
   private var start = 0
   private var end = 0
@@ -115,7 +124,11 @@ private struct TCPConnection {
   private var unacknowledged = false
   private var spin = SpinBudget()
 
-  init(socket: TCPSocket, region: MailboxRegion, awaitLimit: UInt64, helloLimit: Int32) {
+  init(
+    socket: TCPSocket, region: MailboxRegion, awaitLimit: UInt64, helloLimit: Int32,
+    assist: @escaping @Sendable () -> Void
+  ) {
+    self.assist = assist
     self.socket = socket
     self.region = region
     self.awaitLimit = awaitLimit
@@ -228,9 +241,13 @@ private struct TCPConnection {
     if operation.awaiting != 0, offset % 8 == 0, count >= 8, grass_load(region.base + offset) != operation.awaiting {
       let limit = SystemCall.monotonicNanoseconds() + awaitLimit
       var turn = 0
+      assist()
       while grass_load(region.base + offset) != operation.awaiting, SystemCall.monotonicNanoseconds() < limit {
         turn += 1
-        if turn % 16 == 0 { sched_yield() }
+        if turn % 16 == 0 {
+          assist()
+          sched_yield()
+        }
       }
     }
     reply(.init(number: operation.number, status: 0, count: UInt64(count)))

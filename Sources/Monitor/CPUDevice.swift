@@ -29,6 +29,21 @@ public final class CPUDevice: Device, @unchecked Sendable {
     let value = Atomic<Bool>(false)
   }
 
+  /// Who holds it may step the monitor: its own thread, or one that assists.
+  private let turn = Turn()
+
+  private final class Turn: Sendable {
+    private let isTaken = Atomic<Bool>(false)
+
+    func take() -> Bool { !isTaken.exchange(true, ordering: .acquiring) }
+    func give() { isTaken.store(false, ordering: .releasing) }
+
+    /// Waits: a step takes microseconds, and seldom milliseconds.
+    func await() {
+      while !take() { SystemCall.sleep(nanoseconds: 10_000) }
+    }
+  }
+
   /// Starts the monitor.
   ///
   /// - Parameters:
@@ -66,8 +81,8 @@ public final class CPUDevice: Device, @unchecked Sendable {
     isStopping.value.store(false, ordering: .releasing)
     let unowned = Unowned(monitor: monitor)
     do throws(MailboxError) {
-      thread = try DedicatedThread(name: "grass-monitor") { [isStopping, worker] in
-        Self.poll(unowned.monitor, worker: worker, until: isStopping)
+      thread = try DedicatedThread(name: "grass-monitor") { [isStopping, worker, turn] in
+        Self.poll(unowned.monitor, worker: worker, turn: turn, until: isStopping)
       }
     } catch {
       throw MonitorError(.threadFailed(error.description))
@@ -90,10 +105,12 @@ public final class CPUDevice: Device, @unchecked Sendable {
       code, names: program.answers, kernel: kernel, segments: UnsafeBufferPointer(start: segments, count: segmentCount),
       outputSize: region.layout.responseSize)
     stopThread()
+    turn.await()
     // The run at work, if any, ends within its budget; its answer is not lost.
     worker?.finish { [monitor] in grass_monitor_step(monitor, SystemCall.monotonicNanoseconds()) }
     next.attach(to: monitor)
     worker = next
+    turn.give()
     try startThread()
   }
 
@@ -115,9 +132,18 @@ public final class CPUDevice: Device, @unchecked Sendable {
   public func stop() {
     guard thread != nil else { return }
     stopThread()
+    // For good: nobody assists a monitor that has stopped.
+    turn.await()
     worker?.stop()
     worker = nil
     grass_monitor_stop(monitor, SystemCall.monotonicNanoseconds())
+  }
+
+  public func assist() {
+    guard turn.take() else { return }
+    defer { turn.give() }
+    _ = grass_monitor_step(monitor, SystemCall.monotonicNanoseconds())
+    _ = worker?.wake()
   }
 
   /// Says where the watched kernel's VMCOREINFO note lies, for the answers to info.
@@ -131,14 +157,18 @@ public final class CPUDevice: Device, @unchecked Sendable {
   private static let longestSleep: UInt64 = 1_000_000
 
   private static func poll(
-    _ monitor: UnsafeMutablePointer<grass_monitor>, worker: CPUWorker?, until stop: StopFlag
+    _ monitor: UnsafeMutablePointer<grass_monitor>, worker: CPUWorker?, turn: Turn, until stop: StopFlag
   ) {
     var lastRequest = SystemCall.monotonicNanoseconds()
-    var turn: UInt32 = 0
+    var round: UInt32 = 0
     while !stop.value.load(ordering: .acquiring) {
       let now = SystemCall.monotonicNanoseconds()
-      let answered = grass_monitor_step(monitor, now)
-      if let worker, worker.wake() { lastRequest = now }
+      var answered: UInt32 = 0
+      if turn.take() {
+        answered = grass_monitor_step(monitor, now)
+        if let worker, worker.wake() { lastRequest = now }
+        turn.give()
+      }
       if answered > 0 {
         lastRequest = now
         continue
@@ -146,8 +176,8 @@ public final class CPUDevice: Device, @unchecked Sendable {
       let silence = now &- lastRequest
       if silence < busyTime {
         // Every so often whoever else wants this processor gets it: where there are few, that is the requester.
-        turn &+= 1
-        if turn % 16 == 0 { sched_yield() } else { grass_pause() }
+        round &+= 1
+        if round % 16 == 0 { sched_yield() } else { grass_pause() }
       } else {
         // A hundredth of the silence so far, so that a requester never waits much longer than it did before.
         SystemCall.sleep(nanoseconds: min(max(silence / 100, shortestSleep), longestSleep))

@@ -57,8 +57,9 @@ final class Server {
     firstModules = program?.names
     if let hint { device.setKernelHint(hint) }
     var responders: [any Responder] = []
+    let monitor = device
     addresses = try listen.map { address in
-      guard let responder = try address.serve(region) else { return address }
+      guard let responder = try address.serve(region, assist: { monitor.assist() }) else { return address }
       responders.append(responder)
       return responder.address
     }

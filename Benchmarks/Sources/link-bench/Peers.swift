@@ -42,16 +42,21 @@ enum Peers {
     }
   }
 
-  /// The C library's copy of so many bytes, from memory that the processor's caches may hold to such memory.
+  /// The C library's copy of so many bytes, from other places of 64 MiB each time, as results come: no cache holds them.
   static func copy(byteCount: Int, count: Int) -> Samples {
-    let from = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: 4096)
+    let size = 64 << 20
+    let from = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 4096)
     let to = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: 4096)
     defer {
       from.deallocate()
       to.deallocate()
     }
-    memset(from, 1, byteCount)
-    return time(count) { memcpy(to, from, byteCount) }
+    memset(from, 1, size)
+    var shift = 0
+    return time(count) {
+      memcpy(to, from + shift, byteCount)
+      shift = shift + 2 * byteCount <= size ? shift + byteCount : 0
+    }
   }
 
   private static func time(_ count: Int, _ body: () -> Void) -> Samples {
