@@ -15,6 +15,6 @@ struct GrassCtl: ParsableCommand {
       Heartbeat.self, Ps.self, Dmesg.self, Info.self, Beacon.self, Cpu.self, MemoryCommand.self,
       PanicCommand.self, Run.self, BenchCommand.self,
       Sym.self, Types.self, Read.self,
-      Free.self, VMStat.self, SlabTop.self, PSI.self,
+      Free.self, VMStat.self, SlabTop.self, PSI.self, Top.self, Interrupts.self, SS.self, IP.self,
     ])
 }
