@@ -56,7 +56,7 @@ targets += [
   .systemLibrary(name: "CLLVM", providers: [.apt(["llvm-19-dev"])])
 ]
 targets += module(
-  "LLView", ["Memory", "Paging", "KernelInfo", "Monitor", "CMailbox", "CRuntime", "CLLVM"],
+  "LLView", ["Memory", "Paging", "KernelInfo", "Monitor", "CMailbox", "CMonitor", "CRuntime", "CLLVM"],
   tests: ["Samples", "KernelViews", "Mailbox", "Links", "RemoteHost"])
 for target in targets where target.name == "LLView" {
   target.resources = [

@@ -29,8 +29,17 @@ struct grass_run;
 /// Room for a record of a kind from 1 on, zeroed. Where there is none the run ends, so the result needs no check.
 void *grass_emit(struct grass_run *run, u32 kind, u32 size);
 /// Which of the run's lanes this is, and how many there are: they divide the work among them.
+///
+/// A GPU has thousands, far from the memory, and a word that all of them load costs as many waits, one after the other.
+/// So what is found once is passed on: a lane leaves items for the next stage, and when all lanes of this one have ended,
+/// the monitor is called again with 64 lanes for each item. It runs in up to 16 stages, the first of them 0.
 u32 grass_lane(const struct grass_run *run);
 u32 grass_lanes(const struct grass_run *run);
+u32 grass_stage(const struct grass_run *run);
+/// Leaves an item of two words for the next stage.
+void grass_next(struct grass_run *run, u64 first, u64 second);
+/// A word of the item that this lane shares.
+u64 grass_item(const struct grass_run *run, u32 index);
 /// One of the four numbers that whoever asked for the run gave; 0 where none was given.
 u64 grass_argument(const struct grass_run *run, u32 index);
 

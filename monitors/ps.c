@@ -1,11 +1,13 @@
-// The tasks of the host, threads included, from the pid table. Each lane takes every lanes-th number of the table.
+// The tasks of the host, threads included, from the pid table.
 #include "kernel.h"
 
 struct ps_record {
-  s32 pid, tgid, parent;  // The parent's tgid.
+  u64 task, parent;  // Addresses; whose child a task is, its reader sees by them.
+  s32 pid, tgid;
   u32 uid;
-  u32 state;  // __state in the lower half, exit_state in the upper one.
   u32 flags;
+  u32 state;  // __state in the lower half, exit_state in the upper one.
+  u32 reserved;
   u64 start_boottime;  // Nanoseconds since the host booted.
   u64 utime, stime;    // Nanoseconds.
   char comm[16];
@@ -13,22 +15,6 @@ struct ps_record {
 
 /// What an xarray stores at an index (include/linux/xarray.h, xa_is_node).
 static bool is_node(const void *entry) { return ((u64)entry & 3) == 2 && (u64)entry > 4096; }
-static struct xa_node *to_node(const void *entry) { return (struct xa_node *)((u64)entry - 2); }
-
-/// The child of a node that is on the way to an index. `*shift` is the node's by its place in the tree, and becomes the
-/// child's. The node's own word on it is loaded beside the child, not before: lanes far from the memory wait once.
-static const void *child(const void *entry, u64 index, u32 *shift) {
-  struct xa_node *node = to_node(entry);
-  const void *next = node->slots[index >> *shift & 63];
-  u32 own = node->shift;
-  if (own != *shift) {
-    if (own > 30) return NULL;
-    next = node->slots[index >> own & 63];
-    *shift = own;
-  }
-  *shift -= 6;
-  return next;
-}
 
 static void record(struct grass_run *run, struct task_struct *task) {
   // All loads that depend on nothing but the task go out before any is waited for.
@@ -44,57 +30,41 @@ static void record(struct grass_run *run, struct task_struct *task) {
     comm[0] = ((const u64 *)task->comm)[0];
     comm[1] = ((const u64 *)task->comm)[1];
   }
-  s32 parent_tgid = parent->tgid;
   u32 uid = cred->uid.val;
   struct ps_record *record = grass_emit(run, 1, sizeof *record);
+  record->task = (u64)task;
+  record->parent = (u64)parent;
   record->pid = pid;
   record->tgid = tgid;
-  record->parent = parent_tgid;
   record->uid = uid;
-  record->state = (state & 0xffff) | exit_state << 16;
   record->flags = flags;
+  record->state = (state & 0xffff) | exit_state << 16;
   record->start_boottime = start_boottime;
   record->utime = utime;
   record->stime = stime;
   __builtin_memcpy(record->comm, comm, sizeof comm);
 }
 
-/// Subtrees that a lane looks for at once.
-#define AHEAD 8
+static void visit(struct grass_run *run, const void *entry) {
+  struct pid *pid = (struct pid *)entry;
+  if (!pid || ((u64)pid & 3)) return;
+  struct hlist_node *node = pid->tasks[0].first;
+  if (node) record(run, container_of(node, struct task_struct, pid_links));
+}
 
+// Stage by stage down the pid table: an item is a node of the tree, a lane looks into one of its slots.
 MONITOR(ps) {
-  const void *head = init_pid_ns.idr.idr_rt.xa_head;
-  if (!is_node(head)) return;
-  u32 top = to_node(head)->shift;
-  if (top > 16) return;
-  u64 end = 64ul << top, stride = grass_lanes(run);
-  const void *leaf = NULL;
-  u64 leaf_number = ~0ul;
-  for (u64 first = grass_lane(run); first < end; first += AHEAD * stride) {
-    const void *entries[AHEAD];
-#pragma unroll
-    for (int ahead = 0; ahead < AHEAD; ahead++) {
-      u64 index = first + ahead * stride;
-      entries[ahead] = index < end ? to_node(head)->slots[index >> top & 63] : NULL;
-    }
-    for (int ahead = 0; ahead < AHEAD; ahead++) {
-      u64 index = first + ahead * stride;
-      const void *entry = entries[ahead];
-      if (top > 0) {
-        if (!is_node(entry)) continue;
-        if (index >> 6 != leaf_number) {
-          u32 shift = top - 6;
-          while (shift > 0 && shift <= 16 && is_node(entry)) entry = child(entry, index, &shift);
-          leaf_number = index >> 6;
-          leaf = entry;
-        }
-        if (!is_node(leaf)) continue;
-        entry = to_node(leaf)->slots[index & 63];
-      }
-      struct pid *pid = (struct pid *)entry;
-      if (!pid || ((u64)pid & 3)) continue;
-      struct hlist_node *node = pid->tasks[0].first;
-      if (node) record(run, container_of(node, struct task_struct, pid_links));
-    }
+  const void *entry;
+  u32 shift = 0;
+  if (grass_stage(run) == 0) {
+    if (grass_lane(run) != 0) return;
+    entry = init_pid_ns.idr.idr_rt.xa_head;
+  } else {
+    struct xa_node *node = (struct xa_node *)grass_item(run, 0);
+    entry = node->slots[grass_lane(run) & 63];
+    shift = node->shift;
+    if (shift == 0 && is_node(entry)) return;
   }
+  if (is_node(entry)) grass_next(run, (u64)entry - 2, 0);
+  else visit(run, entry);
 }

@@ -273,6 +273,35 @@ void grass_job_note(struct grass_job *job, const struct grass_run *run) {
   };
 }
 
+void grass_job_run(
+    struct grass_job *job, const struct grass_machine *machine, void (*entry)(struct grass_run *run, uint32_t module),
+    struct grass_run *run, struct grass_item *items, uint64_t capacity, uint64_t steps) {
+  uint64_t count = 0;
+  for (uint32_t stage = 0; stage < GRASS_MAX_STAGES; stage++) {
+    const struct grass_item *given = items + (stage & 1) * capacity;
+    struct grass_items next = {.items = items + (~stage & 1) * capacity, .capacity = capacity};
+    struct grass_order order = {
+        .machine = machine,
+        .output = &job->output,
+        .next = &next,
+        .arguments = job->arguments,
+        .stage = stage,
+        .lanes = stage ? GRASS_ITEM_LANES : job->lanes,
+        .walks = job->flags & GRASS_RUN_WALKS,
+    };
+    uint64_t lanes = stage ? count * GRASS_ITEM_LANES : job->lanes;
+    for (uint64_t lane = 0; lane < lanes; lane++) {
+      uint64_t budget = job->budget < steps ? job->budget : steps;
+      grass_run_start(run, &order, stage ? &given[lane / GRASS_ITEM_LANES] : 0, (uint32_t)(lane % order.lanes), budget);
+      entry(run, job->module);
+      steps -= budget - run->budget;
+      if (run->fault) grass_job_note(job, run);
+    }
+    count = next.count;
+    if (count == 0) return;
+  }
+}
+
 static uint64_t answer_modules(struct grass_monitor *monitor, uint8_t *to, uint64_t capacity) {
   uint32_t count = monitor->modules ? monitor->modules->count : 0;
   uint64_t size = sizeof(struct grass_response);

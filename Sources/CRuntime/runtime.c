@@ -158,6 +158,48 @@ const void *grass_load_at(struct grass_run *run, uint64_t address, uint64_t size
   return load_slowly(run, address, size, alignment);
 }
 
+CALLED static const uint8_t *reach_slowly(
+    struct grass_run *run, uint64_t root, int64_t start, uint64_t size, uint64_t alignment, const int64_t *fields,
+    uint64_t count, uint8_t *staging) {
+  const struct grass_machine *machine = run->machine;
+  uint64_t address = root + (uint64_t)start, physical = ~0ull;
+  if (!run->walks && !run->fault && !(root & (alignment - 1))) {
+    if (address - machine->direct_start < machine->direct_count) physical = address - machine->direct_start;
+    else if (address - machine->image_start < machine->image_count)
+      physical = address - machine->image_start + machine->image_physical;
+    const uint8_t *whole = ~physical ? locate(run, physical, size) : 0;
+    if (whole) return whole;
+  }
+  for (uint64_t index = 0; index < count; index++, fields += 3) {
+    const uint8_t *from =
+        grass_load_at(run, root + (uint64_t)fields[0], (uint64_t)fields[1], (uint64_t)fields[2]);
+    uint8_t *to = staging + (fields[0] - start);
+    for (int64_t byte = 0; byte < fields[1]; byte += fields[2])
+      switch (fields[2]) {
+      case 1: to[byte] = *(const volatile uint8_t *)(from + byte); break;
+      case 2: *(uint16_t *)(to + byte) = *(const volatile uint16_t *)(from + byte); break;
+      case 4: *(uint32_t *)(to + byte) = *(const volatile uint32_t *)(from + byte); break;
+      default:
+        for (int64_t word = byte; word < byte + fields[2]; word += 8)
+          *(uint64_t *)(to + word) = *(const volatile uint64_t *)(from + word);
+      }
+  }
+  return staging;
+}
+
+const uint8_t *grass_reach(
+    struct grass_run *run, uint64_t root, int64_t start, uint64_t size, uint64_t alignment, const int64_t *fields,
+    uint64_t count, uint8_t *staging) {
+  const struct grass_machine *machine = run->machine;
+  uint64_t physical = root + (uint64_t)start - machine->direct_start;
+  if (physical < machine->direct_count && !run->walks && !run->fault && !(root & (alignment - 1))) {
+    const struct grass_extent *extent = &machine->extents[run->last_extent];
+    uint64_t offset = physical - extent->start;
+    if (offset < extent->count && size <= extent->count - offset) return extent->pointer + offset;
+  }
+  return reach_slowly(run, root, start, size, alignment, fields, count, staging);
+}
+
 CALLED static void *refuse_store(struct grass_run *run, uint64_t address, uint64_t alignment) {
   if (run->fault) return sink(run);
   if (address & (alignment - 1)) fail(run, GRASS_RUN_UNALIGNED, address);
@@ -268,9 +310,27 @@ CALLED void *grass_emit(struct grass_run *run, uint32_t kind, uint32_t size) {
 
 uint32_t grass_lane(const struct grass_run *run) { return run->lane; }
 
-uint32_t grass_lanes(const struct grass_run *run) { return run->lanes; }
+uint32_t grass_lanes(const struct grass_run *run) { return run->order->lanes; }
 
-uint64_t grass_argument(const struct grass_run *run, uint32_t index) { return index < 4 ? run->arguments[index] : 0; }
+uint32_t grass_stage(const struct grass_run *run) { return run->order->stage; }
+
+uint64_t grass_item(const struct grass_run *run, uint32_t index) {
+  return run->item && index < 2 ? run->item->words[index] : 0;
+}
+
+CALLED void grass_next(struct grass_run *run, uint64_t first, uint64_t second) {
+  if (run->fault) return;
+  struct grass_items *next = run->order->next;
+  uint64_t index = __atomic_fetch_add(&next->count, 1, __ATOMIC_RELAXED);
+  if (index < next->capacity) {
+    next->items[index] = (struct grass_item){{first, second}};
+  } else {
+    __atomic_fetch_sub(&next->count, 1, __ATOMIC_RELAXED);
+    fail(run, GRASS_RUN_FULL, 0);
+  }
+}
+
+uint64_t grass_argument(const struct grass_run *run, uint32_t index) { return index < 4 ? run->order->arguments[index] : 0; }
 
 uint64_t grass_memory_start(const struct grass_run *run, uint32_t index) {
   return index < run->machine->extent_count ? run->machine->extents[index].start : 0;

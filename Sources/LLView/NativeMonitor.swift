@@ -1,4 +1,6 @@
 import CLLVM
+import CMailbox
+import CMonitor
 public import CRuntime
 public import Monitor
 
@@ -66,30 +68,39 @@ extension NativeMonitor {
     capacity: Int = 1 << 20
   ) -> MonitorResult {
     let words = UnsafeMutablePointer<UInt64>.allocate(capacity: capacity / 8)
-    let numbers = UnsafeMutablePointer<UInt64>.allocate(capacity: 4)
-    numbers.initialize(repeating: 0, count: 4)
-    for (index, argument) in arguments.prefix(4).enumerated() { numbers[index] = argument }
+    let items = UnsafeMutablePointer<grass_item>.allocate(capacity: 2 * Self.mostItems)
     defer {
       words.deallocate()
-      numbers.deallocate()
+      items.deallocate()
     }
     let bytes = UnsafeMutableRawPointer(words).assumingMemoryBound(to: UInt8.self)
-    var output = grass_output(bytes: bytes, capacity: UInt64(capacity / 8 * 8), used: 0)
-    var faults: [MonitorResult.Fault] = []
-    withUnsafeMutablePointer(to: &output) { output in
-      for lane in 0..<lanes {
-        var state = grass_run()
-        grass_run_start(&state, machine.machine, output, UInt32(lane), UInt32(lanes), budget, numbers, false)
-        run(&state)
-        if state.fault != 0 {
-          faults.append(
-            .init(
-              code: state.fault, lane: lane, address: state.fault_address, level: Int(state.fault_level),
-              entry: state.fault_entry))
-        }
+    var job = grass_job()
+    job.output = grass_output(bytes: bytes, capacity: UInt64(capacity / 8 * 8), used: 0)
+    job.lanes = UInt32(lanes)
+    job.budget = budget
+    withUnsafeMutableBytes(of: &job.arguments) { words in
+      for (index, argument) in arguments.prefix(4).enumerated() {
+        words.storeBytes(of: argument, toByteOffset: index * 8, as: UInt64.self)
+      }
+    }
+    var state = grass_run()
+    // It has one module, and so no use for the number.
+    let entry = unsafeBitCast(
+      function, to: (@convention(c) (UnsafeMutablePointer<grass_run>?, UInt32) -> Void).self)
+    grass_job_run(&job, machine.machine, entry, &state, items, UInt64(Self.mostItems), UInt64.max)
+    let faults = withUnsafeBytes(of: &job.faults) { bytes in
+      (0..<min(Int(job.faulted), Int(GRASS_MAX_FAULTS))).map { index in
+        let fault = bytes.load(
+          fromByteOffset: index * MemoryLayout<grass_lane_fault>.stride, as: grass_lane_fault.self)
+        return MonitorResult.Fault(
+          code: fault.fault, lane: Int(truncatingIfNeeded: fault.lane), address: fault.address,
+          level: Int(fault.level), entry: fault.entry)
       }
     }
     return MonitorResult(
-      output: Array(UnsafeBufferPointer(start: bytes, count: Int(min(output.used, output.capacity)))), faults: faults)
+      output: Array(UnsafeBufferPointer(start: bytes, count: Int(min(job.output.used, job.output.capacity)))),
+      faults: faults)
   }
+
+  private static let mostItems = 1 << 16
 }

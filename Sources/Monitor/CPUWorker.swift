@@ -24,7 +24,8 @@ final class CPUWorker: @unchecked Sendable {
   private static let mostLanes: UInt32 = 1 << 16
   /// Steps that a run may take, all lanes together: about a second.
   private static let mostBudget: UInt64 = 1 << 26
-  private static let leastBudget: UInt64 = 1 << 12
+  /// Items that a stage of a run may leave for the next.
+  private static let mostItems = 1 << 16
   private static let end = UInt64.max
 
   init(
@@ -116,20 +117,15 @@ final class CPUWorker: @unchecked Sendable {
   private func work() {
     let state = UnsafeMutablePointer<grass_run>.allocate(capacity: 1)
     state.initialize(to: grass_run())
-    defer { state.deallocate() }
+    let items = UnsafeMutablePointer<grass_item>.allocate(capacity: 2 * Self.mostItems)
+    defer {
+      state.deallocate()
+      items.deallocate()
+    }
     while true {
       while sem_wait(semaphore) != 0 {}
       guard grass_job_turn(job) != Self.end else { return }
-      let (lanes, module) = (job.pointee.lanes, job.pointee.module)
-      let walks = job.pointee.flags & GRASS_RUN_WALKS != 0
-      let budget = max(job.pointee.budget / UInt64(max(1, lanes)), Self.leastBudget)
-      let output = Self.field(\.output, of: job)
-      let arguments = UnsafeRawPointer(Self.field(\.arguments, of: job)).assumingMemoryBound(to: UInt64.self)
-      for lane in 0..<lanes {
-        grass_run_start(state, machine, output, lane, lanes, budget, arguments, walks)
-        code.dispatch(state, module)
-        if state.pointee.fault != 0 { grass_job_note(job, state) }
-      }
+      grass_job_run(job, machine, code.dispatch, state, items, UInt64(Self.mostItems), Self.mostBudget)
       grass_job_finish(job)
     }
   }

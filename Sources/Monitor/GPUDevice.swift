@@ -33,6 +33,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
     let scratch: GPUMemory
     let response: GPUMemory
     let places: GPUMemory
+    let items: GPUMemory
     let regionView: RegisteredMemory
     let memoryViews: MemoryViews
   }
@@ -230,6 +231,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
       places: try GPUMemory(
         context,
         count: (region.layout.requestSize / MemoryLayout<grass_range>.size + 1) * MemoryLayout<grass_place>.stride),
+      items: try GPUMemory(context, count: 2 * Self.mostItems * MemoryLayout<grass_item>.stride),
       regionView: regionView, memoryViews: views)
   }
 
@@ -321,6 +323,14 @@ public final class GPUDevice: Device, @unchecked Sendable {
         state.machine.extents = UnsafePointer(pointer(parts.extents.address) as UnsafeMutablePointer<grass_extent>?)
         state.machine.extent_count = UInt64(segmentCount)
         state.parcel = grass_parcel()
+        withUnsafeMutableBytes(of: &state.items) { bytes in
+          for stage in 0...Int(GRASS_MAX_STAGES) {
+            let half = UInt64(stage % 2 * Self.mostItems * MemoryLayout<grass_item>.stride)
+            bytes.storeBytes(
+              of: grass_items(items: pointer(parts.items.address + half), capacity: UInt64(Self.mostItems), count: 0),
+              toByteOffset: stage * MemoryLayout<grass_items>.stride, as: grass_items.self)
+          }
+        }
         state.modules = grass_modules()
         state.modules.names = UnsafePointer(
           pointer(parts.names.address) as UnsafeMutablePointer<grass_module_answer>?)
@@ -340,8 +350,10 @@ public final class GPUDevice: Device, @unchecked Sendable {
     isRunning = true
   }
 
-  /// Lanes of a run where nobody says otherwise: one for each entry of a pid table of the usual size.
-  private static let defaultLanes: UInt32 = 32768
+  /// Lanes of a run's first stage where nobody says otherwise: few, for words that all of them load cost a wait each.
+  private static let defaultLanes: UInt32 = 512
+  /// Items that a stage may leave for the next.
+  private static let mostItems = 1 << 16
 
   private func end(_ how: grass_gpu_stop) throws(MonitorError) {
     guard isRunning else { return }

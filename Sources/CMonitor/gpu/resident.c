@@ -23,6 +23,10 @@
 #define GROUP 4u
 #define STAGE (GRASS_CHECK_BLOCK / 8 + GRASS_CHECK_LANES)
 _Static_assert(GRASS_CHECK_BLOCK / 8 == GRASS_GPU_THREADS, "a word for each thread");
+/// Nanoseconds after which a run's lanes end, and no more begin.
+#define MOST_TIME 5000000000ull
+/// Pieces of memory that workers keep at hand; hosts have few.
+#define NEAR_EXTENTS 64u
 /// Longer payloads of runs are sent by all workers together.
 #define LONG_PAYLOAD (2 * GROUP * GRASS_CHECK_BLOCK)
 
@@ -314,7 +318,8 @@ static bool answer_heartbeat(struct grass_gpu *gpu, uint32_t slot, uint64_t word
   store_word(record + 3, check[1]);
   for (unsigned word = 0; word < sizeof reply / 8; word++) store_word(record + 4 + word, from[word]);
   store_word(record + 4 + sizeof reply / 8, words[0]);
-  grass_store(record, words[0]);
+  // None of these waits for another: a requester that sees some of them looks again.
+  store_word(record, words[0]);
   __atomic_fetch_add(&monitor->served, 1, __ATOMIC_RELAXED);
   return true;
 }
@@ -461,11 +466,6 @@ static void answer_gather(
 
 // MARK: - Modules
 
-/// How many workers share so many pieces of work.
-static uint32_t most_useful(const struct grass_modules *modules, uint64_t pieces) {
-  return pieces < modules->most_workers ? (uint32_t)pieces : modules->most_workers;
-}
-
 /// Judges the request for a run and hands it to the workers, by all threads. Returns false where it has to wait.
 static bool begin_run(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, const uint8_t *payload, uint64_t length) {
   struct grass_modules *modules = &gpu->modules;
@@ -496,7 +496,7 @@ static bool begin_run(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, c
         job->lanes = run->lanes ? run->lanes : modules->default_lanes;
         if (job->lanes > most) job->lanes = (uint32_t)most;
         job->budget = run->budget && run->budget < modules->most_budget ? run->budget : modules->most_budget;
-        job->workers = most_useful(modules, (job->lanes + WARP - 1) / WARP);
+        job->workers = modules->most_workers;
         job->flags = run->flags;
         for (unsigned index = 0; index < GRASS_ARGUMENTS; index++) job->arguments[index] = run->arguments[index];
         // The records are made where they are sent from.
@@ -509,6 +509,8 @@ static bool begin_run(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, c
         modules->sequence = sequence;
         modules->since = clock_now();
         gpu->parcel.length = 0;
+        gpu->met = 0;
+        for (unsigned stage = 1; stage <= GRASS_MAX_STAGES; stage++) gpu->items[stage].count = 0;
         store_release_gpu(&job->turn, job->turn + 1);
       }
     }
@@ -552,7 +554,6 @@ static void finish_run(struct grass_gpu *gpu) {
       if (thread() == 0) {
         parcel->sums[0] = sequence;
         parcel->sums[1] = parcel->length = length;
-        job->workers = most_useful(modules, grass_check_blocks(length));
         job->finished = 0;
         store_release_gpu(&job->turn, job->turn + 1);
       }
@@ -660,13 +661,15 @@ static void run_mailbox(struct grass_gpu *gpu) {
       (const uint64_t *)(monitor->region + monitor->layout.request_offset +
                          (polls ? slot : 0) * monitor->layout.request_size) + word;
   uint64_t served = polls ? monitor->slots[slot].served : 0;
-  for (;;) {
-    // One transaction a slot; all are on their way together.
+  uint64_t stop = GRASS_GPU_RUN;
+  for (unsigned turn = 0;; turn++) {
+    // One transaction a slot; all are on their way together. A second look at the same words would only queue behind
+    // the first: the bus answers one reader of a line after the other.
     uint64_t value = polls ? load_word(place) : 0;
-    uint64_t stop = thread() == 0 ? load_word(&gpu->control->stop) : 0;
-    // While these are on their way over the bus:
-    if (thread() == 0)
+    if (thread() == 0) {
       job_ended = modules->is_running && load_acquire_gpu32(&modules->job.finished) >= modules->job.workers;
+      if (turn % 64 == 0) stop = load_word(&gpu->control->stop);
+    }
     heads[thread()] = value;
     uint64_t sequence = from_lane(value, thread() % WARP / HEAD_WORDS * HEAD_WORDS);
     bool is_new = polls && sequence != 0 && sequence != served;
@@ -724,29 +727,71 @@ static void send_parcel(struct grass_gpu *gpu, uint32_t worker, uint32_t workers
   }
 }
 
-static void run_lanes(struct grass_gpu *gpu, uint32_t worker, uint32_t workers) {
+SHARED struct grass_order order;
+// Copies near the lanes, which look at them for every load.
+SHARED struct grass_machine machine;
+SHARED struct grass_extent extents[NEAR_EXTENTS];
+
+/// Runs this worker's lanes of a stage.
+static void run_lanes(struct grass_gpu *gpu, uint32_t worker, uint32_t workers, uint32_t stage, uint64_t count) {
   struct grass_job *job = &gpu->modules.job;
-  uint32_t module = job->module, lanes = job->lanes;
-  uint64_t budget = job->budget;
-  bool walks = job->flags & GRASS_RUN_WALKS;
+  const struct grass_item *items = gpu->items[stage].items;
+  if (thread() == 0)
+    order = (struct grass_order){
+        .machine = (const struct grass_machine *)&machine,
+        .output = &job->output,
+        .next = &gpu->items[stage + 1],
+        .arguments = job->arguments,
+        .stage = stage,
+        .lanes = stage ? GRASS_ITEM_LANES : job->lanes,
+        .walks = job->flags & GRASS_RUN_WALKS,
+    };
+  barrier();
+  uint32_t module = job->module;
+  uint64_t budget = job->budget, lanes = stage ? count * GRASS_ITEM_LANES : job->lanes;
   // Warps are dealt out, so that few lanes still use many of the ways to memory.
   uint64_t most = (uint64_t)workers * GRASS_GPU_THREADS;
   for (uint64_t lane = (thread() / WARP * workers + worker) * WARP + thread() % WARP; lane < lanes; lane += most) {
     struct grass_run run;
     grass_run_start(
-        &run, &gpu->machine, &job->output, (uint32_t)lane, lanes, budget, job->arguments, walks);
+        &run, (const struct grass_order *)&order, stage ? &items[lane / GRASS_ITEM_LANES] : 0,
+        stage ? (uint32_t)(lane % GRASS_ITEM_LANES) : (uint32_t)lane, budget);
     grass_dispatch(&run, module);
-    if (run.fault) {
-      uint32_t index = __atomic_fetch_add(&job->faulted, 1, __ATOMIC_RELAXED);
-      if (index < GRASS_MAX_FAULTS)
-        job->faults[index] = (struct grass_lane_fault){
-            .fault = run.fault,
-            .level = run.fault_level,
-            .lane = run.lane,
-            .address = run.fault_address,
-            .entry = run.fault_entry,
-        };
-    }
+    if (!run.fault && clock_now() - gpu->modules.since > MOST_TIME) run.fault = GRASS_RUN_BUDGET;
+    if (!run.fault) continue;
+    uint32_t index = __atomic_fetch_add(&job->faulted, 1, __ATOMIC_RELAXED);
+    if (index < GRASS_MAX_FAULTS)
+      job->faults[index] = (struct grass_lane_fault){
+          .fault = run.fault,
+          .level = run.fault_level,
+          .lane = run.lane,
+          .address = run.fault_address,
+          .entry = run.fault_entry,
+      };
+    if (run.fault == GRASS_RUN_BUDGET) break;
+  }
+}
+
+/// Waits until all workers of a job have come here as often as this one; returns how many items the stage left.
+static uint64_t meet(struct grass_gpu *gpu, uint32_t workers, uint32_t stage) {
+  barrier();
+  if (thread() == 0) {
+    add_release_gpu32(&gpu->met, 1);
+    while (load_acquire_gpu32(&gpu->met) < workers * (stage + 1)) {}
+    decided[0] = gpu->items[stage + 1].count;
+  }
+  barrier();
+  uint64_t count = decided[0];
+  barrier();
+  return count;
+}
+
+static void run_stages(struct grass_gpu *gpu, uint32_t worker, uint32_t workers) {
+  uint64_t count = 0;
+  for (uint32_t stage = 0; stage < GRASS_MAX_STAGES; stage++) {
+    run_lanes(gpu, worker, workers, stage, count);
+    count = meet(gpu, workers, stage);
+    if (count == 0) return;
   }
 }
 
@@ -754,6 +799,13 @@ static void run_worker(struct grass_gpu *gpu) {
   struct grass_job *job = &gpu->modules.job;
   uint64_t turn = 0;
   uint32_t worker = block() - 1;
+  if (thread() == 0) {
+    machine = gpu->machine;
+    if (machine.extent_count <= NEAR_EXTENTS) {
+      for (uint64_t index = 0; index < machine.extent_count; index++) extents[index] = gpu->machine.extents[index];
+      machine.extents = (const struct grass_extent *)extents;
+    }
+  }
   for (;;) {
     if (thread() == 0) {
       uint64_t next;
@@ -763,13 +815,13 @@ static void run_worker(struct grass_gpu *gpu) {
     barrier();
     turn = decided[0];
     if (turn == GRASS_JOB_END) return;
-    // Thread 0 has acquired what the mailbox wrote; the barrier passes that on.
+    // Thread 0 has acquired what the mailbox wrote; the barrier passes that on. Every worker takes part in every turn, if
+    // only by saying so: none can be late for the next.
     uint32_t workers = job->workers;
     uint64_t length = gpu->parcel.length;
     barrier();
-    if (worker >= workers) continue;
     if (length) send_parcel(gpu, worker, workers, length);
-    else run_lanes(gpu, worker, workers);
+    else run_stages(gpu, worker, workers);
     barrier();
     if (thread() == 0) add_release_gpu32(&job->finished, 1);
   }

@@ -43,6 +43,13 @@ struct grass_job {
   struct grass_lane_fault faults[GRASS_MAX_FAULTS];
 };
 
+/// Runs a job's lanes on the calling thread, stage by stage, one after the other.
+///
+/// `entry` runs a module's lane. `items` holds twice `capacity` items. All lanes together take at most `steps` steps.
+void grass_job_run(
+    struct grass_job *job, const struct grass_machine *machine, void (*entry)(struct grass_run *run, uint32_t module),
+    struct grass_run *run, struct grass_item *items, uint64_t capacity, uint64_t steps);
+
 /// What a monitor that runs modules has, besides.
 struct grass_modules {
   const struct grass_module_answer *names;

@@ -54,17 +54,43 @@ enum grass_run_fault {
   GRASS_RUN_DIVISION = 11,  // A division by zero, or one whose result does not fit.
 };
 
+/// A place to look at in the next stage, with what the monitor wants to know there.
+struct grass_item {
+  uint64_t words[2];
+};
+
+/// What the lanes of a stage leave for the next one; each item gets GRASS_ITEM_LANES lanes there.
+struct grass_items {
+  struct grass_item *items;
+  uint64_t capacity;
+  uint64_t count;  // May pass the capacity for a moment.
+};
+
+#define GRASS_ITEM_LANES 64u
+#define GRASS_MAX_STAGES 16u
+
+/// What all lanes of a stage share.
+struct grass_order {
+  const struct grass_machine *machine;
+  struct grass_output *output;
+  struct grass_items *next;
+  const uint64_t *arguments;  // Four of them.
+  uint32_t stage;
+  uint32_t lanes;  // That share the run in stage 0, and an item after that.
+  bool walks;      // For each load anew, to measure what the short ways give.
+};
+
 #define GRASS_TLB_ENTRIES 16u
 
 /// One lane of one run.
 struct grass_run {
   const struct grass_machine *machine;
   struct grass_output *output;
+  const struct grass_order *order;
+  const struct grass_item *item;  // NULL in stage 0.
   uint32_t lane;
-  uint32_t lanes;
+  bool walks;
   uint64_t budget;  // Steps that are left; a step is one pass of a loop.
-  const uint64_t *arguments;  // Four of them.
-  bool walks;                 // For each load anew, to measure what the short ways give.
   uint32_t fault;   // enum grass_run_fault, the first one.
   uint32_t fault_level;
   uint64_t fault_address;
@@ -81,15 +107,15 @@ struct grass_run {
 
 /// Prepares a lane. What is not set here is never read before it is written: a GPU starts many thousands at once.
 static inline void grass_run_start(
-    struct grass_run *run, const struct grass_machine *machine, struct grass_output *output, uint32_t lane,
-    uint32_t lanes, uint64_t budget, const uint64_t *arguments, bool walks) {
-  run->machine = machine;
-  run->output = output;
+    struct grass_run *run, const struct grass_order *order, const struct grass_item *item, uint32_t lane,
+    uint64_t budget) {
+  run->machine = order->machine;
+  run->output = order->output;
+  run->order = order;
+  run->item = item;
   run->lane = lane;
-  run->lanes = lanes;
+  run->walks = order->walks;
   run->budget = budget;
-  run->arguments = arguments;
-  run->walks = walks;
   run->fault = run->fault_level = 0;
   run->fault_address = run->fault_entry = 0;
   run->last_extent = 0;
@@ -100,10 +126,16 @@ static inline void grass_run_start(
 
 /// Room for a record of `size` bytes, zeroed; the run ends where there is none.
 void *grass_emit(struct grass_run *run, uint32_t kind, uint32_t size);
-/// Which of the run's lanes this is, from 0.
+/// Which of the run's lanes this is, from 0; after stage 0, which of the item's.
 uint32_t grass_lane(const struct grass_run *run);
-/// How many lanes work on this run.
+/// How many lanes work on this run; after stage 0, on this item.
 uint32_t grass_lanes(const struct grass_run *run);
+/// How many stages have ended.
+uint32_t grass_stage(const struct grass_run *run);
+/// A word of the lane's item; 0 for any other, and in stage 0.
+uint64_t grass_item(const struct grass_run *run, uint32_t index);
+/// Leaves an item for the next stage; the run ends where there is no room.
+void grass_next(struct grass_run *run, uint64_t first, uint64_t second);
 /// One of the four numbers that the run was given; 0 for any other.
 uint64_t grass_argument(const struct grass_run *run, uint32_t index);
 /// The watched physical memory: the start of one of its pieces, which ascend, and its size, 0 after the last one.
@@ -118,6 +150,12 @@ const void *grass_physical(struct grass_run *run, uint64_t address);
 const void *grass_symbol(struct grass_run *run, uint64_t linked);
 /// Where `size` bytes at an address can be loaded from, on one page as they are aligned.
 const void *grass_load_at(struct grass_run *run, uint64_t address, uint64_t size, uint64_t alignment);
+/// Where `count` fields can be loaded from, each as far from there as it is from `root` + `start`: in the watched memory
+/// where the `size` bytes that hold them lie in one piece and `root` is aligned, else in `staging`, copied. A field is
+/// three numbers: its offset from `root`, its size and its alignment, which divides the offset.
+const uint8_t *grass_reach(
+    struct grass_run *run, uint64_t root, int64_t start, uint64_t size, uint64_t alignment, const int64_t *fields,
+    uint64_t count, uint8_t *staging);
 /// Where `size` bytes can be stored: in the run's own output alone.
 void *grass_store_at(struct grass_run *run, uint64_t address, uint64_t size, uint64_t alignment);
 /// `address`, where all `size` bytes lie in the variable at `base`.

@@ -76,6 +76,17 @@ struct IRModule: ~Copyable {
       module, name, LLVMFunctionType(result, &parameters, UInt32(parameters.count), 0))
   }
 
+  /// A constant of 64-bit numbers.
+  func constant(_ numbers: [Int], context: LLVMContextRef) -> LLVMValueRef {
+    let type = LLVMInt64TypeInContext(context)
+    var values: [LLVMValueRef?] = numbers.map { LLVMConstInt(type, UInt64(bitPattern: Int64($0)), 0) }
+    let global: LLVMValueRef = LLVMAddGlobal(module, LLVMArrayType2(type, UInt64(values.count)), "numbers")
+    LLVMSetInitializer(global, LLVMConstArray2(type, &values, UInt64(values.count)))
+    LLVMSetGlobalConstant(global, 1)
+    LLVMSetLinkage(global, LLVMPrivateLinkage)
+    return global
+  }
+
   /// The module as LLVM prints it.
   var text: String { LLViewText.take(LLVMPrintModuleToString(module)) }
 }

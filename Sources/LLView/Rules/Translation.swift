@@ -26,8 +26,11 @@ struct Translation {
       }
     }
     GlobalBinding.resolve(in: entry, of: module, context: context)
+    var inWaves: Set<LLVMValueRef> = []
+    for block in entry.blocks { inWaves.formUnion(translateWaves(of: block, layout, module)) }
     for instruction in entry.instructions {
       switch instruction.opcode {
+      case LLVMLoad where inWaves.contains(instruction): break
       case LLVMLoad: try translateLoad(instruction, layout, module)
       case LLVMStore: try translateStore(instruction, layout, module)
       case LLVMCall:
@@ -42,6 +45,149 @@ struct Translation {
         }
       default: break
       }
+    }
+  }
+
+  /// Translates loads that can be on their way together, and returns them.
+  private func translateWaves(
+    of block: LLVMBasicBlockRef, _ layout: LLVMTargetDataRef?, _ module: borrowing IRModule
+  ) -> Set<LLVMValueRef> {
+    let loads = collect(LLVMGetFirstInstruction(block), LLVMGetNextInstruction).filter { load in
+      guard load.opcode == LLVMLoad, LLVMGetVolatile(load) == 0 else { return false }
+      let size = Int(truncatingIfNeeded: LLVMStoreSizeOfType(layout, load.type))
+      let natural = Int(LLVMABIAlignmentOfType(layout, load.type))
+      guard case .unknown = base(of: load.operand(0), layout) else { return false }
+      return size > 0 && size <= 16 && Int(LLVMGetAlignment(load)) >= natural
+    }
+    var order = LoadWaves(block)
+    let waves = order.waves(of: Set(loads)) { instruction in
+      switch instruction.opcode {
+      case LLVMLoad: return LLVMGetVolatile(instruction) != 0
+      case LLVMStore:
+        if case .unknown = base(of: instruction.operand(1), layout) { return true }
+        return false
+      case LLVMCall: return !Self.harmless.contains(instruction.callee?.name ?? "")
+      default: return false
+      }
+    }
+    var translated: Set<LLVMValueRef> = []
+    for wave in waves where wave.count > 1 {
+      translate(wave, layout, module)
+      translated.formUnion(wave)
+    }
+    return translated
+  }
+
+  /// Calls that neither change what loads find nor care for what they found.
+  private static let harmless: Set<String> = [
+    "grass_symbol", "grass_lane", "grass_lanes", "grass_stage", "grass_item", "grass_argument", "grass_memory_start",
+    "grass_memory_size",
+  ]
+
+  /// Puts all checks of a wave's addresses in front of its first load, and the other loads behind that one.
+  private func translate(
+    _ wave: [LLVMValueRef], _ layout: LLVMTargetDataRef?, _ module: borrowing IRModule
+  ) {
+    // By what they are fields of, in the order in which these come.
+    var roots: [LLVMValueRef] = []
+    var fields: [LLVMValueRef: [Field]] = [:]
+    for load in wave {
+      var root = load.operand(0)
+      var offset = 0
+      while root.isStep, let step = root.step(layout) {
+        offset &+= step
+        root = root.operand(0)
+      }
+      let natural = Int(LLVMABIAlignmentOfType(layout, load.type))
+      LLVMSetAlignment(load, UInt32(natural))
+      LLVMSetVolatile(load, 1)
+      if fields[root] == nil { roots.append(root) }
+      fields[root, default: []].append(
+        Field(
+          load: load, offset: offset, size: Int(truncatingIfNeeded: LLVMStoreSizeOfType(layout, load.type)),
+          alignment: natural))
+    }
+    let first = wave[0]
+    let builder = IRBuilder(before: first, context: context)
+    for root in roots {
+      for group in groups(fields[root] ?? []) { check(group, of: root, builder, layout, module) }
+    }
+    var last = first
+    for load in wave.dropFirst() {
+      guard let next = LLVMGetNextInstruction(last) else { break }
+      if next != load {
+        LLVMInstructionRemoveFromParent(load)
+        let after = IRBuilder(before: next, context: context)
+        LLVMInsertIntoBuilder(after.builder, load)
+      }
+      last = load
+    }
+  }
+
+  /// A load of something that lies at a constant distance from what it is part of.
+  private struct Field {
+    let load: LLVMValueRef
+    let offset: Int
+    let size: Int
+    let alignment: Int
+  }
+
+  /// The most bytes that the fields of one check may be apart: a lane keeps as many, for those that are in two pieces.
+  private static let mostReach = 1024
+
+  /// Cuts fields into groups that are close together. One whose alignment does not follow from its root's is alone.
+  private func groups(_ fields: [Field]) -> [[Field]] {
+    var groups = fields.filter { $0.offset % $0.alignment != 0 }.map { [$0] }
+    var group: [Field] = []
+    for field in fields.filter({ $0.offset % $0.alignment == 0 }).sorted(by: { $0.offset < $1.offset }) {
+      if let first = group.first, field.offset + field.size - first.offset > Self.mostReach {
+        groups.append(group)
+        group = []
+      }
+      group.append(field)
+    }
+    return group.isEmpty ? groups : groups + [group]
+  }
+
+  /// Has one check find out where all fields of a group can be loaded from.
+  private func check(
+    _ group: [Field], of root: LLVMValueRef, _ builder: borrowing IRBuilder, _ layout: LLVMTargetDataRef?,
+    _ module: borrowing IRModule
+  ) {
+    guard group.count > 1, let start = group.map(\.offset).min(), let end = group.map({ $0.offset + $0.size }).max(),
+      let alignment = group.map(\.alignment).max()
+    else {
+      let function = module.function(
+        "grass_load_at", builder.pointer, [builder.pointer, builder.i64, builder.i64, builder.i64])
+      for field in group {
+        let place = builder.call(
+          function,
+          [run, builder.address(field.load.operand(0)), builder.number(field.size), builder.number(field.alignment)])
+        LLVMSetOperand(field.load, 0, place)
+      }
+      return
+    }
+    // So that fields are aligned where they are copied to as they are in the kernel.
+    let base = start - (start % 16 + 16) % 16
+    let entryBuilder = IRBuilder(before: LLVMGetFirstInstruction(LLVMGetEntryBasicBlock(entry)), context: context)
+    let staging: LLVMValueRef = LLVMBuildAlloca(
+      entryBuilder.builder, LLVMArrayType2(LLVMIntTypeInContext(context, 128), UInt64((end - base + 15) / 16)), "")
+    LLVMSetAlignment(staging, 16)
+    let table = module.constant(group.flatMap { [$0.offset, $0.size, $0.alignment] }, context: context)
+    let function = module.function(
+      "grass_reach", builder.pointer,
+      [
+        builder.pointer, builder.i64, builder.i64, builder.i64, builder.i64, builder.pointer, builder.i64,
+        builder.pointer,
+      ])
+    let place = builder.call(
+      function,
+      [
+        run, builder.address(root), builder.number(base), builder.number(end - base), builder.number(alignment), table,
+        builder.number(group.count), staging,
+      ])
+    for field in group {
+      LLVMSetOperand(field.load, 0, builder.add(place, builder.number(field.offset - base)))
     }
   }
 
