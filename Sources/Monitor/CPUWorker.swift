@@ -22,8 +22,8 @@ final class CPUWorker: @unchecked Sendable {
 
   /// Lanes that a run may have; on a processor they come one after the other.
   private static let mostLanes: UInt32 = 1 << 16
-  /// Steps that a run may take, all lanes together: about a second.
-  private static let mostBudget: UInt64 = 1 << 26
+  /// Steps that a run may take, all lanes together: some seconds, and enough to look at 8 GiB of memory.
+  private static let mostBudget: UInt64 = 1 << 28
   /// Items that a stage of a run may leave for the next.
   private static let mostItems = 1 << 16
   private static let end = UInt64.max
