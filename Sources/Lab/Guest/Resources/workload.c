@@ -2,14 +2,23 @@
 // that a process list can get wrong; called with MODE set in its environment, is one of them.
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,6 +32,51 @@ static void burn(int milliseconds) {
   do {
     getrusage(RUSAGE_SELF, &usage);
   } while (usage.ru_utime.tv_sec * 1000 + usage.ru_utime.tv_usec / 1000 < milliseconds);
+}
+
+// Open files and mappings of every kind, so that each has a name that the kernel makes up.
+static void open_files(void) {
+  int pipes[2], sockets[2];
+  if (pipe(pipes) || socketpair(AF_UNIX, SOCK_STREAM, 0, sockets)) exit(1);
+  int poll = epoll_create1(0);
+  struct epoll_event event = {.events = EPOLLIN};
+  epoll_ctl(poll, EPOLL_CTL_ADD, pipes[0], &event);
+  eventfd(7, 0);
+  timerfd_create(CLOCK_MONOTONIC, 0);
+  inotify_init1(0);
+  sigset_t signals;
+  sigemptyset(&signals);
+  signalfd(-1, &signals, 0);
+  socket(AF_INET, SOCK_STREAM, 0);
+  int memory = memfd_create("grass memory", 0);
+  if (ftruncate(memory, 8192)) exit(1);
+  int gone = open("/tmp/gone file", O_RDWR | O_CREAT, 0600);
+  if (write(gone, "still here", 10) != 10) exit(1);
+  unlink("/tmp/gone file");
+  lseek(gone, 3, SEEK_SET);
+  open("/tmp", O_RDONLY | O_DIRECTORY);
+  open("/proc/self/ns/uts", O_RDONLY);
+  open("/proc/self/status", O_RDONLY);
+  open("/dev/null", O_WRONLY | O_APPEND);
+  // A number far from the others, so that the table of files has grown and has holes.
+  dup2(gone, 700);
+  mmap(0, 4096, PROT_READ, MAP_PRIVATE, gone, 0);
+  mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+  mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  mmap(0, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  // More areas than one node of the tree holds: neighbours that differ in what they permit.
+  char *areas = mmap(0, 200 * 8192, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  for (int i = 0; i < 200; i++) mprotect(areas + i * 8192, 4096, PROT_READ | PROT_WRITE);
+}
+
+// Fewer rights than others: a smaller set of capabilities, and a filter of system calls that lets all pass.
+static void confine(void) {
+  for (int capability = 20; capability < 30; capability++) prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
+  if (setresuid(4000, 4000, 4000)) exit(1);
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  struct sock_filter allow = {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW};
+  struct sock_fprog program = {1, &allow};
+  prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
 }
 
 static void be(const char *mode, char **argv) {
@@ -59,6 +113,10 @@ static void be(const char *mode, char **argv) {
   } else if (!strcmp(mode, "title")) {
     // As setproctitle does: over the arguments and on into the environment, with no zero where they ended.
     memset(argv[0], 'T', strlen(argv[0]) + 1 + strlen(argv[1]) + 1 + 6);
+  } else if (!strcmp(mode, "files")) {
+    open_files();
+  } else if (!strcmp(mode, "confined")) {
+    confine();
   } else if (!strcmp(mode, "busy")) {
     burn(300);
   }
@@ -102,5 +160,7 @@ int main(int argc, char **argv) {
   start("terminal", (char *[]){"terminal", 0});
   start("title", (char *[]){"title", "to be overwritten", 0});
   start("busy", (char *[]){"busy", 0});
+  start("files", (char *[]){"files", 0});
+  start("confined", (char *[]){"confined", 0});
   return 0;
 }
