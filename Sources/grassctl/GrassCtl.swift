@@ -16,6 +16,6 @@ struct GrassCtl: ParsableCommand {
       PanicCommand.self, Run.self, BenchCommand.self,
       Sym.self, Types.self, Read.self,
       Free.self, VMStat.self, SlabTop.self, PSI.self, Top.self, Interrupts.self, SS.self, IP.self,
-      LsMod.self, Mount.self,
+      LsMod.self, Mount.self, Maps.self, LsOf.self,
     ])
 }
