@@ -50,12 +50,14 @@ import Testing
     words.flatMap { word in withUnsafeBytes(of: word.littleEndian) { [UInt8]($0) } }
   }
 
+  /// - Parameter timeout: what answers that never become whole take; the false monitor's thread may start late.
   private func ask(
-    _ record: @escaping @Sendable (UInt64) -> [UInt8], _ call: (Session) throws(SessionError) -> Void
+    _ record: @escaping @Sendable (UInt64) -> [UInt8], within timeout: Duration = .seconds(3),
+    _ call: (Session) throws(SessionError) -> Void
   ) throws -> SessionError.Reason? {
     let monitor = try FalseMonitor()
     let session = try Session(
-      to: .sharedMemory(path: try #require(monitor.region.path)), timeout: .milliseconds(200))
+      to: .sharedMemory(path: try #require(monitor.region.path)), timeout: timeout)
     let thread = try monitor.answer(record)
     defer {
       monitor.stop()
@@ -75,8 +77,8 @@ import Testing
     let heartbeat = Self.words(1, 0, 0, 0, 1, 0, 2, 0)
     func beat(_ session: Session) throws(SessionError) { try session.heartbeat() }
     #expect(try ask({ Self.sealed($0, heartbeat) }, beat) == nil)
-    #expect(try ask({ _ in [] }, beat) == .noAnswer)
-    #expect(try ask({ Self.sealed($0 + 1, heartbeat) }, beat) == .noAnswer)
+    #expect(try ask({ _ in [] }, within: .milliseconds(200), beat) == .noAnswer)
+    #expect(try ask({ Self.sealed($0 + 1, heartbeat) }, within: .milliseconds(200), beat) == .noAnswer)
     #expect(try ask({ Self.sealed($0, []) }, beat) == .badAnswer("it is too short"))
     #expect(try ask({ Self.sealed($0, Array(heartbeat.dropLast())) }, beat) == .badAnswer("it is too short"))
     #expect(try ask({ Self.sealed($0, heartbeat + [0]) }, beat) == .badAnswer("it is too long"))
@@ -89,7 +91,7 @@ import Testing
           var record = Self.sealed(sequence, heartbeat)
           record[offset] ^= 0x40
           return record
-        }, beat)
+        }, within: .milliseconds(500), beat)
       #expect(reason == .tornAnswer, "byte \(offset)")
     }
   }
