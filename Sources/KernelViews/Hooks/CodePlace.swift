@@ -1,0 +1,18 @@
+public import Memory
+
+/// Where code lies: what tells a hook of the kernel's own from one that somebody added.
+public struct CodePlace: Hashable, Sendable {
+  public enum Owner: Hashable, Sendable {
+    /// The kernel's own text.
+    case kernel
+    /// A loaded module's memory, by its name.
+    case module([UInt8])
+    /// None of them: the code of BPF programs and of probes, or something that hides.
+    case unknown
+  }
+
+  public var address: VirtualAddress
+  public var owner: Owner
+  /// The symbol and the distance from it, where the kernel's own table has one.
+  public var symbol: String?
+}
