@@ -15,7 +15,6 @@ final class Exchange: @unchecked Sendable {
   private let requests: LinkBuffer
   private let responses: LinkBuffer
   private var sequence: UInt64
-  private var delay = AnswerDelay()
   /// Number of the last operation posted: until it has completed, the buffers are the link's.
   private var posted: UInt64 = 0
 
@@ -28,8 +27,6 @@ final class Exchange: @unchecked Sendable {
     /// The read posted last, and how many bytes it asks for.
     var read: UInt64 = 0
     var readSize = 0
-    /// When the first read was posted, where nothing else is in flight and no other read came yet.
-    var firstRead: UInt64?
   }
 
   /// What is worth reading again and again while waiting, in bytes; a longer answer's head is polled first.
@@ -105,7 +102,7 @@ final class Exchange: @unchecked Sendable {
     var launched = 0
     var done = 0
     while launched < min(count, slotCount) {
-      flights[launched] = try launch(launched, slot: launched, isAlone: count == 1, prepare)
+      flights[launched] = try launch(launched, slot: launched, prepare)
       launched += 1
     }
     var silentSince: UInt64?
@@ -127,10 +124,6 @@ final class Exchange: @unchecked Sendable {
           grass_record_judge(
             $0.baseAddress, UInt64($0.count), UInt64(layout.responseSize), flight.sequence, &length)
         }
-        if let first = flight.firstRead {
-          flight.firstRead = nil
-          delay.learn(found: verdict != GRASS_RECORD_OTHER, took: SystemCall.monotonicNanoseconds() - first)
-        }
         switch verdict {
         case GRASS_RECORD_WHOLE:
           let payload = start + MemoryLayout<grass_record>.size
@@ -141,7 +134,7 @@ final class Exchange: @unchecked Sendable {
           done += 1
           isSilent = false
           if launched < count {
-            flights[slot] = try launch(launched, slot: slot, isAlone: false, prepare)
+            flights[slot] = try launch(launched, slot: slot, prepare)
             launched += 1
           }
           continue
@@ -179,11 +172,8 @@ final class Exchange: @unchecked Sendable {
   }
 
   /// Writes request `job` to a slot and posts the first read of its answer.
-  ///
-  /// - Parameter isAlone: whether nothing else is in flight that would pass the time until the answer is there.
   private func launch(
-    _ job: Int, slot: Int, isAlone: Bool,
-    _ prepare: (Int, UnsafeMutableRawBufferPointer) -> (request: Int, response: Int)
+    _ job: Int, slot: Int, _ prepare: (Int, UnsafeMutableRawBufferPointer) -> (request: Int, response: Int)
   ) throws(SessionError) -> Flight {
     sequence += 1
     let sequence = sequence
@@ -202,11 +192,6 @@ final class Exchange: @unchecked Sendable {
       try link.postWrite(
         requests, start..<start + size.request, to: link.grant.requests,
         offset: layout.requestOffset(slot: link.grant.slots.lowerBound + slot), fenced: false)
-    }
-    if isAlone, !link.awaitsRemotely {
-      let start = SystemCall.monotonicNanoseconds()
-      while SystemCall.monotonicNanoseconds() - start < delay.nanoseconds { grass_pause() }
-      flight.firstRead = SystemCall.monotonicNanoseconds()
     }
     let isWorthAll = link.awaitsRemotely || flight.expected <= Self.pollLimit
     try fetch(&flight, slot: slot, size: isWorthAll ? flight.expected : Self.headSize)

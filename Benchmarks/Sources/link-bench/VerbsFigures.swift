@@ -121,7 +121,9 @@ struct VerbsFigures {
       $0.count > column && Int($0[0]) != nil && Double($0[column]) != nil
     }
     guard let line, let value = Double(line[column]), value.isFinite else {
-      throw BenchmarkError("\(name) in the card: \(output.text)")
+      // It gives up where it cannot tell how fast the processor's clock runs: another round may.
+      report.progress("\(name) gave no figure")
+      return column == 3 ? 0 : .infinity
     }
     return value
   }
