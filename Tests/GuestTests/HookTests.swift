@@ -1,0 +1,60 @@
+import Foundation
+import Lab
+import Testing
+
+extension GuestTests {
+  /// What a live guest's kernel calls, against what the guest was told to probe.
+  @Suite(.serialized) struct HookTests {
+    private let grassctl = BuiltTool(name: "grassctl")
+
+    @Test(arguments: ExpertTests.kinds) func tablesOfAnUntouchedKernelLeadIntoIt(_ kind: GuestOptions) throws {
+      let guest = try SharedGuests.shared.guest(kind)
+      let source = ["--memory", guest.memoryPath]
+      #expect(try grassctl.json(["hooks"] + source).isEmpty)
+      let all = try grassctl.json(["hooks", "--all"] + source)
+      let calls = all.filter { $0["kind"] as? String == "syscall" }
+      // Of arch/x86/entry/syscalls/syscall_64.tbl: 0 is read, 59 is execve.
+      #expect(calls.count > 400)
+      #expect(calls.first { $0["name"] as? String == "0" }?["symbol"] as? String == "__x64_sys_read+0x0")
+      #expect(calls.first { $0["name"] as? String == "59" }?["symbol"] as? String == "__x64_sys_execve+0x0")
+      let vectors = all.filter { $0["kind"] as? String == "idt" }
+      #expect(vectors.count > 40)
+      // Vector 14 is the page fault.
+      #expect(vectors.first { $0["name"] as? String == "14" }?["symbol"] as? String == "asm_exc_page_fault+0x0")
+      for command in ["bpf", "netfilter"] { _ = try grassctl.json([command] + source) }
+    }
+
+    @Test(arguments: ExpertTests.kinds) func probesAreThoseOfTheGuest(_ kind: GuestOptions) throws {
+      let guest = try SharedGuests.shared.guest(kind)
+      let source = ["--memory", guest.memoryPath]
+      let listed = try guest.run(
+        """
+        mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
+        cd /sys/kernel/debug/tracing && echo 'p:grass vfs_read+0' > kprobe_events && echo 1 > events/kprobes/grass/enable
+        echo 1 > events/sched/sched_switch/enable
+        cat /sys/kernel/debug/kprobes/list
+        """
+      ).text
+      try #require(listed.contains("vfs_read"), "\(listed)")
+      let probes = try grassctl.json(["kprobes"] + source)
+      // Address, k or r, symbol+offset.
+      let addresses = Set(
+        listed.split(separator: "\n").map { $0.prefix(16) }.filter { UInt64($0, radix: 16) != nil }.map { "0x\($0)" })
+      #expect(Set(probes.compactMap { $0["target"] as? String }) == addresses)
+      #expect(probes.contains { "\($0["target_symbol"] ?? "")".hasPrefix("vfs_read+") })
+      let points = try grassctl.json(["tracepoints"] + source)
+      let probe = points.first { $0["name"] as? String == "sched_switch" && $0["owner"] as? String == "kernel" }
+      let handler = probe?["symbol"] as? String ?? ""
+      #expect(handler.contains("sched_switch"), "\(points)")
+      let tracers = try grassctl.json(["ftrace"] + source)
+      #expect(tracers.contains { "\($0["symbol"] ?? "")".hasPrefix("kprobe_ftrace_handler+") }, "\(tracers)")
+
+      _ = try guest.run(
+        """
+        cd /sys/kernel/debug/tracing && echo 0 > events/sched/sched_switch/enable
+        echo 0 > events/kprobes/grass/enable && echo > kprobe_events
+        """)
+      #expect(try grassctl.json(["kprobes"] + source).isEmpty)
+    }
+  }
+}
