@@ -131,6 +131,106 @@ struct RuleTests {
     #expect(try run("u64 own[2]; __builtin_memcpy(own, (void *)0x10, 16); emit(run, own[0]);").faults == [6])
   }
 
+  // MARK: Waves
+
+  /// Here nothing is mapped linearly, so fields are copied one by one.
+  @Test func fieldsThatAreLoadedTogetherAreWhatTheyAreAlone() throws {
+    let loads =
+      "struct task *t = (struct task *)kernel_page; u64 a = t->pid, b = t->inner.count, c = t->hidden, d = t->flag;"
+    #expect(try run(loads + "emit(run, a); emit(run, b); emit(run, c); emit(run, d);").words == [0x1234, 77, 0x55, 1])
+    // The last one is on a page that is not there.
+    let torn = loads.replacing("kernel_page", with: "(kernel_page + 0xfe0)")
+    #expect(try run(torn + "emit(run, a); emit(run, b); emit(run, c); emit(run, d);").faults == [2])
+    let unaligned = loads.replacing("kernel_page", with: "(kernel_page + 2)")
+    #expect(try run(unaligned + "emit(run, a + b + c + d);").faults == [5])
+  }
+
+  @Test func loadsThatDoNotDependOnEachOtherGoOutTogether() throws {
+    let text = try translated(
+      """
+        %x = load i32, ptr %t, align 4
+        %q = getelementptr i8, ptr %t, i64 8
+        %y = load i64, ptr %q, align 8
+        %s = add i64 %y, 1
+        %r = getelementptr i8, ptr %t, i64 16
+        %z = load i64, ptr %r, align 8
+        %n = inttoptr i64 %z to ptr
+        %w = load i64, ptr %n, align 8
+      """)
+    // One check for three fields of one thing, one for what a field names.
+    #expect(text.components(of: "call ptr @grass_reach(") == 1 && text.components(of: "call ptr @grass_load_at(") == 1)
+    // All three come before the first use of one.
+    let use = try #require(text.firstRange(of: "%s = add"))
+    #expect(String(text[..<use.lowerBound]).components(of: "load volatile") == 3)
+  }
+
+  @Test(arguments: [
+    "call void @grass_next(ptr %run, i64 0, i64 0)", "store i64 0, ptr %o, align 8",
+    "%v = load volatile i64, ptr %t, align 8",
+  ])
+  func nothingIsMovedOver(_ barrier: String) throws {
+    let text = try translated(
+      """
+        %x = load i64, ptr %t, align 8
+        \(barrier)
+        %q = getelementptr i8, ptr %t, i64 8
+        %y = load i64, ptr %q, align 8
+      """)
+    #expect(!text.contains("call ptr @grass_reach("))
+    let first = try #require(text.firstRange(of: "%x = load")), second = try #require(text.firstRange(of: "%y = load"))
+    let between = text[first.upperBound..<second.lowerBound]
+    #expect(
+      between.contains(barrier.hasPrefix("call") ? "@grass_next" : barrier.hasPrefix("store") ? "store i64 0" : "%v ="))
+  }
+
+  /// What the rule makes of a monitor's instructions; `%t` and `%o` are addresses of which nothing is known.
+  private func translated(_ body: String) throws -> String {
+    let text = """
+      target datalayout = "\(Target.neutralLayout)"
+      declare i64 @grass_argument(ptr, i32)
+      declare void @grass_next(ptr, i64, i64)
+      define void @sample(ptr %run) {
+        %a = call i64 @grass_argument(ptr %run, i32 0)
+        %t = inttoptr i64 %a to ptr
+        %b = call i64 @grass_argument(ptr %run, i32 1)
+        %o = inttoptr i64 %b to ptr
+      \(body)
+        ret void
+      }
+      """
+    let module = try IRModule(Array(text.utf8), name: "sample")
+    let entry = try #require(module.functions.first { $0.name == "sample" })
+    try Translation(monitor: "sample", context: module.context, entry: entry).apply(in: module)
+    try module.verify(name: "sample")
+    return module.text
+  }
+
+  // MARK: Stages
+
+  @Test func itemsAreGivenToTheLanesOfTheNextStage() throws {
+    let result = try run(
+      """
+      if (grass_stage(run) == 0) { grass_next(run, 1, 2); grass_next(run, 3, 4); emit(run, grass_item(run, 0)); }
+      else if (grass_lane(run) == 63) emit(run, grass_item(run, 0) * 100 + grass_item(run, 1) * 10 + grass_stage(run));
+      if (grass_stage(run) && grass_lanes(run) != 64) emit(run, 7);
+      """)
+    #expect(result.words == [0, 121, 341] && result.faults.isEmpty)
+  }
+
+  @Test func stagesEnd() throws {
+    // Each leaves work for a next one.
+    let result = try run("if (grass_lane(run) == 0) { emit(run, grass_stage(run)); grass_next(run, 0, 0); }")
+    #expect(result.words == Array(0..<16) && result.faults.isEmpty)
+  }
+
+  @Test func moreItemsThanThereIsRoomForMarkTheResult() throws {
+    let result = try run(
+      "if (grass_stage(run) == 0) for (int i = 0; i < 1100; i++) grass_next(run, i, 0);"
+        + "if (grass_stage(run) == 1) grass_next(run, 0, 0);"
+        + "if (grass_stage(run) == 2 && grass_lane(run) == 0 && grass_item(run, 0)) emit(run, 1);")
+    #expect(result.words.isEmpty && result.faults.count == 8 && result.faults.allSatisfy { $0 == 10 })
+  }
+
   // MARK: What is refused
 
   @Test(arguments: [
@@ -177,4 +277,8 @@ extension MonitorResult {
       return (try? ByteReader(bytes.span.bytes).u64(0)) ?? .max
     }
   }
+}
+
+extension String {
+  fileprivate func components(of part: String) -> Int { ranges(of: part).count }
 }
