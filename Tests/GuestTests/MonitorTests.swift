@@ -24,7 +24,9 @@ extension GuestTests {
         #expect(expected.count > 50)
         for lanes in [1, 5] {
           let seen = try bench.run("swift/ps.swift", lanes: lanes).records.map { Array($0.bytes) }
-          #expect(seen.sorted { $0.lexicographicallyPrecedes($1) } == expected)
+          // The records themselves would fill the screen.
+          let isSame = seen.sorted { $0.lexicographicallyPrecedes($1) } == expected
+          #expect(isSame, "\(seen.count) records of \(seen.first?.count ?? 0) bytes on \(lanes) lanes")
         }
       }
     }

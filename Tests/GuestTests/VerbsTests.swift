@@ -29,6 +29,7 @@ extension GuestTests {
     }
 
     @Test func softRoCEKeepsThePromises() throws {
+      SharedGuests.shared.release()
       let lab = try CardLab(programs: BuiltTool.directory, watching: nil, hasRemote: true)
       defer { lab.shutDown() }
       try serve(lab)
@@ -145,6 +146,7 @@ extension GuestTests {
     }
 
     @Test func theCardGoesOnWhateverHappensToTheHost() throws {
+      SharedGuests.shared.release()
       let lab = try CardLab(
         programs: BuiltTool.directory,
         watching: GuestOptions(

@@ -48,6 +48,15 @@ public final class Guest: Sendable {
       owed = 0
       return (parts[0], parts[1], bytes)
     }
+
+    /// Runs a script and waits for its own answer.
+    mutating func run(_ script: String, deadline: ContinuousClock.Instant) throws(LabError) -> Output {
+      try write(script)
+      while true {
+        let answer = try read(deadline: deadline)
+        if answer.number == number { return Output(status: answer.status, bytes: answer.bytes) }
+      }
+    }
   }
 
   /// What a command in the guest printed and how it ended.
@@ -63,51 +72,93 @@ public final class Guest: Sendable {
   /// - Throws: ``LabError`` with the end of the guest's console if it does not come up within `timeout`.
   public init(_ options: GuestOptions, store: KernelStore = KernelStore(), timeout: Duration = .seconds(120)) throws {
     let start = ContinuousClock.now
-    let deadline = start + timeout
-    self.options = options
     let kernel = try store.kernel(options.kernel)
-    let archive = try Initramfs.make(
-      options, modules: options.network == nil ? [] : try kernel.modules(),
-      cache: store.directory.deletingLastPathComponent())
     let initramfs = try AnonymousFile(name: "grass-initramfs", count: 0)
-    try FileHandle(fileDescriptor: initramfs.descriptor, closeOnDealloc: false).write(contentsOf: Data(archive))
-    ram = try AnonymousFile(name: "grass-ram", count: options.memory << 20)
-    consoleFile = try AnonymousFile(name: "grass-console", count: 0)
-    memoryPath = ram.path
+    try FileHandle(fileDescriptor: initramfs.descriptor, closeOnDealloc: false).write(
+      contentsOf: Data(
+        Initramfs.make(
+          options, modules: options.network == nil ? [] : try kernel.modules(),
+          cache: store.directory.deletingLastPathComponent())))
 
-    let name = "grass-\(getpid())-\(UUID().uuidString.prefix(8))"
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
-    process.arguments =
-      ["--pdeathsig", "KILL", "--", "qemu-system-x86_64"]
-      + Guest.arguments(
-        options, kernel: kernel.image.path, initramfs: initramfs.path, ram: ram.path, console: consoleFile.path,
-        name: name)
-    process.standardInput = FileHandle.nullDevice
-    process.standardOutput = FileHandle.nullDevice
-    let errors = Pipe()
-    process.standardError = errors
-    try Spawner.shared.start(process)
-    processID = process.processIdentifier
-    self.process = Mutex(process)
-    do {
-      let monitor = try QMPConnection(
-        AbstractSocket(name: name + "-qmp", deadline: min(deadline, start + .seconds(15))))
-      let agent = try AbstractSocket(name: name + "-agent", deadline: deadline)
-      // What comes before may be noise from the port's set-up.
-      while !(try agent.readLine(deadline: deadline).ends(with: "ready")) {}
-      self.monitor = Mutex(monitor)
-      self.agent = Mutex(Agent(socket: agent))
-    } catch {
-      process.terminate()
-      process.waitUntilExit()
-      let complaint = String(decoding: errors.fileHandleForReading.availableData, as: UTF8.self)
-      let console = String(decoding: consoleFile.contents().suffix(2000), as: UTF8.self)
-      throw LabError(
-        "the guest with kernel \(kernel.release) did not come up: \(error). \(complaint)\nThe end of its console:\n\(console)"
-      )
+    var machine = try Machine.boot(options, kernel: kernel, initramfs: initramfs, deadline: start + timeout)
+    // Once in some dozens of boots an emulated CPU comes up without its timer, and what sleeps on it never wakes.
+    for _ in 0..<2 where !machine.timersRun(cpus: options.cpus) {
+      machine.end()
+      machine = try Machine.boot(options, kernel: kernel, initramfs: initramfs, deadline: .now + timeout)
     }
+    self.options = options
+    processID = machine.process.processIdentifier
+    memoryPath = machine.ram.path
+    ram = machine.ram
+    consoleFile = machine.console
+    process = Mutex(machine.process)
+    monitor = Mutex(machine.monitor)
+    agent = Mutex(machine.agent)
     bootTime = ContinuousClock.now - start
+  }
+
+  /// A QEMU that has just booted.
+  private struct Machine: ~Copyable {
+    let ram, console: AnonymousFile
+    let process: Process
+    let monitor: QMPConnection
+    var agent: Agent
+
+    static func boot(
+      _ options: GuestOptions, kernel: KernelStore.Kernel, initramfs: AnonymousFile, deadline: ContinuousClock.Instant
+    ) throws -> Machine {
+      let ram = try AnonymousFile(name: "grass-ram", count: options.memory << 20)
+      let console = try AnonymousFile(name: "grass-console", count: 0)
+      let name = "grass-\(getpid())-\(UUID().uuidString.prefix(8))"
+      let process = Process()
+      process.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
+      process.arguments =
+        ["--pdeathsig", "KILL", "--", "qemu-system-x86_64"]
+        + Guest.arguments(
+          options, kernel: kernel.image.path, initramfs: initramfs.path, ram: ram.path, console: console.path,
+          name: name)
+      process.standardInput = FileHandle.nullDevice
+      process.standardOutput = FileHandle.nullDevice
+      let errors = Pipe()
+      process.standardError = errors
+      try Spawner.shared.start(process)
+      do {
+        return try Machine(process, ram: ram, console: console, name: name, deadline: deadline)
+      } catch {
+        process.terminate()
+        process.waitUntilExit()
+        let complaint = String(decoding: errors.fileHandleForReading.availableData, as: UTF8.self)
+        let end = String(decoding: console.contents().suffix(2000), as: UTF8.self)
+        throw LabError(
+          "the guest with kernel \(kernel.release) did not come up: \(error). \(complaint)\nThe end of its console:\n\(end)"
+        )
+      }
+    }
+
+    private init(
+      _ process: Process, ram: AnonymousFile, console: AnonymousFile, name: String, deadline: ContinuousClock.Instant
+    ) throws {
+      let monitor = try QMPConnection(AbstractSocket(name: name + "-qmp", deadline: min(deadline, .now + .seconds(15))))
+      let socket = try AbstractSocket(name: name + "-agent", deadline: deadline)
+      // What comes before may be noise from the port's set-up.
+      while !(try socket.readLine(deadline: deadline).ends(with: "ready")) {}
+      agent = Agent(socket: socket)
+      self.process = process
+      self.ram = ram
+      self.console = console
+      self.monitor = monitor
+    }
+
+    /// Whether each CPU wakes what sleeps on it.
+    mutating func timersRun(cpus: Int) -> Bool {
+      let script = "for cpu in $(seq 0 \(cpus - 1)); do taskset -c $cpu sleep 0.02 || exit 1; done"
+      return (try? agent.run(script, deadline: .now + .seconds(15)))?.status == 0
+    }
+
+    func end() {
+      kill(process.processIdentifier, SIGKILL)
+      process.waitUntilExit()
+    }
   }
 
   deinit { shutDown() }
@@ -161,11 +212,7 @@ public final class Guest: Sendable {
     let deadline = ContinuousClock.now + timeout
     return try agent.withLock { agent in
       do {
-        try agent.write(script)
-        while true {
-          let answer = try agent.read(deadline: deadline)
-          if answer.number == agent.number { return Output(status: answer.status, bytes: answer.bytes) }
-        }
+        return try agent.run(script, deadline: deadline)
       } catch {
         throw LabError(
           "the guest did not run '\(script.prefix(60))': \(error). The end of its console:\n\(console.suffix(1000))")

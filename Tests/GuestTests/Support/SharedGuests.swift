@@ -5,26 +5,36 @@ import Testing
 /// Everything that needs a booted guest, one test at a time: guests are slow to boot and share two cores.
 @Suite(.serialized) enum GuestTests {}
 
-/// Guests that tests share: booted on first use, kept until others are needed, and ended with the test process.
+/// Guests that tests share: booted on first use, kept until another is needed, and ended with the test process.
 final class SharedGuests: @unchecked Sendable {
-  // Sendable because the lock guards the list.
+  // Sendable because the lock guards the guest.
   static let shared = SharedGuests()
   private let lock = NSLock()
-  private var guests: [(options: GuestOptions, guest: Guest)] = []
+  /// At most one beside a test's own: each takes its whole RAM.
+  private var kept: Guest?
 
   /// A running guest of this kind. Tests that break theirs boot one of their own.
   func guest(_ options: GuestOptions) throws -> Guest {
     lock.lock()
     defer { lock.unlock() }
-    if let known = guests.first(where: { $0.options == options }) { return known.guest }
-    // At most one is kept beside a test's own: each takes its whole RAM.
-    while let oldest = guests.first {
-      oldest.guest.shutDown()
-      guests.removeFirst()
-    }
+    // One that a test left unable to answer must not cost every later one its time.
+    if let kept, kept.options == options, (try? kept.run("true", timeout: .seconds(20)))?.status == 0 { return kept }
+    endKept()
     let guest = try Guest(options)
-    guests.append((options, guest))
+    kept = guest
     return guest
+  }
+
+  /// Ends the guest that is kept, before a test boots several of its own: three are all that the machine carries.
+  func release() {
+    lock.lock()
+    defer { lock.unlock() }
+    endKept()
+  }
+
+  private func endKept() {
+    kept?.shutDown()
+    kept = nil
   }
 }
 

@@ -25,6 +25,7 @@ struct BuiltTool {
     return URL(fileURLWithPath: FileManager.default.currentDirectoryPath).appendingPathComponent(".build/debug")
   }
 
+  /// Runs the tool to its end; one that does not come to an end is killed after two minutes, which its status shows.
   @discardableResult
   func run(_ arguments: [String]) throws -> Result {
     let process = Process()
@@ -38,6 +39,9 @@ struct BuiltTool {
     process.standardError = try FileHandle(forWritingTo: errorFile)
     process.standardInput = FileHandle.nullDevice
     try process.run()
+    let watchdog = DispatchWorkItem { kill(process.processIdentifier, SIGKILL) }
+    DispatchQueue.global().asyncAfter(deadline: .now() + 120, execute: watchdog)
+    defer { watchdog.cancel() }
     let bytes = Array(output.fileHandleForReading.readDataToEndOfFile())
     process.waitUntilExit()
     return Result(
