@@ -52,10 +52,14 @@ extension GuestTests {
 
       let strings = try grassctl.run(["strings", "--containing", "GRASS-needle-4711"] + source)
       #expect(strings.status == 0)
-      let addresses = Set(files.compactMap { $0["address"] as? String })
-      #expect(
-        !addresses.isDisjoint(
-          with: strings.text.split(separator: "\n").map { String($0.split(separator: " ")[0]) }))
+      // Text that ends where the page before does is of the same string.
+      let ranges = strings.text.split(separator: "\n").compactMap { line -> Range<UInt64>? in
+        let parts = line.split(separator: " ", maxSplits: 1)
+        guard parts.count == 2, let start = UInt64(parts[0].dropFirst(2), radix: 16) else { return nil }
+        return start..<start + UInt64(parts[1].utf8.count)
+      }
+      let places = files.compactMap { ($0["address"] as? String).flatMap { UInt64($0.dropFirst(2), radix: 16) } }
+      #expect(places.contains { place in ranges.contains { $0.contains(place) } }, "\(places), \(ranges)")
     }
   }
 }

@@ -44,41 +44,4 @@ extension Kernel {
     found.hits = zip(places, owners.owners(of: places, in: addressSpace)).map { MemoryHit(address: $0, owner: $1) }
     return found
   }
-
-  /// Calls `body` with every run of printable ASCII characters and tabs, of `shortest` bytes or more, until it returns
-  /// false. Runs are cut after 4096 bytes.
-  ///
-  /// - Returns: why parts of the memory could not be read. Cost: all of the memory is read once.
-  public func forEachString(
-    shortest: Int, _ body: (_ address: PhysicalAddress, _ text: [UInt8]) -> Bool
-  ) -> [MemoryFault] {
-    var faults: [MemoryFault] = []
-    var run: [UInt8] = []
-    var end = PhysicalAddress(0)
-    func finish() -> Bool {
-      defer { run.removeAll(keepingCapacity: true) }
-      return run.count < shortest || body(end - run.count, run)
-    }
-    MemoryScan(memory: memory, overlap: 0).forEachPiece { start, bytes, count in
-      if start != end, !finish() { return false }
-      for index in 0..<count {
-        let byte = bytes[index]
-        if byte >= 0x20 && byte < 0x7f || byte == 9 {
-          run.append(byte)
-          if run.count < 4096 { continue }
-          end = start + index + 1
-          if !finish() { return false }
-        } else if !run.isEmpty {
-          end = start + index
-          if !finish() { return false }
-        }
-      }
-      end = start + count
-      return true
-    } failed: {
-      faults.append($0)
-    }
-    _ = finish()
-    return faults
-  }
 }

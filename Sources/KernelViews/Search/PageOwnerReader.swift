@@ -68,11 +68,9 @@ struct PageOwnerReader: KernelReader {
 
   /// The owners of the pages at `places`. Cost: about eight batches.
   func owners(of places: [PhysicalAddress], in space: AddressSpace) -> [PageOwner] {
-    var owners = places.map { ofImage($0) ?? .unknown }
+    var owners = [PageOwner](repeating: .unknown, count: places.count)
     var frames: [UInt64: [Int]] = [:]
-    for index in places.indices where owners[index] == .unknown {
-      frames[places[index].rawValue >> 12, default: []].append(index)
-    }
+    for index in places.indices { frames[places[index].rawValue >> 12, default: []].append(index) }
     let order = Array(frames.keys)
     var start = defaultBase
     if let base, let bytes = try? space.read(base, count: 8), let value = try? ByteReader(bytes.span.bytes).pointer(0) {
@@ -115,7 +113,11 @@ struct PageOwnerReader: KernelReader {
     nameSlabs(slabs, space, &results)
     nameFiles(files, space, &results)
     for (index, frame) in order.enumerated() {
-      for place in frames[frame] ?? [] { owners[place] = results[index] }
+      for place in frames[frame] ?? [] {
+        // Parts of the kernel's image are freed once it has booted, and used like other memory: they are not reserved.
+        let isImage = results[index] == .reserved || results[index] == .unknown
+        owners[place] = (isImage ? ofImage(places[place]) : nil) ?? results[index]
+      }
     }
     return owners
   }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import KernelViews
+import Memory
 
 struct SearchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -100,10 +101,8 @@ struct Strings: ParsableCommand {
 
   func run() throws {
     let kernel = try source.openKernel()
-    let wanted = containing.map { Array($0.utf8) }
     var text: [UInt8] = []
-    let faults = kernel.forEachString(shortest: shortest) { address, string in
-      if let wanted, !string.contains(wanted) { return true }
+    func write(_ address: PhysicalAddress, _ string: [UInt8]) -> Bool {
       text += Array("\(address) ".utf8) + string + [10]
       if text.count > 1 << 16 {
         writeOutput(text)
@@ -111,6 +110,12 @@ struct Strings: ParsableCommand {
       }
       return true
     }
+    let faults =
+      if let containing {
+        kernel.forEachString(shortest: shortest, containing: Array(containing.utf8), write)
+      } else {
+        kernel.forEachString(shortest: shortest, write)
+      }
     writeOutput(text)
     try reportFaults(faults)
   }
