@@ -112,7 +112,9 @@ extension GuestTests {
       let file = FileManager.default.temporaryDirectory.appendingPathComponent("grass-sum-\(UUID().uuidString)")
       try Data(bytes).write(to: file)
       defer { try? FileManager.default.removeItem(at: file) }
-      return String(try tool("/usr/bin/md5sum", [file.path]).prefix(32))
+      return try md5(of: file)
     }
+
+    static func md5(of file: URL) throws -> String { String(try tool("/usr/bin/md5sum", [file.path]).prefix(32)) }
   }
 }
