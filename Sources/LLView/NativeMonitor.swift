@@ -12,9 +12,9 @@ public final class NativeMonitor: @unchecked Sendable {
   private let linker: LLVMOrcLLJITRef
   private let function: @convention(c) (UnsafeMutablePointer<grass_run>?) -> Void
 
-  /// Cost: that of ``BoundMonitor/code(for:)``.
+  /// Cost: that of ``BoundMonitor/objectFile()``.
   public init(_ monitor: BoundMonitor) throws(LLViewError) {
-    let code = try monitor.code(for: .native)
+    let code = try monitor.objectFile()
     name = monitor.name
     kernel = monitor.kernel
     func check(_ error: LLVMErrorRef?) throws(LLViewError) {

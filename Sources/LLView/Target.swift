@@ -73,41 +73,13 @@ struct TargetMachine: ~Copyable {
 }
 
 extension BoundMonitor {
-  /// The code for a target: an object file, or PTX with one kernel, `grass_kernel_NAME(struct grass_run *lanes)`.
+  /// The monitor as an object file for this machine.
   ///
   /// Cost: some tens of milliseconds.
-  public func code(for target: Target) throws(LLViewError) -> [UInt8] {
-    var module = try IRModule(bitcode, name: name)
-    let machine = try target.machine(for: name)
+  func objectFile() throws(LLViewError) -> [UInt8] {
+    let module = try IRModule(bitcode, name: name)
+    let machine = try Target.native.machine(for: name)
     machine.adopt(module)
-    switch target {
-    case .native: return try machine.emit(module, LLVMObjectFile, monitor: name)
-    case .nvidia:
-      try module.link(Array(Self.kernel(name).utf8), name: name)
-      LLVMSetLinkage(LLVMGetNamedFunction(module.module, name), LLVMInternalLinkage)
-      return try machine.emit(module, LLVMAssemblyFile, monitor: name)
-    }
-  }
-
-  /// A GPU's kernel over a monitor: each thread is the lane of its number.
-  private static func kernel(_ name: String) -> String {
-    """
-    declare void @"\(name)"(ptr)
-    declare i32 @llvm.nvvm.read.ptx.sreg.tid.x()
-    declare i32 @llvm.nvvm.read.ptx.sreg.ntid.x()
-    declare i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()
-    define ptx_kernel void @"grass_kernel_\(name)"(ptr %lanes) {
-      %thread = call i32 @llvm.nvvm.read.ptx.sreg.tid.x()
-      %threads = call i32 @llvm.nvvm.read.ptx.sreg.ntid.x()
-      %block = call i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()
-      %before = mul i32 %block, %threads
-      %number = add i32 %before, %thread
-      %wide = zext i32 %number to i64
-      %offset = mul i64 %wide, \(Lane.size)
-      %lane = getelementptr i8, ptr %lanes, i64 %offset
-      call void @"\(name)"(ptr %lane)
-      ret void
-    }
-    """
+    return try machine.emit(module, LLVMObjectFile, monitor: name)
   }
 }
