@@ -1,16 +1,20 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
+let settings: [SwiftSetting] = [
+  .swiftLanguageMode(.v6), .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("MemberImportVisibility"), .treatAllWarnings(as: .error),
+]
+let kit: Target.Dependency = .product(name: "GrassKit", package: "grass")
+
 // A package of its own, so that the main build stays light.
 let package = Package(
   name: "grass-benchmarks",
   dependencies: [.package(name: "grass", path: "..")],
-  targets: ["grass-bench", "link-bench"].map { name in
-    .executableTarget(
-      name: name, dependencies: [.product(name: "GrassKit", package: "grass")],
-      swiftSettings: [
-        .swiftLanguageMode(.v6), .enableUpcomingFeature("ExistentialAny"),
-        .enableUpcomingFeature("MemberImportVisibility"), .treatAllWarnings(as: .error),
-      ])
-  }
+  targets: [
+    .target(name: "Measuring", swiftSettings: settings),
+    .executableTarget(name: "grass-bench", dependencies: ["Measuring", kit], swiftSettings: settings),
+    .executableTarget(name: "view-bench", dependencies: ["Measuring", kit], swiftSettings: settings),
+    .executableTarget(name: "link-bench", dependencies: [kit], swiftSettings: settings),
+  ]
 )

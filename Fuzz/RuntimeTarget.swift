@@ -65,7 +65,7 @@ private final class RuntimeLane {
   private let output: UnsafeMutablePointer<grass_output>
   private let state: UnsafeMutablePointer<grass_run>
   private let arguments: UnsafeMutablePointer<UInt64>
-  private let walks: Bool
+  private let order: UnsafeMutablePointer<grass_order>
 
   init(_ bytes: [UInt8], how: UInt8, root: UInt64, directMap: UInt64) {
     memory = .allocate(byteCount: bytes.count, alignment: 4096)
@@ -90,7 +90,10 @@ private final class RuntimeLane {
     state.initialize(to: grass_run())
     arguments = .allocate(capacity: 4)
     arguments.initialize(repeating: 0, count: 4)
-    walks = how & 2 != 0
+    order = .allocate(capacity: 1)
+    order.initialize(
+      to: grass_order(
+        machine: machine, output: output, next: nil, arguments: arguments, stage: 0, lanes: 1, walks: how & 2 != 0))
     restart()
   }
 
@@ -102,10 +105,11 @@ private final class RuntimeLane {
     output.deallocate()
     state.deallocate()
     arguments.deallocate()
+    order.deallocate()
   }
 
   /// Begins anew after a fault; else what was remembered stays.
-  private func restart() { grass_run_start(state, machine, output, 0, 1, 1000, arguments, walks) }
+  private func restart() { grass_run_start(state, order, nil, 0, 1000) }
 
   private static func isKernel(_ address: UInt64) -> Bool { address >> 63 == 1 }
 

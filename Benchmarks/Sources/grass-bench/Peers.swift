@@ -1,4 +1,5 @@
 import Foundation
+import Measuring
 
 /// What heartbeats are compared with: ping, and the least that a TCP round trip can cost.
 enum Peers {

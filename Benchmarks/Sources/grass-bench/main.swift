@@ -2,6 +2,7 @@ import Foundation
 import KernelViews
 import Lab
 import Links
+import Measuring
 import Memory
 import RemoteHost
 

@@ -1,23 +1,23 @@
 /// Durations in microseconds, and what is said of them.
-struct Samples {
+package struct Samples {
   private var sorted: [Double]
 
-  init(_ durations: [Duration]) {
+  package init(_ durations: [Duration]) {
     sorted = durations.map { Double($0.components.seconds) * 1e6 + Double($0.components.attoseconds) / 1e12 }.sorted()
   }
 
-  init(microseconds: [Double]) { sorted = microseconds.sorted() }
+  package init(microseconds: [Double]) { sorted = microseconds.sorted() }
 
-  var count: Int { sorted.count }
-  var median: Double { percentile(50) }
-  var mean: Double { sorted.reduce(0, +) / Double(max(1, sorted.count)) }
+  package var count: Int { sorted.count }
+  package var median: Double { percentile(50) }
+  package var mean: Double { sorted.reduce(0, +) / Double(max(1, sorted.count)) }
 
-  func percentile(_ percent: Double) -> Double {
+  package func percentile(_ percent: Double) -> Double {
     sorted.isEmpty ? .nan : sorted[min(sorted.count - 1, Int(Double(sorted.count) * percent / 100))]
   }
 
   /// Runs `body` so many times after some that are not counted.
-  static func measure(_ count: Int, warmUp: Int = 3, _ body: () throws -> Void) rethrows -> Samples {
+  package static func measure(_ count: Int, warmUp: Int = 3, _ body: () throws -> Void) rethrows -> Samples {
     for _ in 0..<warmUp { try body() }
     let clock = ContinuousClock()
     var durations: [Duration] = []
@@ -32,7 +32,7 @@ struct Samples {
 }
 
 /// A number with three significant digits and its unit.
-func time(_ microseconds: Double) -> String {
+package func time(_ microseconds: Double) -> String {
   switch microseconds {
   case ..<100: "\(digits(microseconds, 1)) µs"
   case ..<1000: "\(digits(microseconds, 0)) µs"
@@ -41,7 +41,7 @@ func time(_ microseconds: Double) -> String {
   }
 }
 
-func digits(_ value: Double, _ places: Int) -> String {
+package func digits(_ value: Double, _ places: Int) -> String {
   guard value.isFinite else { return "–" }
   var scale = 1.0
   for _ in 0..<places { scale *= 10 }

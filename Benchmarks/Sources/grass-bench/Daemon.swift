@@ -1,0 +1,33 @@
+import Foundation
+import Measuring
+
+/// A grassd over a memory, until it is stopped.
+final class Daemon {
+  let urls: [String]
+  private let process = Process()
+  private let directory: URL
+
+  init(bin: URL, memory: String) throws {
+    directory = FileManager.default.temporaryDirectory.appendingPathComponent("grass-bench-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+    process.executableURL = bin.appendingPathComponent("grassd")
+    process.arguments = ["--memory", memory, "--listen", "shm://\(directory.path)/region", "tcp://127.0.0.1:0"]
+    let output = Pipe()
+    process.standardOutput = output
+    process.standardError = FileHandle.nullDevice
+    try process.run()
+    var text = ""
+    while text.split(separator: "\n").count < 2 {
+      let data = output.fileHandleForReading.availableData
+      guard !data.isEmpty else { throw BenchmarkError("grassd ended: \(text)") }
+      text += String(decoding: data, as: UTF8.self)
+    }
+    urls = text.split(separator: "\n").map { String($0.dropFirst("ready ".count)) }
+  }
+
+  func stop() {
+    process.terminate()
+    process.waitUntilExit()
+    try? FileManager.default.removeItem(at: directory)
+  }
+}
