@@ -3,7 +3,8 @@ import PackageDescription
 
 let settings: [SwiftSetting] = [
   .swiftLanguageMode(.v6), .enableUpcomingFeature("ExistentialAny"),
-  .enableUpcomingFeature("MemberImportVisibility"), .treatAllWarnings(as: .error),
+  .enableUpcomingFeature("MemberImportVisibility"), .enableUpcomingFeature("InternalImportsByDefault"),
+  .treatAllWarnings(as: .error),
 ]
 let kit: Target.Dependency = .product(name: "GrassKit", package: "grass")
 
@@ -12,9 +13,9 @@ let package = Package(
   name: "grass-benchmarks",
   dependencies: [.package(name: "grass", path: "..")],
   targets: [
-    .target(name: "Measuring", swiftSettings: settings),
+    .target(name: "Measuring", dependencies: [kit], swiftSettings: settings),
     .executableTarget(name: "grass-bench", dependencies: ["Measuring", kit], swiftSettings: settings),
     .executableTarget(name: "view-bench", dependencies: ["Measuring", kit], swiftSettings: settings),
-    .executableTarget(name: "link-bench", dependencies: [kit], swiftSettings: settings),
+    .executableTarget(name: "link-bench", dependencies: ["Measuring", kit], swiftSettings: settings),
   ]
 )

@@ -1,14 +1,13 @@
 import Foundation
 
 /// A program run to its end, with what it cost.
-package struct Cost {
-  package let microseconds: Double
+public struct Cost {
+  public let microseconds: Double
   /// The most memory that was resident at once, in KiB.
-  package let residentKiB: Int
+  public let residentKiB: Int
 
   /// Runs a program with its output thrown away, or written to a file.
-  package static func run(_ path: String, _ arguments: [String], output: String = "/dev/null") throws -> Cost {
-    let clock = ContinuousClock()
+  public static func run(_ path: String, _ arguments: [String], output: String = "/dev/null") throws -> Cost {
     var child = pid_t()
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
@@ -17,7 +16,7 @@ package struct Cost {
     var argv: [UnsafeMutablePointer<CChar>?] = ([path] + arguments).map { strdup($0) }
     argv.append(nil)
     defer { for argument in argv { free(argument) } }
-    let start = clock.now
+    let start = ContinuousClock.now
     let code = posix_spawn(&child, path, &actions, nil, argv, environ)
     guard code == 0 else { throw BenchmarkError("cannot run \(path): \(String(cString: strerror(code)))") }
     var status: Int32 = 0
@@ -26,11 +25,11 @@ package struct Cost {
       throw BenchmarkError("\(path) \(arguments.joined(separator: " ")) ended with status \(status)")
     }
     return Cost(
-      microseconds: Samples([clock.now - start]).median, residentKiB: Int(usage.ru_maxrss))
+      microseconds: Measuring.microseconds(ContinuousClock.now - start), residentKiB: Int(usage.ru_maxrss))
   }
 }
 
-package struct BenchmarkError: Error, CustomStringConvertible {
-  package let description: String
-  package init(_ description: String) { self.description = description }
+public struct BenchmarkError: Error, CustomStringConvertible {
+  public let description: String
+  public init(_ description: String) { self.description = description }
 }

@@ -1,3 +1,4 @@
+import Bench
 import Foundation
 import KernelViews
 import Lab
@@ -87,8 +88,8 @@ let daemon = try Daemon(bin: bin, memory: guest.memoryPath)
 try measureRemote(daemon)
 
 progress("\(heartbeats) heartbeats over each link, beside ping and a bare TCP ping-pong")
-let blocking = try Peers.tcpPingPong(count: heartbeats, polls: false)
-let polling = try Peers.tcpPingPong(count: heartbeats, polls: true)
+let blocking = try TCPPingPong.run(count: heartbeats, polls: false)
+let polling = try TCPPingPong.run(count: heartbeats, polls: true)
 for (name, session) in try sessions(daemon) {
   let samples = try Samples.measure(heartbeats, warmUp: 1000) { try session.heartbeat() }
   row(

@@ -1,6 +1,7 @@
 import Bench
 import Foundation
 import Links
+import Measuring
 
 /// Figures of the links on one machine.
 struct LocalFigures {
@@ -42,7 +43,7 @@ struct LocalFigures {
     var owns: [Samples] = []
     var papers: [Samples] = []
     for _ in 0..<rounds {
-      bare.append(try Peers.tcpPingPong(count: heartbeats))
+      bare.append(try TCPPingPong.run(count: heartbeats, polls: true))
       let (own, paper) = try pair(benchmark, .heartbeat, 0)
       owns.append(own.samples)
       papers.append(paper.samples)

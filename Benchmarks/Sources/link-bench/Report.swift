@@ -1,5 +1,6 @@
 import Bench
 import Foundation
+import Measuring
 
 /// Rows of a table on standard output, and every figure as a line of a file.
 final class Report {
@@ -36,17 +37,5 @@ final class Report {
 
   private func write(_ text: String) { FileHandle.standardOutput.write(Data(text.utf8)) }
 }
-
-/// A number with three significant digits and its unit.
-func time(_ microseconds: Double) -> String {
-  switch microseconds {
-  case ..<100: "\(digits(microseconds, 1)) µs"
-  case ..<1000: "\(digits(microseconds, 0)) µs"
-  case ..<100_000: "\(digits(microseconds / 1000, 2)) ms"
-  default: "\(digits(microseconds / 1000, 0)) ms"
-  }
-}
-
-func digits(_ value: Double, _ places: Int) -> String { String(format: "%.\(places)f", value) }
 
 func percent(_ share: Double) -> String { "\(digits(share * 100, 0))%" }

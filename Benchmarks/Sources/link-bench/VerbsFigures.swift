@@ -2,6 +2,7 @@ import Bench
 import Foundation
 import Lab
 import Links
+import Measuring
 
 /// Figures of RDMA, in the laboratory: a card guest, its own remote host, asks itself over a software device that loops
 /// back, so that both ends have the same two cores as those of perftest. The watched guest stands still meanwhile.
@@ -16,7 +17,7 @@ struct VerbsFigures {
     lab = try CardLab(
       programs: bin, watching: GuestOptions(memory: 256, sleepers: nil), hasRemote: false,
       tools: ["ib_write_lat", "ib_read_lat", "ib_read_bw", "ping"].map { "/usr/bin/\($0)" },
-      slots: Daemon.slots.joined(separator: " "))
+      slots: longSlots.joined(separator: " "))
     try lab.watched?.pause()
   }
 

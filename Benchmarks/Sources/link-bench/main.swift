@@ -1,6 +1,7 @@
 import Bench
 import Foundation
 import Links
+import Measuring
 
 // The README's figures of links. Usage: link-bench BIN [shm] [tcp] [verbs]
 // BIN is the folder with the release builds of the tools. A table goes to standard output, every figure to the file
@@ -10,12 +11,17 @@ guard CommandLine.arguments.count >= 2 else { throw BenchmarkError("usage: link-
 let bin = URL(fileURLWithPath: CommandLine.arguments[1])
 let chosen = CommandLine.arguments.count > 2 ? Array(CommandLine.arguments[2...]) : ["shm", "tcp", "verbs"]
 let report = Report()
+/// Slots that hold the longest request and result whole, for the paper's sequence, which has one buffer for each.
+let longSlots = ["--slots", "8", "--request-size", "4100", "--response-size", "4100"]
 
 if chosen.contains("shm") || chosen.contains("tcp") {
-  let daemon = try Daemon(bin: bin)
+  let memory = FileManager.default.temporaryDirectory.appendingPathComponent("link-bench-\(UUID().uuidString).raw")
+  try Data(repeating: 0x5a, count: 64 << 20).write(to: memory)
+  defer { try? FileManager.default.removeItem(at: memory) }
+  let daemon = try Daemon(bin: bin, memory: memory.path, slots: longSlots)
   defer { daemon.stop() }
-  if chosen.contains("shm") { try LocalFigures(report).sharedMemory(daemon.sharedMemory) }
-  if chosen.contains("tcp") { try LocalFigures(report).tcp(daemon.tcp) }
+  if chosen.contains("shm") { try LocalFigures(report).sharedMemory(daemon.urls[0]) }
+  if chosen.contains("tcp") { try LocalFigures(report).tcp(daemon.urls[1]) }
 }
 if chosen.contains("verbs") {
   var figures = try VerbsFigures(report, bin: bin)

@@ -1,17 +1,18 @@
-import Foundation
-import Measuring
+public import Foundation
 
-/// A grassd over a memory, until it is stopped.
-final class Daemon {
-  let urls: [String]
+/// A grassd over a memory, with a shared-memory and a TCP link, until it is stopped.
+public final class Daemon {
+  /// Where it answers: shared memory, then TCP.
+  public let urls: [String]
   private let process = Process()
   private let directory: URL
 
-  init(bin: URL, memory: String) throws {
+  /// - Parameter slots: how it is to lay out its slots, as it takes it.
+  public init(bin: URL, memory: String, slots: [String] = []) throws {
     directory = FileManager.default.temporaryDirectory.appendingPathComponent("grass-bench-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
     process.executableURL = bin.appendingPathComponent("grassd")
-    process.arguments = ["--memory", memory, "--listen", "shm://\(directory.path)/region", "tcp://127.0.0.1:0"]
+    process.arguments = ["--memory", memory, "--listen", "shm://\(directory.path)/region", "tcp://127.0.0.1:0"] + slots
     let output = Pipe()
     process.standardOutput = output
     process.standardError = FileHandle.nullDevice
@@ -25,7 +26,7 @@ final class Daemon {
     urls = text.split(separator: "\n").map { String($0.dropFirst("ready ".count)) }
   }
 
-  func stop() {
+  public func stop() {
     process.terminate()
     process.waitUntilExit()
     try? FileManager.default.removeItem(at: directory)
