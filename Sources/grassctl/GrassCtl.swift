@@ -16,7 +16,7 @@ struct GrassCtl: ParsableCommand {
       PanicCommand.self, Run.self, BenchCommand.self,
       Sym.self, Types.self, Read.self,
       Free.self, VMStat.self, SlabTop.self, PSI.self, Top.self, Interrupts.self, SS.self, IP.self,
-      LsMod.self, Mount.self, Maps.self, LsOf.self, Files.self,
+      LsMod.self, Mount.self, Maps.self, LsOf.self, Files.self, Timers.self, WorkQueues.self, Locks.self,
       Hooks.self, Netfilter.self, FTrace.self, KProbes.self, Tracepoints.self, BPF.self, SearchCommand.self,
       Strings.self,
     ])

@@ -17,12 +17,13 @@ extension GuestTests {
         seq 1 200000 > /tmp/cache/numbers; seq 5 60000 > "/root/in the root"; seq 7 900000 > /tmp/huge/numbers
         dd if=/tmp/cache/numbers of=/tmp/cache/sparse bs=4096 count=3 seek=700 2> /dev/null
         exec 7<>/tmp/cache/gone; seq 9 30000 >&7; rm /tmp/cache/gone; sleep 88001 > /dev/null 2>&1 &
+        echo $! > /tmp/holder
         sync
         cd /tmp; md5sum /tmp/cache/numbers "/root/in the root" /tmp/huge/numbers /tmp/cache/sparse /bin/busybox
         echo "$(md5sum < /proc/$!/fd/7 | cut -c 1-32)  /tmp/cache/gone (deleted)"
         """)
       #expect(sums.status == 0)
-      defer { _ = try? guest.run("pkill -f 88001; umount /tmp/huge; rm -r /tmp/cache '/root/in the root'") }
+      defer { _ = try? guest.run("kill $(cat /tmp/holder); umount /tmp/huge; rm -r /tmp/cache '/root/in the root'") }
       let files = try grassctl.json(["files"] + source)
       let output = FileManager.default.temporaryDirectory.appendingPathComponent("grass-file-\(UUID().uuidString)")
       defer { try? FileManager.default.removeItem(at: output) }

@@ -8,7 +8,7 @@ import Memory
 struct ClockReader: Sendable {
   private let timekeeper: VirtualAddress
   private let selection: FieldSelection
-  private let base, shift, nanoseconds, bootOffset, seconds: FieldSelection.Field
+  private let base, shift, nanoseconds, bootOffset, seconds, tick: FieldSelection.Field
 
   init(kernel: Kernel) throws {
     let subject = "the clock of Linux \(kernel.release)"
@@ -25,6 +25,7 @@ struct ClockReader: Sendable {
     nanoseconds = try fields.want("tkr_mono.xtime_nsec")
     bootOffset = try fields.want("offs_boot")
     seconds = try fields.want("xtime_sec")
+    tick = try fields.wantIfPresent("ntp_tick")
     selection = fields
   }
 
@@ -41,5 +42,19 @@ struct ClockReader: Sendable {
       try selection.load(base, record, batch) &+ (selection.load(nanoseconds, record, batch) >> shift)
       &+ selection.load(bootOffset, record, batch)
     return (uptime, Int64(bitPattern: try selection.load(seconds, record, batch)))
+  }
+
+  /// - Returns: nanoseconds of the monotonic clock at the last tick, and how long a tick is: the kernel's own setting, which
+  ///   is in 2^-32 nanoseconds (NTP_SCALE_SHIFT), rounded to a whole number of ticks a second.
+  func readTick(
+    _ record: FieldSelection.Record, _ batch: borrowing ReadBatch<VirtualAddress>
+  ) throws(MemoryFault) -> (monotonic: Int64, nanosecondsPerTick: Int64) {
+    let shift = try selection.load(shift, record, batch) & 63
+    let now = try selection.load(base, record, batch) &+ (selection.load(nanoseconds, record, batch) >> shift)
+    let length = Double(try selection.load(tick, record, batch)) / 4_294_967_296
+    guard length >= 1000, length <= 1e9 else {
+      throw MemoryFault(.virtual(timekeeper), .inconsistent("a tick of \(length) ns"))
+    }
+    return (Int64(bitPattern: now), 1_000_000_000 / Int64((1e9 / length).rounded()))
   }
 }

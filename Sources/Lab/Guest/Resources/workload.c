@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -79,6 +80,19 @@ static void confine(void) {
   prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
 }
 
+// Locks of both kinds on one file, and for each a process that waits for it.
+static void lock_files(void) {
+  struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 10, .l_len = 20};
+  int file = open("/tmp/locked", O_RDWR | O_CREAT, 0600);
+  if (flock(file, LOCK_SH) || fcntl(file, F_SETLK, &range)) exit(1);
+  for (int i = 0; i < 2; i++) {
+    if (fork()) continue;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    file = open("/tmp/locked", O_RDWR);
+    if (i ? flock(file, LOCK_EX) : fcntl(file, F_SETLKW, &range)) exit(1);
+  }
+}
+
 static void be(const char *mode, char **argv) {
   if (!strcmp(mode, "threads")) {
     static char names[24][16];
@@ -115,6 +129,8 @@ static void be(const char *mode, char **argv) {
     memset(argv[0], 'T', strlen(argv[0]) + 1 + strlen(argv[1]) + 1 + 6);
   } else if (!strcmp(mode, "files")) {
     open_files();
+  } else if (!strcmp(mode, "locks")) {
+    lock_files();
   } else if (!strcmp(mode, "confined")) {
     confine();
   } else if (!strcmp(mode, "busy")) {
