@@ -12,7 +12,8 @@ public struct FoundKernel: Sendable {
   /// The banner as /proc/version prints it, without the line's end.
   public let banner: String
   public let coreInfo: VMCoreInfo
-  /// Where the VMCOREINFO note lies: as a hint it spares a later search.
+  /// Where the VMCOREINFO note lies: as a hint it spares a later search. Where there is none, a place in the token table of
+  /// the symbols, and ``coreInfo`` holds what of it is known without the note.
   public let coreInfoAddress: PhysicalAddress
   /// What to add to a distance from the start of the kernel's mapping to get the physical address.
   public let physicalBase: Int64

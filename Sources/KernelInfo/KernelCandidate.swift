@@ -9,6 +9,8 @@ struct KernelCandidate {
 
   private var coreInfo = VMCoreInfo(text: [])
   private var physicalBase: Int64 = 0
+  /// Whether a note is what led here, so that the kernel's own pointer has to lead back to it.
+  private var hasNote = true
 
   private static let longestTokenTable: UInt64 = 64 << 10
   private static let longestNames: UInt64 = 8 << 20
@@ -49,6 +51,11 @@ struct KernelCandidate {
 
     let symbols = try readSymbols()
     try compare(symbols)
+    return try describe(symbols, root: root)
+  }
+
+  /// Reads what symbols and place of the image lead to.
+  private mutating func describe(_ symbols: SymbolTable, root: PhysicalAddress) throws -> FoundKernel {
     let image = try range(symbols, "_text", "_end", limit: FoundKernel.imageMapSize)
     let typesRange = try range(symbols, "__start_BTF", "__stop_BTF", limit: Self.longestTypes)
 
@@ -70,7 +77,7 @@ struct KernelCandidate {
       let value = try reader(batch, base8, "phys_base").load(0, as: Int64.self)
       guard value == physicalBase else { throw inconsistent("phys_base in memory is \(value), not \(physicalBase)") }
     }
-    if let direct, let note {
+    if hasNote, let direct, let note {
       let start = try reader(batch, direct, "page_offset_base").u64(0)
       let original = PhysicalAddress(try reader(batch, note, "vmcoreinfo_note").u64(0) &- start)
       guard original == address else { throw KernelInfoError(.copiedCoreInfo(original: original)) }
@@ -81,6 +88,111 @@ struct KernelCandidate {
       release: coreInfo.release, banner: String(text.prefix { $0 != "\n" }), coreInfo: coreInfo,
       coreInfoAddress: address, physicalBase: physicalBase, rootPageTable: root,
       pagingLevels: coreInfo.hasFiveLevelPaging ? 5 : 4, imageRange: image, symbols: symbols, types: table)
+  }
+
+  /// The kernel whose kallsyms tables were found by their form: everything else is found from its symbols, and has to fit as
+  /// well as where a note says it.
+  ///
+  /// Cost: four batches of reads.
+  mutating func open(_ tables: KallsymsSearch.Tables) throws(KernelInfoError) -> FoundKernel {
+    do {
+      return try openChecked(tables)
+    } catch let error as KernelInfoError {
+      throw KernelInfoError(error.code, release: error.release ?? release)
+    } catch {
+      throw inconsistent("\(error)")
+    }
+  }
+
+  private mutating func openChecked(_ tables: KallsymsSearch.Tables) throws -> FoundKernel {
+    hasNote = false
+    // The base is the lowest address of the image.
+    let symbols = try decode(tables, anchor: "_text", at: VirtualAddress(tables.relativeBase))
+    let image = try range(symbols, "_text", "_end", limit: FoundKernel.imageMapSize)
+    physicalBase = try findImage(image, symbols, around: tables.tokenIndex)
+
+    var batch = ReadBatch<PhysicalAddress>()
+    let banner = try add(symbols, "linux_banner", count: 256, to: &batch)
+    let levels = try? add(symbols, "__pgtable_l5_enabled", count: 4, to: &batch)
+    read(&batch)
+    let text = String(decoding: try reader(batch, banner, "linux_banner").cString(0), as: UTF8.self)
+    let release = text.split(separator: " ").dropFirst(2).first.map { String($0) } ?? ""
+    let isDeep = try levels.map { try reader(batch, $0, "__pgtable_l5_enabled").u32(0) == 1 } ?? false
+    guard let table = symbols.address(of: "init_top_pgt") else {
+      throw KernelInfoError(.missingSymbol("init_top_pgt"))
+    }
+    // What the note would have said. Images are linked to run 16 MiB into their mapping (CONFIG_PHYSICAL_START).
+    let offset = image.lowerBound.distance(from: FoundKernel.imageMap) &- 0x100_0000
+    coreInfo = VMCoreInfo(
+      text: Array(
+        """
+        OSRELEASE=\(release)
+        SYMBOL(swapper_pg_dir)=\(String(table.rawValue, radix: 16))
+        NUMBER(phys_base)=\(physicalBase)
+        NUMBER(pgtable_l5_enabled)=\(isDeep ? 1 : 0)
+        KERNELOFFSET=\(String(offset, radix: 16))
+
+        """.utf8))
+    return try describe(symbols, root: try place(of: table, "init_top_pgt"))
+  }
+
+  private mutating func decode(
+    _ tables: KallsymsSearch.Tables, anchor: String, at address: VirtualAddress
+  ) throws -> SymbolTable {
+    var batch = ReadBatch<PhysicalAddress>()
+    let names = batch.add(tables.names, count: tables.namesLength)
+    let tokens = batch.add(tables.tokens, count: tables.tokensLength)
+    let index = batch.add(tables.tokenIndex, count: 512)
+    let offsets = batch.add(tables.offsets, count: 4 * tables.count)
+    read(&batch)
+    let decoder = KallsymsDecoder(
+      names: try reader(batch, names, "kallsyms_names"), tokenTable: try reader(batch, tokens, "kallsyms_token_table"),
+      tokenIndex: try reader(batch, index, "kallsyms_token_index"),
+      offsets: try reader(batch, offsets, "kallsyms_offsets"),
+      offsetsAddress: VirtualAddress(0), relativeBase: tables.relativeBase, count: tables.count)
+    return try decoder.decode(anchor: anchor, at: address)
+  }
+
+  /// Looks for the image in physical memory, where it lies in one piece around its tables, aligned as it is in its mapping.
+  ///
+  /// - Returns: the physical base, which the kernel keeps as a variable as well.
+  private mutating func findImage(
+    _ image: Range<VirtualAddress>, _ symbols: SymbolTable, around tables: PhysicalAddress
+  ) throws -> Int64 {
+    // CONFIG_PHYSICAL_ALIGN: address randomisation moves images by whole large pages.
+    let step: UInt64 = 2 << 20
+    let size = image.upperBound.distance(from: image.lowerBound)
+    let skew = image.lowerBound.rawValue % step
+    let banner = try address(symbols, "linux_banner").distance(from: image.lowerBound)
+    let base = try address(symbols, "phys_base").distance(from: image.lowerBound)
+    var starts: [PhysicalAddress] = []
+    var start = tables.rawValue / step * step &+ skew
+    while start &+ size > tables.rawValue, starts.count <= Int(size / step) + 1 {
+      if start <= tables.rawValue { starts.append(PhysicalAddress(start)) }
+      guard start >= step else { break }
+      start -= step
+    }
+    var batch = ReadBatch<PhysicalAddress>()
+    for start in starts {
+      batch.add(start + Int(clamping: banner), count: 14)
+      batch.add(start + Int(clamping: base), count: 8)
+    }
+    read(&batch)
+    let distance = image.lowerBound.distance(from: FoundKernel.imageMap)
+    for (index, start) in starts.enumerated() {
+      let expected = Int64(bitPattern: start.rawValue &- distance)
+      if let text = try? batch.reader(index * 2).copy(), text == Array("Linux version ".utf8),
+        let value = try? batch.reader(index * 2 + 1).load(0, as: Int64.self), value == expected
+      {
+        return expected
+      }
+    }
+    throw inconsistent("its symbols do not lead to the kernel's banner and phys_base anywhere around its tables")
+  }
+
+  private func address(_ symbols: SymbolTable, _ name: String) throws -> VirtualAddress {
+    guard let address = symbols.address(of: name) else { throw KernelInfoError(.missingSymbol(name)) }
+    return address
   }
 
   private mutating func readCoreInfo() throws -> VMCoreInfo {

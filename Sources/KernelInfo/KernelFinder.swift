@@ -5,6 +5,8 @@ public import Memory
 /// The kernel keeps a note named VMCOREINFO, which starts a page. It gives the place of the kernel image and, from 6.0
 /// on, the addresses of the kallsyms tables; those give all symbols, and two of them enclose the type information:
 ///
+/// Where no note leads to a kernel, the symbols are looked for by the form of their tables, and everything else by the symbols.
+///
 /// Pages that look the same may be copies, leftovers of an earlier boot, or made to deceive. So a candidate is taken only
 /// when everything it leads to fits together and the kernel's own pointer to the note leads back to it.
 public struct KernelFinder: Sendable {
@@ -30,7 +32,7 @@ public struct KernelFinder: Sendable {
   /// - Throws: ``KernelInfoError`` listing what looked like a kernel and why it was refused.
   ///
   /// Cost: a 24-byte read for each page until the note is found, thousands in a batch; then five batches, of about
-  /// 8 MB in all.
+  /// 8 MB in all. Where there is no note, all of the memory is read once more.
   public func find(
     hint: PhysicalAddress? = nil, accepting: (FoundKernel) -> Bool = { _ in true }
   ) throws(KernelInfoError) -> FoundKernel {
@@ -48,8 +50,33 @@ public struct KernelFinder: Sendable {
         if let kernel = attempt(note, &search, accepting) { return kernel }
       }
     }
+    if let kernel = searchForSymbols(&search, accepting) { return kernel }
     throw KernelInfoError(
       .kernelNotFound(candidates: search.tried.count, refused: search.refused, scanned: scanned))
+  }
+
+  /// Looks for the symbols themselves: a host may have wiped its note, or have none.
+  private func searchForSymbols(_ search: inout Search, _ accepting: (FoundKernel) -> Bool) -> FoundKernel? {
+    let windows = ScanOrder(
+      memory.segments, windowSize: UInt64(Self.pagesPerWindow * Self.pageSize), pageSize: UInt64(Self.pageSize))
+    for window in windows where search.cost < Self.patience {
+      memory.prepareCache(of: window)
+      defer { memory.releaseCache(of: window) }
+      for place in KallsymsSearch(memory: memory).places(in: window) {
+        guard search.cost < Self.patience, search.tried.insert(place).inserted else { continue }
+        var tables = KallsymsSearch(memory: memory)
+        var candidate = KernelCandidate(memory: memory, address: place)
+        defer { search.cost += tables.cost + candidate.cost }
+        do throws(KernelInfoError) {
+          let kernel = try candidate.open(try tables.tables(at: place))
+          if accepting(kernel) { return kernel }
+          throw KernelInfoError(.notAccepted, release: kernel.release)
+        } catch {
+          search.refuse(place, error)
+        }
+      }
+    }
+    return nil
   }
 
   /// What was tried so far.
@@ -58,6 +85,11 @@ public struct KernelFinder: Sendable {
     var refused: [KernelInfoError.Refusal] = []
     /// The bytes read for candidates.
     var cost = 0
+
+    mutating func refuse(_ address: PhysicalAddress, _ error: KernelInfoError) {
+      guard refused.count < KernelFinder.refusalsKept else { return }
+      refused.append(.init(address: address, reason: error.description))
+    }
   }
 
   /// The pages of `window` that start with a note's header.
@@ -92,9 +124,7 @@ public struct KernelFinder: Sendable {
         throw KernelInfoError(.notAccepted, release: kernel.release)
       } catch {
         if case .copiedCoreInfo(let original) = error.code { next = original }
-        if search.refused.count < Self.refusalsKept {
-          search.refused.append(.init(address: address, reason: error.description))
-        }
+        search.refuse(address, error)
       }
     }
     return nil

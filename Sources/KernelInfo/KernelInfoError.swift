@@ -62,9 +62,11 @@ extension KernelInfoError: CustomStringConvertible {
     case .kernelNotFound(let candidates, let refused, let scanned):
       var text = "no Linux kernel found in \(scanned >> 20) MiB of physical memory: "
       if candidates == 0 {
-        text += "no page holds a VMCOREINFO note. Give all physical memory of a running or crashed x86-64 Linux host"
+        text +=
+          "no page holds a VMCOREINFO note, and nothing in it is a kallsyms token table. Give all physical memory of a running or crashed x86-64 Linux host"
       } else {
-        text += "\(candidates) VMCOREINFO note\(candidates == 1 ? " was" : "s were") refused"
+        text +=
+          "\(candidates) VMCOREINFO note\(candidates == 1 ? "" : "s") or kallsyms token tables were refused"
         for refusal in refused { text += "\n  at \(refusal.address): \(refusal.reason)" }
         if candidates > refused.count { text += "\n  and \(candidates - refused.count) more" }
         text +=

@@ -1,0 +1,63 @@
+import Foundation
+import KernelInfo
+import KernelViews
+import Lab
+import Memory
+import Testing
+
+extension GuestTests {
+  /// Kernels that nothing announces: the note that crash tools look for is overwritten.
+  @Suite(.serialized) struct WipedTests {
+    private let grassctl = BuiltTool(name: "grassctl")
+
+    @Test(arguments: ExpertTests.kinds) func kernelIsFoundWithoutItsNote(_ kind: GuestOptions) throws {
+      let guest = try SharedGuests.shared.guest(kind)
+      let copy = FileManager.default.temporaryDirectory.appendingPathComponent("grass-wiped-\(UUID().uuidString)")
+      defer { try? FileManager.default.removeItem(at: copy) }
+      let copying = Process()
+      copying.executableURL = URL(fileURLWithPath: "/bin/cp")
+      copying.arguments = ["--sparse=always", guest.memoryPath, copy.path]
+      try copying.run()
+      copying.waitUntilExit()
+      let source = ["--memory", copy.path]
+      let before = try grassctl.run(["ps", "--json"] + source)
+      let found = try Kernel.open(try MemoryImage.open(copy.path)).found
+
+      // Every page that starts as the note does, copies of it included. A guest this small has its RAM in one piece.
+      let file = try FileHandle(forUpdating: copy)
+      let page = Data(count: 4096)
+      let memory = try #require(try MemoryImage.open(copy.path).first)
+      var wiped = 0
+      let name = Array("VMCOREINFO".utf8)
+      for start in stride(from: 0, to: UInt64(guest.options.memory) << 20, by: 4096) {
+        guard let header = try? memory.read(PhysicalAddress(start + 12), count: name.count), header == name else {
+          continue
+        }
+        try file.seek(toOffset: start)
+        try file.write(contentsOf: page)
+        wiped += 1
+      }
+      #expect(wiped >= 1)
+      try file.synchronize()
+
+      let after = try grassctl.run(["ps", "--json"] + source)
+      #expect(after.status == 0, "\(after.errors)")
+      #expect(after.output == before.output && before.output.count > 1000)
+      let again = try Kernel.open(try MemoryImage.open(copy.path)).found
+      #expect(again.release == found.release && again.banner == found.banner)
+      #expect(again.physicalBase == found.physicalBase && again.rootPageTable == found.rootPageTable)
+      #expect(again.pagingLevels == found.pagingLevels && again.imageRange == found.imageRange)
+      #expect(again.coreInfo.kernelOffset == found.coreInfo.kernelOffset)
+      #expect(again.symbols.count == found.symbols.count)
+
+      // Without the kernel's banner nothing proves that these tables are a kernel's: what was tried is said.
+      let banner = try #require(found.physicalAddress(ofImage: try found.symbol("linux_banner")))
+      try file.seek(toOffset: banner.rawValue)
+      try file.write(contentsOf: page.prefix(16))
+      try file.close()
+      let refused = try grassctl.run(["ps"] + source)
+      #expect(refused.status == 3)
+      #expect(refused.errors.contains("kallsyms") && refused.errors.contains("banner"), "\(refused.errors)")
+    }
+  }
+}
