@@ -51,6 +51,10 @@ extension GuestTests {
         ("ip", { try kernel.network().faults.count }),
         ("hooks", { try kernel.hooks(Set(Hook.Kind.allCases)).faults.count }),
         ("bpf", { try kernel.bpf().faults.count }),
+        ("files", { try kernel.cachedFiles().faults.count }),
+        ("timers", { try kernel.timers().faults.count }),
+        ("workqueues", { try kernel.workQueues().faults.count }),
+        ("locks", { try kernel.locks().faults.count }),
       ]
       for view in views {
         var (torn, refused) = (0, 0)

@@ -6,6 +6,8 @@ import Testing
 
 @testable import KernelViews
 
+private typealias Place = SyntheticLinux.Place
+
 /// Trees of cached pages made to hurt.
 struct HostilePageCacheTests {
   private static let first = SyntheticKernel.directMap + 0x50_0000
@@ -113,5 +115,121 @@ struct HostilePageCacheTests {
     #expect(read(Self.node(0) | 2, space).entries.count == 64)
     let few = read(Self.node(0) | 2, space, limit: 10)
     #expect(!few.faults.isEmpty && few.entries.count < 10)
+  }
+}
+
+/// Waiters in kernel stacks, and lists of them made to hurt.
+struct HostileLockTests {
+  private static let stack = SyntheticKernel.directMap + 0x50_0000
+  private static let lock = SyntheticKernel.directMap + 0x60_0000
+  private static let code: UInt64 = 0xffff_ffff_9e20_1000
+  /// Where the waiter of task `index` lies: in use of its stack are the last 512 bytes.
+  private static func waiter(_ index: Int) -> UInt64 { stack + UInt64(index) * 0x4000 + 0x3f00 }
+
+  private let types: TypeTable
+  private let reader: LockReader
+
+  init() throws {
+    var writer = StructWriter()
+    let (u32, u64, pointer) = (writer.u32, writer.u64, writer.pointer)
+    let list = writer.structure("list_head", [("next", pointer), ("prev", pointer)])
+    let thread = writer.structure("thread_struct", [("sp", u64)])
+    // Behind all fields that the small Linux's own task_struct has.
+    writer.structure("task_struct", [("other", writer.array(u64, 96)), ("stack", pointer), ("thread", thread)])
+    writer.structure("mutex", [("owner", u64), ("wait_lock", u64), ("wait_list", list)])
+    writer.structure("mutex_waiter", [("list", list), ("task", pointer), ("ww_ctx", pointer)])
+    writer.structure("rw_semaphore", [("count", u64), ("owner", u64), ("wait_lock", u64), ("wait_list", list)])
+    writer.structure("rwsem_waiter", [("list", list), ("task", pointer), ("type", u32)])
+    writer.enumeration("rwsem_waiter_type", ["RWSEM_WAITING_FOR_WRITE", "RWSEM_WAITING_FOR_READ"])
+    writer.structure("rt_mutex_waiter", [("task", pointer), ("lock", pointer)])
+    types = try TypeTable(writer.writer.bytes, release: "test")
+    let symbols = KallsymsWriter(symbols: [
+      ("T", "_stext", 0xffff_ffff_9e20_0000), ("t", "rwsem_down_write_slowpath", Self.code),
+      ("t", "__mutex_lock", Self.code + 0x100), ("t", "other", Self.code + 0x200), ("t", "end", Self.code + 0x300),
+    ])
+    reader = try LockReader(types, symbols.decode())
+  }
+
+  /// A rwsem that task 1 reads under, for which tasks 0 (to write) and 2 (to read) wait, in this order.
+  private func locks(_ change: (inout SyntheticLinux) -> Void = { _ in }) throws -> LockTable {
+    var linux = SyntheticLinux()
+    let layout = try types.structure("task_struct")
+    let (stackField, pointer) = (try layout.field("stack").offset, try layout.field("thread.sp").offset)
+    for index in [0, 2] {
+      linux.put(Self.stack + UInt64(index) * 0x4000, at: Place.task(index) + UInt64(stackField))
+      linux.put(Self.waiter(index) - 0x100, at: Place.task(index) + UInt64(pointer))
+      linux.put(Self.code + 0x20, at: Self.waiter(index) - 0x18)
+      linux.put(Place.task(index), at: Self.waiter(index) + 16)
+      linux.put(index == 2 ? 1 : 0, at: Self.waiter(index) + 24)
+    }
+    // count: one reader, somebody waits; owner: the reader, and that it is one.
+    linux.put(0x102, at: Self.lock)
+    linux.put(Place.task(1) | 1, at: Self.lock + 8)
+    let ring = [Self.lock + 24, Self.waiter(0), Self.waiter(2)]
+    for (index, link) in ring.enumerated() {
+      linux.put(ring[(index + 1) % 3], at: link)
+      linux.put(ring[(index + 2) % 3], at: link + 8)
+    }
+    change(&linux)
+    let kernel = try Kernel(memory: linux.memory)
+    let tasks = try kernel.tasks(TaskQuery(includesThreads: true))
+    return reader.read(tasks.tasks, in: kernel.addressSpace)
+  }
+
+  @Test func ownerAndWaiters() throws {
+    let table = try locks()
+    #expect(table.faults.isEmpty && table.locks.count == 1)
+    let lock = try #require(table.locks.first)
+    #expect(lock.kind == .rwsem && lock.address.rawValue == Self.lock && lock.readers == 1)
+    #expect(lock.owner?.tid == 2 && lock.waiters.map(\.tid) == [1, 5])
+    #expect(lock.waiters.map(\.wantsToRead) == [false, true])
+  }
+
+  /// What looks like a waiter and is none: neighbours that do not lead back, no function that waits, a lock that says that
+  /// nobody does.
+  @Test(
+    arguments: [
+      (Self.waiter(0) + 8, Self.lock + 32), (Self.lock + 32, 0), (Self.lock, 0x100),
+    ] as [(UInt64, UInt64)])
+  func whatIsNoWaiter(place: UInt64, value: UInt64) throws {
+    let table = try locks { $0.put(value, at: place) }
+    #expect(table.locks.allSatisfy { $0.waiters.count <= 2 } && table.locks.count <= 1)
+    if place == Self.lock { #expect(table.locks.isEmpty && table.faults.isEmpty) }
+  }
+
+  @Test func functionThatDoesNotWait() throws {
+    let table = try locks { linux in
+      for index in [0, 2] { linux.put(Self.code + 0x210, at: Self.waiter(index) - 0x18) }
+    }
+    #expect(table.locks.isEmpty && table.faults.isEmpty)
+  }
+
+  @Test func ringsWithoutALock() throws {
+    let table = try locks { linux in
+      for (link, other) in [(Self.waiter(0), Self.waiter(2)), (Self.waiter(2), Self.waiter(0))] {
+        linux.put(other, at: link)
+        linux.put(other, at: link + 8)
+      }
+    }
+    #expect(table.locks.isEmpty && table.faults.count == 1)
+  }
+
+  @Test(arguments: [0, 8, 0x4000, 0x3f01, .max] as [UInt64])
+  func stackPointerThatLiesElsewhere(offset: UInt64) throws {
+    let layout = try types.structure("task_struct")
+    let place = Place.task(0) + UInt64(try layout.field("thread.sp").offset)
+    let table = try locks { $0.put(offset == 0 ? 0 : Self.stack &+ offset, at: place) }
+    // Task 2's waiter leads to the lock all the same; task 0's is seen by the way.
+    #expect(table.locks.count == 1 || offset == 8)
+    #expect(offset == 8 || table.faults.count == 1)
+  }
+
+  /// A stack of nothing but pointers to its task and links to itself.
+  @Test func stackFullOfWaiters() throws {
+    let table = try locks { linux in
+      let start = Self.stack
+      for word: UInt64 in 0..<2048 { linux.put(word % 3 == 2 ? Place.task(0) : start + word * 8, at: start + word * 8) }
+    }
+    #expect(table.locks.count <= 1)
   }
 }

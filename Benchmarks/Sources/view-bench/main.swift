@@ -42,6 +42,10 @@ let views = [
   View(command: "maps", arguments: ["1"], volatility: "proc.Maps"),
   View(command: "lsof", volatility: "lsof"),
   View(command: "lsmod", volatility: "lsmod"),
+  View(command: "files"),
+  View(command: "timers"),
+  View(command: "workqueues"),
+  View(command: "locks"),
   View(
     command: "mount", volatility: "mountinfo",
     drgn: """

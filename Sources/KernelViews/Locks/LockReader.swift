@@ -41,16 +41,17 @@ struct LockReader: KernelReader {
   /// How far from a waiter the function that waits is looked for, in words.
   private static let frame = 64
 
-  init(kernel: Kernel) throws {
-    let types = kernel.types
-    symbols = kernel.symbols
+  init(kernel: Kernel) throws { try self.init(kernel.types, kernel.symbols) }
+
+  init(_ types: TypeTable, _ symbols: SymbolTable) throws {
+    self.symbols = symbols
     var fields = FieldSelection(try types.structure("task_struct"))
     stack = try fields.want("stack")
     stackPointer = try fields.want("thread.sp")
     blockedOn = try fields.wantIfPresent("pi_blocked_on")
     task = fields
     // THREAD_SIZE is 16 KiB; twice that and more in kernels that watch their own accesses.
-    let first = kernel.symbols.address(of: "init_stack").flatMap { kernel.symbols.size(ofSymbolAt: $0) } ?? 0
+    let first = symbols.address(of: "init_stack").flatMap { symbols.size(ofSymbolAt: $0) } ?? 0
     stackSize = [16384, 32768, 65536].contains(first) ? first : 16384
 
     var shapes: [KernelLock.Kind: Shape] = [:]
@@ -108,10 +109,10 @@ struct LockReader: KernelReader {
         // A task that has ended has given its stack back.
         guard low != 0 else { continue }
         let (high, overflow) = low.addingReportingOverflow(stackSize)
+        if !overflow { ranges[item.address] = low..<high }
         guard !overflow, pointer >= low, pointer < high, pointer % 8 == 0 else {
           throw MemoryFault(.virtual(item.address), .inconsistent("a task whose stack pointer lies outside its stack"))
         }
-        ranges[item.address] = low..<high
         owners.append((item.address, VirtualAddress(pointer)))
         stacks.add(VirtualAddress(pointer), count: Int(high - pointer))
       } catch {
