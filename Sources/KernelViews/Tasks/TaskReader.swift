@@ -421,7 +421,7 @@ struct TaskReader: Sendable {
       if let area = draft.arguments, draft.task.isLeader {
         request.lastByte = batch.add(.virtual(VirtualAddress(area.end - 1), root: area.root), count: 1)
         request.firstPiece = batch.entries.count
-        addPieces(of: area.start..<area.start + UInt64(area.count), area.root, to: &batch)
+        Self.addPieces(of: area.start..<area.start + UInt64(area.count), area.root, to: &batch)
       }
       requests.append(request)
     }
@@ -458,9 +458,9 @@ struct TaskReader: Sendable {
         if let last = try? batch.reader(lastByte).u8(0), last != 0 {
           titles.append((index, more.entries.count))
           // A title: one string from the start, a page at most, up to the end of the environment.
-          addPieces(of: area.start..<area.start + UInt64(area.titleCount), area.root, to: &more)
+          Self.addPieces(of: area.start..<area.start + UInt64(area.titleCount), area.root, to: &more)
         } else {
-          let (bytes, fault) = join(from: first, count: area.count, batch)
+          let (bytes, fault) = Self.join(from: first, count: area.count, batch)
           drafts[index].task.commandLine = bytes
           drafts[index].task.commandLineFault = fault.map { .unreadable($0) } ?? (area.isTruncated ? .truncated : nil)
         }
@@ -486,7 +486,7 @@ struct TaskReader: Sendable {
     }
     for (index, first) in titles {
       guard let area = drafts[index].arguments else { continue }
-      let (bytes, fault) = join(from: first, count: area.titleCount, more)
+      let (bytes, fault) = Self.join(from: first, count: area.titleCount, more)
       // The terminating zero belongs to it if it was found (fs/proc/base.c, get_mm_proctitle).
       let zero = bytes.firstIndex(of: 0)
       drafts[index].task.commandLine = Array(bytes[..<(zero.map { $0 + 1 } ?? bytes.count)])
@@ -509,7 +509,7 @@ struct TaskReader: Sendable {
   }
 
   /// Asks for a range of a process's memory page by page, so that a missing page loses no other.
-  private func addPieces(of range: Range<UInt64>, _ root: PhysicalAddress, to batch: inout ReadBatch<MemoryLocation>) {
+  static func addPieces(of range: Range<UInt64>, _ root: PhysicalAddress, to batch: inout ReadBatch<MemoryLocation>) {
     var address = range.lowerBound
     while address < range.upperBound {
       let count = min(4096 - address % 4096, range.upperBound - address)
@@ -519,7 +519,7 @@ struct TaskReader: Sendable {
   }
 
   /// Puts pieces together again up to the first that could not be read.
-  private func join(
+  static func join(
     from first: Int, count: Int, _ batch: borrowing ReadBatch<MemoryLocation>
   ) -> (bytes: [UInt8], fault: MemoryFault?) {
     var bytes: [UInt8] = []
