@@ -17,7 +17,7 @@ struct GrassCtl: ParsableCommand {
       Sym.self, Types.self, Read.self,
       Free.self, VMStat.self, SlabTop.self, PSI.self, Top.self, Interrupts.self, SS.self, IP.self,
       LsMod.self, Mount.self, Maps.self, LsOf.self, Files.self, Timers.self, WorkQueues.self, Locks.self,
-      Stack.self,
+      Stack.self, LsNs.self, CGroups.self,
       Hooks.self, Netfilter.self, FTrace.self, KProbes.self, Tracepoints.self, BPF.self, SearchCommand.self,
       Strings.self,
     ])

@@ -36,8 +36,10 @@ struct OpenFileReader: KernelReader {
     paths = try kernel.reader(PathReader.self)
   }
 
-  func read(_ tasks: [KernelTask], in space: AddressSpace) -> OpenFileTable {
-    var result = OpenFileTable()
+  /// The descriptors of `tasks` and the `struct file` of each. Cost: four round trips.
+  func descriptors(
+    of tasks: [KernelTask], in space: AddressSpace, _ faults: inout [MemoryFault]
+  ) -> [(task: KernelTask, descriptor: Int, file: VirtualAddress)] {
     let reads = space.read(task, at: tasks.map(\.address))
     var owners: [KernelTask] = []
     var pointers = ReadBatch<VirtualAddress>()
@@ -49,7 +51,7 @@ struct OpenFileReader: KernelReader {
         pointers.add(files + table.offset, count: 8)
         owners.append(tasks[index])
       } catch {
-        result.faults.append(error)
+        faults.append(error)
       }
     }
     space.read(&pointers)
@@ -68,7 +70,7 @@ struct OpenFileReader: KernelReader {
         budget -= Int(count)
         entries.append(arrays.add(array, count: Int(count) * 8))
       } catch {
-        result.faults.append(error)
+        faults.append(error)
         entries.append(nil)
       }
     }
@@ -84,9 +86,15 @@ struct OpenFileReader: KernelReader {
           if file.rawValue != 0 { open.append((task, descriptor, file)) }
         }
       } catch {
-        result.faults.append(error)
+        faults.append(error)
       }
     }
+    return open
+  }
+
+  func read(_ tasks: [KernelTask], in space: AddressSpace) -> OpenFileTable {
+    var result = OpenFileTable()
+    let open = descriptors(of: tasks, in: space, &result.faults)
     let found = fields.read(open.map(\.file), paths: paths, in: space)
     for (index, item) in open.enumerated() {
       do throws(MemoryFault) {
