@@ -55,6 +55,14 @@ extension GuestTests {
         ("timers", { try kernel.timers().faults.count }),
         ("workqueues", { try kernel.workQueues().faults.count }),
         ("locks", { try kernel.locks().faults.count }),
+        (
+          "ps --environ …",
+          {
+            let tasks = try kernel.tasks().tasks
+            return try kernel.details(of: tasks, [.environment, .namespaces, .controlGroups, .privileges]).faults.count
+          }
+        ), ("stack", { try kernel.stacks(of: try kernel.tasks().tasks).faults.count }),
+        ("lsns", { try kernel.namespaces().faults.count }), ("cgroups", { try kernel.controlGroups().faults.count }),
       ]
       for view in views {
         var (torn, refused) = (0, 0)
