@@ -39,6 +39,21 @@ let views = [
     command: "dmesg", volatility: "kmsg",
     drgn: "print(len(__import__('drgn.helpers.linux').helpers.linux.get_dmesg(prog)))"),
   View(command: "info", volatility: "boottime"),
+  View(command: "ps", arguments: ["--forest"], volatility: "pstree"),
+  View(command: "ps", arguments: ["--environ"], volatility: "envars"),
+  View(command: "ps", arguments: ["--capabilities"], volatility: "capabilities"),
+  View(command: "ps", arguments: ["--namespaces", "--cgroup"]),
+  View(
+    command: "stack", arguments: ["--all"],
+    drgn: """
+      from drgn.helpers.linux import for_each_task
+      for task in for_each_task(prog):
+          try:
+              print(task.pid.value_(), prog.stack_trace(task))
+          except ValueError:
+              pass
+      """),
+  View(command: "lsns"), View(command: "cgroups"),
   View(command: "maps", arguments: ["1"], volatility: "proc.Maps"),
   View(command: "lsof", volatility: "lsof"),
   View(command: "lsmod", volatility: "lsmod"),
