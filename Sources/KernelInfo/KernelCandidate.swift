@@ -108,6 +108,7 @@ struct KernelCandidate {
     hasNote = false
     // The base is the lowest address of the image.
     let symbols = try decode(tables, anchor: "_text", at: VirtualAddress(tables.relativeBase))
+    try requireData(symbols)
     let image = try range(symbols, "_text", "_end", limit: FoundKernel.imageMapSize)
     physicalBase = try findImage(image, symbols, around: tables.tokenIndex)
 
@@ -252,6 +253,16 @@ struct KernelCandidate {
     return try decoder.decode(anchor: "_stext", at: try coreInfoSymbol("_stext"))
   }
 
+  /// Refuses a table that has functions alone.
+  private func requireData(_ symbols: SymbolTable) throws {
+    guard symbols.address(of: "init_top_pgt") == nil else { return }
+    // Only where that is missing are all symbols looked at.
+    if !symbols.contains(where: { "dDbBrR".contains($0.type) }) {
+      throw KernelInfoError(.noDataSymbols(functions: symbols.count))
+    }
+    throw KernelInfoError(.missingSymbol("init_top_pgt"))
+  }
+
   /// Compares the addresses in VMCOREINFO with the symbols of the same name.
   private func compare(_ symbols: SymbolTable) throws {
     for (name, address) in coreInfo.symbols {
@@ -260,7 +271,7 @@ struct KernelCandidate {
       guard place(of: address) != nil, !known.isEmpty, !known.contains(address) else { continue }
       throw inconsistent("'\(name)' is at \(address) in VMCOREINFO and at \(known[0]) in kallsyms")
     }
-    guard symbols.address(of: "init_top_pgt") != nil else { throw KernelInfoError(.missingSymbol("init_top_pgt")) }
+    try requireData(symbols)
   }
 
   private func range(

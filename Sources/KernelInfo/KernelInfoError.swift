@@ -28,6 +28,8 @@ public struct KernelInfoError: Error, Hashable, Sendable {
     /// Whoever searched did not want this kernel.
     case notAccepted
     case missingSymbol(String)
+    /// The kernel lists its functions, and none of its variables.
+    case noDataSymbols(functions: Int)
     case missingStructure(String)
     case missingField(String, structure: String)
     case missingEnumerator(String)
@@ -89,6 +91,10 @@ extension KernelInfoError: CustomStringConvertible {
       return "the BTF type information of \(kernel) is malformed: \(why); a stale or damaged copy, or a newer format"
     case .notAccepted:
       return "\(kernel) was found but not accepted by the caller"
+    case .noDataSymbols(let functions):
+      return
+        "\(kernel) lists \(functions) functions and no variable: it was built without CONFIG_KALLSYMS_ALL, and where its page tables, "
+        + "types and tasks lie is not to be had from its symbols"
     case .missingSymbol(let name):
       return "\(kernel) has no symbol '\(name)'; it may be configured without what defines it"
     case .missingStructure(let name):

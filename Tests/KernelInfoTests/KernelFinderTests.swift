@@ -105,6 +105,14 @@ struct KernelFinderTests {
     #expect(error?.description.contains("0x7f0000") == true)
   }
 
+  @Test func saysThatVariablesAreNotListed() {
+    var kernel = SyntheticKernel()
+    kernel.listsData = false
+    let error = #expect(throws: KernelInfoError.self) { try KernelFinder(memory: kernel.memory).find() }
+    #expect(error?.description.contains("2 functions and no variable") == true)
+    #expect(error?.description.contains("CONFIG_KALLSYMS_ALL") == true)
+  }
+
   @Test func refusesWrongPhysBaseInMemory() {
     var memory = SyntheticKernel().memory
     memory.write([1], at: PhysicalAddress(SyntheticKernel.physicalImage + 0x4_0100))

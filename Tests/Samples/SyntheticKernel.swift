@@ -18,6 +18,8 @@ package struct SyntheticKernel {
   package var omitted: String?
   package var bannerRelease: String?
   package var types: [UInt8]?
+  /// Whether it lists its variables, as with CONFIG_KALLSYMS_ALL.
+  package var listsData = true
   /// Further symbols, by their offset in the image.
   package var symbols: [(name: String, offset: Int)]
 
@@ -64,8 +66,9 @@ package struct SyntheticKernel {
       ("B", "_end", address(Self.end)),
     ]
     symbols += self.symbols.map { ("D", $0.name, address($0.offset)) }
+    if !listsData { symbols.removeAll { $0.type != "T" } }
     symbols.sort { $0.address < $1.address }
-    if encoding == .absolutePerCPU { symbols.insert(("A", "runqueues", 0x31c40), at: 0) }
+    if encoding == .absolutePerCPU, listsData { symbols.insert(("A", "runqueues", 0x31c40), at: 0) }
     let names = Self.table + 0x1008
     let offsets = encoding == .absolutePerCPU ? Self.table : Self.table + 0x8000
     let writer = KallsymsWriter(
