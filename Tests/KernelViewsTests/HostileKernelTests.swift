@@ -86,9 +86,9 @@ struct SyntheticKernelTests {
     #expect((host.onlineCPUs, host.possibleCPUs, host.cpuModel) == (3, 4, "Small CPU"))
     #expect(host.commandLine == Array(SyntheticLinux.kernelCommandLine.utf8))
     #expect(host.taint == "O" && host.panic == nil)
-    #expect(host.memory["MemTotal"] == 8 << 20)
-    #expect(host.memory["MemFree"] == 300 * 4096)
-    #expect(host.memory["Buffers"] == 7 * 4096)
+    #expect(host.memory["MemTotal"] == UInt64(8 << 20))
+    #expect(host.memory["MemFree"] == UInt64(300 * 4096))
+    #expect(host.memory["Buffers"] == UInt64(7 * 4096))
     #expect(host.pagingLevels == 5)
   }
 }
