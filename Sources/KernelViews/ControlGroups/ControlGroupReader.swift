@@ -200,7 +200,7 @@ struct ControlGroupReader: KernelReader {
       sets.append(set)
     }
     let members = ListWalker(
-      space: space, form: .circular, limit: max(1 << 10, sets.count &* Self.mostRoots)
+      space: space, form: .circular, limit: min(max(1 << 10, sets.count &* 64), 1 << 20)
     ).members(ofHeads: sets.map { $0 + links })
     faults += members.faults
     let linkAddresses = members.lists.flatMap { $0.map { $0 - linkOffset } }

@@ -206,9 +206,11 @@ extension Kernel {
   /// Cost: that of all processes, and about ten round trips.
   public func namespaces() throws(KernelError) -> NamespaceTable {
     let reader = try reader(NamespaceLister.self)
-    let tasks = try tasks()
-    var table = try settled({ $0.faults }) { () throws(KernelError) in reader.read(tasks.tasks, in: addressSpace) }
-    table.faults += tasks.faults
-    return table
+    return try settled({ $0.faults }) { () throws(KernelError) in
+      let tasks = try tasks()
+      var table = reader.read(tasks.tasks, in: addressSpace)
+      table.faults += tasks.faults
+      return table
+    }
   }
 }

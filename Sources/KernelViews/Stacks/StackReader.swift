@@ -40,6 +40,8 @@ struct StackReader: KernelReader {
 
   /// More frames than a stack has room for in practice; the kernel itself shows 64 (fs/proc/base.c).
   private static let mostFrames = 512
+  /// Frames of all stacks together: tasks that share stacks must not take all memory here.
+  private static let frameBudget = 1 << 21
   /// So many stacks are held at a time.
   private static let atOnce = 1024
 
@@ -213,8 +215,14 @@ struct StackReader: KernelReader {
     var table = StackTable()
     let modules = tables.moduleTables(in: space, &table.faults)
     var known: [UInt64: Result<ORCEntry?, MemoryFault>] = [:]
+    var budget = Self.frameBudget
     for first in stride(from: 0, to: tasks.count, by: Self.atOnce) {
       let part = Array(tasks[first..<min(first + Self.atOnce, tasks.count)])
+      guard budget > 0 else {
+        table.faults.append(
+          MemoryFault(.virtual(part[0].address), .inconsistent("stacks of more than \(Self.frameBudget) frames")))
+        break
+      }
       var (unwindings, endings) = begin(part.map(\.address), in: space)
       while true {
         let open = unwindings.indices.filter { unwindings[$0].map { $0.ending == nil } ?? false }
@@ -231,6 +239,7 @@ struct StackReader: KernelReader {
           tid: task.tid, tgid: task.tgid, comm: task.comm,
           ending: unwindings[index]?.ending ?? endings[index] ?? .released)
         stack.frames = (unwindings[index]?.addresses ?? []).map { Self.frame($0, symbols, code) }
+        budget -= stack.frames.count
         table.stacks.append(stack)
       }
     }

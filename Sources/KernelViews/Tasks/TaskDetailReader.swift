@@ -136,16 +136,14 @@ struct TaskDetailReader: KernelReader {
     space.walker.read(&batch)
     for (index, area) in areas.enumerated() {
       let (bytes, fault) = TaskReader.join(from: firsts[index], count: area.count, batch)
-      var strings = bytes.split(separator: 0, omittingEmptySubsequences: false).map(Array.init)
-      if bytes.isEmpty || bytes.last == 0 { strings.removeLast() }
-      table.details[area.task].environment = strings
+      table.details[area.task].environmentBytes = bytes
       table.details[area.task].environmentFault =
         fault.map { .unreadable($0) } ?? (area.isTruncated ? .truncated : nil)
     }
     for index in tasks.indices where !tasks[index].isKernelThread {
       guard let map = try? reads.pointer(index, mm), let position = positions[map] else { continue }
       let owner = owners[position].task
-      table.details[index].environment = table.details[owner].environment
+      table.details[index].environmentBytes = table.details[owner].environmentBytes
       table.details[index].environmentFault = table.details[owner].environmentFault
     }
   }
@@ -176,7 +174,7 @@ extension Kernel {
   /// All environments together take `environmentBudget` bytes at most; where they want more, the longest are cut to
   /// equal lengths and marked. Cost: three to ten round trips for each part, however many tasks there are.
   public func details(
-    of tasks: [KernelTask], _ parts: TaskDetails.Parts, environmentBudget: Int = 64 << 20
+    of tasks: [KernelTask], _ parts: TaskDetails.Parts, environmentBudget: Int = 16 << 20
   ) throws(KernelError) -> TaskDetailTable {
     let reader = try reader(TaskDetailReader.self)
     return try settled({ $0.faults }) { () throws(KernelError) in

@@ -31,9 +31,8 @@ public struct TaskDetails: Sendable {
     public var seccompFilters: Int
   }
 
-  /// The environment as the process was started with it and has it in its memory now, cut into its strings. Empty for
-  /// kernel threads and zombies.
-  public var environment: [[UInt8]] = []
+  /// The environment's bytes as /proc/PID/environ gives them; empty for kernel threads and zombies.
+  public var environmentBytes: [UInt8] = []
   /// Why the environment is not whole.
   public var environmentFault: KernelTask.CommandLineFault?
   /// Those that it is in; none of a task that has given them back since it ends.
@@ -41,6 +40,14 @@ public struct TaskDetails: Sendable {
   /// One for each hierarchy, as /proc/PID/cgroup lists them.
   public var controlGroups: [ControlGroupPlace] = []
   public var privileges: Privileges?
+
+  /// The environment cut into its strings.
+  public var environment: [[UInt8]] {
+    guard !environmentBytes.isEmpty else { return [] }
+    var strings = environmentBytes.split(separator: 0, omittingEmptySubsequences: false).map(Array.init)
+    if environmentBytes.last == 0 { strings.removeLast() }
+    return strings
+  }
 }
 
 /// The details of tasks, in the order in which the tasks were given.
