@@ -194,5 +194,6 @@ private final class ProgramHost {
 
   deinit { device.stop() }
 
-  func session() throws -> Session { try Session(to: address, slots: 1) }
+  /// Patient: a budget of steps that is used up takes sanitized code long.
+  func session() throws -> Session { try Session(to: address, slots: 1, timeout: .seconds(60)) }
 }
