@@ -38,7 +38,7 @@ let views = [
   View(
     command: "dmesg", volatility: "kmsg",
     drgn: "print(len(__import__('drgn.helpers.linux').helpers.linux.get_dmesg(prog)))"),
-  View(command: "info", volatility: "boottime"),
+  View(command: "info"),
   View(command: "ps", arguments: ["--forest"], volatility: "pstree"),
   View(command: "ps", arguments: ["--environ"], volatility: "envars"),
   View(command: "ps", arguments: ["--capabilities"], volatility: "capabilities"),
@@ -54,10 +54,9 @@ let views = [
               pass
       """),
   View(command: "lsns"), View(command: "cgroups"),
-  View(command: "maps", arguments: ["1"], volatility: "proc.Maps"),
+  View(command: "maps", arguments: ["1"], volatility: "proc.Maps --pid 1"),
   View(command: "lsof", volatility: "lsof"),
   View(command: "lsmod", volatility: "lsmod"),
-  View(command: "files"),
   View(command: "timers"),
   View(command: "workqueues"),
   View(command: "locks"),
@@ -152,7 +151,9 @@ for view in views {
     cost.map { "\(time($0.microseconds)), \(digits($0.microseconds / ours, 0))×" } ?? "–"
   }
   func run(_ words: [String]?) -> Cost? { words.flatMap { try? Cost.run("/usr/bin/python3", $0) } }
-  let other = volatility.flatMap { words in view.volatility.flatMap { run(words + ["linux." + $0]) } }
+  let other = volatility.flatMap { words in
+    view.volatility.flatMap { run(words + "linux.\($0)".split(separator: " ").map(String.init)) }
+  }
   let script = path("script.py")
   try Data((view.drgn ?? "").utf8).write(to: URL(fileURLWithPath: script))
   let third = view.drgn == nil ? nil : run(debugger.map { $0 + [script] })
