@@ -80,12 +80,7 @@ public final class Guest: Sendable {
           options, modules: options.network == nil ? [] : try kernel.modules(),
           cache: store.directory.deletingLastPathComponent())))
 
-    var machine = try Machine.boot(options, kernel: kernel, initramfs: initramfs, deadline: start + timeout)
-    // Once in some dozens of boots an emulated CPU comes up without its timer, and what sleeps on it never wakes.
-    for _ in 0..<2 where !machine.timersRun(cpus: options.cpus) {
-      machine.end()
-      machine = try Machine.boot(options, kernel: kernel, initramfs: initramfs, deadline: .now + timeout)
-    }
+    let machine = try Machine.bootSound(options, kernel: kernel, initramfs: initramfs, timeout: timeout)
     self.options = options
     processID = machine.process.processIdentifier
     memoryPath = machine.ram.path
@@ -104,7 +99,26 @@ public final class Guest: Sendable {
     let monitor: QMPConnection
     var agent: Agent
 
-    static func boot(
+    /// Boots until a guest is sound: once in some dozens of boots the emulation panics the kernel on its way up, or
+    /// leaves a CPU without its timer, so that what sleeps on it never wakes.
+    static func bootSound(
+      _ options: GuestOptions, kernel: KernelStore.Kernel, initramfs: AnonymousFile, timeout: Duration
+    ) throws -> Machine {
+      for _ in 0..<2 {
+        do {
+          var machine = try boot(options, kernel: kernel, initramfs: initramfs, deadline: .now + timeout)
+          if machine.timersRun(cpus: options.cpus) { return machine }
+          machine.end()
+        } catch let error as LabError where error.description.contains(panicEnd) {
+          continue
+        }
+      }
+      return try boot(options, kernel: kernel, initramfs: initramfs, deadline: .now + timeout)
+    }
+
+    private static let panicEnd = "end Kernel panic"
+
+    private static func boot(
       _ options: GuestOptions, kernel: KernelStore.Kernel, initramfs: AnonymousFile, deadline: ContinuousClock.Instant
     ) throws -> Machine {
       let ram = try AnonymousFile(name: "grass-ram", count: options.memory << 20)
@@ -141,12 +155,27 @@ public final class Guest: Sendable {
       let monitor = try QMPConnection(AbstractSocket(name: name + "-qmp", deadline: min(deadline, .now + .seconds(15))))
       let socket = try AbstractSocket(name: name + "-agent", deadline: deadline)
       // What comes before may be noise from the port's set-up.
-      while !(try socket.readLine(deadline: deadline).ends(with: "ready")) {}
+      while !(try Self.line(from: socket, console: console, deadline: deadline).ends(with: "ready")) {}
       agent = Agent(socket: socket)
       self.process = process
       self.ram = ram
       self.console = console
       self.monitor = monitor
+    }
+
+    /// The next line; where the kernel has panicked there will be none, whatever the deadline.
+    private static func line(
+      from socket: AbstractSocket, console: AnonymousFile, deadline: ContinuousClock.Instant
+    ) throws(LabError) -> [UInt8] {
+      while true {
+        let pause = min(deadline, .now + .seconds(2))
+        do {
+          return try socket.readLine(deadline: pause)
+        } catch {
+          let isOver = ContinuousClock.now < pause || pause >= deadline
+          guard !isOver, !String(decoding: console.contents(), as: UTF8.self).contains(panicEnd) else { throw error }
+        }
+      }
     }
 
     /// Whether each CPU wakes what sleeps on it.
