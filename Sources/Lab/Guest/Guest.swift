@@ -139,7 +139,8 @@ public final class Guest: Sendable {
       do {
         return try Machine(process, ram: ram, console: console, name: name, deadline: deadline)
       } catch {
-        process.terminate()
+        // Not by SIGTERM: that may be blocked in the thread that started QEMU, hence in QEMU.
+        kill(process.processIdentifier, SIGKILL)
         process.waitUntilExit()
         let complaint = String(decoding: errors.fileHandleForReading.availableData, as: UTF8.self)
         let end = String(decoding: console.contents().suffix(2000), as: UTF8.self)
