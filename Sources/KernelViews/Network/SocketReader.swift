@@ -75,7 +75,7 @@ struct SocketReader: KernelReader {
   private let netlink: FieldSelection
   private let portID, remotePortID: Field
   private let packet: FieldSelection
-  private let packetType: Field
+  private let packetType, packetInterface: Field
   private let inodeOffset: Int
 
   // UNIX_HASH_SIZE, include/net/af_unix.h; MAX_LINKS, include/uapi/linux/netlink.h.
@@ -184,9 +184,11 @@ struct SocketReader: KernelReader {
     if types.hasStructure("packet_sock") {
       fields = FieldSelection(try types.structure("packet_sock"))
       packetType = try fields.want("num")
+      packetInterface = try fields.want("ifindex")
     } else {
       fields = FieldSelection(sockStructure)
       packetType = try fields.wantIfPresent("none of this name")
+      packetInterface = packetType
     }
     packet = fields
     let inode = try types.structure("socket_alloc").field("vfs_inode").offset
@@ -448,6 +450,8 @@ struct SocketReader: KernelReader {
         case .packet:
           if packetType.isPresent {
             socket.protocolNumber = UInt16(truncatingIfNeeded: try packets.load(position, packetType)).byteSwapped
+            // What other sockets have in common is unused.
+            socket.interface = Int32(truncatingIfNeeded: try packets.signed(position, packetInterface))
           }
         default: break
         }
