@@ -31,7 +31,7 @@ targets += module("Paging", ["Memory"], tests: ["Samples"])
 targets += module("KernelInfo", ["Memory"], tests: ["Samples"])
 targets += module("KernelViews", ["Memory", "Paging", "KernelInfo"], tests: ["Samples"])
 // Kernels written in code, for tests and fuzzers.
-targets += [.target(name: "Samples", dependencies: ["Memory", "KernelInfo"], path: "Tests/Samples")]
+targets += [.target(name: "Samples", dependencies: ["Memory", "KernelInfo", "KernelViews"], path: "Tests/Samples")]
 
 // How a remote host reaches that memory.
 targets += module("Mailbox", ["CMailbox"])
@@ -93,7 +93,7 @@ targets += [
     name: "GuestTests",
     dependencies: [
       "Memory", "Paging", "KernelInfo", "KernelViews", "Monitor", "Mailbox", "Links", "LinkConformance", "RemoteHost",
-      "Lab",
+      "Lab", "Samples",
       "LLView", "grassd", "grass-compile", "grassctl", "linkcheck",
     ]),
 ]

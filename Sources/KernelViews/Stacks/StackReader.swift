@@ -314,6 +314,7 @@ struct StackReader: KernelReader {
           endings[index] = .broken(error)
         }
       }
+      TornReads.add(again.count)
       open = again
     }
     return (unwindings, endings)

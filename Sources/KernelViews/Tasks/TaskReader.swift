@@ -90,13 +90,8 @@ struct TaskReader: Sendable {
   // MARK: Reading
 
   func read(_ query: TaskQuery, in space: AddressSpace) throws(KernelError) -> TaskTable {
-    var best = try attempt(query, in: space)
     // On a live host a task may end between two steps; a second look tells that from damage.
-    for _ in 0..<2 where !best.faults.isEmpty {
-      let next = try attempt(query, in: space)
-      if next.faults.count <= best.faults.count { best = next }
-    }
-    return best
+    try settled({ $0.faults }) { () throws(KernelError) in try attempt(query, in: space) }
   }
 
   private func attempt(_ query: TaskQuery, in space: AddressSpace) throws(KernelError) -> TaskTable {
