@@ -7,11 +7,11 @@ extension GuestTests {
   @Suite(.serialized) struct FileViewTests {
     private let grassctl = BuiltTool(name: "grassctl")
 
-    static let kinds = [GuestOptions(kernel: "6.1"), GuestOptions(kernel: "6.12", paging: .fiveLevel)]
-
-    /// Mounts of every kind: read-only binds, shared and slave groups, names with blanks, and a namespace of its own.
+    /// Mounts of every kind: read-only binds, shared and slave groups, names with blanks, a disk in a file that is removed,
+    /// and a namespace of its own.
     private func guest(_ kind: GuestOptions) throws -> Guest {
       let guest = try SharedGuests.shared.guest(kind)
+      try ExpertTests.loadDevices(guest)
       let done = try guest.run(
         """
         [ -e /tmp/mounted ] && exit 0
@@ -21,6 +21,11 @@ extension GuestTests {
         mount -o remount,ro,bind,nosuid,nodev,noexec /tmp/bind || exit 1
         mount -t tmpfs shared /tmp/shared && mount --make-shared /tmp/shared || exit 1
         mount --bind /tmp/shared /tmp/slave && mount --make-slave /tmp/slave || exit 1
+        mkdir -p "/tmp/loop" && dd if=/dev/zero of=/tmp/disk bs=64k count=16 2> /dev/null && mkdosfs /tmp/disk || exit 1
+        losetup /dev/loop0 /tmp/disk && mount -t vfat -o uid=5 /dev/loop0 /tmp/loop || exit 1
+        echo on the disk > /tmp/loop/file; sleep 77004 < /tmp/loop/file > /dev/null 2>&1 &
+        exec 7<>/tmp/loop/gone; echo gone >&7; rm /tmp/loop/gone; sleep 77004 > /dev/null 2>&1 &
+        exec 7<&-; rm /tmp/disk
         unshare -m sh -c 'mount -t tmpfs inside /root; exec sleep 77002' > /dev/null 2>&1 &
         sleep 77003 | cat > /dev/null 2>&1 &
         touch /tmp/mounted; sleep 1
@@ -29,7 +34,7 @@ extension GuestTests {
       return guest
     }
 
-    @Test(arguments: kinds) func mountsAreThoseOfMountinfo(_ kind: GuestOptions) throws {
+    @Test(arguments: ExpertTests.kinds) func mountsAreThoseOfMountinfo(_ kind: GuestOptions) throws {
       let guest = try guest(kind)
       let inside = try #require(
         Int(try guest.run("grep -l 77002 /proc/[0-9]*/cmdline").text.split(separator: "/").dropFirst().first ?? ""))
@@ -49,11 +54,13 @@ extension GuestTests {
           return words.joined(separator: "|")
         }
         #expect(printed == lines)
-        #expect(printed.count >= 11)
+        #expect(printed.count >= 12)
+        #expect(printed.contains { $0.contains("|/tmp/loop|") && $0.hasSuffix("|vfat|/dev/loop0") }, "\(printed)")
+        #expect(printed.contains { $0.contains("|/tmp/a b|") && $0.hasSuffix("|tmpfs|some tmpfs") })
       }
     }
 
-    @Test(arguments: kinds) func filesAreThoseOfProc(_ kind: GuestOptions) throws {
+    @Test(arguments: ExpertTests.kinds) func filesAreThoseOfProc(_ kind: GuestOptions) throws {
       let guest = try guest(kind)
       // The shell that looks has files open itself, and is gone afterwards.
       let script = "for f in /proc/[0-9]*/fd/*; do echo \"$f|$(readlink \"$f\")\"; done 2>/dev/null"
@@ -72,14 +79,14 @@ extension GuestTests {
       #expect(stable.count > 100)
       for name in [
         "pipe:[", "socket:[", "anon_inode:[eventpoll]", "anon_inode:inotify", "/memfd:grass memory (deleted)",
-        "/tmp/gone file (deleted)", "uts:[",
+        "/tmp/gone file (deleted)", "uts:[", "/tmp/loop/file", "/tmp/loop/gone (deleted)",
       ] { #expect(printed.contains { $0.contains("|\(name)") }, "\(name)") }
       let gone = result.filter { $0["fd"] as? Int == 700 }
       #expect(gone.count == 1 && gone[0]["position"] as? Int == 3 && gone[0]["size"] as? Int == 10)
       #expect(gone.first?["links"] as? Int == 0 && gone.first?["type"] as? String == "REG")
     }
 
-    @Test(arguments: kinds) func mappingsAreThoseOfMaps(_ kind: GuestOptions) throws {
+    @Test(arguments: ExpertTests.kinds) func mappingsAreThoseOfMaps(_ kind: GuestOptions) throws {
       let guest = try guest(kind)
       for name in ["files", "threads", "init"] {
         let pid = name == "init" ? "1" : try guest.run("pidof \(name)").text.filter { $0.isNumber }

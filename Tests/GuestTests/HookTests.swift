@@ -7,8 +7,15 @@ extension GuestTests {
   @Suite(.serialized) struct HookTests {
     private let grassctl = BuiltTool(name: "grassctl")
 
-    @Test(arguments: ExpertTests.kinds) func tablesOfAnUntouchedKernelLeadIntoIt(_ kind: GuestOptions) throws {
+    // One test, so that each guest is booted once.
+    @Test(arguments: ExpertTests.kinds) func whatTheKernelCallsIsWhatTheGuestSays(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
+      try tablesOfAnUntouchedKernelLeadIntoIt(guest)
+      try programsAreThoseOfTheGuest(guest)
+      try probesAreThoseOfTheGuest(guest)
+    }
+
+    private func tablesOfAnUntouchedKernelLeadIntoIt(_ guest: Guest) throws {
       let source = ["--memory", guest.memoryPath]
       #expect(try grassctl.json(["hooks"] + source).isEmpty)
       let all = try grassctl.json(["hooks", "--all"] + source)
@@ -24,8 +31,28 @@ extension GuestTests {
       for command in ["bpf", "netfilter"] { _ = try grassctl.json([command] + source) }
     }
 
-    @Test(arguments: ExpertTests.kinds) func probesAreThoseOfTheGuest(_ kind: GuestOptions) throws {
-      let guest = try SharedGuests.shared.guest(kind)
+    /// Programs and maps against what the guest's kernel says of each by its number.
+    private func programsAreThoseOfTheGuest(_ guest: Guest) throws {
+      let lines = try guest.run(
+        """
+        MODE=bpf /bin/workload > /tmp/programs 2>&1 & echo $! > /tmp/loader
+        for i in 1 2 3 4 5 6 7 8 9 10; do grep -q grass_map /tmp/programs && break; sleep 0.5; done; cat /tmp/programs
+        """
+      ).text.split(separator: "\n").map(String.init)
+      defer { _ = try? guest.run("kill $(cat /tmp/loader)") }
+      let printed = try grassctl.json(["bpf", "--memory", guest.memoryPath]).map { item in
+        func words(_ keys: String...) -> String { keys.map { "\(item[$0] ?? "")" }.joined(separator: " ") }
+        return item["kind"] as? String == "map"
+          ? words("kind", "id", "type", "name", "key_size", "value_size", "max_entries")
+          : words("kind", "id", "type", "name", "tag", "instructions", "load_time_ns")
+      }
+      #expect(printed.sorted() == lines.sorted())
+      for name in [" grass_filter ", " grass_group ", " grass_map "] {
+        #expect(printed.contains { $0.contains(name) }, "\(name) of \(lines)")
+      }
+    }
+
+    private func probesAreThoseOfTheGuest(_ guest: Guest) throws {
       let source = ["--memory", guest.memoryPath]
       let listed = try guest.run(
         """

@@ -44,10 +44,19 @@ extension GuestTests {
       return processes
     }
 
-    @Test(arguments: ExpertTests.kinds) func interfacesAndRoutesAreThoseOfTheGuest(_ kind: GuestOptions) throws {
+    // One test, so that each guest is booted once.
+    @Test(arguments: ExpertTests.kinds) func networkIsThatOfTheGuest(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
+      try ExpertTests.loadDevices(guest)
+      let processes = try startWorkload(guest)
+      try socketsAreThoseOfProcNet(guest, processes)
+      try neighboursAreThoseOfTheGuest(guest, processes)
+      try interfacesAndRoutesAreThoseOfTheGuest(guest, processes)
+    }
+
+    private func interfacesAndRoutesAreThoseOfTheGuest(_ guest: Guest, _ processes: [Int]) throws {
       let source = ["--memory", guest.memoryPath]
-      for process in try startWorkload(guest) {
+      for process in processes {
         let directory = "/proc/\(process)/net"
         let link = try guest.run("readlink /proc/\(process)/ns/net").text
         let namespace = try #require(link.split(whereSeparator: { !$0.isNumber }).last.flatMap { Int($0) })
@@ -133,9 +142,57 @@ extension GuestTests {
       }
     }
 
-    @Test(arguments: ExpertTests.kinds) func socketsAreThoseOfProcNet(_ kind: GuestOptions) throws {
-      let guest = try SharedGuests.shared.guest(kind)
-      let processes = try startWorkload(guest)
+    private func neighboursAreThoseOfTheGuest(_ guest: Guest, _ processes: [Int]) throws {
+      func enter(_ process: Int) -> String { process == 1 ? "" : "nsenter -t \(process) -n " }
+      // A device behind which nobody answers: one neighbour set by hand, those of both families that fail.
+      _ = try guest.run(
+        """
+        cat > /tmp/neighbours <<'END'
+        ip link add grass0 type dummy; ip link set grass0 arp on; ip link set grass0 up
+        ip addr add 10.7.0.1/24 dev grass0; ip -6 addr add fd00:7::1/64 dev grass0
+        arp -s 10.7.0.2 02:00:00:00:00:02 -i grass0
+        sleep 2; ping -c 1 -W 1 10.7.0.3 & ping6 -c 1 -W 1 fd00:7::3 & sleep 5
+        END
+        [ -e /sys/class/net/grass0 ] && exit 0
+        \(processes.map { "\(enter($0))sh /tmp/neighbours > /tmp/neighbours.\($0) 2>&1 &" }.joined(separator: "\n"))
+        wait
+        """)
+      for process in processes {
+        let output = try guest.run("readlink /proc/\(process)/ns/net; \(enter(process))ip neigh").text
+        let lines = output.split(separator: "\n")
+        let namespace = try #require(lines.first?.split(whereSeparator: { !$0.isNumber }).last.flatMap { Int($0) })
+        // 10.7.0.2 dev grass0 lladdr 02:00:00:00:00:02 used 0/0/0 probes 0 PERMANENT
+        let expected = lines.dropFirst().map { line in
+          let words = line.split(separator: " ").map(String.init)
+          let link = words.firstIndex(of: "lladdr").map { words[$0 + 1] } ?? ""
+          return "\(words[0]) \(words[2]) \(link) \(words.last ?? "")"
+        }
+        let printed = try grassctl.json(["ip", "neigh", "--memory", guest.memoryPath]).filter {
+          // Those for which nobody is asked are shown by request alone.
+          $0["netns"] as? Int == namespace && $0["state"] as? String != "NOARP"
+        }.map { neighbour in
+          let state = neighbour["state"] as? String ?? ""
+          let link = ["FAILED", "INCOMPLETE"].contains(state) ? "" : neighbour["lladdr"] as? String ?? ""
+          return "\(neighbour["dst"] ?? "") \(neighbour["dev"] ?? "") \(link) \(state)"
+        }
+        let said = try guest.run("cat /tmp/neighbours.*").text
+        #expect(printed.sorted() == expected.sorted(), "\(said)")
+        #expect(expected.contains("10.7.0.2 grass0 02:00:00:00:00:02 PERMANENT"))
+        #expect(expected.contains("10.7.0.3 grass0  FAILED"), "\(said)")
+        #expect(expected.contains { $0.hasPrefix("fd00:7::3 grass0  ") }, "\(said)")
+      }
+    }
+
+    private func socketsAreThoseOfProcNet(_ guest: Guest, _ processes: [Int]) throws {
+      let started = try guest.run(
+        """
+        MODE=sockets /bin/workload > /dev/null 2>&1 & echo $! > /tmp/sockets
+        MODE=sockets nsenter -t \(processes[1]) -n /bin/workload > /dev/null 2>&1 & echo $! >> /tmp/sockets
+        sleep 2; for process in $(cat /tmp/sockets); do [ -e /proc/$process/fd/5 ] || echo $process has ended; done
+        """
+      ).text
+      #expect(started == "")
+      defer { _ = try? guest.run("kill $(cat /tmp/sockets)") }
       let first = try processes.map { try SocketOracle(guest, process: $0) }
       let printed = try grassctl.json(["ss", "--memory", guest.memoryPath])
       let second = try processes.map { try SocketOracle(guest, process: $0) }
@@ -149,11 +206,22 @@ extension GuestTests {
         #expect(
           seen.subtracting(before.sockets).subtracting(after.sockets).sorted() == [],
           "sockets that the guest does not have")
-        for part in ["tcp LISTEN", "tcp ESTAB", "raw UNCONN", "netlink "] {
+        for part in [
+          "tcp LISTEN", "tcp ESTAB", "tcp TIME-WAIT", "tcp CLOSE-WAIT", "tcp FIN-WAIT-2", "tcp SYN-SENT", "raw UNCONN",
+          "netlink ", "unix 5 ", "packet 2 ", "packet 3 3 1 ", "udp UNCONN 0.0.0.0:5301", "udp ESTAB 127.0.0.1:5302",
+          "udp UNCONN ::1:5303", "udp ESTAB ::1:5304",
+        ] {
           #expect(stable.contains { $0.hasPrefix(part) }, "the guest has no \(part) to compare")
         }
       }
       #expect(printed.contains { $0["path"] as? String == "/dev/log" })
+      // Bytes that wait: sent and not read, in the socket of each namespace.
+      for (kind, port) in [("udp", 5301), ("tcp", 5310)] {
+        let full = printed.filter {
+          $0["netid"] as? String == kind && $0["local_port"] as? Int == port && $0["recv_q"] as? Int ?? 0 >= 600
+        }
+        #expect(Set(full.compactMap { $0["netns"] as? Int }).count == 2, "\(kind) \(port)")
+      }
       // Owners: the descriptor of each must lead to the socket in the guest's own view.
       var checked = 0
       var script = ""
@@ -190,23 +258,31 @@ struct SocketOracle {
       readlink /proc/\(process)/ns/net; cd /proc/\(process)/net
       for file in tcp tcp6 udp udp6 raw raw6; do tail -n +2 $file | sed "s/^/$file /"; done
       tail -n +2 unix | sed 's/^/unix /'; tail -n +2 netlink | sed 's/^/netlink /'
+      tail -n +2 packet | sed 's/^/packet /'
       """
     ).text
     let lines = output.split(separator: "\n")
     namespace = try #require(lines.first?.split(whereSeparator: { !$0.isNumber }).last.flatMap { Int($0) })
     for line in lines.dropFirst() {
       let words = line.split(separator: " ").map(String.init)
+      // A name may hold blanks: it is what follows eight words.
+      let name = line.split(separator: " ", maxSplits: 8).dropFirst(8).joined()
       switch words[0] {
       case "unix":
         // Num RefCount Protocol Flags Type St Inode Path: flag 0x10000 is that of a listening one.
         guard words.count >= 8 else { continue }
         let isListening = words[4] == "00010000"
         sockets.insert(
-          "unix \(Int(words[5], radix: 16) ?? 0) \(isListening) \(words[7]) \(words.count > 8 ? words[8] : "")")
+          "unix \(Int(words[5], radix: 16) ?? 0) \(isListening) \(words[7]) \(name)")
       case "netlink":
         // sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode
         guard words.count >= 11 else { continue }
         sockets.insert("netlink \(words[2]) \(words[3]) \(words[10])")
+      case "packet":
+        // sk RefCnt Type Proto Iface R Rmem User Inode
+        guard words.count >= 10 else { continue }
+        sockets.insert(
+          "packet \(words[3]) \(Int(words[4], radix: 16) ?? -1) \(words[5]) \(words[8]) \(words[9])")
       default:
         // kind sl local remote st tx:rx tr:when retrnsmt uid timeout inode
         guard words.count >= 11, let state = Self.states[words[4]] else { continue }
@@ -234,7 +310,8 @@ struct SocketOracle {
       if path.first == "\0" || path.hasPrefix("\u{0}") { path = "@" + path.dropFirst() }
       return "unix \(type) \(state == "LISTEN") \(inode) \(path)"
     case "netlink": return "netlink \(protocolNumber) \(port) \(inode)"
-    case "packet": return nil
+    case "packet":
+      return "packet \(type) \(protocolNumber) \(socket["ifindex"] ?? "") \(socket["uid"] ?? "") \(inode)"
     default:
       let (local, remote) = (socket["local"] as? String ?? "", socket["remote"] as? String ?? "")
       let remotePort = try #require(socket["remote_port"] as? Int)

@@ -13,6 +13,58 @@ extension GuestTests {
       try timersAreThoseOfTimerList(guest)
       try workersAreTheGuests(guest)
       try locksHaveOwnersAndWaiters(guest)
+      try heldLocksNameOwnersAndWaiters(guest)
+    }
+
+    @Test(arguments: guestKinds.filter { $0.kernel.hasSuffix("-rt") })
+    func realTimeLocksNameOwnersAndWaiters(_ kind: GuestOptions) throws {
+      try heldLocksNameOwnersAndWaiters(try SharedGuests.shared.guest(kind))
+    }
+
+    /// Locks that are held for good, on kernels with and without real-time locks: files' and directories' rwsems, and a
+    /// futex that inherits priorities.
+    private func heldLocksNameOwnersAndWaiters(_ guest: Guest) throws {
+      let names = ["file-holder", "file-writer", "dir-holder", "dir-writer", "dir-reader", "pi-holder", "pi-waiter"]
+      let output = try guest.run(
+        """
+        MODE=held /bin/workload > /dev/null 2>&1 & echo $! > /tmp/holders; sleep 5
+        for name in \(names.joined(separator: " ")); do grep -lx "$name" /proc/[0-9]*/comm | cut -d / -f 3; done
+        """
+      ).text
+      // A task under a lock that blocks ends by a signal all the same: user faults can be interrupted.
+      defer { _ = try? guest.run("kill $(cat /tmp/holders)") }
+      let numbers = output.split(separator: "\n").compactMap { Int($0) }
+      try #require(numbers.count == names.count, "\(output)")
+      let pids = Dictionary(uniqueKeysWithValues: zip(names, numbers))
+      let all = try grassctl.json(["locks", "--memory", guest.memoryPath])
+      func lock(waitedForBy name: String) throws -> [String: Any] {
+        try #require(
+          all.first { lock in
+            (lock["waiters"] as? [[String: Any]])?.contains { $0["tid"] as? Int == pids[name] } ?? false
+          }, "nothing is waited for by \(name): \(all)")
+      }
+      func owner(_ lock: [String: Any]) -> Int? { (lock["owner"] as? [String: Any])?["tid"] as? Int }
+      func waiters(_ lock: [String: Any]) -> [Int] {
+        (lock["waiters"] as? [[String: Any]] ?? []).compactMap { $0["tid"] as? Int }
+      }
+      let isRealTime = guest.options.kernel.hasSuffix("-rt")
+      let file = try lock(waitedForBy: "file-writer")
+      #expect(file["kind"] as? String == (isRealTime ? "rtmutex" : "rwsem"))
+      #expect(owner(file) == pids["file-holder"] && waiters(file) == [pids["file-writer"]])
+      let futex = try lock(waitedForBy: "pi-waiter")
+      #expect(futex["kind"] as? String == "rtmutex")
+      #expect(owner(futex) == pids["pi-holder"] && waiters(futex) == [pids["pi-waiter"]])
+      // A real-time kernel's writer holds the lock inside and waits for the readers to leave.
+      let directory = try lock(waitedForBy: isRealTime ? "dir-reader" : "dir-writer")
+      if isRealTime {
+        #expect(owner(directory) == pids["dir-writer"] && waiters(directory) == [pids["dir-reader"]])
+      } else {
+        #expect(directory["kind"] as? String == "rwsem" && directory["readers"] as? Int == 1)
+        #expect(owner(directory) == pids["dir-holder"])
+        #expect(waiters(directory) == [pids["dir-writer"], pids["dir-reader"]])
+        let reads = (directory["waiters"] as? [[String: Any]] ?? []).compactMap { $0["reads"] as? Bool }
+        #expect(reads == [false, true])
+      }
     }
 
     private func timersAreThoseOfTimerList(_ guest: Guest) throws {

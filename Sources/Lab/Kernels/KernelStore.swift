@@ -34,6 +34,14 @@ public struct KernelStore: Sendable {
       return order.split(separator: "\n").map { directory.appendingPathComponent(String($0)) }
     }
 
+    /// The modules for disks in files and for an Ethernet device, where `scripts/setup` has fetched them, in the order in
+    /// which they can be loaded.
+    public var deviceModules: [URL] {
+      let directory = image.deletingLastPathComponent().appendingPathComponent("devices")
+      let order = (try? String(contentsOf: directory.appendingPathComponent("order"), encoding: .utf8)) ?? ""
+      return order.split(separator: "\n").map { directory.appendingPathComponent(String($0)) }
+    }
+
     /// A module that hides the process that its parameter `victim` names, where `scripts/setup` has built it.
     public var hidingModule: URL? {
       let path = image.deletingLastPathComponent().appendingPathComponent("hide.ko")
