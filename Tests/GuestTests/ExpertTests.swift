@@ -28,12 +28,13 @@ extension GuestTests {
     /// Every symbol of /proc/kallsyms, by the sum of all of them: over the serial port they would take a minute.
     @Test(arguments: kinds) func symbolsAreThoseOfKallsyms(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
+      try Self.loadDevices(guest)
       // What the BPF loader, ftrace and kprobes add is no part of any table.
       let sum = try guest.run("grep -v '\\[bpf\\]$\\|\\[__builtin__' /proc/kallsyms | LC_ALL=C sort | md5sum").text
       let printed = try grassctl.run(["sym", "--memory", guest.memoryPath])
       #expect(printed.status == 0)
       let lines = printed.output.split(separator: UInt8(ascii: "\n")).sorted { $0.lexicographicallyPrecedes($1) }
-      #expect(lines.count > 90_000)
+      #expect(lines.count > 90_000 && lines.contains { $0.suffix(9).elementsEqual("\t[pktgen]".utf8) })
       #expect(try Self.md5(Array(lines.joined(separator: [UInt8(ascii: "\n")])) + [10]) == sum.prefix(32))
     }
 
@@ -48,6 +49,21 @@ extension GuestTests {
       #expect(symbols.map { $0["offset"] as? Int } == [0, 5, 7])
       #expect(symbols[0]["address"] as? String == "0x" + String(address, radix: 16))
       #expect(try grassctl.run(["sym", "no_such_symbol_at_all"] + source).status == 1)
+    }
+
+    @Test(arguments: kinds) func symbolsOfModulesBothWays(_ kind: GuestOptions) throws {
+      let guest = try SharedGuests.shared.guest(kind)
+      try Self.loadDevices(guest)
+      let source = ["--memory", guest.memoryPath]
+      let line = try guest.run("grep -m1 ' pktgen_thread_worker\t' /proc/kallsyms").text
+      let address = "0x" + line.prefix(16)
+      let symbols = try grassctl.json(["sym", "pktgen_thread_worker", "pktgen_thread_worker+7", address] + source)
+      #expect(symbols.map { $0["name"] as? String } == .init(repeating: "pktgen_thread_worker", count: 3))
+      #expect(symbols.map { $0["module"] as? String } == ["pktgen", "pktgen", "pktgen"])
+      #expect(symbols.map { $0["offset"] as? Int } == [0, 7, 0])
+      #expect(symbols.allSatisfy { $0["address"] as? String == address })
+      let text = try grassctl.run(["sym", "pktgen_thread_worker+7"] + source).text
+      #expect(text.contains(" t pktgen_thread_worker+0x7/0x") && text.hasSuffix(" [pktgen]\n"), "\(text)")
     }
 
     /// pahole reads the same types by itself: every member, its declaration, offset and size must be the same.

@@ -145,8 +145,7 @@ struct HostileStackTests {
     let tables = try ORCTables(
       types: types, text: Self.text..<Self.text + 0x4000, lookup: (VirtualAddress(Self.lookup), all.count),
       own: ORCTables.Table(
-        places: VirtualAddress(Self.places), entries: VirtualAddress(Self.entries), count: count),
-      modules: VirtualAddress(Self.module))
+        places: VirtualAddress(Self.places), entries: VirtualAddress(Self.entries), count: count))
     return (tables, try Kernel(memory: linux.memory).addressSpace)
   }
 
@@ -174,24 +173,56 @@ struct HostileStackTests {
     }
   }
 
+  private func module(at address: UInt64, parts: [Range<UInt64>]) -> ModuleSymbolReader.Module {
+    ModuleSymbolReader.Module(
+      name: [], address: VirtualAddress(address), parts: parts, tables: VirtualAddress(0), exports: VirtualAddress(0),
+      exportCount: 0)
+  }
+
   @Test(arguments: [1, 2, 1 << 20, 1 << 24, 1 << 30, .max] as [UInt32])
   func modulesWithAbsurdCounts(count: UInt32) throws {
     let tables = try tables(count: 10, blocks: nil) { linux in
-      // A ring of two modules: the head, one, and back.
-      linux.put(Self.module + 0x100, at: Self.module)
-      linux.put(Self.module, at: Self.module + 0x100)
       linux.put(bytes(count), at: Self.module + 0x110)
       linux.put(Self.places, at: Self.module + 0x118)
       linux.put(Self.entries, at: Self.module + 0x120)
     }
     var faults: [MemoryFault] = []
-    let modules = tables.tables.moduleTables(in: tables.space, &faults)
-    #expect(faults.isEmpty == (count <= 1 << 24))
-    for module in modules {
-      let address = module.code.lowerBound
-      let found = tables.tables.entries(for: [address], modules: [module], in: tables.space)
-      #expect(found.count == 1)
+    let code = Self.text + 0x8000..<Self.text + 0x9000
+    let modules = tables.tables.moduleTables(
+      of: [module(at: Self.module + 0x100, parts: [code])], in: tables.space, &faults)
+    #expect(faults.isEmpty == (count <= 1 << 24) && modules.count == (count <= 1 << 24 ? 1 : 0))
+    let found = tables.tables.entries(for: [code.lowerBound], modules: modules, in: tables.space)
+    #expect(found.count == 1)
+  }
+
+  /// A module's table has the code that ran once at its start, which may lie far off: another's code may lie between.
+  @Test func tablesOfModulesSpeakOfTheirOwnMemory() throws {
+    let (first, second) = (Self.text + 0x8000, Self.text + 0x9000)
+    // The first one's code lies before the second's, and what ran at its start behind it.
+    let codes = [[first, first + 0x10, second + 0x1000], [second, second + 0x20]]
+    let tables = try tables(count: 10, blocks: nil) { linux in
+      for (index, codes) in codes.enumerated() {
+        let module = Self.module + UInt64(index + 1) * 0x100
+        let places = Self.places + UInt64(index + 1) * 0x1000
+        linux.put(bytes(UInt32(codes.count)), at: module + 0x10)
+        linux.put(places, at: module + 0x18)
+        linux.put(Self.entries + UInt64(index * 3) * 8, at: module + 0x20)
+        for (position, code) in codes.enumerated() {
+          let place = places + UInt64(position) * 4
+          linux.put(bytes(UInt32(truncatingIfNeeded: code &- place)), at: place)
+        }
+      }
     }
+    var faults: [MemoryFault] = []
+    let modules = tables.tables.moduleTables(
+      of: [
+        module(at: Self.module + 0x100, parts: [first..<first + 0x1000]),
+        module(at: Self.module + 0x200, parts: [second..<second + 0x1000]),
+      ], in: tables.space, &faults)
+    #expect(faults.isEmpty && modules.count == 2)
+    let addresses = [first + 0x18, second + 0x10, second + 0x30]
+    let found = tables.tables.entries(for: addresses, modules: modules, in: tables.space)
+    #expect(try addresses.map { try found[$0]?.get()?.spOffset } == [1, 3, 4])
   }
 }
 

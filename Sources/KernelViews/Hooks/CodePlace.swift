@@ -13,6 +13,6 @@ public struct CodePlace: Hashable, Sendable {
 
   public var address: VirtualAddress
   public var owner: Owner
-  /// The symbol and the distance from it, where the kernel's own table has one.
+  /// The symbol and the distance from it, with the module in brackets, where the kernel's or the module's table has one.
   public var symbol: String?
 }

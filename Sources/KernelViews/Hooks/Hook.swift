@@ -30,7 +30,7 @@ public struct HookTable: Sendable {
 extension Kernel {
   /// The hooks of the given kinds.
   ///
-  /// Cost: a few round trips a kind where the memory is remote.
+  /// Cost: a few round trips a kind where the memory is remote, and three for each module that is called.
   public func hooks(_ kinds: Set<Hook.Kind>) throws(KernelError) -> HookTable {
     let reader = try reader(HookReader.self)
     let map = try self.reader(CodeMap.self)
@@ -39,6 +39,7 @@ extension Kernel {
         let code = map.snapshot(in: addressSpace)
         var table = HookTable(faults: code.faults)
         try reader.read(kinds, code, in: addressSpace, into: &table)
+        table.faults += code.symbolFaults
         return table
       }
     }

@@ -43,8 +43,6 @@ struct ORCTables: KernelReader {
   private let lookupCount: Int
   private let own: Table
   private let layout: EntryLayout
-  private let modulesHead: VirtualAddress
-  private let moduleLink: Int
   private let module: FieldSelection
   private let tableCount, tablePlaces, tableEntries: Field
 
@@ -112,38 +110,40 @@ struct ORCTables: KernelReader {
       lookup: (lookup, Int(clamping: lookupEnd.rawValue &- lookup.rawValue) / 4),
       own: Table(
         places: places, entries: try kernel.symbol("__start_orc_unwind", for: Self.self),
-        count: min(Int(clamping: size) / 4, Self.mostEntries)),
-      modules: try kernel.symbol("modules", for: Self.self))
+        count: min(Int(clamping: size) / 4, Self.mostEntries)))
   }
 
   /// - Parameter lookup: the table of blocks, and how many there are.
   init(
-    types: TypeTable, text: Range<UInt64>, lookup: (start: VirtualAddress, count: Int), own: Table,
-    modules: VirtualAddress
+    types: TypeTable, text: Range<UInt64>, lookup: (start: VirtualAddress, count: Int), own: Table
   ) throws(KernelInfoError) {
     self.text = text
     self.lookup = lookup.start
     lookupCount = lookup.count
     self.own = own
     layout = try EntryLayout(types)
-    modulesHead = modules
-    let structure = try types.structure("module")
-    moduleLink = try structure.field("list").offset
-    var fields = FieldSelection(structure)
+    var fields = FieldSelection(try types.structure("module"))
     tableCount = try fields.want("arch.num_orcs")
     tablePlaces = try fields.want("arch.orc_unwind_ip")
     tableEntries = try fields.want("arch.orc_unwind")
     module = fields
   }
 
-  /// The tables of the modules at one moment, each with the addresses that it speaks of.
-  func moduleTables(in space: AddressSpace, _ faults: inout [MemoryFault]) -> [(
-    table: Table, code: ClosedRange<UInt64>
-  )] {
-    let list = ListWalker(space: space, form: .circular, limit: 1 << 14).members(ofHeads: [modulesHead])
-    faults += list.faults
-    let reads = space.read(module, at: (list.lists.first ?? []).map { $0 - moduleLink })
-    var tables: [Table] = []
+  /// A module's tables, and the parts of memory that they speak of.
+  struct ModuleTable: Sendable {
+    var table: Table
+    var parts: [Range<UInt64>]
+  }
+
+  /// The tables of those of `modules` that have some. Cost: a round trip.
+  ///
+  /// Which table speaks of an address, only the module's memory says: a table has the code that ran at first as well, which
+  /// may lie anywhere.
+  func moduleTables(
+    of modules: [ModuleSymbolReader.Module], in space: AddressSpace, _ faults: inout [MemoryFault]
+  ) -> [ModuleTable] {
+    let reads = space.read(module, at: modules.map(\.address))
+    var tables: [ModuleTable] = []
     for index in reads.indices {
       do throws(MemoryFault) {
         let count = try reads.load(index, tableCount)
@@ -152,26 +152,15 @@ struct ORCTables: KernelReader {
           throw MemoryFault(
             .virtual(reads.addresses[index]), .inconsistent("a module with \(count) entries for unwinding"))
         }
-        tables.append(
-          Table(
-            places: try reads.pointer(index, tablePlaces), entries: try reads.pointer(index, tableEntries),
-            count: Int(count)))
+        let table = Table(
+          places: try reads.pointer(index, tablePlaces), entries: try reads.pointer(index, tableEntries),
+          count: Int(count))
+        tables.append(ModuleTable(table: table, parts: modules[index].parts))
       } catch {
         faults.append(error)
       }
     }
-    var batch = ReadBatch<VirtualAddress>()
-    for table in tables {
-      batch.add(table.places, count: 4)
-      batch.add(table.places + (table.count - 1) * 4, count: 4)
-    }
-    space.read(&batch)
-    return tables.enumerated().compactMap { index, table in
-      guard let first = try? Self.code(batch, index * 2, table.places),
-        let last = try? Self.code(batch, index * 2 + 1, table.places + (table.count - 1) * 4), first <= last
-      else { return nil }
-      return (table, first...last)
-    }
+    return tables
   }
 
   /// The address that a place in the first table names: it is told as a distance from the place itself.
@@ -193,7 +182,7 @@ struct ORCTables: KernelReader {
   ///
   /// Cost: four round trips for the kernel's own text; for modules one more for each halving of their tables.
   func entries(
-    for addresses: [UInt64], modules: [(table: Table, code: ClosedRange<UInt64>)], in space: AddressSpace
+    for addresses: [UInt64], modules: [ModuleTable], in space: AddressSpace
   ) -> [UInt64: Result<ORCEntry?, MemoryFault>] {
     var results: [UInt64: Result<ORCEntry?, MemoryFault>] = [:]
     var searches: [Search] = []
@@ -204,7 +193,7 @@ struct ORCTables: KernelReader {
       if text.contains(address), block + 1 < lookupCount {
         blocks.add(lookup + block * 4, count: 8)
         blocked.append(address)
-      } else if let module = modules.first(where: { $0.code.contains(address) }) {
+      } else if let module = modules.first(where: { $0.parts.contains { $0.contains(address) } }) {
         searches.append(Search(address: address, table: module.table, low: 0, high: module.table.count))
       } else {
         results[address] = .success(nil)

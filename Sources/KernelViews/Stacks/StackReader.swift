@@ -211,9 +211,10 @@ struct StackReader: KernelReader {
 
   // MARK: Reading
 
-  func read(_ tasks: [KernelTask], symbols: SymbolMap, code: CodeMap.Snapshot, in space: AddressSpace) -> StackTable {
+  func read(_ tasks: [KernelTask], code: CodeMap.Snapshot, in space: AddressSpace) -> StackTable {
     var table = StackTable()
-    let modules = tables.moduleTables(in: space, &table.faults)
+    table.faults = code.faults
+    let modules = tables.moduleTables(of: code.modules, in: space, &table.faults)
     var known: [UInt64: Result<ORCEntry?, MemoryFault>] = [:]
     var budget = Self.frameBudget
     for first in stride(from: 0, to: tasks.count, by: Self.atOnce) {
@@ -238,25 +239,24 @@ struct StackReader: KernelReader {
         var stack = KernelStack(
           tid: task.tid, tgid: task.tgid, comm: task.comm,
           ending: unwindings[index]?.ending ?? endings[index] ?? .released)
-        stack.frames = (unwindings[index]?.addresses ?? []).map { Self.frame($0, symbols, code) }
+        stack.frames = (unwindings[index]?.addresses ?? []).map { Self.frame($0, code) }
         budget -= stack.frames.count
         table.stacks.append(stack)
       }
     }
+    table.faults += code.symbolFaults
     return table
   }
 
   /// The symbol is that of the call, the distance that of the return address, as the kernel prints it (`%pB`).
-  private static func frame(_ address: UInt64, _ symbols: SymbolMap, _ code: CodeMap.Snapshot) -> KernelStack.Frame {
+  private static func frame(_ address: UInt64, _ code: CodeMap.Snapshot) -> KernelStack.Frame {
     let call = VirtualAddress(address &- 1)
-    var module: [UInt8]?
-    if case .module(let name) = code.place(of: call).owner { module = name }
-    let place = symbols.place(of: call).map { place in
+    let place = code.symbol(at: call).map { place in
       SymbolPlace(
         name: place.name, type: place.type, address: place.address, size: place.size, offset: place.offset &+ 1,
         module: place.module)
     }
-    return KernelStack.Frame(address: VirtualAddress(address), place: place, module: module)
+    return KernelStack.Frame(address: VirtualAddress(address), place: place, module: code.moduleName(of: call))
   }
 
   /// Copies the stacks, and again those whose tasks ran meanwhile.
@@ -325,9 +325,9 @@ extension Kernel {
   /// The kernel stacks of `tasks`. One of a task that ran while its stack was copied is copied again, and if it goes on
   /// running told to be running.
   ///
-  /// Cost: three round trips, and about four for each frame of the deepest stack.
+  /// Cost: three round trips, about four for each frame of the deepest stack, and three for each module that one is in.
   public func stacks(of tasks: [KernelTask]) throws(KernelError) -> StackTable {
     let code = try reader(CodeMap.self).snapshot(in: addressSpace)
-    return try reader(StackReader.self).read(tasks, symbols: try symbolMap(), code: code, in: addressSpace)
+    return try reader(StackReader.self).read(tasks, code: code, in: addressSpace)
   }
 }

@@ -124,6 +124,7 @@ struct TimerReader: KernelReader {
         < ($1.timer.cpu, $1.order, $1.timer.expiresIn, $1.timer.address)
     }
     table.timers = found.map(\.timer)
+    table.faults += code.symbolFaults
     return table
   }
 

@@ -153,6 +153,7 @@ struct WorkQueueReader: KernelReader {
 
     try readPools(in: space, walker, &table, &drafts)
     readWorks(drafts, code, in: space, &table)
+    table.faults += code.symbolFaults
     return table
   }
 

@@ -46,7 +46,7 @@ struct Stack: ParsableCommand {
   private static func text(_ frame: KernelStack.Frame) -> String {
     let module = frame.module.map { " [\($0.printable)]" } ?? ""
     guard let place = frame.place else { return "\(frame.address)\(module)" }
-    return "\(place)\(place.module == nil ? module : "")"
+    return Array(place.description.utf8).printable
   }
 
   private static func text(_ stack: KernelStack) -> String {

@@ -7,8 +7,8 @@ struct Sym: ParsableCommand {
     abstract: "Shows symbols: their addresses by name, or what lies at an address.",
     discussion: """
       A name prints its address, type and size; an address (0xffffffff81000010) prints the symbol that it belongs to and \
-      the offset in it, as the kernel writes it: symbol+offset/size. Without arguments all symbols are printed, as \
-      /proc/kallsyms has them.
+      the offset in it, as the kernel writes it: symbol+offset/size, and the module in brackets. Without arguments all \
+      symbols are printed, as /proc/kallsyms has them.
       """)
 
   @OptionGroup var source: SourceOptions
@@ -21,7 +21,7 @@ struct Sym: ParsableCommand {
     let kernel = try source.openKernel()
     let map = try reporting { try kernel.symbolMap() }
     if queries.isEmpty {
-      printAll(map)
+      try printAll(map)
       return
     }
     var places: [SymbolPlace] = []
@@ -47,11 +47,13 @@ struct Sym: ParsableCommand {
       }
     }
     if missing { throw ExitStatus.partial }
+    try reportFaults(map.faults)
   }
 
-  private func printAll(_ map: SymbolMap) {
+  private func printAll(_ map: SymbolMap) throws {
     if output.json {
       writeOutput(JSON.lines(map.all.map(Self.json)))
+      try reportFaults(map.faults)
       return
     }
     var text: [UInt8] = []
@@ -60,6 +62,7 @@ struct Sym: ParsableCommand {
       text += Array("\(Self.hex(place.address)) \(place.type) \(Array(place.name.utf8).printable)\(module)\n".utf8)
     }
     writeOutput(text)
+    try reportFaults(map.faults)
   }
 
   private static func hex(_ address: VirtualAddress) -> String {

@@ -9,7 +9,8 @@ struct Table {
     self.columns = columns.map { (heading: $0.0, alignment: $0.1) }
   }
 
-  mutating func add(_ row: [String]) { rows.append(row) }
+  /// Adds a row; what could steer a terminal is escaped, as names come from the watched memory.
+  mutating func add(_ row: [String]) { rows.append(row.map { Array($0.utf8).printable }) }
 
   /// The table's lines; the last column is not padded.
   func text() -> String {
