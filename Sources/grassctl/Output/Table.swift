@@ -19,12 +19,12 @@ struct Table {
     var output = ""
     for row in [columns.map(\.heading)] + rows {
       for (index, cell) in row.enumerated() {
-        let padding = String(repeating: " ", count: widths[index] - cell.count)
-        switch columns[index].alignment {
-        case .right: output += padding + cell
-        case .left: output += index == row.count - 1 ? cell : cell + padding
-        }
-        output += index == row.count - 1 ? "\n" : " "
+        let isLast = index == row.count - 1
+        // Not for a last column that needs none: a single command line may be a megabyte long.
+        let isPadded = columns[index].alignment == .right || !isLast
+        let padding = isPadded ? String(repeating: " ", count: widths[index] - cell.count) : ""
+        output += columns[index].alignment == .right ? padding + cell : cell + padding
+        output += isLast ? "\n" : " "
       }
     }
     return output
