@@ -11,20 +11,31 @@ public struct FoundKernel: Sendable {
   public let release: String
   /// The banner as /proc/version prints it, without the line's end.
   public let banner: String
-  public let coreInfo: VMCoreInfo
+  public internal(set) var coreInfo: VMCoreInfo
   /// Where the VMCOREINFO note lies: as a hint it spares a later search. Where there is none, a place in the token table of
   /// the symbols, and ``coreInfo`` holds what of it is known without the note.
   public let coreInfoAddress: PhysicalAddress
   /// What to add to a distance from the start of the kernel's mapping to get the physical address.
   public let physicalBase: Int64
   /// The kernel's own top page table (`swapper_pg_dir`).
-  public let rootPageTable: PhysicalAddress
+  public internal(set) var rootPageTable: PhysicalAddress
   /// 4 or 5.
-  public let pagingLevels: Int
+  public internal(set) var pagingLevels: Int
   /// The kernel image at its run-time addresses, from `_text` up to `_end`.
-  public let imageRange: Range<VirtualAddress>
-  public let symbols: SymbolTable
+  public internal(set) var imageRange: Range<VirtualAddress>
+  public internal(set) var symbols: SymbolTable
   public let types: TypeTable
+  /// Whether its symbols name variables, as with CONFIG_KALLSYMS_ALL. Where they do not, the image's end is not known
+  /// either; what leads to the variables is found by ``adding(_:imageEnd:)``'s caller.
+  public internal(set) var listsVariables = true
+
+  /// The same kernel with variables that were found by their form, and with its image up to `imageEnd`.
+  package func adding(_ variables: [String: VirtualAddress], imageEnd: VirtualAddress) -> FoundKernel {
+    var kernel = self
+    kernel.symbols = symbols.adding(variables)
+    kernel.imageRange = imageRange.lowerBound..<max(imageEnd, imageRange.lowerBound)
+    return kernel
+  }
 
   /// Where a byte of the kernel image lies; nil outside the image.
   public func physicalAddress(ofImage address: VirtualAddress) -> PhysicalAddress? {

@@ -50,8 +50,60 @@ struct KernelCandidate {
     let root = try place(of: try coreInfoSymbol("swapper_pg_dir"), "swapper_pg_dir")
 
     let symbols = try readSymbols()
-    try compare(symbols)
+    guard try compare(symbols) else { return try describeFunctions(symbols, root: root, release: release) }
     return try describe(symbols, root: root)
+  }
+
+  /// Reads what leads to a kernel that lists no variables: banner and types are found by their form, and the note names some
+  /// variables. Where its tasks and the end of its image are, its page tables have to say.
+  private mutating func describeFunctions(
+    _ symbols: SymbolTable, root: PhysicalAddress, release: String?
+  ) throws -> FoundKernel {
+    let text = try self.address(symbols, "_text")
+    let start = try place(of: text, "_text")
+    var search = ImageSearch(memory: memory)
+    defer { cost += search.cost }
+    let found = try search.find(from: start, release: release, functions: symbols.count)
+    let banner = String(decoding: found.banner.text, as: UTF8.self)
+    func address(_ place: PhysicalAddress) -> VirtualAddress {
+      text + Int(truncatingIfNeeded: place.rawValue &- start.rawValue)
+    }
+    if release == nil {
+      coreInfo = note(release: Self.release(in: banner), root: address(root), isDeep: false, text: text)
+    }
+    let types = address(found.types.place)
+    var variables: [String: VirtualAddress] = [:]
+    // Some lines give what a pointer holds, which lies outside the image.
+    for (name, value) in coreInfo.symbols where place(of: value) != nil { variables[name] = value }
+    variables["init_top_pgt"] = coreInfo.symbol("swapper_pg_dir")
+    variables["__start_BTF"] = types
+    variables["__stop_BTF"] = types + found.types.table.bytes.count
+    var kernel = FoundKernel(
+      release: coreInfo.release, banner: banner, coreInfo: coreInfo, coreInfoAddress: self.address,
+      physicalBase: physicalBase, rootPageTable: root, pagingLevels: coreInfo.hasFiveLevelPaging ? 5 : 4,
+      imageRange: text..<max(types + found.types.table.bytes.count, address(found.banner.place)),
+      symbols: symbols.adding(variables), types: found.types.table)
+    kernel.listsVariables = false
+    return kernel
+  }
+
+  private static func release(in banner: String) -> String {
+    banner.split(separator: " ").dropFirst(2).first.map { String($0) } ?? ""
+  }
+
+  /// What the note would have said. Images are linked to run 16 MiB into their mapping (CONFIG_PHYSICAL_START).
+  private func note(release: String, root: VirtualAddress, isDeep: Bool, text: VirtualAddress) -> VMCoreInfo {
+    let offset = text.distance(from: FoundKernel.imageMap) &- 0x100_0000
+    return VMCoreInfo(
+      text: Array(
+        """
+        OSRELEASE=\(release)
+        SYMBOL(swapper_pg_dir)=\(String(root.rawValue, radix: 16))
+        NUMBER(phys_base)=\(physicalBase)
+        NUMBER(pgtable_l5_enabled)=\(isDeep ? 1 : 0)
+        KERNELOFFSET=\(String(offset, radix: 16))
+
+        """.utf8))
   }
 
   /// Reads what symbols and place of the image lead to.
@@ -93,8 +145,9 @@ struct KernelCandidate {
   /// The kernel whose kallsyms tables were found by their form: everything else is found from its symbols, and has to fit as
   /// well as where a note says it.
   ///
-  /// Cost: four batches of reads.
-  mutating func open(_ tables: KallsymsSearch.Tables) throws(KernelInfoError) -> FoundKernel {
+  /// - Returns: several where more than one page table maps the image: which is the kernel's own, what else it maps has to tell.
+  ///   Cost: four batches of reads; where variables are not listed, the image and what lies around it once.
+  mutating func open(_ tables: KallsymsSearch.Tables) throws(KernelInfoError) -> [FoundKernel] {
     do {
       return try openChecked(tables)
     } catch let error as KernelInfoError {
@@ -104,11 +157,11 @@ struct KernelCandidate {
     }
   }
 
-  private mutating func openChecked(_ tables: KallsymsSearch.Tables) throws -> FoundKernel {
+  private mutating func openChecked(_ tables: KallsymsSearch.Tables) throws -> [FoundKernel] {
     hasNote = false
     // The base is the lowest address of the image.
     let symbols = try decode(tables, anchor: "_text", at: VirtualAddress(tables.relativeBase))
-    try requireData(symbols)
+    guard try listsVariables(symbols) else { return try findImage(symbols, around: tables.tokenIndex) }
     let image = try range(symbols, "_text", "_end", limit: FoundKernel.imageMapSize)
     physicalBase = try findImage(image, symbols, around: tables.tokenIndex)
 
@@ -117,24 +170,34 @@ struct KernelCandidate {
     let levels = try? add(symbols, "__pgtable_l5_enabled", count: 4, to: &batch)
     read(&batch)
     let text = String(decoding: try reader(batch, banner, "linux_banner").cString(0), as: UTF8.self)
-    let release = text.split(separator: " ").dropFirst(2).first.map { String($0) } ?? ""
     let isDeep = try levels.map { try reader(batch, $0, "__pgtable_l5_enabled").u32(0) == 1 } ?? false
     guard let table = symbols.address(of: "init_top_pgt") else {
       throw KernelInfoError(.missingSymbol("init_top_pgt"))
     }
-    // What the note would have said. Images are linked to run 16 MiB into their mapping (CONFIG_PHYSICAL_START).
-    let offset = image.lowerBound.distance(from: FoundKernel.imageMap) &- 0x100_0000
-    coreInfo = VMCoreInfo(
-      text: Array(
-        """
-        OSRELEASE=\(release)
-        SYMBOL(swapper_pg_dir)=\(String(table.rawValue, radix: 16))
-        NUMBER(phys_base)=\(physicalBase)
-        NUMBER(pgtable_l5_enabled)=\(isDeep ? 1 : 0)
-        KERNELOFFSET=\(String(offset, radix: 16))
+    coreInfo = note(release: Self.release(in: text), root: table, isDeep: isDeep, text: image.lowerBound)
+    return [try describe(symbols, root: try place(of: table, "init_top_pgt"))]
+  }
 
-        """.utf8))
-    return try describe(symbols, root: try place(of: table, "init_top_pgt"))
+  /// Looks for the image of a kernel that lists no variables by the page tables that map it.
+  private mutating func findImage(_ symbols: SymbolTable, around tables: PhysicalAddress) throws -> [FoundKernel] {
+    let text = try address(symbols, "_text")
+    var search = ImageSearch(memory: memory)
+    let images = search.roots(mapping: text, around: tables)
+    cost += search.cost
+    for (image, roots) in images {
+      guard let root = roots.first else { continue }
+      physicalBase = Int64(bitPattern: image.rawValue &- text.distance(from: FoundKernel.imageMap))
+      let kernel = try describeFunctions(symbols, root: root.place, release: nil)
+      return roots.map { root in
+        var kernel = kernel
+        let table = text + Int(truncatingIfNeeded: root.place.rawValue &- image.rawValue)
+        kernel.coreInfo = note(release: kernel.release, root: table, isDeep: root.levels == 5, text: text)
+        kernel.symbols = kernel.symbols.adding(["init_top_pgt": table])
+        (kernel.rootPageTable, kernel.pagingLevels) = (root.place, root.levels)
+        return kernel
+      }
+    }
+    throw KernelInfoError(.noDataSymbols(functions: symbols.count, missing: "no page table that maps it"))
   }
 
   private mutating func decode(
@@ -253,25 +316,25 @@ struct KernelCandidate {
     return try decoder.decode(anchor: "_stext", at: try coreInfoSymbol("_stext"))
   }
 
-  /// Refuses a table that has functions alone.
-  private func requireData(_ symbols: SymbolTable) throws {
-    guard symbols.address(of: "init_top_pgt") == nil else { return }
+  /// Whether the table has more than functions. Throws where it does and lacks the page table.
+  private func listsVariables(_ symbols: SymbolTable) throws -> Bool {
+    guard symbols.address(of: "init_top_pgt") == nil else { return true }
     // Only where that is missing are all symbols looked at.
-    if !symbols.contains(where: { "dDbBrR".contains($0.type) }) {
-      throw KernelInfoError(.noDataSymbols(functions: symbols.count))
-    }
+    if !symbols.contains(where: { "dDbBrR".contains($0.type) }) { return false }
     throw KernelInfoError(.missingSymbol("init_top_pgt"))
   }
 
   /// Compares the addresses in VMCOREINFO with the symbols of the same name.
-  private func compare(_ symbols: SymbolTable) throws {
+  ///
+  /// - Returns: whether variables are among the symbols.
+  private func compare(_ symbols: SymbolTable) throws -> Bool {
     for (name, address) in coreInfo.symbols {
       // Some lines give what a pointer holds instead; swapper_pg_dir is another name of init_top_pgt.
       let known = symbols.addresses(of: name == "swapper_pg_dir" ? "init_top_pgt" : name)
       guard place(of: address) != nil, !known.isEmpty, !known.contains(address) else { continue }
       throw inconsistent("'\(name)' is at \(address) in VMCOREINFO and at \(known[0]) in kallsyms")
     }
-    try requireData(symbols)
+    return try listsVariables(symbols)
   }
 
   private func range(

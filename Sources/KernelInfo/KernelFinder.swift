@@ -68,9 +68,9 @@ public struct KernelFinder: Sendable {
         var candidate = KernelCandidate(memory: memory, address: place)
         defer { search.cost += tables.cost + candidate.cost }
         do throws(KernelInfoError) {
-          let kernel = try candidate.open(try tables.tables(at: place))
-          if accepting(kernel) { return kernel }
-          throw KernelInfoError(.notAccepted, release: kernel.release)
+          let kernels = try candidate.open(try tables.tables(at: place))
+          if let kernel = kernels.first(where: accepting) { return kernel }
+          throw KernelInfoError(.notAccepted, release: kernels.first?.release)
         } catch {
           search.refuse(place, error)
         }

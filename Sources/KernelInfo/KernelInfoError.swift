@@ -28,8 +28,8 @@ public struct KernelInfoError: Error, Hashable, Sendable {
     /// Whoever searched did not want this kernel.
     case notAccepted
     case missingSymbol(String)
-    /// The kernel lists its functions, and none of its variables.
-    case noDataSymbols(functions: Int)
+    /// The kernel lists its functions and none of its variables, and a search of its image lacks something.
+    case noDataSymbols(functions: Int, missing: String)
     case missingStructure(String)
     case missingField(String, structure: String)
     case missingEnumerator(String)
@@ -72,7 +72,7 @@ extension KernelInfoError: CustomStringConvertible {
         for refusal in refused { text += "\n  at \(refusal.address): \(refusal.reason)" }
         if candidates > refused.count { text += "\n  and \(candidates - refused.count) more" }
         text +=
-          "\nThe kernel must be 6.0 or later, with CONFIG_KALLSYMS_ALL and CONFIG_DEBUG_INFO_BTF, and its image complete"
+          "\nThe kernel must be 6.0 or later, with CONFIG_KALLSYMS and CONFIG_DEBUG_INFO_BTF, and its image complete"
       }
       return text
     case .notCoreInfo(let address, let why):
@@ -91,10 +91,10 @@ extension KernelInfoError: CustomStringConvertible {
       return "the BTF type information of \(kernel) is malformed: \(why); a stale or damaged copy, or a newer format"
     case .notAccepted:
       return "\(kernel) was found but not accepted by the caller"
-    case .noDataSymbols(let functions):
+    case .noDataSymbols(let functions, let missing):
       return
-        "\(kernel) lists \(functions) functions and no variable: it was built without CONFIG_KALLSYMS_ALL, and where its page tables, "
-        + "types and tasks lie is not to be had from its symbols"
+        "\(kernel) lists \(functions) functions and no variable: it was built without CONFIG_KALLSYMS_ALL, and a search of its "
+        + "image found \(missing)"
     case .missingSymbol(let name):
       return "\(kernel) has no symbol '\(name)'; it may be configured without what defines it"
     case .missingStructure(let name):

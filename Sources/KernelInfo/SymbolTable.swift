@@ -2,7 +2,8 @@ public import Memory
 
 /// The symbols of the kernel image, in ascending order of address, decoded from its kallsyms tables.
 ///
-/// kallsyms has a symbol for every name in the image, but none of loaded modules.
+/// kallsyms has a symbol for every name in the image, but none of loaded modules. Without CONFIG_KALLSYMS_ALL it has
+/// functions alone; variables that were found otherwise have addresses here, but are not among the symbols.
 public final class SymbolTable: Sendable {
   /// Per symbol its type letter followed by its name, without separators.
   let text: [UInt8]
@@ -10,12 +11,23 @@ public final class SymbolTable: Sendable {
   let starts: [UInt32]
   let addresses: [UInt64]
   private let index: NameIndex
+  /// Variables that the tables do not list, by their names.
+  private let variables: [String: VirtualAddress]
 
-  init(text: [UInt8], starts: [UInt32], addresses: [UInt64], index: NameIndex) {
+  init(
+    text: [UInt8], starts: [UInt32], addresses: [UInt64], index: NameIndex, variables: [String: VirtualAddress] = [:]
+  ) {
+    self.variables = variables
     self.text = text
     self.starts = starts
     self.addresses = addresses
     self.index = index
+  }
+
+  /// The same symbols, and variables that the tables do not list.
+  func adding(_ more: [String: VirtualAddress]) -> SymbolTable {
+    SymbolTable(
+      text: text, starts: starts, addresses: addresses, index: index, variables: variables.merging(more) { $1 })
   }
 
   /// The run-time address of the symbol, the lowest one where several are called so.
@@ -27,7 +39,7 @@ public final class SymbolTable: Sendable {
       found = VirtualAddress(addresses[position])
       return false
     }
-    return found
+    return found ?? variables[name]
   }
 
   /// All addresses of symbols called `name`, ascending: static functions and data often share a name.
@@ -37,7 +49,7 @@ public final class SymbolTable: Sendable {
       found.append(VirtualAddress(addresses[position]))
       return true
     }
-    return found
+    return found.isEmpty ? variables[name].map { [$0] } ?? [] : found
   }
 
   /// The symbol that `address` belongs to, the first one where several start at the same place.
@@ -66,9 +78,10 @@ public final class SymbolTable: Sendable {
 
   /// How many bytes lie between the symbol at `address` and the next one above: its size, padding included.
   ///
-  /// Nil for the last. Cost: a binary search. Mirrors `get_symbol_pos` in `kernel/kallsyms.c`.
+  /// Nil for the last, and for variables that the tables do not list. Cost: a binary search. Mirrors `get_symbol_pos` in `kernel/kallsyms.c`.
   public func size(ofSymbolAt address: VirtualAddress) -> UInt64? {
     let above = firstPosition { $0 > address.rawValue }
+    guard variables.isEmpty || above > 0 && addresses[above - 1] == address.rawValue else { return nil }
     return above < addresses.count ? addresses[above] - address.rawValue : nil
   }
 

@@ -29,11 +29,15 @@ public final class Kernel: Sendable {
   /// - Throws: ``KernelError`` with what was tried. Cost: one pass over the memory until it is found; none with a hint.
   public convenience init(memory: any PhysicalMemory, hint: PhysicalAddress? = nil) throws(KernelError) {
     var refusals: [String] = []
-    let found: FoundKernel
+    var found: FoundKernel
+    var complete: FoundKernel?
     do throws(KernelInfoError) {
       found = try KernelFinder(memory: memory).find(hint: hint) { candidate in
         do {
-          _ = try Kernel.makeAddressSpace(memory: memory, found: candidate)
+          let kernel =
+            candidate.listsVariables ? candidate : try VariableSearch(memory: memory, found: candidate).complete()
+          _ = try Kernel.makeAddressSpace(memory: memory, found: kernel)
+          complete = kernel
           return true
         } catch {
           refusals.append("\(error)")
@@ -43,6 +47,7 @@ public final class Kernel: Sendable {
     } catch {
       throw KernelError("this memory", .notFound(refusals + ["\(error)"]))
     }
+    if let complete { found = complete }
     try self.init(memory: memory, found: found)
   }
 
@@ -85,7 +90,7 @@ public final class Kernel: Sendable {
   }
 
   /// The kernel's address space, proven: what linear translation says must be what the page tables say.
-  private static func makeAddressSpace(
+  static func makeAddressSpace(
     memory: any PhysicalMemory, found: FoundKernel
   ) throws(KernelError) -> AddressSpace {
     let subject = "the page tables of Linux \(found.release)"
@@ -94,7 +99,7 @@ public final class Kernel: Sendable {
     guard let text = found.symbols.address(of: "_text"), let imagePhysical = found.physicalAddress(ofImage: text) else {
       throw KernelError(subject, .missingSymbol("_text"))
     }
-    let imageEnd = found.symbols.address(of: "_end") ?? text
+    let imageEnd = found.imageRange.upperBound
     let image = AddressSpace.LinearRange(
       start: text, count: imageEnd.distance(from: text), physical: imagePhysical)
 

@@ -105,12 +105,34 @@ struct KernelFinderTests {
     #expect(error?.description.contains("0x7f0000") == true)
   }
 
-  @Test func saysThatVariablesAreNotListed() {
+  /// Without CONFIG_KALLSYMS_ALL banner and types are found by their form.
+  @Test func findsKernelThatListsNoVariables() throws {
     var kernel = SyntheticKernel()
     kernel.listsData = false
-    let error = #expect(throws: KernelInfoError.self) { try KernelFinder(memory: kernel.memory).find() }
+    let found = try KernelFinder(memory: kernel.memory).find()
+    #expect(!found.listsVariables && found.symbols.count == 2)
+    #expect(found.banner == "Linux version \(kernel.release) (somebody) #1 SMP")
+    #expect(found.types.hasStructure("task_struct") && found.types.bytes == kernel.btf)
+    let base = VirtualAddress(SyntheticKernel.base)
+    #expect(found.symbols.address(of: "__start_BTF") == base + 0x8_0000)
+    #expect(found.symbols.addresses(of: "__stop_BTF") == [base + 0x8_0000 + kernel.btf.count])
+    #expect(found.symbols.size(ofSymbolAt: base + 0x8_0000) == nil)
+    #expect(found.symbols.address(of: "init_task") == nil)
+  }
+
+  @Test func saysWhatASearchOfTheImageLacks() {
+    var kernel = SyntheticKernel()
+    kernel.listsData = false
+    var memory = kernel.memory
+    // Headers of type information everywhere, and none that holds.
+    let header: [UInt8] = [0x9f, 0xeb, 1, 0, 24, 0, 0, 0] + bytes(UInt32(0), UInt32(64), UInt32(64), UInt32.max)
+    for place in stride(from: 0x8_0000, to: 0xf_0000, by: 24) {
+      memory.write(header, at: PhysicalAddress(SyntheticKernel.physicalImage + UInt64(place)))
+    }
+    let error = #expect(throws: KernelInfoError.self) { try KernelFinder(memory: memory).find() }
     #expect(error?.description.contains("2 functions and no variable") == true)
     #expect(error?.description.contains("CONFIG_KALLSYMS_ALL") == true)
+    #expect(error?.description.contains("no type information") == true)
   }
 
   @Test func refusesWrongPhysBaseInMemory() {

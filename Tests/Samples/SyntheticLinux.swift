@@ -26,6 +26,9 @@ package struct SyntheticLinux {
     package static let taints = variable(7)
     package static let counters = variable(8)
     package static let node = variable(9)
+    package static let firstPID = variable(10)
+    package static let namespaces = variable(11)
+    package static let bases = variable(12)
     package static let log = allocated(0)
     package static let descriptors = allocated(1)
     package static let infos = allocated(2)
@@ -47,6 +50,7 @@ package struct SyntheticLinux {
     private static func allocated(_ page: Int) -> UInt64 {
       SyntheticKernel.directMap + 0x40_0000 + UInt64(page) << 12
     }
+    package static let memoryMapStart = SyntheticKernel.directMap + 1 << 40
     /// `struct pid` number `index`, and the task that it leads to.
     package static func pid(_ index: Int) -> UInt64 { pids + UInt64(index) * 0x100 }
     package static func task(_ index: Int) -> UInt64 { tasks + UInt64(index) * 0x400 }
@@ -71,7 +75,8 @@ package struct SyntheticLinux {
   package static let messages = ["Linux version 6.1.0-test-amd64", "Kernel command line: ro", "Run /sbin/init"]
   private static let kernelRoot = SyntheticKernel.physicalImage + 0x4_1000
 
-  package init() {
+  /// - Parameter listsData: whether it lists its variables, as with CONFIG_KALLSYMS_ALL.
+  package init(listsData: Bool = true) {
     let information = Self.typeInformation
     let symbols: [(String, UInt64)] =
       [
@@ -80,8 +85,9 @@ package struct SyntheticLinux {
         ("__cpu_possible_mask", Place.masks + 0x400), ("boot_cpu_data", Place.model), ("taint_flags", Place.taints),
         ("vm_zone_stat", Place.counters), ("vm_node_stat", Place.counters + 0x100), ("contig_page_data", Place.node),
       ] + Self.scalars.map { ($0, Self.scalar($0)) }
-    let kernel = SyntheticKernel(
+    var kernel = SyntheticKernel(
       types: information, symbols: symbols.map { (name: $0, offset: Int($1 - SyntheticKernel.base)) })
+    kernel.listsData = listsData
     memory = kernel.memory
     do {
       types = try TypeTable(information, release: kernel.release)
@@ -89,6 +95,7 @@ package struct SyntheticLinux {
       fatalError("the synthetic types: \(error)")
     }
     mapKernel()
+    writeBases()
     mapProcess()
     writeTasks()
     writePidTable()
@@ -143,6 +150,13 @@ package struct SyntheticLinux {
     putPhysical(value | 1, at: table + (address >> UInt64(12 + 9 * (level - 1)) & 511) * 8)
   }
 
+  /// Beside each other where the direct map, the vmalloc area and the memory map start; the last is mapped as the first is.
+  private mutating func writeBases() {
+    let direct = SyntheticKernel.directMap
+    put(bytes(direct, direct + 1 << 38, Place.memoryMapStart), at: Place.bases)
+    entry(0x30_0000, Place.memoryMapStart, level: 4, 0x30_3000)
+  }
+
   /// Five levels: the image in one large page, the direct map in one of a gigabyte.
   private mutating func mapKernel() {
     let image = SyntheticKernel.base
@@ -183,6 +197,14 @@ package struct SyntheticLinux {
         ])
     }
     set("task_struct", at: Place.initTask, "comm", text: "swapper/0")
+    set(
+      "task_struct", at: Place.initTask,
+      [
+        "real_parent": Place.initTask, "group_leader": Place.initTask, "thread_pid": Place.firstPID,
+        "nsproxy": Place.namespaces,
+      ])
+    set("pid", at: Place.firstPID, ["numbers.ns": Place.pidNamespace])
+    set("nsproxy", at: Place.namespaces, ["uts_ns": Place.names, "pid_ns_for_children": Place.pidNamespace])
     for (index, name) in ["init", "kworker/0:1", "sh", "sh-thread"].enumerated() {
       let isKernel = index == 1
       set(

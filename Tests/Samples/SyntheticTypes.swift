@@ -22,8 +22,9 @@ extension SyntheticLinux {
         ("tasks", list), ("mm", pointer), ("exit_state", int), ("pid", int), ("tgid", int), ("real_parent", pointer),
         ("pid_links", types.array(hashNode, 4)), ("worker_private", pointer), ("utime", u64), ("stime", u64),
         ("prev_cputime", previous), ("start_boottime", u64), ("real_cred", pointer), ("comm", chars(16)),
-        ("signal", pointer),
+        ("signal", pointer), ("group_leader", pointer), ("thread_pid", pointer), ("nsproxy", pointer),
       ])
+    types.structure("nsproxy", [("uts_ns", pointer), ("pid_ns_for_children", pointer)])
     let userID = types.structure("kuid_t", [("val", u32)])
     types.structure(
       "cred", ["uid", "gid", "suid", "sgid", "euid", "egid", "fsuid", "fsgid"].map { ($0, userID) })

@@ -1,0 +1,181 @@
+import Glibc
+import Memory
+
+/// Finds in a kernel's image what no symbol leads to, by its form: the banner, the type information and, where no note names
+/// it, the top page table.
+///
+/// Source: include/uapi/linux/btf.h, `struct btf_header`; arch/x86/kernel/head_64.S, `level2_kernel_pgt` and what leads there.
+struct ImageSearch {
+  /// What a look through the image found.
+  struct Findings {
+    var banner: (place: PhysicalAddress, text: [UInt8])
+    var types: (place: PhysicalAddress, table: TypeTable)
+  }
+
+  /// A page table that maps the image where it lies, and from which level.
+  struct Root: Hashable {
+    var place: PhysicalAddress
+    var levels: Int
+  }
+
+  let memory: any PhysicalMemory
+  /// The bytes read so far.
+  private(set) var cost = 0
+
+  /// More than any kernel's image has.
+  private static let longestImage: UInt64 = 256 << 20
+  private static let pieceSize: UInt64 = 1 << 20
+  /// So many bytes more are read of each piece: what begins in it is seen whole.
+  private static let overlap: UInt64 = 512
+  private static let longestTypes: UInt64 = 32 << 20
+  /// How many headers of type information are followed.
+  private static let mostHeaders = 16
+  private static let pageSize: UInt64 = 4096
+
+  init(memory: any PhysicalMemory) { self.memory = memory }
+
+  // MARK: Banner and types
+
+  /// Looks from the image's start on.
+  ///
+  /// - Parameter release: what the banner has to name; nil where that is not known.
+  mutating func find(
+    from start: PhysicalAddress, release: String?, functions: Int
+  ) throws(KernelInfoError) -> Findings {
+    let wanted = Array("Linux version \(release.map { $0 + " " } ?? "")".utf8)
+    // Magic, version 1, no flags, and the length of the header.
+    let header: [UInt8] = [0x9f, 0xeb, 1, 0, 24, 0, 0, 0]
+    var banner: (PhysicalAddress, [UInt8])?
+    var types: (PhysicalAddress, TypeTable)?
+    var headers = 0
+    for piece in pieces(from: start) {
+      guard banner == nil || types == nil, let bytes = read(piece.start, count: piece.whole) else { break }
+      if banner == nil, let place = Self.places(of: wanted, in: bytes, before: piece.count).first {
+        let text = Array(bytes[place..<min(place + 256, bytes.count)].prefix { $0 != 0 && $0 != 10 })
+        banner = (piece.start + place, text)
+      }
+      for place in Self.places(of: header, in: bytes, before: piece.count)
+      where types == nil && headers < Self.mostHeaders {
+        guard place % 4 == 0, place + 24 <= bytes.count else { continue }
+        headers += 1
+        types = self.types(at: piece.start + place, header: Array(bytes[place..<place + 24]), release: release ?? "")
+          .map { (piece.start + place, $0) }
+      }
+    }
+    guard let banner else { throw missing("no banner", functions) }
+    guard let types else { throw missing("no type information", functions) }
+    return Findings(banner: banner, types: types)
+  }
+
+  private func missing(_ what: String, _ functions: Int) -> KernelInfoError {
+    KernelInfoError(.noDataSymbols(functions: functions, missing: what))
+  }
+
+  /// The type information behind `header`, where there is some and it knows tasks.
+  private mutating func types(at place: PhysicalAddress, header: [UInt8], release: String) -> TypeTable? {
+    let reader = ByteReader(header.span.bytes)
+    // Types start behind the header, names behind the types.
+    guard let first = try? reader.u32(8), let types = try? reader.u32(12), let names = try? reader.u32(16),
+      let length = try? reader.u32(20), first == 0, names == types, UInt64(types) + UInt64(length) <= Self.longestTypes,
+      let bytes = read(place, count: 24 + UInt64(types) + UInt64(length)),
+      let table = try? TypeTable(bytes, release: release), table.hasStructure("task_struct")
+    else { return nil }
+    return table
+  }
+
+  private mutating func read(_ start: PhysicalAddress, count: UInt64) -> [UInt8]? {
+    cost += Int(count)
+    return try? memory.read(start, count: Int(count))
+  }
+
+  /// The memory from `start` on, as far as an image may go and its segment does.
+  private func pieces(from start: PhysicalAddress) -> [(start: PhysicalAddress, count: Int, whole: UInt64)] {
+    guard let segment = memory.segments.first(where: { $0.contains(start, count: 1) }) else { return [] }
+    let room = min(segment.count - start.distance(from: segment.start), Self.longestImage)
+    return stride(from: 0, to: room, by: UInt64.Stride(Self.pieceSize)).map { offset in
+      let whole = min(Self.pieceSize + Self.overlap, room - offset)
+      return (start + Int(offset), Int(min(whole, Self.pieceSize)), whole)
+    }
+  }
+
+  /// Where `pattern` starts in `bytes` before `limit`, not more than a few hundred times.
+  private static func places(of pattern: [UInt8], in bytes: [UInt8], before limit: Int) -> [Int] {
+    var found: [Int] = []
+    bytes.withUnsafeBytes { bytes in
+      guard let base = bytes.baseAddress, bytes.count >= pattern.count else { return }
+      let end = min(limit, bytes.count - pattern.count + 1)
+      var start = 0
+      while start < end, found.count < 256,
+        // The second character is rarer than the first of a text, and of the header.
+        let place = memchr(base + start + 1, CInt(pattern[1]), end - start)
+      {
+        let offset = UnsafeRawPointer(place) - base - 1
+        if memcmp(base + offset, pattern, pattern.count) == 0 { found.append(offset) }
+        start = offset + 1
+      }
+    }
+    return found
+  }
+
+  // MARK: Page tables
+
+  /// Places of the image around `place`, and the page tables that map `text` to it: a table of large pages that follow each
+  /// other, a table that names it where the image's mapping is, and one or two above that name each other in their last entry.
+  ///
+  /// - Parameter text: where the image starts.
+  mutating func roots(
+    mapping text: VirtualAddress, around place: PhysicalAddress
+  ) -> [(image: PhysicalAddress, roots: [Root])] {
+    let reach: UInt64 = 64 << 20
+    let step: UInt64 = 2 << 20
+    guard let segment = memory.segments.first(where: { $0.contains(place, count: 1) }) else { return [] }
+    let low = max(segment.start.rawValue, place.rawValue > reach ? place.rawValue - reach : 0)
+    let first = (low + Self.pageSize - 1) / Self.pageSize * Self.pageSize
+    let end = min(segment.start.rawValue &+ segment.count, place.rawValue &+ reach)
+    guard first < end else { return [] }
+    let pages = stride(from: first, to: end - (end - first) % Self.pageSize, by: UInt64.Stride(Self.pageSize))
+      .map { PhysicalAddress($0) }
+    // Of each page: two neighbouring entries for the image, and those that lead further down.
+    let index = text.rawValue >> 21 & 511
+    guard index < 511, text.rawValue % step == 0 else { return [] }
+    var batch = ReadBatch<PhysicalAddress>()
+    for page in pages {
+      batch.add(page + Int(index) * 8, count: 16)
+      batch.add(page + Int(text.rawValue >> 30 & 511) * 8, count: 8)
+      batch.add(page + 511 * 8, count: 8)
+    }
+    cost += batch.byteCount
+    memory.read(&batch)
+    // What names a table or a large page; 52 bits of address.
+    func target(_ entry: Int, _ offset: Int, isLarge: Bool) -> UInt64? {
+      guard let value = try? batch.reader(entry).u64(offset), value & 1 == 1, (value & 0x80 != 0) == isLarge else {
+        return nil
+      }
+      return value & 0xf_ffff_ffff_f000 & (isLarge ? ~(step - 1) : .max)
+    }
+    var tops: [UInt64: [PhysicalAddress]] = [:]
+    var middles: [UInt64: [PhysicalAddress]] = [:]
+    var images: [(image: PhysicalAddress, table: PhysicalAddress)] = []
+    for (position, page) in pages.enumerated() {
+      if let image = target(position * 3, 0, isLarge: true), let next = target(position * 3, 8, isLarge: true),
+        next == image &+ step, image <= place.rawValue, place.rawValue - image < reach
+      {
+        images.append((PhysicalAddress(image), page))
+      }
+      if let table = target(position * 3 + 1, 0, isLarge: false) { middles[table, default: []].append(page) }
+      if let table = target(position * 3 + 2, 0, isLarge: false) { tops[table, default: []].append(page) }
+    }
+    return images.prefix(Self.mostHeaders).map { image, table in
+      var roots: [Root] = []
+      for third in (middles[table.rawValue] ?? []).prefix(Self.mostHeaders) {
+        for fourth in (tops[third.rawValue] ?? []).prefix(Self.mostHeaders) {
+          roots.append(Root(place: fourth, levels: 4))
+          for fifth in (tops[fourth.rawValue] ?? []).prefix(Self.mostHeaders) where fifth != fourth {
+            roots.append(Root(place: fifth, levels: 5))
+          }
+        }
+      }
+      return (image, roots)
+    }
+  }
+}

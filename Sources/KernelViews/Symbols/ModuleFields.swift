@@ -1,0 +1,83 @@
+import KernelInfo
+import Memory
+import Paging
+
+/// What is read of each `struct module`: its name, its parts of memory and where its symbols lie.
+struct ModuleFields: Sendable {
+  typealias Field = FieldSelection.Field
+  private let link: Int
+  private let fields: FieldSelection
+  private let name, tables, exports, exportCount: Field
+  /// Parts of memory: where each starts, how far it goes, and where the code in it ends, which is at its start.
+  private let parts: [(base: Field, size: Field, code: Field?)]
+
+  /// More modules than any host loads.
+  private static let limit = 1 << 14
+
+  init(types: TypeTable) throws(KernelInfoError) {
+    let structure = try types.structure("module")
+    link = try structure.field("list").offset
+    var fields = FieldSelection(structure)
+    name = try fields.want("name")
+    tables = try fields.want("kallsyms")
+    exports = try fields.want("syms")
+    exportCount = try fields.want("num_syms")
+    var parts: [(base: FieldSelection.Field, size: FieldSelection.Field, code: FieldSelection.Field?)] = []
+    if structure.hasField("core_layout") {
+      for layout in ["core_layout", "init_layout", "data_layout"] where structure.hasField(layout) {
+        parts.append(
+          (
+            try fields.want("\(layout).base"), try fields.want("\(layout).size"), try fields.want("\(layout).text_size")
+          ))
+      }
+    } else {
+      let array = try structure.field("mem")
+      let region = try types.structure("module_memory")
+      let (base, size) = (try region.field("base").offset, try region.field("size").offset)
+      for index in 0..<min(array.elementCount ?? 0, 16) {
+        let start = array.offset + index * array.elementSize
+        parts.append((fields.want(offset: start + base, size: 8), fields.want(offset: start + size, size: 4), nil))
+      }
+    }
+    self.parts = parts
+    self.fields = fields
+  }
+
+  /// The members of the list whose head is at `head`, and what of them could not be read.
+  func modules(
+    ofHead head: VirtualAddress, in space: AddressSpace
+  ) -> (modules: [ModuleSymbolReader.Module], faults: [MemoryFault]) {
+    let members = ListWalker(space: space, form: .circular, limit: Self.limit).members(ofHeads: [head])
+    var faults = members.faults
+    var modules: [ModuleSymbolReader.Module] = []
+    let reads = space.read(fields, at: members.lists[0].map { $0 - link })
+    for index in reads.indices {
+      do throws(MemoryFault) {
+        modules.append(try module(reads, index))
+      } catch {
+        faults.append(error)
+      }
+    }
+    return (modules, faults)
+  }
+
+  private func module(_ reads: StructReads, _ index: Int) throws(MemoryFault) -> ModuleSymbolReader.Module {
+    var module = ModuleSymbolReader.Module(
+      name: try reads.string(index, name), address: reads.addresses[index], parts: [],
+      tables: try reads.pointer(index, tables), exports: try reads.pointer(index, exports),
+      exportCount: try reads.load(index, exportCount))
+    for part in parts {
+      let start = try reads.load(index, part.base)
+      let (end, overflow) = start.addingReportingOverflow(try reads.load(index, part.size))
+      guard start != 0, start < end, !overflow else { continue }
+      let code = try part.code.map { field throws(MemoryFault) in try reads.load(index, field) } ?? 0
+      if code > 0, code < end - start {
+        // The last function ends where the code does.
+        module.parts += [start..<start + code, start + code..<end]
+      } else {
+        module.parts.append(start..<end)
+      }
+    }
+    return module
+  }
+}
