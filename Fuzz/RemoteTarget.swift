@@ -13,7 +13,7 @@ import Samples
 private final class FalseLink: Link, @unchecked Sendable {
   let address = "fuzz"
   let grant: LinkGrant
-  let awaitsRemotely: Bool
+  let polling: LinkPolling
   private let region: LinkBuffer
   private let layout: RegionLayout
   private var input: FuzzInput
@@ -21,10 +21,10 @@ private final class FalseLink: Link, @unchecked Sendable {
   private var reads = 0
 
   /// - Parameter header: bytes to lay over the region's header, or none.
-  init(_ input: FuzzInput, layout: RegionLayout, header: [UInt8], awaitsRemotely: Bool) {
+  init(_ input: FuzzInput, layout: RegionLayout, header: [UInt8], polling: LinkPolling) {
     self.input = input
     self.layout = layout
-    self.awaitsRemotely = awaitsRemotely
+    self.polling = polling
     let region = LinkBuffer(byteCount: layout.regionSize)
     withUnsafeBytes(of: layout.header) { region.store([UInt8]($0), at: 0) }
     region.store(Array(header.prefix(MemoryLayout<grass_header>.size)), at: 0)
@@ -134,7 +134,7 @@ extension FuzzTarget {
         fatalError("the layout")
       }
       let header = how & 1 != 0 ? input.bytes(MemoryLayout<grass_header>.size) : []
-      let link = FalseLink(input, layout: layout, header: header, awaitsRemotely: how & 2 != 0)
+      let link = FalseLink(input, layout: layout, header: header, polling: how & 2 != 0 ? .wholeOnce : .head)
       guard let session = try? Session(link: link, timeout: .milliseconds(20)) else { return }
       if how & 4 != 0 { _ = try? session.beacon() }
       _ = try? session.heartbeat()

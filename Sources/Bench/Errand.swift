@@ -26,8 +26,8 @@ struct Errand {
     self.what = what
     self.source = source
     let most = what == .result ? limits.response - Self.resultHead : limits.request - Self.requestHead
-    // Less than that is not worth a request of its own.
-    let size = min(max(byteCount / slots / 8 * 8, 64 * 1024), most)
+    // Less than that is not worth a request of its own; of more, all would be answered before the first is taken out.
+    let size = slots == 1 ? most : min(max(byteCount / slots / 8 * 8, 64 * 1024), 512 * 1024, most)
     pieces =
       byteCount == 0
       ? [0] : stride(from: 0, to: byteCount, by: size).map { min(size, byteCount - $0) }

@@ -13,9 +13,8 @@ public protocol Link: AnyObject, Sendable {
   var address: String { get }
   /// What the owner granted.
   var grant: LinkGrant { get }
-  /// Whether ``postRead(into:_:from:offset:awaiting:)`` may wait on the other side for the awaited value, so that a
-  /// whole record is worth asking for at once.
-  var awaitsRemotely: Bool { get }
+  /// How a long record that may not be there yet is best asked for.
+  var polling: LinkPolling { get }
 
   /// Local memory for this link's operations.
   func makeBuffer(byteCount: Int) throws(LinkError) -> LinkBuffer
@@ -34,13 +33,18 @@ public protocol Link: AnyObject, Sendable {
 
   /// Posts a read of the region into local memory.
   ///
-  /// - Parameter awaiting: what the eight bytes at `offset` are expected to become. A hint: a link with software on the
-  ///   other side may delay the read a little until they do; others read at once.
+  /// - Parameter awaiting: says that the read is of a record, and what its sequence number, the eight bytes at `offset`,
+  ///   is expected to become. A link with software on the other side may delay the read a little until it does; one
+  ///   that copies may leave it at these eight bytes where they are others. The rest of `range` is of no use then.
   /// - Returns: the operation's number.
   @discardableResult
   func postRead(
     into buffer: LinkBuffer, _ range: Range<Int>, from part: RemotePart, offset: Int, awaiting: UInt64?
   ) throws(LinkError) -> UInt64
+
+  /// The two sums over the payload of the record that read `number` brought, where the link added them up on the way;
+  /// else nil. Asked for at once, while fewer than 256 operations were posted after it.
+  func sums(of number: UInt64) -> InlineArray<2, UInt64>?
 
   /// Makes what progress there is without waiting.
   ///
@@ -57,6 +61,8 @@ public protocol Link: AnyObject, Sendable {
 }
 
 extension Link {
+  public func sums(of number: UInt64) -> InlineArray<2, UInt64>? { nil }
+
   /// Writes, and waits for the acknowledgement.
   public func write(_ bytes: [UInt8], to part: RemotePart, offset: Int, within: Duration = .seconds(2))
     throws(LinkError)

@@ -10,7 +10,7 @@ public final class SharedMemoryLink: Link, @unchecked Sendable {
   // Used by one thread at a time, as every link.
   public let address: String
   public let grant: LinkGrant
-  public var awaitsRemotely: Bool { false }
+  public var polling: LinkPolling { .whole }
 
   /// Nil once the link has ended by ``close()``, when nothing is mapped any more.
   private var claim: SlotClaim?
@@ -19,6 +19,11 @@ public final class SharedMemoryLink: Link, @unchecked Sendable {
   private var completed: UInt64 = 0
   private var ended: LinkError?
   private var nextCheck: UInt64 = 0
+  /// Of records that were read: the read's number and the sums of the payload, by that number.
+  private var sums = [(number: UInt64, sums: InlineArray<2, UInt64>)](
+    repeating: (0, [0, 0]), count: SharedMemoryLink.sumCount)
+
+  private static let sumCount = 256
 
   /// How often to look whether the owner lives, in nanoseconds.
   private static let checkInterval: UInt64 = 10_000_000
@@ -93,9 +98,26 @@ public final class SharedMemoryLink: Link, @unchecked Sendable {
     into buffer: LinkBuffer, _ range: Range<Int>, from part: RemotePart, offset: Int, awaiting: UInt64?
   ) throws(LinkError) -> UInt64 {
     try check(part, .read, offset: offset, count: range.count)
-    buffer.withBytes(range) { grass_copy_out($0.baseAddress, base + offset, UInt64($0.count)) }
     completed += 1
+    if let awaiting, range.count >= MemoryLayout<grass_record>.size, offset % 8 == 0 {
+      var added: (UInt64, UInt64) = (0, 0)
+      withUnsafeMutableBytes(of: &added) { sums in
+        buffer.withBytes(range) {
+          grass_record_fetch(
+            $0.baseAddress, base + offset, UInt64($0.count), awaiting,
+            sums.assumingMemoryBound(to: UInt64.self).baseAddress)
+        }
+      }
+      sums[Int(completed % UInt64(Self.sumCount))] = (completed, [added.0, added.1])
+    } else {
+      buffer.withBytes(range) { grass_copy_out($0.baseAddress, base + offset, UInt64($0.count)) }
+    }
     return completed
+  }
+
+  public func sums(of number: UInt64) -> InlineArray<2, UInt64>? {
+    let entry = sums[Int(number % UInt64(Self.sumCount))]
+    return entry.number == number ? entry.sums : nil
   }
 
   public func poll() throws(LinkError) -> UInt64 {

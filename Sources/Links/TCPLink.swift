@@ -6,7 +6,7 @@ public final class TCPLink: Link, @unchecked Sendable {
   // Used by one thread at a time, as every link.
   public let address: String
   public let grant: LinkGrant
-  public var awaitsRemotely: Bool { true }
+  public var polling: LinkPolling { .wholeOnce }
 
   private struct PendingRead {
     var number: UInt64

@@ -257,11 +257,12 @@ private struct TCPConnection {
       // A piece at a time: what waits to be sent stays bounded, whatever is asked for.
       let length = min(count - done, 256 * 1024)
       let from = region.base + offset + done
-      let piece = [UInt8](unsafeUninitializedCapacity: length) { bytes, initialized in
-        grass_copy_out(bytes.baseAddress, from, UInt64(length))
-        initialized = length
+      outgoing.append(addingCapacity: length) { span in
+        span.withUnsafeMutableBufferPointer { bytes, initialized in
+          grass_copy_out(bytes.baseAddress.map { $0 + initialized }, from, UInt64(length))
+          initialized += length
+        }
       }
-      outgoing += piece
       done += length
       if outgoing.count >= 256 * 1024 { try flush() }
     }

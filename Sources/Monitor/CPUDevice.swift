@@ -34,6 +34,8 @@ public final class CPUDevice: Device, @unchecked Sendable {
 
   private final class Turn: Sendable {
     private let isTaken = Atomic<Bool>(false)
+    /// How many requests those who assist have answered.
+    let assisted = Atomic<UInt64>(0)
 
     func take() -> Bool { !isTaken.exchange(true, ordering: .acquiring) }
     func give() { isTaken.store(false, ordering: .releasing) }
@@ -142,7 +144,8 @@ public final class CPUDevice: Device, @unchecked Sendable {
   public func assist() {
     guard turn.take() else { return }
     defer { turn.give() }
-    _ = grass_monitor_step(monitor, SystemCall.monotonicNanoseconds())
+    let answered = grass_monitor_step(monitor, SystemCall.monotonicNanoseconds())
+    if answered > 0 { turn.assisted.wrappingAdd(UInt64(answered), ordering: .relaxed) }
     _ = worker?.wake()
   }
 
@@ -161,6 +164,8 @@ public final class CPUDevice: Device, @unchecked Sendable {
   ) {
     var lastRequest = SystemCall.monotonicNanoseconds()
     var round: UInt32 = 0
+    var assisted: UInt64 = 0
+    var wasAlone = true
     while !stop.value.load(ordering: .acquiring) {
       let now = SystemCall.monotonicNanoseconds()
       var answered: UInt32 = 0
@@ -170,7 +175,11 @@ public final class CPUDevice: Device, @unchecked Sendable {
         turn.give()
       }
       if answered > 0 {
-        lastRequest = now
+        // One request among those that others answer came this way by chance: they need the processor, not this thread.
+        let others = turn.assisted.load(ordering: .relaxed)
+        if wasAlone || others == assisted { lastRequest = now }
+        wasAlone = others == assisted
+        assisted = others
         continue
       }
       let silence = now &- lastRequest

@@ -119,11 +119,7 @@ final class Exchange: @unchecked Sendable {
       for slot in flights.indices {
         guard var flight = flights[slot], flight.read <= completed else { continue }
         let start = slot * layout.responseSize
-        var length: UInt64 = 0
-        let verdict = responses.withBytes(start..<start + flight.readSize) {
-          grass_record_judge(
-            $0.baseAddress, UInt64($0.count), UInt64(layout.responseSize), flight.sequence, &length)
-        }
+        let (verdict, length) = judge(flight, at: start)
         switch verdict {
         case GRASS_RECORD_WHOLE:
           let payload = start + MemoryLayout<grass_record>.size
@@ -145,7 +141,8 @@ final class Exchange: @unchecked Sendable {
         default:
           // Not there yet, or not whole yet: what is there in a moment, another read tells.
           if verdict != GRASS_RECORD_OTHER { sawTorn = true }
-          try fetch(&flight, slot: slot, size: flight.expected > Self.pollLimit ? Self.headSize : flight.expected)
+          let isWorthAll = link.polling == .whole || flight.expected <= Self.pollLimit
+          try fetch(&flight, slot: slot, size: isWorthAll ? flight.expected : Self.headSize)
         }
         flights[slot] = flight
       }
@@ -171,6 +168,24 @@ final class Exchange: @unchecked Sendable {
     }
   }
 
+  /// What a completed read of an answer brought, and its payload's length.
+  private func judge(_ flight: Flight, at start: Int) -> (verdict: grass_verdict, length: UInt64) {
+    var length: UInt64 = 0
+    let verdict = responses.withBytes(start..<start + flight.readSize) { record in
+      let (count, size) = (UInt64(record.count), UInt64(layout.responseSize))
+      guard let sums = link.sums(of: flight.read) else {
+        return grass_record_judge(record.baseAddress, count, size, flight.sequence, nil, &length)
+      }
+      var both = (sums[0], sums[1])
+      return withUnsafeBytes(of: &both) {
+        grass_record_judge(
+          record.baseAddress, count, size, flight.sequence, $0.assumingMemoryBound(to: UInt64.self).baseAddress, &length
+        )
+      }
+    }
+    return (verdict, length)
+  }
+
   /// Writes request `job` to a slot and posts the first read of its answer.
   private func launch(
     _ job: Int, slot: Int, _ prepare: (Int, UnsafeMutableRawBufferPointer) -> (request: Int, response: Int)
@@ -193,7 +208,7 @@ final class Exchange: @unchecked Sendable {
         requests, start..<start + size.request, to: link.grant.requests,
         offset: layout.requestOffset(slot: link.grant.slots.lowerBound + slot), fenced: false)
     }
-    let isWorthAll = link.awaitsRemotely || flight.expected <= Self.pollLimit
+    let isWorthAll = link.polling != .head || flight.expected <= Self.pollLimit
     try fetch(&flight, slot: slot, size: isWorthAll ? flight.expected : Self.headSize)
     return flight
   }

@@ -20,6 +20,8 @@ struct Gather {
   private static let responseSize = MemoryLayout<grass_response>.size
   /// The least that is worth a request of its own, in bytes of its answer.
   private static let leastAnswer = 64 * 1024
+  /// The most: of longer ones, all would be there before the first is taken out.
+  private static let mostAnswer = 512 * 1024
 
   func read(_ batch: inout ReadBatch<MemoryLocation>, within timeout: Duration?) throws(SessionError) {
     try read(&batch, within: timeout) { $0 }
@@ -81,7 +83,7 @@ struct Gather {
   private func cut(_ counts: [Int]) throws(SessionError) -> [[Piece]] {
     let total = counts.reduce(0, +) + (counts.count + session.slotCount) * Self.statusSize
     let share = total / session.slotCount + Self.responseSize + Self.statusSize + 1
-    let answerLimit = min(max(share, Self.leastAnswer), session.responseCapacity)
+    let answerLimit = min(max(share, Self.leastAnswer), Self.mostAnswer, session.responseCapacity)
     let rangeLimit = (session.requestCapacity - MemoryLayout<grass_request>.size) / Self.rangeSize
     let overhead = Self.responseSize + Self.statusSize
     guard rangeLimit > 0, answerLimit > overhead else { throw SessionError(session.host, .tooLarge) }

@@ -66,7 +66,8 @@ final class Bench {
     grass_copy_out(record, region.base + region.layout.responseOffset(slot: slot), UInt64(size))
     var length: UInt64 = 0
     guard
-      grass_record_judge(record, UInt64(size), UInt64(size), sequence ?? self.sequence, &length) == GRASS_RECORD_WHOLE
+      grass_record_judge(record, UInt64(size), UInt64(size), sequence ?? self.sequence, nil, &length)
+        == GRASS_RECORD_WHOLE
     else { return nil }
     return [UInt8](UnsafeRawBufferPointer(start: record + 32, count: Int(length)))
   }

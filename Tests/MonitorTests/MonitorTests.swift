@@ -93,4 +93,37 @@ struct MonitorTests {
     header.slot_count = 0
     #expect(!grass_monitor_start(bench.monitor, bench.region.base, &header, bench.segment, 1, bench.scratch, 1))
   }
+
+  @Test("an answer that is added up while it is gathered has the check of its bytes", arguments: 0..<24)
+  func gathersOfEveryShape(seed: UInt64) throws {
+    let bench = try Bench(responseSize: 128 * 1024)
+    for index in 0..<8192 {
+      bench.memory.storeBytes(of: UInt64(index) &* 0x9e37_79b9_7f4a_7c15, toByteOffset: index * 8, as: UInt64.self)
+    }
+    var state = seed &* 0x2545_f491_4f6c_dd1d &+ 1
+    func random(_ limit: UInt64) -> UInt64 {
+      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+      return (state >> 33) % limit
+    }
+    // Short and long ones, whole lines and odd bytes, and some that reach past the end of what is there.
+    let ranges = (0..<12).map { _ -> (address: UInt64, root: UInt64, length: UInt32, flags: UInt32) in
+      let length = [random(9), 64 * random(4), 4096, random(20000), random(9000)][Int(random(5))]
+      let isAbsent = random(6) == 0
+      return (isAbsent ? 0x11_0000 - length / 2 : 0x10_0000 + random(65537 - length), 0, UInt32(length), 0)
+    }
+    let answer = try #require(bench.ask(Self.gather(ranges)), "seed \(seed): the check does not hold")
+    var at = 16 + ranges.count * 24
+    for (index, range) in ranges.enumerated() {
+      let start = Int(range.address) - 0x10_0000
+      let isThere = start + Int(range.length) <= 65536
+      #expect(
+        answer.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 16 + index * 24, as: UInt32.self) == 0 } == isThere)
+      let expected = (0..<Int(range.length)).map {
+        isThere ? bench.memory.load(fromByteOffset: start + $0, as: UInt8.self) : 0
+      }
+      #expect([UInt8](answer[at..<at + Int(range.length)]) == expected)
+      at += Int(range.length)
+    }
+    #expect(answer.count == at)
+  }
 }

@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 #define GRASS_MAGIC 0x5341525047534152ull
-#define GRASS_VERSION 2u
+#define GRASS_VERSION 3u
 
 #define GRASS_PAGE 4096u
 #define GRASS_LINE 64u
@@ -316,11 +316,68 @@ static inline void grass_store(void *place, uint64_t value) {
 }
 
 #if !defined(__NVPTX__)
+/// Eight words at once, wherever they lie: what loops over long memory go by.
+typedef uint64_t grass_stripe __attribute__((vector_size(64), aligned(1), may_alias));
+
+#if __has_feature(thread_sanitizer)
+// The sanitizer knows of no race between atomic accesses, and has no vectors of them.
+static inline void grass_load_stripe(grass_stripe *value, const void *place) {
+  for (unsigned word = 0; word < 8; word++) {
+    const uint64_t *from = (const uint64_t *)place + word;
+    uint64_t one;
+    if (((uintptr_t)from & 7) == 0) one = __atomic_load_n(from, __ATOMIC_ACQUIRE);
+    else __builtin_memcpy(&one, from, 8);
+    (*value)[word] = one;
+  }
+}
+
+static inline void grass_store_stripe(void *place, const grass_stripe *value) {
+  for (unsigned word = 0; word < 8; word++) {
+    uint64_t *to = (uint64_t *)place + word, one = (*value)[word];
+    if (((uintptr_t)to & 7) == 0) __atomic_store_n(to, one, __ATOMIC_RELEASE);
+    else __builtin_memcpy(to, &one, 8);
+  }
+}
+#else
+// Volatile: each byte is loaded once, so that what is checked is what was copied, and stores land in their order.
+static inline void grass_load_stripe(grass_stripe *value, const void *place) {
+  *value = *(const volatile grass_stripe *)place;
+}
+static inline void grass_store_stripe(void *place, const grass_stripe *value) {
+  *(volatile grass_stripe *)place = *value;
+}
+#endif
+
+/// Stores past the caches: what another processor reads next, it then need not fetch out of this one's. 16 bytes aligned;
+/// ordered by nothing but `grass_stream_end`.
+static inline void grass_stream_stripe(void *place, const grass_stripe *value) {
+#if defined(__x86_64__) && !__has_feature(thread_sanitizer)
+  typedef uint64_t part __attribute__((vector_size(16), may_alias));
+  for (unsigned index = 0; index < sizeof *value / sizeof(part); index++)
+    __builtin_nontemporal_store(((const part *)value)[index], (part *)place + index);
+#else
+  grass_store_stripe(place, value);
+#endif
+}
+
+/// Makes streamed stores land before all later ones.
+static inline void grass_stream_end(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_sfence();
+#endif
+}
+
 /// Copies private bytes into shared memory, in ascending order, the last word last of all.
 static inline void grass_copy_in(void *shared, const void *bytes, uint64_t count) {
   uint8_t *to = (uint8_t *)shared;
   const uint8_t *from = (const uint8_t *)bytes;
   for (; count > 0 && ((uintptr_t)to & 7); count--) __atomic_store_n(to++, *from++, __ATOMIC_RELEASE);
+  for (; count >= sizeof(grass_stripe); count -= sizeof(grass_stripe), to += sizeof(grass_stripe),
+                                        from += sizeof(grass_stripe)) {
+    grass_stripe words;
+    grass_load_stripe(&words, from);
+    grass_store_stripe(to, &words);
+  }
   for (; count >= 8; count -= 8, to += 8, from += 8) {
     uint64_t word;
     __builtin_memcpy(&word, from, 8);
@@ -334,6 +391,12 @@ static inline void grass_copy_out(void *bytes, const void *shared, uint64_t coun
   uint8_t *to = (uint8_t *)bytes;
   const uint8_t *from = (const uint8_t *)shared;
   for (; count > 0 && ((uintptr_t)from & 7); count--) *to++ = __atomic_load_n(from++, __ATOMIC_ACQUIRE);
+  for (; count >= sizeof(grass_stripe); count -= sizeof(grass_stripe), to += sizeof(grass_stripe),
+                                        from += sizeof(grass_stripe)) {
+    grass_stripe words;
+    grass_load_stripe(&words, from);
+    grass_store_stripe(to, &words);
+  }
   for (; count >= 8; count -= 8, to += 8, from += 8) {
     uint64_t word = __atomic_load_n((const uint64_t *)from, __ATOMIC_ACQUIRE);
     __builtin_memcpy(to, &word, 8);
@@ -351,17 +414,17 @@ static inline void grass_pause(void) {
 
 // MARK: - The check
 
-// A checksum against torn and damaged records, not against forgers. The payload is cut into blocks, so that many
-// processors can share the work; a block is eight independent lanes of xor, rotate and multiply, so that one processor
-// overlaps them. Each step is a bijection of its lane and each lane one of the block's sum, hence a change confined to
-// one word is always seen.
+// A checksum against torn and damaged records, not against forgers: two sums over the payload's words, in any order, so
+// that many processors can share the work and a copy can be added up on its way. The first has each word times an odd number
+// that belongs to its lane, the word's place in its stripe of 64 bytes; hence a change confined to one word is always
+// seen. The second has the product of each word's halves, under a key that belongs to its stripe; hence words that
+// changed places are seen. The sequence number starts the first, the length the second.
 
 #define GRASS_MIX 0x9e3779b97f4a7c15ull
 #define GRASS_FOLD 0xd6e8feb86659fd93ull
-#define GRASS_CHECK_BLOCK 4096u
-#define GRASS_CHECK_LANES 8u
-
-static inline uint64_t grass_rotate(uint64_t value, unsigned bits) { return value << bits | value >> (64 - bits); }
+#define GRASS_STRIPE 64u
+#define GRASS_LANES 8u
+#define GRASS_AHEAD 1024u
 
 static inline uint64_t grass_finish(uint64_t value) {
   value ^= value >> 32;
@@ -371,53 +434,75 @@ static inline uint64_t grass_finish(uint64_t value) {
   return value ^ value >> 32;
 }
 
-/// Blocks of a payload; an empty one has one block, too.
-static inline uint64_t grass_check_blocks(uint64_t length) {
-  return length == 0 ? 1 : (length + GRASS_CHECK_BLOCK - 1) / GRASS_CHECK_BLOCK;
+static inline uint64_t grass_check_factor(uint64_t lane) { return (2 * lane + 1) * GRASS_FOLD; }
+static inline uint64_t grass_check_key(uint64_t stripe) { return (stripe + 1) * GRASS_MIX; }
+
+/// Adds the payload's word of that number to the two sums.
+static inline void grass_check_word(uint64_t sums[2], uint64_t index, uint64_t word) {
+  uint64_t factor = grass_check_factor(index % GRASS_LANES), mixed = word ^ grass_check_key(index / GRASS_LANES);
+  sums[0] += word * factor;
+  sums[1] += (uint64_t)(uint32_t)mixed * (mixed >> 32) * factor;
 }
 
-static inline uint64_t grass_check_start(uint64_t sequence, uint64_t length, uint64_t block, unsigned lane) {
-  return (sequence + block * GRASS_CHECK_LANES + lane) * GRASS_MIX ^ length;
-}
+#if !defined(__NVPTX__)
+enum grass_copy { GRASS_NO_COPY, GRASS_COPY, GRASS_COPY_STREAMED };
 
-static inline uint64_t grass_check_step(uint64_t lane, uint64_t word) {
-  return grass_rotate(lane ^ word, 29) * GRASS_FOLD;
-}
-
-/// What a block with these lanes adds to the two sums.
-static inline void grass_check_fold(uint64_t sums[2], const uint64_t lanes[GRASS_CHECK_LANES], uint64_t block) {
-  uint64_t low = block, high = ~block;
-  for (unsigned lane = 0; lane < GRASS_CHECK_LANES; lane++) {
-    low = grass_rotate(low ^ lanes[lane], 31) * GRASS_FOLD;
-    high = grass_rotate(high + lanes[lane], 23) * GRASS_MIX;
+/// Adds whole stripes of a payload to the two sums, from byte `offset` of it on, and copies them to `to` on the way, where
+/// asked to. Offset and count are multiples of GRASS_STRIPE; where the copy is streamed, `to` is a multiple of 16.
+static inline void grass_check_stripes(
+    uint64_t sums[2], enum grass_copy copy, void *to, const void *from, uint64_t offset, uint64_t count) {
+  const uint8_t *source = (const uint8_t *)from;
+  grass_stripe plain = {0}, mixed = {0}, key = {0};
+  key += grass_check_key(offset / GRASS_STRIPE);
+  for (uint64_t at = 0; at < count; at += GRASS_STRIPE) {
+    // Far enough ahead that what comes out of memory is there in time; processors do not look past a page by themselves.
+    __builtin_prefetch(source + at + GRASS_AHEAD);
+    grass_stripe words;
+    grass_load_stripe(&words, source + at);
+    if (copy == GRASS_COPY) grass_store_stripe((uint8_t *)to + at, &words);
+    if (copy == GRASS_COPY_STREAMED) grass_stream_stripe((uint8_t *)to + at, &words);
+    plain += words;
+    words ^= key;
+    mixed += (words & 0xffffffffull) * (words >> 32);
+    key += GRASS_MIX;
   }
-  sums[0] += low;
-  sums[1] += high ^ low;
+  if (copy == GRASS_COPY_STREAMED) grass_stream_end();
+  for (unsigned lane = 0; lane < GRASS_LANES; lane++) {
+    sums[0] += plain[lane] * grass_check_factor(lane);
+    sums[1] += mixed[lane] * grass_check_factor(lane);
+  }
+}
+
+/// Adds bytes `offset..<offset + count` of a payload, which lie at `bytes`, to the two sums. The offset is a multiple
+/// of GRASS_STRIPE; a last word that is not whole is padded with zeros.
+static inline void grass_check_bytes(uint64_t sums[2], const void *bytes, uint64_t offset, uint64_t count) {
+  uint64_t whole = count / GRASS_STRIPE * GRASS_STRIPE;
+  if (whole) grass_check_stripes(sums, GRASS_NO_COPY, 0, bytes, offset, whole);
+  for (uint64_t at = whole; at < count; at += 8) {
+    uint64_t word = 0;
+    __builtin_memcpy(&word, (const uint8_t *)bytes + at, count - at < 8 ? count - at : 8);
+    grass_check_word(sums, (offset + at) / 8, word);
+  }
+}
+
+#endif
+
+/// The check that two sums over a payload give.
+static inline void grass_check_finish(uint64_t check[2], const uint64_t sums[2], uint64_t sequence, uint64_t length) {
+  check[0] = grass_finish(sums[0] + sequence);
+  check[1] = grass_finish(sums[1] + length);
 }
 
 /// The check of `length` bytes of payload under a sequence number.
 static inline void grass_check(uint64_t check[2], uint64_t sequence, const void *payload, uint64_t length) {
-  const uint8_t *bytes = (const uint8_t *)payload;
-  uint64_t sums[2] = {sequence, length};
-  for (uint64_t block = 0; block < grass_check_blocks(length); block++) {
-    uint64_t lanes[GRASS_CHECK_LANES], words[GRASS_CHECK_LANES];
-    for (unsigned lane = 0; lane < GRASS_CHECK_LANES; lane++)
-      lanes[lane] = grass_check_start(sequence, length, block, lane);
-    uint64_t left = length - block * GRASS_CHECK_BLOCK;
-    if (left > GRASS_CHECK_BLOCK) left = GRASS_CHECK_BLOCK;
-    for (; left >= sizeof words; left -= sizeof words, bytes += sizeof words) {
-      __builtin_memcpy(words, bytes, sizeof words);
-      for (unsigned lane = 0; lane < GRASS_CHECK_LANES; lane++) lanes[lane] = grass_check_step(lanes[lane], words[lane]);
-    }
-    if (left > 0) {
-      for (unsigned lane = 0; lane < GRASS_CHECK_LANES; lane++) words[lane] = 0;
-      __builtin_memcpy(words, bytes, left);
-      for (unsigned lane = 0; lane * 8 < left; lane++) lanes[lane] = grass_check_step(lanes[lane], words[lane]);
-    }
-    grass_check_fold(sums, lanes, block);
-  }
-  check[0] = grass_finish(sums[0]);
-  check[1] = grass_finish(sums[1]);
+  uint64_t sums[2] = {0, 0};
+#if defined(__NVPTX__)
+  // What one thread checks alone has whole words.
+  for (uint64_t index = 0; index < length / 8; index++) grass_check_word(sums, index, ((const uint64_t *)payload)[index]);
+#else
+  grass_check_bytes(sums, payload, 0, length);
+#endif
+  grass_check_finish(check, sums, sequence, length);
 }
 
 /// Fills in a record around a payload that already lies `sizeof(struct grass_record)` bytes from `record`, in
@@ -442,9 +527,10 @@ enum grass_verdict {
 };
 
 /// Judges a private copy of a record's first `count` bytes, at least `sizeof(struct grass_record)`, whose slot has
-/// `size` bytes. Stores the payload's length wherever it is plausible.
+/// `size` bytes. Stores the payload's length wherever it is plausible. `sums` are those of the payload where they were
+/// added up while it was copied, else NULL.
 static inline enum grass_verdict grass_record_judge(
-    const void *record, uint64_t count, uint64_t size, uint64_t sequence, uint64_t *length) {
+    const void *record, uint64_t count, uint64_t size, uint64_t sequence, const uint64_t *sums, uint64_t *length) {
   struct grass_record head;
   __builtin_memcpy(&head, record, sizeof head);
   *length = 0;
@@ -456,10 +542,38 @@ static inline enum grass_verdict grass_record_judge(
   __builtin_memcpy(&end, (const uint8_t *)record + grass_record_size(head.length) - 8, 8);
   if (end != sequence) return GRASS_RECORD_TORN;
   uint64_t check[2];
-  grass_check(check, sequence, (const uint8_t *)record + sizeof head, head.length);
+  if (sums) grass_check_finish(check, sums, sequence, head.length);
+  else grass_check(check, sequence, (const uint8_t *)record + sizeof head, head.length);
   if (check[0] != head.check[0] || check[1] != head.check[1]) return GRASS_RECORD_FALSE;
   return GRASS_RECORD_WHOLE;
 }
+
+#if !defined(__NVPTX__)
+/// Copies a record's first `count` bytes, at least `sizeof(struct grass_record)`, out of shared memory and adds its
+/// payload up on the way, as far as the record reaches. Of one with another sequence number, that number alone is copied.
+static inline void grass_record_fetch(
+    void *record, const void *shared, uint64_t count, uint64_t sequence, uint64_t sums[2]) {
+  uint64_t found = grass_load(shared);
+  __builtin_memcpy(record, &found, 8);
+  sums[0] = sums[1] = 0;
+  if (found != sequence) return;
+  struct grass_record head;
+  grass_copy_out((uint8_t *)record + 8, (const uint8_t *)shared + 8, sizeof head - 8);
+  __builtin_memcpy(&head, record, sizeof head);
+  uint8_t *to = (uint8_t *)record + sizeof head;
+  const uint8_t *from = (const uint8_t *)shared + sizeof head;
+  count -= sizeof head;
+  if (head.length > GRASS_MAX_RECORD || grass_record_size(head.length) - sizeof head > count) {
+    // Longer, or nothing that could be whole.
+    grass_copy_out(to, from, count);
+    return;
+  }
+  uint64_t whole = head.length / GRASS_STRIPE * GRASS_STRIPE;
+  grass_check_stripes(sums, GRASS_COPY, to, from, 0, whole);
+  grass_copy_out(to + whole, from + whole, grass_record_size(head.length) - sizeof head - whole);
+  grass_check_bytes(sums, to + whole, whole, head.length - whole);
+}
+#endif
 
 /// Whether a private copy of the beacon is whole.
 static inline bool grass_beacon_is_whole(const struct grass_beacon *beacon) {

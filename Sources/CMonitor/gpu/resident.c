@@ -19,16 +19,14 @@
 #define WARP 32u
 /// Words of a record that the poll itself loads: a heartbeat's are all there.
 #define HEAD_WORDS 8u
-/// Blocks of a payload that a block of threads sends at once: each thread has a word of each.
+/// Words of a payload that each thread has on their way at once.
 #define GROUP 4u
-#define STAGE (GRASS_CHECK_BLOCK / 8 + GRASS_CHECK_LANES)
-_Static_assert(GRASS_CHECK_BLOCK / 8 == GRASS_GPU_THREADS, "a word for each thread");
 /// Nanoseconds after which a run's lanes end, and no more begin.
 #define MOST_TIME 5000000000ull
 /// Pieces of memory that workers keep at hand; hosts have few.
 #define NEAR_EXTENTS 64u
 /// Longer payloads of runs are sent by all workers together.
-#define LONG_PAYLOAD (2 * GROUP * GRASS_CHECK_BLOCK)
+#define LONG_PAYLOAD (2 * GROUP * GRASS_GPU_THREADS * 8)
 
 // MARK: - The GPU
 
@@ -89,43 +87,31 @@ SHARED uint64_t heads[GRASS_GPU_THREADS];  // The first words of each slot's req
 SHARED uint32_t fresh[GRASS_MAX_SLOTS];    // Whether a slot's request is to be served by the whole block.
 SHARED uint32_t ending, job_ended;
 SHARED uint64_t sums[2];
-SHARED uint64_t staged[GROUP * STAGE];  // Blocks on their way out; each starts in another bank.
 SHARED uint64_t totals[GRASS_GPU_THREADS];
 SHARED uint64_t decided[4];
 
-/// The check of a payload in the GPU's own memory, by all threads.
-static void check_together(uint64_t check[2], uint64_t sequence, const uint8_t *payload, uint64_t length) {
-  if (thread() == 0) {
-    sums[0] = sequence;
-    sums[1] = length;
+/// Adds up what the threads have, into `sums`, by all threads; a barrier has to follow.
+static void sum_together(uint64_t own[2]) {
+  for (unsigned other = WARP / 2; other > 0; other /= 2) {
+    own[0] += from_lane(own[0], (thread() + other) % WARP);
+    own[1] += from_lane(own[1], (thread() + other) % WARP);
   }
-  barrier();
-  // Eight neighbouring threads take a block of the payload, each one of its lanes.
-  unsigned lane = thread() % GRASS_CHECK_LANES, first = thread() % WARP / GRASS_CHECK_LANES * GRASS_CHECK_LANES;
-  uint64_t blocks = grass_check_blocks(length), groups = GRASS_GPU_THREADS / GRASS_CHECK_LANES;
-  for (uint64_t base = 0; base < blocks; base += groups) {
-    uint64_t number = base + thread() / GRASS_CHECK_LANES;
-    bool is_there = number < blocks;
-    uint64_t state = grass_check_start(sequence, length, number, lane);
-    if (is_there) {
-      const uint8_t *bytes = payload + number * GRASS_CHECK_BLOCK;
-      uint64_t left = length - number * GRASS_CHECK_BLOCK;
-      if (left > GRASS_CHECK_BLOCK) left = GRASS_CHECK_BLOCK;
-      // Payloads are padded with zeros to whole words.
-      for (uint64_t at = lane * 8; at < left; at += GRASS_CHECK_LANES * 8)
-        state = grass_check_step(state, *(const uint64_t *)(bytes + at));
-    }
-    uint64_t lanes[GRASS_CHECK_LANES], part[2] = {0, 0};
-    for (unsigned index = 0; index < GRASS_CHECK_LANES; index++) lanes[index] = from_lane(state, first + index);
-    if (is_there && lane == 0) {
-      grass_check_fold(part, lanes, number);
-      __atomic_fetch_add((uint64_t *)&sums[0], part[0], __ATOMIC_RELAXED);
-      __atomic_fetch_add((uint64_t *)&sums[1], part[1], __ATOMIC_RELAXED);
-    }
+  if (thread() % WARP == 0) {
+    __atomic_fetch_add((uint64_t *)&sums[0], own[0], __ATOMIC_RELAXED);
+    __atomic_fetch_add((uint64_t *)&sums[1], own[1], __ATOMIC_RELAXED);
   }
+}
+
+/// The check of a payload of whole words in the GPU's own memory, by all threads.
+static void check_together(uint64_t check[2], uint64_t sequence, const uint64_t *payload, uint64_t length) {
+  if (thread() == 0) sums[0] = sums[1] = 0;
   barrier();
-  check[0] = grass_finish(sums[0]);
-  check[1] = grass_finish(sums[1]);
+  uint64_t own[2] = {0, 0};
+  for (uint64_t word = thread(); word < (length + 7) / 8; word += GRASS_GPU_THREADS)
+    grass_check_word(own, word, payload[word]);
+  sum_together(own);
+  barrier();
+  grass_check_finish(check, (const uint64_t *)sums, sequence, length);
   barrier();
 }
 
@@ -217,58 +203,37 @@ static uint8_t *response_record(const struct grass_monitor *monitor, uint32_t sl
   return monitor->region + monitor->layout.response_offset + slot * monitor->layout.response_size;
 }
 
-/// Moves some blocks of a payload from the GPU's memory to the region and adds up their check, by all threads of a block:
-/// `first` and those that follow at `stride`. What the blocks have is in `sums` afterwards.
-static void send_blocks(
-    uint64_t *to, const uint64_t *from, uint64_t sequence, uint64_t length, uint64_t first, uint64_t stride) {
-  uint64_t words = (length + 7) / 8, blocks = grass_check_blocks(length);
-  for (uint64_t base = first; base < blocks; base += GROUP * stride) {
-    uint64_t own[GROUP];
+/// Moves a part of a payload from the GPU's memory to the region and adds it up into `sums`, by all threads of a block:
+/// part `part` of `parts`, which are interleaved. A barrier has to follow.
+static void send_part(uint64_t *to, const uint64_t *from, uint64_t length, uint64_t part, uint64_t parts) {
+  uint64_t words = (length + 7) / 8, stride = parts * GRASS_GPU_THREADS, own[2] = {0, 0};
+  for (uint64_t base = part * GRASS_GPU_THREADS + thread(); base < words; base += GROUP * stride) {
+    uint64_t group[GROUP];
+#pragma unroll
+    for (unsigned index = 0; index < GROUP; index++)
+      group[index] = base + index * stride < words ? from[base + index * stride] : 0;
 #pragma unroll
     for (unsigned index = 0; index < GROUP; index++) {
-      uint64_t word = (base + index * stride) * GRASS_GPU_THREADS + thread();
-      own[index] = word < words ? from[word] : 0;
+      uint64_t word = base + index * stride;
+      if (word >= words) break;
+      store_word(to + word, group[index]);
+      grass_check_word(own, word, group[index]);
     }
-#pragma unroll
-    for (unsigned index = 0; index < GROUP; index++) {
-      uint64_t word = (base + index * stride) * GRASS_GPU_THREADS + thread();
-      staged[index * STAGE + thread()] = own[index];
-      if (word < words) store_word(to + word, own[index]);
-    }
-    barrier();
-    // Eight neighbouring threads take a block, each one of its lanes.
-    unsigned lane = thread() % GRASS_CHECK_LANES, index = thread() / GRASS_CHECK_LANES;
-    if (thread() < WARP) {
-      uint64_t number = base + index * stride;
-      bool is_there = number < blocks;
-      uint64_t left = !is_there ? 0 : words - number * GRASS_GPU_THREADS;
-      if (left > GRASS_GPU_THREADS) left = GRASS_GPU_THREADS;
-      uint64_t state = grass_check_start(sequence, length, number, lane);
-#pragma unroll 8
-      for (uint64_t at = lane; at < left; at += GRASS_CHECK_LANES)
-        state = grass_check_step(state, staged[index * STAGE + at]);
-      uint64_t lanes[GRASS_CHECK_LANES], part[2] = {0, 0};
-      for (unsigned other = 0; other < GRASS_CHECK_LANES; other++)
-        lanes[other] = from_lane(state, index * GRASS_CHECK_LANES + other);
-      if (is_there && lane == 0) {
-        grass_check_fold(part, lanes, number);
-        __atomic_fetch_add((uint64_t *)&sums[0], part[0], __ATOMIC_RELAXED);
-        __atomic_fetch_add((uint64_t *)&sums[1], part[1], __ATOMIC_RELAXED);
-      }
-    }
-    barrier();
   }
+  sum_together(own);
 }
 
 /// Makes a response whose payload is in its slot visible, by one thread.
 static void complete(
-    struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint64_t length, uint64_t low, uint64_t high) {
+    struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint64_t length, const uint64_t sums[2]) {
   uint8_t *record = response_record(&gpu->monitor, slot);
   // The requester takes nothing whose check does not hold: only the last store waits for the others.
   store_word(record + sizeof(struct grass_record) + ((length + 7) & ~7ull), sequence);
   store_word(record + offsetof(struct grass_record, length), length);
-  store_word(record + offsetof(struct grass_record, check), grass_finish(low));
-  store_word(record + offsetof(struct grass_record, check) + 8, grass_finish(high));
+  uint64_t check[2];
+  grass_check_finish(check, sums, sequence, length);
+  store_word(record + offsetof(struct grass_record, check), check[0]);
+  store_word(record + offsetof(struct grass_record, check) + 8, check[1]);
   grass_store(record, sequence);
   gpu->monitor.served++;
 }
@@ -276,14 +241,12 @@ static void complete(
 /// Moves a response's payload, zero padded to whole words, from the GPU's memory to its slot and makes it visible, by all
 /// threads.
 static void publish(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint64_t length) {
-  if (thread() == 0) {
-    sums[0] = sequence;
-    sums[1] = length;
-  }
+  if (thread() == 0) sums[0] = sums[1] = 0;
   barrier();
   uint64_t *payload = (uint64_t *)(response_record(&gpu->monitor, slot) + sizeof(struct grass_record));
-  send_blocks(payload, (const uint64_t *)gpu->response, sequence, length, 0, 1);
-  if (thread() == 0) complete(gpu, slot, sequence, length, sums[0], sums[1]);
+  send_part(payload, (const uint64_t *)gpu->response, length, 0, 1);
+  barrier();
+  if (thread() == 0) complete(gpu, slot, sequence, length, (const uint64_t *)sums);
   barrier();
 }
 
@@ -552,8 +515,8 @@ static void finish_run(struct grass_gpu *gpu) {
     if (length > LONG_PAYLOAD) {
       barrier();
       if (thread() == 0) {
-        parcel->sums[0] = sequence;
-        parcel->sums[1] = parcel->length = length;
+        parcel->sums[0] = parcel->sums[1] = 0;
+        parcel->length = length;
         job->finished = 0;
         store_release_gpu(&job->turn, job->turn + 1);
       }
@@ -564,7 +527,7 @@ static void finish_run(struct grass_gpu *gpu) {
   barrier();
   if (is_wanted) {
     if (!is_sent) publish(gpu, slot, sequence, length);
-    else if (thread() == 0) complete(gpu, slot, sequence, length, parcel->sums[0], parcel->sums[1]);
+    else if (thread() == 0) complete(gpu, slot, sequence, length, parcel->sums);
   }
   if (thread() == 0) modules->is_running = false;
   barrier();
@@ -585,7 +548,7 @@ static bool serve(struct grass_gpu *gpu, uint32_t slot) {
       copy[word] = word < HEAD_WORDS ? heads[slot * HEAD_WORDS + word] : load_word(record + word * 8);
     barrier();
     const struct grass_record *head = (const struct grass_record *)copy;
-    check_together(check, sequence, (const uint8_t *)(head + 1), length);
+    check_together(check, sequence, (const uint64_t *)(head + 1), length);
     if (copy[words - 1] != sequence) verdict = GRASS_RECORD_TORN;
     else if (check[0] != head->check[0] || check[1] != head->check[1]) verdict = GRASS_RECORD_FALSE;
     else verdict = GRASS_RECORD_WHOLE;
@@ -720,7 +683,8 @@ static void send_parcel(struct grass_gpu *gpu, uint32_t worker, uint32_t workers
   barrier();
   uint64_t *payload =
       (uint64_t *)(response_record(&gpu->monitor, gpu->modules.slot) + sizeof(struct grass_record));
-  send_blocks(payload, (const uint64_t *)gpu->response, gpu->modules.sequence, length, worker, workers);
+  send_part(payload, (const uint64_t *)gpu->response, length, worker, workers);
+  barrier();
   if (thread() == 0) {
     __atomic_fetch_add(&parcel->sums[0], sums[0], __ATOMIC_RELAXED);
     __atomic_fetch_add(&parcel->sums[1], sums[1], __ATOMIC_RELAXED);

@@ -74,6 +74,8 @@ struct grass_monitor {
   uint64_t last_segment;
   uint8_t *scratch;  // Private copy of the request at work, layout.request_size bytes.
   uint64_t kernel_hint;
+  // Of the answer at work: the sums over bytes summed_from..<summed_end of its payload.
+  uint64_t sums[2], summed_from, summed_end;
   uint64_t served, refused, torn;
   uint64_t counter, newest_finding, beacon_time;
   struct grass_modules *modules;  // NULL where none can be run.

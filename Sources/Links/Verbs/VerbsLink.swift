@@ -10,7 +10,7 @@ public final class VerbsLink: Link, @unchecked Sendable {
   // Used by one thread at a time, as every link.
   public let address: String
   public let grant: LinkGrant
-  public var awaitsRemotely: Bool { false }
+  public var polling: LinkPolling { .head }
 
   private struct Operation {
     var isRead: Bool
