@@ -53,8 +53,12 @@ struct KallsymsSearch {
       let whole = min(Self.pieceSize + UInt64(Self.digits.count), window.count - offset)
       // A table across the end of a window is found where it starts less than a piece before it: windows end with pages,
       // and the index that follows the digits is read by its own address.
-      if let bytes = try? memory.read(start, count: Int(whole)) {
-        for place in Self.places(in: bytes) where found.count < Self.mostPlaces { found.append(start + place) }
+      // The batch's own bytes: a copy of each piece costs more than the search.
+      var batch = ReadBatch<PhysicalAddress>()
+      batch.add(start, count: Int(whole))
+      memory.read(&batch)
+      if batch.succeeded(0) {
+        for place in Self.places(in: batch.bytes) where found.count < Self.mostPlaces { found.append(start + place) }
       }
       offset += Self.pieceSize
     }
