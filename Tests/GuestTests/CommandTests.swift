@@ -5,7 +5,7 @@ extension GuestTests {
   /// The way commands take into a guest: each gets its own answer, whatever became of those before.
   @Suite(.serialized) struct CommandTests {
     private func guest() throws -> Guest {
-      try SharedGuests.shared.guest(GuestOptions(kernel: "6.1", memory: 512, sleepers: nil))
+      try SharedGuests.shared.guest(standardGuests[0])
     }
 
     @Test func outputIsBytesAndStatusIsTheCommands() throws {

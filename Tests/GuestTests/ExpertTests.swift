@@ -10,11 +10,6 @@ extension GuestTests {
   @Suite(.serialized) struct ExpertTests {
     private let grassctl = BuiltTool(name: "grassctl")
 
-    static let kinds = [("6.1", .fourLevel), ("6.12", .fiveLevel)].map { (label: String, paging: GuestOptions.Paging) in
-      let modules = (try? KernelStore().kernel(label))?.deviceModules ?? []
-      return GuestOptions(kernel: label, paging: paging, programs: modules.map(\.path))
-    }
-
     /// Loads a guest's modules for disks in files and for an Ethernet device, where that was not done yet.
     static func loadDevices(_ guest: Guest) throws {
       let names = guest.options.programs.map { URL(fileURLWithPath: $0).deletingPathExtension().lastPathComponent }
@@ -26,7 +21,7 @@ extension GuestTests {
     }
 
     /// Every symbol of /proc/kallsyms, by the sum of all of them: over the serial port they would take a minute.
-    @Test(arguments: kinds) func symbolsAreThoseOfKallsyms(_ kind: GuestOptions) throws {
+    @Test(arguments: standardGuests) func symbolsAreThoseOfKallsyms(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
       try Self.loadDevices(guest)
       // What the BPF loader, ftrace and kprobes add is no part of any table.
@@ -38,7 +33,7 @@ extension GuestTests {
       #expect(try Self.md5(Array(lines.joined(separator: [UInt8(ascii: "\n")])) + [10]) == sum.prefix(32))
     }
 
-    @Test(arguments: kinds) func symbolsBothWays(_ kind: GuestOptions) throws {
+    @Test(arguments: standardGuests) func symbolsBothWays(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
       let line = try guest.run("grep -m1 ' schedule$' /proc/kallsyms").text
       let address = try #require(UInt64(line.prefix(16), radix: 16))
@@ -51,7 +46,7 @@ extension GuestTests {
       #expect(try grassctl.run(["sym", "no_such_symbol_at_all"] + source).status == 1)
     }
 
-    @Test(arguments: kinds) func symbolsOfModulesBothWays(_ kind: GuestOptions) throws {
+    @Test(arguments: standardGuests) func symbolsOfModulesBothWays(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
       try Self.loadDevices(guest)
       let source = ["--memory", guest.memoryPath]
@@ -67,7 +62,7 @@ extension GuestTests {
     }
 
     /// pahole reads the same types by itself: every member, its declaration, offset and size must be the same.
-    @Test(arguments: kinds) func typesAreAsPaholeLaysThemOut(_ kind: GuestOptions) throws {
+    @Test(arguments: standardGuests) func typesAreAsPaholeLaysThemOut(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
       let source = ["--memory", guest.memoryPath]
       let kernel = try Kernel.open(try MemoryImage.open(guest.memoryPath))
@@ -91,7 +86,7 @@ extension GuestTests {
       }
     }
 
-    @Test(arguments: kinds) func valuesAndBytes(_ kind: GuestOptions) throws {
+    @Test(arguments: standardGuests) func valuesAndBytes(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
       let source = ["--memory", guest.memoryPath]
       func value(_ words: String...) throws -> Any? { try grassctl.json(["read"] + words + source).first?["value"] }

@@ -34,7 +34,7 @@ extension GuestTests {
       return guest
     }
 
-    @Test(arguments: ExpertTests.kinds) func mountsAreThoseOfMountinfo(_ kind: GuestOptions) throws {
+    @Test(arguments: standardGuests) func mountsAreThoseOfMountinfo(_ kind: GuestOptions) throws {
       let guest = try guest(kind)
       let inside = try #require(
         Int(try guest.run("grep -l 77002 /proc/[0-9]*/cmdline").text.split(separator: "/").dropFirst().first ?? ""))
@@ -60,7 +60,7 @@ extension GuestTests {
       }
     }
 
-    @Test(arguments: ExpertTests.kinds) func filesAreThoseOfProc(_ kind: GuestOptions) throws {
+    @Test(arguments: standardGuests) func filesAreThoseOfProc(_ kind: GuestOptions) throws {
       let guest = try guest(kind)
       // The shell that looks has files open itself, and is gone afterwards.
       let script = "for f in /proc/[0-9]*/fd/*; do echo \"$f|$(readlink \"$f\")\"; done 2>/dev/null"
@@ -86,7 +86,7 @@ extension GuestTests {
       #expect(gone.first?["links"] as? Int == 0 && gone.first?["type"] as? String == "REG")
     }
 
-    @Test(arguments: ExpertTests.kinds) func mappingsAreThoseOfMaps(_ kind: GuestOptions) throws {
+    @Test(arguments: standardGuests) func mappingsAreThoseOfMaps(_ kind: GuestOptions) throws {
       let guest = try guest(kind)
       for name in ["files", "threads", "init"] {
         let pid = name == "init" ? "1" : try guest.run("pidof \(name)").text.filter { $0.isNumber }
@@ -110,7 +110,7 @@ extension GuestTests {
 
     @Test func modulesAreThoseOfProc() throws {
       let network = GuestOptions.Network(address: "10.0.9.1", cable: "grass-modules-\(getpid())", holdsCable: true)
-      let guest = try Guest(GuestOptions(kernel: "6.1", memory: 512, sleepers: nil, network: network))
+      let guest = try SharedGuests.shared.own(GuestOptions(kernel: "6.1", memory: 512, sleepers: nil, network: network))
       defer { guest.shutDown() }
       let lines = try guest.run("cut -d ' ' -f 1-5 /proc/modules").text.split(separator: "\n").map(String.init)
       let printed = try grassctl.json(["lsmod", "--memory", guest.memoryPath]).map { module in

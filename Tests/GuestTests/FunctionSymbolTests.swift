@@ -11,7 +11,7 @@ extension GuestTests {
   @Suite(.serialized) struct FunctionSymbolTests {
     private let grassctl = BuiltTool(name: "grassctl")
 
-    @Test(arguments: ExpertTests.kinds) func variablesAreFoundByTheirForm(_ kind: GuestOptions) throws {
+    @Test(arguments: standardGuests) func variablesAreFoundByTheirForm(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
       try ExpertTests.loadDevices(guest)
       let copy = FileManager.default.temporaryDirectory.appendingPathComponent("grass-functions-\(UUID().uuidString)")

@@ -7,9 +7,7 @@ extension GuestTests {
   @Suite(.serialized) struct ImageTests {
     private let grassctl = BuiltTool(name: "grassctl")
 
-    @Test(arguments: [
-      GuestOptions(kernel: "6.1", memory: 512), GuestOptions(kernel: "6.12", memory: 512, paging: .fiveLevel),
-    ])
+    @Test(arguments: standardGuests)
     func everyFormatSaysWhatLiveMemorySays(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
       let directory = FileManager.default.temporaryDirectory.appendingPathComponent("grass-images-\(UUID().uuidString)")
@@ -38,7 +36,7 @@ extension GuestTests {
 
     /// Above 2.75 GiB q35 splits RAM around the PCI hole: the file's offsets are then not physical addresses.
     @Test func largeGuestIsReadAroundTheHole() throws {
-      let guest = try Guest(GuestOptions(kernel: "6.1", memory: 4096, sleepers: 5))
+      let guest = try SharedGuests.shared.own(GuestOptions(kernel: "6.1", memory: 4096, sleepers: 5))
       defer { guest.shutDown() }
       let before = try TaskOracle(guest, threads: true)
       let printed = try grassctl.json(["ps", "--threads", "--memory", guest.memoryPath])

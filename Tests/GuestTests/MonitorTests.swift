@@ -14,11 +14,8 @@ import Testing
 extension GuestTests {
   /// Modules as grassd runs them, end to end. Each monitor on each kernel is checked by `ViewTests`, whose guests it shares.
   @Suite(.serialized) struct MonitorTests {
-    /// A guest that no test breaks: what it does does not matter.
-    static let guestKind = GuestOptions(kernel: "6.12", memory: 512, sleepers: 5)
-
     @Test func aMonitorInSwiftSaysWhatItsTwinInCSays() throws {
-      let bench = try MonitorBench(try SharedGuests.shared.guest(Self.guestKind))
+      let bench = try MonitorBench(try SharedGuests.shared.guest(standardGuests[1]))
       try bench.standingStill {
         let expected = try bench.run("ps").records.map { Array($0.bytes) }.sorted { $0.lexicographicallyPrecedes($1) }
         #expect(expected.count > 50)
@@ -33,7 +30,7 @@ extension GuestTests {
 
     /// New code takes over while requests are in flight; broken code does not.
     @Test func reloadingLosesNoRequest() throws {
-      let guest = try SharedGuests.shared.guest(Self.guestKind)
+      let guest = try SharedGuests.shared.guest(standardGuests[1])
       let folder = FileManager.default.temporaryDirectory.appendingPathComponent("grass-modules-\(UUID().uuidString)")
       try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
       defer { try? FileManager.default.removeItem(at: folder) }
@@ -98,7 +95,7 @@ extension GuestTests {
     /// A host that is hung, comes back, and dies: told by grassctl, while grassd's device goes on.
     @Test(arguments: [GuestOptions(kernel: "6.1", memory: 512, sleepers: 5)])
     func beaconAndPanicTellTheDeadFromTheLiving(_ kind: GuestOptions) throws {
-      let guest = try Guest(kind)
+      let guest = try SharedGuests.shared.own(kind)
       defer { guest.shutDown() }
       let daemon = try GrassDaemon(
         memory: guest.memoryPath, monitors: ["ps", "cpu", "memory", "beacon", "panic"].map(monitorPath))

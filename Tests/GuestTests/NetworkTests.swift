@@ -44,8 +44,7 @@ extension GuestTests {
       return processes
     }
 
-    // One test, so that each guest is booted once.
-    @Test(arguments: ExpertTests.kinds) func networkIsThatOfTheGuest(_ kind: GuestOptions) throws {
+    @Test(arguments: standardGuests) func networkIsThatOfTheGuest(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
       try ExpertTests.loadDevices(guest)
       let processes = try startWorkload(guest)

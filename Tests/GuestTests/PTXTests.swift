@@ -7,7 +7,7 @@ extension GuestTests {
   @Suite(.serialized) struct PTXTests {
     /// The resident program with all monitors, one in Swift among them, as grassd compile writes it.
     @Test func theResidentProgramAssembles() throws {
-      let guest = try SharedGuests.shared.guest(MonitorTests.guestKind)
+      let guest = try SharedGuests.shared.guest(standardGuests[1])
       let output = FileManager.default.temporaryDirectory.appendingPathComponent("grass-\(UUID().uuidString).ptx")
       defer { try? FileManager.default.removeItem(at: output) }
       // The assembler takes its time: it works on one while the next is compiled.

@@ -7,7 +7,7 @@ extension GuestTests {
   @Suite(.serialized) struct PageCacheTests {
     private let grassctl = BuiltTool(name: "grassctl")
 
-    @Test(arguments: ExpertTests.kinds) func filesAndTheirContentsAreTheGuests(_ kind: GuestOptions) throws {
+    @Test(arguments: standardGuests) func filesAndTheirContentsAreTheGuests(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
       let source = ["--memory", guest.memoryPath]
       // In tmpfs of small and of large pages, in the root's ramfs, with a hole, and one that is open and removed.

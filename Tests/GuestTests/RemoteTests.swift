@@ -7,7 +7,7 @@ extension GuestTests {
   @Suite(.serialized) struct RemoteTests {
     private let grassctl = BuiltTool(name: "grassctl")
 
-    @Test(arguments: [GuestOptions(kernel: "6.1"), GuestOptions(kernel: "6.12", paging: .fiveLevel)])
+    @Test(arguments: standardGuests)
     func everyLinkSaysWhatTheFileSays(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
       try guest.pause()
@@ -30,7 +30,7 @@ extension GuestTests {
       GuestOptions(kernel: "6.1", memory: 512, sleepers: 5), GuestOptions(kernel: "6.12-rt", memory: 512, sleepers: 5),
     ])
     func monitorGoesOnAfterAPanic(_ kind: GuestOptions) throws {
-      let guest = try Guest(kind)
+      let guest = try SharedGuests.shared.own(kind)
       defer { guest.shutDown() }
       let daemon = try GrassDaemon(memory: guest.memoryPath)
       defer { daemon.stop() }

@@ -7,7 +7,7 @@ extension GuestTests {
   @Suite(.serialized) struct SearchTests {
     private let grassctl = BuiltTool(name: "grassctl")
 
-    @Test(arguments: ExpertTests.kinds) func hitsNameTheirOwners(_ kind: GuestOptions) throws {
+    @Test(arguments: standardGuests) func hitsNameTheirOwners(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
       let source = ["--memory", guest.memoryPath]
       func owners(_ words: String...) throws -> [[String: Any]] {

@@ -10,8 +10,6 @@ extension GuestTests {
   @Suite(.serialized) struct TaskDetailTests {
     private let grassctl = BuiltTool(name: "grassctl")
 
-    static let kinds = [GuestOptions(kernel: "6.1"), GuestOptions(kernel: "6.12", paging: .fiveLevel)]
-
     /// Processes in namespaces and control groups of their own, and namespaces and groups without processes.
     private func guest(_ kind: GuestOptions) throws -> Guest {
       let guest = try SharedGuests.shared.guest(kind)
@@ -75,8 +73,8 @@ extension GuestTests {
       #expect(count >= atLeast, "\(name): \(count) processes compared")
     }
 
-    /// All in one, since each kind is booted anew for each test.
-    @Test(arguments: kinds) func detailsAreThoseOfProc(_ kind: GuestOptions) throws {
+    /// All in one: what is worked out once for a guest serves all of them.
+    @Test(arguments: standardGuests) func detailsAreThoseOfProc(_ kind: GuestOptions) throws {
       let guest = try guest(kind)
       try privilegesNamespacesAndGroups(guest)
       try forestHasParentsFirst(guest)

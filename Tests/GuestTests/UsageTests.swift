@@ -7,7 +7,7 @@ extension GuestTests {
   @Suite(.serialized) struct UsageTests {
     private let grassctl = BuiltTool(name: "grassctl")
 
-    @Test(arguments: ExpertTests.kinds) func memoryIsWhatTheGuestSays(_ kind: GuestOptions) throws {
+    @Test(arguments: standardGuests) func memoryIsWhatTheGuestSays(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
       let source = ["--memory", guest.memoryPath]
 
@@ -43,7 +43,7 @@ extension GuestTests {
       #expect(compared > 100)
     }
 
-    @Test(arguments: ExpertTests.kinds) func slabCachesAreThoseOfSlabinfo(_ kind: GuestOptions) throws {
+    @Test(arguments: standardGuests) func slabCachesAreThoseOfSlabinfo(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
       func oracle() throws -> [String: [Int]] {
         var caches: [String: [Int]] = [:]
@@ -75,7 +75,7 @@ extension GuestTests {
       }
     }
 
-    @Test(arguments: ExpertTests.kinds) func pressureIsThatOfProc(_ kind: GuestOptions) throws {
+    @Test(arguments: standardGuests) func pressureIsThatOfProc(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
       func oracle() throws -> [String: Int] {
         var totals: [String: Int] = [:]
@@ -110,7 +110,7 @@ extension GuestTests {
       }
     }
 
-    @Test(arguments: ExpertTests.kinds) func interruptsAreThoseOfProc(_ kind: GuestOptions) throws {
+    @Test(arguments: standardGuests) func interruptsAreThoseOfProc(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
       /// Counts by CPU, and the words behind them.
       func oracle() throws -> [String: (counts: [Int], text: String)] {
@@ -144,7 +144,7 @@ extension GuestTests {
       }
     }
 
-    @Test(arguments: ExpertTests.kinds) func topAgreesWithProcStat(_ kind: GuestOptions) throws {
+    @Test(arguments: standardGuests) func topAgreesWithProcStat(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
       func oracle() throws -> [[Int]] {
         try guest.run("grep '^cpu[0-9]' /proc/stat").text.split(separator: "\n").map { line in

@@ -29,7 +29,7 @@ extension GuestTests {
     }
 
     @Test func softRoCEKeepsThePromises() throws {
-      SharedGuests.shared.release()
+      SharedGuests.shared.rest()
       let lab = try CardLab(programs: BuiltTool.directory, watching: nil, hasRemote: true)
       defer { lab.shutDown() }
       try serve(lab)
@@ -146,7 +146,7 @@ extension GuestTests {
     }
 
     @Test func theCardGoesOnWhateverHappensToTheHost() throws {
-      SharedGuests.shared.release()
+      SharedGuests.shared.rest()
       let lab = try CardLab(
         programs: BuiltTool.directory,
         watching: GuestOptions(

@@ -7,8 +7,7 @@ extension GuestTests {
   @Suite(.serialized) struct WaitingTests {
     private let grassctl = BuiltTool(name: "grassctl")
 
-    // One test, so that each guest is booted once.
-    @Test(arguments: ExpertTests.kinds) func whatWaitsIsWhatTheGuestSays(_ kind: GuestOptions) throws {
+    @Test(arguments: standardGuests) func whatWaitsIsWhatTheGuestSays(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
       try timersAreThoseOfTimerList(guest)
       try workersAreTheGuests(guest)

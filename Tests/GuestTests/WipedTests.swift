@@ -10,7 +10,7 @@ extension GuestTests {
   @Suite(.serialized) struct WipedTests {
     private let grassctl = BuiltTool(name: "grassctl")
 
-    @Test(arguments: ExpertTests.kinds) func kernelIsFoundWithoutItsNote(_ kind: GuestOptions) throws {
+    @Test(arguments: standardGuests) func kernelIsFoundWithoutItsNote(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
       let copy = FileManager.default.temporaryDirectory.appendingPathComponent("grass-wiped-\(UUID().uuidString)")
       defer { try? FileManager.default.removeItem(at: copy) }

@@ -21,6 +21,8 @@ struct VMStatisticsReader: KernelReader {
   private let nodes: Run
   private let limitCount: Int
   private let events: (variable: VirtualAddress, count: Int)
+  /// Events that count sectors of 512 bytes, and that /proc/vmstat shows in KiB (`vmstat_start`).
+  private let sectorEvents: [Int]
   private let nodeTable: VirtualAddress?
   private let singleNode: VirtualAddress?
   private let nodeZones: FieldLayout
@@ -50,6 +52,7 @@ struct VMStatisticsReader: KernelReader {
       try kernel.symbol("vm_event_states", for: Self.self),
       min(eventArray.elementCount ?? 0, Int(Self.mostCounters))
     )
+    sectorEvents = ["PGPGIN", "PGPGOUT"].compactMap { name in count(name) }
     nodeTable = kernel.symbols.address(of: "node_data")
     singleNode = kernel.symbols.address(of: "contig_page_data")
     nodeZones = try types.structure("pglist_data").field("node_zones")
@@ -125,6 +128,7 @@ struct VMStatisticsReader: KernelReader {
         statistics.faults.append(error)
       }
     }
+    for index in sectorEvents where index < sums.count { sums[index] /= 2 }
     add(sums)
     return statistics
   }

@@ -245,7 +245,7 @@ public final class Guest: Sendable {
         return try agent.run(script, deadline: deadline)
       } catch {
         throw LabError(
-          "the guest did not run '\(script.prefix(60))': \(error). The end of its console:\n\(console.suffix(1000))")
+          "the guest did not run '\(script.prefix(60))': \(error). The end of its console:\n\(lastWords)")
       }
     }
   }
@@ -257,6 +257,15 @@ public final class Guest: Sendable {
 
   /// What the guest printed on its console so far.
   public var console: String { String(decoding: consoleFile.contents(), as: UTF8.self) }
+
+  /// The end of the console; of a kernel that has died, from where it says of what.
+  private var lastWords: Substring {
+    let console = console
+    let cause = ["BUG: ", "Oops: ", "general protection fault", "Kernel panic"].compactMap {
+      console.range(of: $0)?.lowerBound
+    }
+    return cause.min().map { console[$0...].prefix(5000) } ?? console.suffix(1000)
+  }
 
   /// Waits until the console holds `text`.
   public func waitForConsole(_ text: String, timeout: Duration = .seconds(60)) throws {

@@ -5,37 +5,62 @@ import Testing
 /// Everything that needs a booted guest, one test at a time: guests are slow to boot and share two cores.
 @Suite(.serialized) enum GuestTests {}
 
-/// Guests that tests share: booted on first use, kept until another is needed, and ended with the test process.
+/// Guests that tests share: booted on first use, stopped while another is in use, and ended with the test process.
 final class SharedGuests: @unchecked Sendable {
-  // Sendable because the lock guards the guest.
+  // Sendable because the lock guards the guests.
   static let shared = SharedGuests()
   private let lock = NSLock()
-  /// At most one beside a test's own: each takes its whole RAM.
-  private var kept: Guest?
+  /// The one that was asked for last is the last. At most one runs.
+  private var kept: [Guest] = []
+  /// How many are kept beside those of ``standardGuests``: each may take its whole RAM.
+  private static let others = 2
 
-  /// A running guest of this kind. Tests that break theirs boot one of their own.
+  /// A running guest of this kind; every other one stands still.
   func guest(_ options: GuestOptions) throws -> Guest {
     lock.lock()
     defer { lock.unlock() }
-    // One that a test left unable to answer must not cost every later one its time.
-    if let kept, kept.options == options, (try? kept.run("true", timeout: .seconds(20)))?.status == 0 { return kept }
-    endKept()
+    if kept.last?.options != options { stopAll() }
+    if let index = kept.firstIndex(where: { $0.options == options }) {
+      let known = kept.remove(at: index)
+      // One that a test left unable to answer must not cost every later one its time.
+      if (try? known.resume()) != nil, (try? known.run("true", timeout: .seconds(20)))?.status == 0 {
+        kept.append(known)
+        return known
+      }
+      known.shutDown()
+    }
+    let others = kept.indices.filter { !standardGuests.contains(kept[$0].options) }
+    if !standardGuests.contains(options), others.count >= Self.others { kept.remove(at: others[0]).shutDown() }
     let guest = try Guest(options)
-    kept = guest
+    kept.append(guest)
     return guest
   }
 
-  /// Ends the guest that is kept, before a test boots several of its own: three are all that the machine carries.
-  func release() {
-    lock.lock()
-    defer { lock.unlock() }
-    endKept()
+  /// A guest that a test may break, and ends itself. It has the machine to itself.
+  func own(_ options: GuestOptions) throws -> Guest {
+    rest()
+    return try Guest(options)
   }
 
-  private func endKept() {
-    kept?.shutDown()
-    kept = nil
+  /// Stops all that are shared.
+  func rest() {
+    lock.lock()
+    defer { lock.unlock() }
+    stopAll()
   }
+
+  private func stopAll() {
+    // One that cannot be stopped has ended.
+    kept.removeAll { (try? $0.pause()) == nil }
+  }
+}
+
+/// The guests of most tests, one of each series, with modules for disks in files and for an Ethernet device.
+///
+/// They are kept for all of them. A test leaves no more behind than others can live with: processes that sleep, mounts.
+let standardGuests = [("6.1", GuestOptions.Paging.fourLevel), ("6.12", .fiveLevel)].map { label, paging in
+  let modules = (try? KernelStore().kernel(label))?.deviceModules ?? []
+  return GuestOptions(kernel: label, paging: paging, programs: modules.map(\.path))
 }
 
 /// The kernels that every view is checked on: both series, all flavours, both paging depths; with `GRASS_ALL_KERNELS` set,
@@ -47,15 +72,15 @@ let guestKinds: [GuestOptions] =
     GuestOptions(kernel: kernel.release, memory: 512, paging: index % 2 == 0 ? .fourLevel : .fiveLevel)
   }
 
-private let newestKernels: [GuestOptions] = [
-  GuestOptions(kernel: "6.1", paging: .fourLevel),
-  GuestOptions(kernel: "6.1", paging: .fiveLevel),
-  GuestOptions(kernel: "6.1-cloud", paging: .fourLevel),
-  GuestOptions(kernel: "6.1-rt", paging: .fiveLevel),
-  GuestOptions(kernel: "6.12", paging: .fiveLevel),
-  GuestOptions(kernel: "6.12-cloud", paging: .fourLevel),
-  GuestOptions(kernel: "6.12-rt", paging: .fourLevel),
-]
+// Those of real-time kernels come last: the tests of locks, which follow, find them still there.
+private let newestKernels: [GuestOptions] =
+  standardGuests + [
+    GuestOptions(kernel: "6.1", paging: .fiveLevel),
+    GuestOptions(kernel: "6.1-cloud", paging: .fourLevel),
+    GuestOptions(kernel: "6.12-cloud", paging: .fourLevel),
+    GuestOptions(kernel: "6.1-rt", paging: .fiveLevel),
+    GuestOptions(kernel: "6.12-rt", paging: .fourLevel),
+  ]
 
 extension GuestOptions: CustomStringConvertible {
   public var description: String { "\(kernel), \(paging.rawValue)-level, \(memory) MiB" }
