@@ -101,8 +101,8 @@ extension GuestTests {
       let listed = try guest.run(
         """
         mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
-        cd /sys/kernel/debug/tracing && echo 'p:grass vfs_read+0' > kprobe_events && echo 1 > events/kprobes/grass/enable
-        echo 1 > events/sched/sched_switch/enable
+        cd /sys/kernel/debug/tracing && echo 'p:grass vfs_read+0' > kprobe_events
+        \(GuestTests.alone("echo 1 > events/kprobes/grass/enable; echo 1 > events/sched/sched_switch/enable"))
         cat /sys/kernel/debug/kprobes/list
         """
       ).text
@@ -122,8 +122,9 @@ extension GuestTests {
 
       _ = try guest.run(
         """
-        cd /sys/kernel/debug/tracing && echo 0 > events/sched/sched_switch/enable
-        echo 0 > events/kprobes/grass/enable && echo > kprobe_events
+        cd /sys/kernel/debug/tracing
+        \(GuestTests.alone("echo 0 > events/sched/sched_switch/enable; echo 0 > events/kprobes/grass/enable"))
+        echo > kprobe_events
         """)
       #expect(try grassctl.json(["kprobes"] + source).isEmpty)
     }

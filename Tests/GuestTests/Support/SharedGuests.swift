@@ -3,7 +3,16 @@ public import Lab
 import Testing
 
 /// Everything that needs a booted guest, one test at a time: guests are slow to boot and share two cores.
-@Suite(.serialized) enum GuestTests {}
+@Suite(.serialized) enum GuestTests {
+  /// Shell commands, run while the guest has one CPU alone: for those that make the kernel change its own code.
+  ///
+  /// The kernel puts a breakpoint there for a moment, and an emulated CPU may still run into it when that moment is over:
+  /// then the kernel knows nothing of it, and dies.
+  static func alone(_ commands: String) -> String {
+    let other = "/sys/devices/system/cpu/cpu1/online"
+    return "(echo 0 > \(other); \(commands); status=$?; echo 1 > \(other); exit $status)"
+  }
+}
 
 /// Guests that tests share: booted on first use, stopped while another is in use, and ended with the test process.
 final class SharedGuests: @unchecked Sendable {
