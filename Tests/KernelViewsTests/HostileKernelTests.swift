@@ -7,7 +7,7 @@ import Testing
 @testable import KernelViews
 
 /// Memory that counts what is read of it, for bounds that do not depend on a clock.
-private final class MeasuredMemory: PhysicalMemory {
+final class MeasuredMemory: PhysicalMemory {
   private let base: SyntheticMemory
   private let counts = Mutex<(batches: Int, bytes: Int)>((0, 0))
 
@@ -26,11 +26,11 @@ private final class MeasuredMemory: PhysicalMemory {
 private typealias Place = SyntheticLinux.Place
 
 /// Runs a view of a kernel in memory changed by `change`; the view may not read more than the bounds say.
-private func view<Result>(
-  _ change: (inout SyntheticLinux) -> Void = { _ in }, batches: Int = 200, bytes: Int = 4 << 20,
-  _ body: (Kernel) throws(KernelError) -> Result
+func view<Result>(
+  _ change: (inout SyntheticLinux) -> Void = { _ in }, of original: SyntheticLinux = SyntheticLinux(),
+  batches: Int = 200, bytes: Int = 4 << 20, _ body: (Kernel) throws(KernelError) -> Result
 ) throws -> Result {
-  var linux = SyntheticLinux()
+  var linux = original
   change(&linux)
   let memory = MeasuredMemory(linux.memory)
   let kernel = try Kernel(memory: memory)

@@ -66,3 +66,11 @@ struct LogValueTests {
     #expect(LogRecord.seconds(nanoseconds) == expected)
   }
 }
+
+struct SocketValueTests {
+  @Test(
+    arguments: [(0, 1), (0xffff, 0x1_0000), (UInt64(Int.max), .max), (1 << 63, .max), (.max, .max)] as [(UInt64, Int)])
+  func countsBuckets(mask: UInt64, expected: Int) {
+    #expect(SocketReader.buckets(mask: mask) == expected)
+  }
+}

@@ -45,6 +45,10 @@ package struct StructWriter {
   }
 
   package mutating func enumeration(_ name: String, _ names: [String]) {
-    _ = writer.enumeration(name, names.enumerated().map { ($1, Int32($0)) })
+    enumeration(name, names.enumerated().map { ($1, Int32($0)) })
+  }
+
+  package mutating func enumeration(_ name: String, _ values: [(String, Int32)]) {
+    _ = writer.enumeration(name, values)
   }
 }

@@ -1,7 +1,8 @@
 package import KernelInfo
 package import Memory
 
-/// Memory of 8 MiB with a small running Linux in it: page tables, tasks, a pid table, a log, and a host's state.
+/// Memory of 8 MiB with a small running Linux in it: page tables, tasks, a pid table, a log, a host's state, and what
+/// waits: timers, work, locks on files, control groups.
 ///
 /// ```
 /// 0x20_0000  the image, as SyntheticKernel makes it; variables from 0x5_0000 into it
@@ -45,9 +46,30 @@ package struct SyntheticLinux {
     package static let worker = allocated(13)
     package static let commandLine = allocated(14)
     package static let devices = allocated(15)
+    /// Variables of which each CPU has a copy: by their symbols, and the copy of a CPU.
+    package static let timerBases = variable(10)
+    package static let clockBases = variable(11)
+    package static let fileLocks = variable(12)
+    package static func copy(of variable: UInt64, cpu: Int) -> UInt64 {
+      allocated(20 + cpu * 3) + (variable - timerBases)
+    }
+    /// Lists and tables that have heads of their own.
+    package static let heads = variable(13)
+    package static let workQueues = heads
+    package static let poolTable = heads + 0x40
+    package static let groupRoots = heads + 0x80
+    package static let modules = heads + 0xc0
+    package static let subsystems = heads + 0x100
+    package static let perCPUOffsets = variable(14)
+    package static let defaultRoot = variable(15)
+    package static let timers = allocated(32)
+    package static let work = allocated(33)
+    package static let files = allocated(34)
+    package static let groups = allocated(35)
+    package static let groupNames = allocated(36)
 
-    private static func variable(_ page: Int) -> UInt64 { SyntheticKernel.base + 0x5_0000 + UInt64(page) << 12 }
-    private static func allocated(_ page: Int) -> UInt64 {
+    static func variable(_ page: Int) -> UInt64 { SyntheticKernel.base + 0x5_0000 + UInt64(page) << 12 }
+    static func allocated(_ page: Int) -> UInt64 {
       SyntheticKernel.directMap + 0x40_0000 + UInt64(page) << 12
     }
     package static let memoryMapStart = SyntheticKernel.directMap + 1 << 40
@@ -59,7 +81,7 @@ package struct SyntheticLinux {
   /// The scalar variables, a word each from `Place.scalars`.
   package static let scalars = [
     "prb", "saved_command_line", "tainted_mask", "panic_cpu", "_totalram_pages", "total_swap_pages", "nr_swap_pages",
-    "totalreserve_pages", "blockdev_superblock", "avenrun",
+    "totalreserve_pages", "blockdev_superblock", "jiffies_64", "avenrun",
   ]
   package static func scalar(_ name: String) -> UInt64 {
     Place.scalars + UInt64(scalars.firstIndex(of: name) ?? 0) * 8
@@ -75,16 +97,18 @@ package struct SyntheticLinux {
   package static let messages = ["Linux version 6.1.0-test-amd64", "Kernel command line: ro", "Run /sbin/init"]
   private static let kernelRoot = SyntheticKernel.physicalImage + 0x4_1000
 
-  /// - Parameter listsData: whether it lists its variables, as with CONFIG_KALLSYMS_ALL.
-  package init(listsData: Bool = true) {
-    let information = Self.typeInformation
+  /// - Parameters:
+  ///   - listsData: whether it lists its variables, as with CONFIG_KALLSYMS_ALL.
+  ///   - wideCounts: whether counts are of 64 bits that are of 32 in a real kernel, as types that lie may say.
+  package init(listsData: Bool = true, wideCounts: Bool = false) {
+    let information = Self.typeInformation(wideCounts: wideCounts)
     let symbols: [(String, UInt64)] =
       [
         ("init_task", Place.initTask), ("init_pid_ns", Place.pidNamespace), ("init_uts_ns", Place.names),
         ("shadow_timekeeper", Place.clock), ("__cpu_online_mask", Place.masks),
         ("__cpu_possible_mask", Place.masks + 0x400), ("boot_cpu_data", Place.model), ("taint_flags", Place.taints),
         ("vm_zone_stat", Place.counters), ("vm_node_stat", Place.counters + 0x100), ("contig_page_data", Place.node),
-      ] + Self.scalars.map { ($0, Self.scalar($0)) }
+      ] + Self.scalars.map { ($0, Self.scalar($0)) } + Self.waitingSymbols
     var kernel = SyntheticKernel(
       types: information, symbols: symbols.map { (name: $0, offset: Int($1 - SyntheticKernel.base)) })
     kernel.listsData = listsData
@@ -101,6 +125,11 @@ package struct SyntheticLinux {
     writePidTable()
     writeLog()
     writeHost()
+    writeProcessors()
+    writeTimers()
+    writeWork()
+    writeFileLocks()
+    writeControlGroups()
   }
 
   // MARK: Writing
@@ -295,7 +324,7 @@ package struct SyntheticLinux {
 
   package func descriptor(_ index: Int) -> UInt64 { Place.descriptors + UInt64(index % 8) * size("prb_desc") }
   package func info(_ index: Int) -> UInt64 { Place.infos + UInt64(index % 8) * size("printk_info") }
-  private func size(_ structure: String) -> UInt64 { UInt64((try? types.structure(structure).size) ?? 0) }
+  func size(_ structure: String) -> UInt64 { UInt64((try? types.structure(structure).size) ?? 0) }
 
   // MARK: The host
 
@@ -306,7 +335,10 @@ package struct SyntheticLinux {
     ] { set("uts_namespace", at: Place.names, "name.\(field)", text: text) }
     set(
       "timekeeper", at: Place.clock,
-      ["tkr_mono.shift": 4, "tkr_mono.xtime_nsec": 500 << 4, "tkr_mono.base": 1000, "xtime_sec": 9, "offs_boot": 2])
+      [
+        "tkr_mono.shift": 4, "tkr_mono.xtime_nsec": 500 << 4, "tkr_mono.base": 1000, "xtime_sec": 9, "offs_boot": 2,
+        "ntp_tick": 4_000_000 << 32,
+      ])
     put(0b0111, at: Place.masks)
     put(0b1111, at: Place.masks + 0x400)
     set("cpuinfo_x86", at: Place.model, "x86_model_id", text: "Small CPU")

@@ -363,13 +363,14 @@ struct ControlGroupReader: KernelReader {
     var below: [VirtualAddress: [VirtualAddress]] = [:]
     var seen = Set(roots)
     var level = roots
+    var links: Set<VirtualAddress> = []
     for _ in 0..<Self.deepest where !level.isEmpty {
       let members = ListWalker(space: space, form: .circular, limit: limit).members(
-        ofHeads: level.map { $0 + children })
+        ofHeads: level.map { $0 + children }, seen: &links)
       faults += members.faults
       var next: [VirtualAddress] = []
-      for (parent, links) in zip(level, members.lists) {
-        for group in links.map({ $0 - sibling }) {
+      for (parent, list) in zip(level, members.lists) {
+        for group in list.map({ $0 - sibling }) {
           guard seen.count < limit, seen.insert(group).inserted else {
             faults.append(
               MemoryFault(.virtual(group), .inconsistent("a tree that holds a group twice, or more than \(limit)")))

@@ -230,7 +230,7 @@ struct PathReader: KernelReader {
     var outside: [(index: Int, entry: Entry, address: VirtualAddress, count: Int)] = []
     for (index, address) in newEntries.enumerated() {
       do throws(MemoryFault) {
-        let length = Int(try reads.load(index, nameLength))
+        let length = Int(clamping: try reads.load(index, nameLength))
         let name = try reads.pointer(index, nameAddress)
         var entry = Entry(
           parent: try reads.pointer(index, parent), name: [], inode: try reads.pointer(index, inode),

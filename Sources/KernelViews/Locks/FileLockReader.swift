@@ -60,24 +60,34 @@ struct FileLockReader: KernelReader {
   }
 
   func read(_ cpus: [PerCPU.CPU], in space: AddressSpace, into table: inout LockTable) {
-    let held = ListWalker(space: space, form: .nullTerminated, limit: Self.most)
+    let limit = min(space.mostObjects(ofSize: 32), Self.most)
+    let held = ListWalker(space: space, form: .nullTerminated, limit: limit)
       .members(ofHeads: cpus.map { $0.address(of: lists) + head })
     table.faults += held.faults
     var found = held.lists.flatMap { $0 }.map { (lock: $0 - link, blocker: VirtualAddress?.none) }
     var seen = Set(found.map(\.lock))
     var level = found.map(\.lock)
+    var links: Set<VirtualAddress> = []
     for _ in 0..<Self.deepest where !level.isEmpty {
-      let waiting = ListWalker(space: space, form: .circular, limit: Self.most)
-        .members(ofHeads: level.map { $0 + requests })
+      let waiting = ListWalker(space: space, form: .circular, limit: limit)
+        .members(ofHeads: level.map { $0 + requests }, seen: &links)
       table.faults += waiting.faults
       var next: [VirtualAddress] = []
       for (index, list) in waiting.lists.enumerated() {
-        for member in list where seen.insert(member - request).inserted {
+        for member in list {
+          guard seen.insert(member - request).inserted else {
+            table.faults.append(MemoryFault(.virtual(member), .inconsistent("a lock that is held and waits")))
+            continue
+          }
           next.append(member - request)
           found.append((member - request, level[index]))
         }
       }
       level = next
+    }
+    if let deep = level.first {
+      table.faults.append(
+        MemoryFault(.virtual(deep), .inconsistent("more than \(Self.deepest) locks that wait for each other")))
     }
     let reads = space.read(lock, at: found.map(\.lock))
     func pointers(_ reads: StructReads, _ field: Field) -> [VirtualAddress] {
@@ -91,6 +101,7 @@ struct FileLockReader: KernelReader {
     for (index, item) in found.enumerated() {
       do throws(MemoryFault) {
         let device = try supers.load(index, device)
+        if case .failure(let fault) = names[index] { table.faults.append(fault) }
         table.fileLocks.append(
           FileLock(
             kind: Self.kind(try reads.load(index, flags)), mode: Self.mode(try reads.load(index, type)),

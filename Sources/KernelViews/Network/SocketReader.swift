@@ -254,12 +254,14 @@ struct SocketReader: KernelReader {
         let listen = try tcps.pointer(index, listening)
         runs.append(
           Buckets(
-            kind: .tcp, address: try tcps.pointer(index, hash), count: Int(try tcps.load(index, hashMask)) + 1,
+            kind: .tcp, address: try tcps.pointer(index, hash),
+            count: Self.buckets(mask: try tcps.load(index, hashMask)),
             stride: 8, head: 0, form: .nulls, link: node))
         if listen.rawValue != 0, listeners.insert(listen).inserted {
           runs.append(
             Buckets(
-              kind: .tcp, address: listen, count: Int(try tcps.load(index, listeningMask)) + 1, stride: listenStride,
+              kind: .tcp, address: listen, count: Self.buckets(mask: try tcps.load(index, listeningMask)),
+              stride: listenStride,
               head: listenHead, form: .nulls, link: node))
         }
       }
@@ -270,7 +272,8 @@ struct SocketReader: KernelReader {
         runs.append(
           Buckets(
             kind: udpTables[index].kind, address: try udps.pointer(index, udpHash),
-            count: Int(try udps.load(index, udpMask)) + 1, stride: udpStride, head: udpHead, form: .nullTerminated,
+            count: Self.buckets(mask: try udps.load(index, udpMask)), stride: udpStride, head: udpHead,
+            form: .nullTerminated,
             link: node))
       }
     }
@@ -295,7 +298,8 @@ struct SocketReader: KernelReader {
           runs.append(
             Buckets(
               kind: .netlink, address: reads.addresses[index] + bucketsOffset,
-              count: Int(try reads.load(index, bucketCount)), stride: 8, head: 0, form: .nulls, link: netlinkLink))
+              count: Int(clamping: try reads.load(index, bucketCount)), stride: 8, head: 0, form: .nulls,
+              link: netlinkLink))
           let next = try reads.pointer(index, futureTable)
           if next.rawValue != 0 { tables.append(next) }
         }
@@ -303,6 +307,9 @@ struct SocketReader: KernelReader {
     }
     return runs
   }
+
+  /// How many buckets a table has whose indices are cut by `mask`; too many for any where there are no such masks.
+  static func buckets(mask: UInt64) -> Int { mask < UInt64(mostBuckets) ? Int(mask) + 1 : .max }
 
   /// The structs in all tables, each once.
   private func members(

@@ -43,6 +43,15 @@ struct ListWalker: Sendable {
 
   /// The members of the lists whose heads are at `heads`: the first word of a head names the first member.
   func members(ofHeads heads: [VirtualAddress]) -> Members {
+    var seen: Set<VirtualAddress> = []
+    return members(ofHeads: heads, seen: &seen)
+  }
+
+  /// As ``members(ofHeads:)``, for lists of lists.
+  ///
+  /// - Parameter seen: the links that earlier calls came to: a list that leads to one of them ends there, with a fault. They
+  ///   count toward the limit.
+  func members(ofHeads heads: [VirtualAddress], seen: inout Set<VirtualAddress>) -> Members {
     var batch = ReadBatch<VirtualAddress>()
     for head in heads { batch.add(head, count: 8) }
     space.read(&batch)
@@ -57,14 +66,18 @@ struct ListWalker: Sendable {
         starts.append(Start(head: head, first: form == .circular ? head : VirtualAddress(form == .nulls ? 1 : 0)))
       }
     }
-    var members = self.members(of: starts)
+    var members = self.members(of: starts, seen: &seen)
     members.faults += faults
     return members
   }
 
   func members(of starts: [Start]) -> Members {
-    var members = Members(lists: [[VirtualAddress]](repeating: [], count: starts.count))
     var seen: Set<VirtualAddress> = []
+    return members(of: starts, seen: &seen)
+  }
+
+  private func members(of starts: [Start], seen: inout Set<VirtualAddress>) -> Members {
+    var members = Members(lists: [[VirtualAddress]](repeating: [], count: starts.count))
     var pages: [UInt64: [UInt8]] = [:]
     var active = starts.indices.map { (list: $0, link: starts[$0].first) }
     while !active.isEmpty {

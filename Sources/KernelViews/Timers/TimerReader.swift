@@ -194,7 +194,10 @@ struct TimerReader: KernelReader {
     for (index, base) in bases.enumerated() {
       do throws(MemoryFault) {
         let root = try reads.pointer(index, root)
-        guard root.rawValue != 0, found.count < limit else { continue }
+        guard root.rawValue != 0 else { continue }
+        guard found.count < limit else {
+          throw MemoryFault(.virtual(base.address), .inconsistent("more than \(limit) timers"))
+        }
         let now = monotonic &+ (try reads.signed(index, offset))
         let nodes = tree.nodes(root: root, in: space, limit: limit)
         faults += nodes.faults

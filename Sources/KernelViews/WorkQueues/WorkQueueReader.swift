@@ -141,7 +141,9 @@ struct WorkQueueReader: KernelReader {
     for index in joints.indices {
       do throws(MemoryFault) {
         guard let queue = indexOfQueue[try jointReads.pointer(index, queueOfPool)] else { continue }
-        table.queues[queue].active += Int(clamping: max(0, try jointReads.signed(index, activeCount)))
+        let active = Int(clamping: max(0, try jointReads.signed(index, activeCount)))
+        let (sum, overflow) = table.queues[queue].active.addingReportingOverflow(active)
+        table.queues[queue].active = overflow ? .max : sum
         table.queues[queue].inactive += held.lists[index].count
         for link in held.lists[index] {
           drafts.append(Draft(state: .inactive, address: link - workLink, queue: table.queues[queue].address))
