@@ -106,7 +106,7 @@ if isFuzzing {
       name: "grassfuzz",
       dependencies: [
         "Memory", "Paging", "KernelInfo", "KernelViews", "Samples", "Mailbox", "Links", "RemoteHost", "CMailbox",
-        "CMonitor", "CRuntime", "CLinux", "Monitor",
+        "CMonitor", "CRuntime", "CLinux", "Monitor", "Lab",
       ],
       path: "Fuzz", exclude: ["Corpus"])
   ]

@@ -5,10 +5,12 @@ struct FuzzTarget: Sendable {
   let name: String
   /// Inputs to start from, for those targets whose input is not simply a file of the parsed format.
   let seeds: @Sendable () -> [[UInt8]]
+  /// What has to be done once before inputs are run.
+  var prepare: @Sendable () -> Void = {}
   let run: @Sendable ([UInt8]) -> Void
 
   static let all: [FuzzTarget] = [
-    .images, .walk, .coreInfo, .kallsyms, .types, .log, .tasks, .mailbox, .remote, .runtime,
+    .images, .walk, .coreInfo, .kallsyms, .types, .log, .tasks, .mailbox, .remote, .runtime, .views,
   ]
 
   /// The one that GRASS_FUZZ_TARGET names: libFuzzer keeps the command line for itself.
@@ -36,7 +38,10 @@ public func initialize(
     for target in FuzzTarget.all { print(target.name) }
     exit(0)
   }
-  guard let folder = getenv("GRASS_FUZZ_SEEDS").map({ String(cString: $0) }) else { return 0 }
+  guard let folder = getenv("GRASS_FUZZ_SEEDS").map({ String(cString: $0) }) else {
+    FuzzTarget.chosen.prepare()
+    return 0
+  }
   for (number, seed) in FuzzTarget.chosen.seeds().enumerated() {
     let path = "\(folder)/seed-\(number)"
     guard let file = fopen(path, "w") else { fatalError("cannot write \(path)") }
