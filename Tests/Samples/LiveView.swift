@@ -278,5 +278,7 @@ package struct LiveView: Sendable {
     // What busybox runs as another of its programs is named after /proc/self/exe at first.
     "sh", "head", "tail", "rm", "mount", "umount", "unshare", "mkdir", "rmdir", "ip", "nc", "sleep", "true", "dd",
     "busybox", "kworker", "cat", "flock", "exe",
+    // The kernel's new threads are called as the one that they come from, until whoever wants them goes on.
+    "kthreadd",
   ]
 }
