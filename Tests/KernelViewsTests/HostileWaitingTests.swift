@@ -381,6 +381,30 @@ struct HostileFileLockTests {
   }
 }
 
+/// Tables of open files.
+struct HostileOpenFileTests {
+  private func files(_ change: (inout SyntheticLinux) -> Void = { _ in }) throws -> OpenFileTable {
+    try view(change, bytes: 16 << 20) { kernel throws(KernelError) in try kernel.openFiles() }
+  }
+
+  @Test func filesAsTheyAre() throws {
+    let table = try files()
+    #expect(table.faults.isEmpty && table.files.count == 1)
+    let file = try #require(table.files.first)
+    #expect((file.pid, file.descriptor, file.inode) == (1, 3, 77) && file.name.bytes == Array("/locked".utf8))
+  }
+
+  /// What lies behind the table is no file, and is not looked at word by word.
+  @Test func tableThatClaimsMoreThanItHas() throws {
+    let table = try files { linux in
+      linux.set("fdtable", at: SyntheticLinux.descriptorTable, ["max_fds": 1 << 18])
+      linux.put([UInt8](repeating: 0x41, count: 1 << 19), at: SyntheticKernel.directMap + 0x50_0000)
+    }
+    #expect(table.files.contains { $0.descriptor == 3 })
+    #expect(!table.faults.isEmpty && table.faults.count < 100)
+  }
+}
+
 /// Trees of control groups, and where tasks are in them.
 struct HostileControlGroupTests {
   private func groups(

@@ -121,6 +121,9 @@ extension SyntheticLinux {
   package static func fileLock(_ index: Int) -> UInt64 { Place.files + UInt64(index) * 0x80 }
   package static let lockedFile = Place.files + 0x400
   package static let lockedEntry = Place.files + 0x600
+  /// Of task 0: a table of eight descriptors, of which 3 is the locked file.
+  package static let descriptorTable = Place.files + 0x840
+  package static let descriptors = Place.files + 0x880
   /// The place of the first lock that a CPU keeps.
   package func heldLocks(cpu: Int) -> UInt64 {
     Place.copy(of: Place.fileLocks, cpu: cpu) + offset("file_lock_list_struct", "hlist.first")
@@ -155,6 +158,10 @@ extension SyntheticLinux {
       "file", at: Self.lockedFile,
       ["f_inode": inode, "f_path.mnt": visible, "f_path.dentry": Self.lockedEntry])
     set("inode", at: inode, ["i_ino": 77, "i_sb": block])
+    set("task_struct", at: Place.task(0), ["files": Place.files + 0x800])
+    set("files_struct", at: Place.files + 0x800, ["fdt": Self.descriptorTable])
+    set("fdtable", at: Self.descriptorTable, ["max_fds": 8, "fd": Self.descriptors])
+    put(Self.lockedFile, at: Self.descriptors + 3 * 8)
     set("super_block", at: block, ["s_dev": 8 << 20 | 3])
     for (entry, name) in [(Self.lockedEntry, "locked"), (root, "/")] {
       set(

@@ -26,7 +26,7 @@ extension SyntheticLinux {
         ("pid_links", types.array(hashNode, 4)), ("worker_private", pointer), ("utime", u64), ("stime", u64),
         ("prev_cputime", previous), ("start_boottime", u64), ("real_cred", pointer), ("comm", chars(16)),
         ("signal", pointer), ("group_leader", pointer), ("thread_pid", pointer), ("nsproxy", pointer),
-        ("cgroups", pointer),
+        ("cgroups", pointer), ("files", pointer),
       ])
     types.structure("nsproxy", [("uts_ns", pointer), ("pid_ns_for_children", pointer)])
     let userID = types.structure("kuid_t", [("val", u32)])
@@ -101,7 +101,11 @@ extension SyntheticLinux {
     types.structure("pglist_data", [("node_zones", types.array(zone, 2))])
     types.structure("super_block", [("s_inodes", list), ("s_dev", u32)])
     types.structure(
-      "inode", [("i_mapping", pointer), ("i_sb_list", list), ("i_ino", u64), ("i_sb", pointer), ("i_private", pointer)])
+      "inode",
+      [
+        ("i_mapping", pointer), ("i_sb_list", list), ("i_ino", u64), ("i_sb", pointer), ("i_private", pointer),
+        ("i_size", long), ("i_mode", u16), ("i_nlink", u32),
+      ])
     types.structure("address_space", [("nrpages", u64)])
 
     // Modules.
@@ -160,7 +164,9 @@ extension SyntheticLinux {
         ("fl_type", u8), ("fl_pid", int), ("fl_file", pointer), ("fl_start", long), ("fl_end", long),
       ])
     let path = types.structure("path", [("mnt", pointer), ("dentry", pointer)])
-    types.structure("file", [("f_inode", pointer), ("f_path", path)])
+    types.structure("file", [("f_inode", pointer), ("f_path", path), ("f_flags", u32), ("f_pos", long)])
+    types.structure("files_struct", [("fdt", pointer)])
+    types.structure("fdtable", [("max_fds", u32), ("fd", pointer)])
     let text = types.structure("qstr", [("len", wideCounts ? u64 : u32), ("name", pointer)])
     types.structure(
       "dentry",

@@ -83,7 +83,13 @@ struct OpenFileReader: KernelReader {
         for descriptor in 0..<reader.count / 8 {
           // Low bits may be flags of descriptors that are just being made.
           let file = try reader.pointer(descriptor * 8)
-          if file.rawValue != 0 { open.append((task, descriptor, file)) }
+          guard file.rawValue != 0 else { continue }
+          // A table that claims more than it has goes on in whatever lies behind it.
+          guard file.rawValue >> 63 == 1 else {
+            throw MemoryFault(
+              .virtual(file), .inconsistent("descriptor \(descriptor) of process \(task.tgid) is no file"))
+          }
+          open.append((task, descriptor, file))
         }
       } catch {
         faults.append(error)
