@@ -24,6 +24,15 @@ final class SharedGuests: @unchecked Sendable {
   /// How many are kept beside those of ``standardGuests``: each may take its whole RAM.
   private static let others = 2
 
+  private init() {
+    // Guests end with this process; this one is to end with whoever runs the tests, also where that is killed.
+    let parent = getppid()
+    Thread.detachNewThread {
+      while getppid() == parent { sleep(1) }
+      kill(getpid(), SIGKILL)
+    }
+  }
+
   /// A running guest of this kind; every other one stands still.
   func guest(_ options: GuestOptions) throws -> Guest {
     lock.lock()
