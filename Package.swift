@@ -36,7 +36,7 @@ targets += [.target(name: "Samples", dependencies: ["Memory", "KernelInfo", "Ker
 // How a remote host reaches that memory.
 targets += module("Mailbox", ["CMailbox"])
 // NVIDIA's driver, loaded at run time where there is one.
-targets += module("CUDA")
+targets += module("CUDA", ["CLinux"])
 targets += module("Monitor", ["CLinux", "Memory", "Paging", "Mailbox", "CMailbox", "CMonitor", "CRuntime", "CUDA"])
 // RDMA devices: rdma-core's libraries, and Swift types that own what they make.
 targets += [

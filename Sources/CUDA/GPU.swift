@@ -1,3 +1,5 @@
+import CLinux
+
 /// One GPU as the driver lists it. Has no state.
 public struct GPU: Sendable {
   public let number: Int
@@ -25,6 +27,14 @@ public struct GPU: Sendable {
     var all: [GPU] = []
     for number in 0..<max(0, count) { all.append(try GPU(number, driver)) }
     return all
+  }
+
+  /// Lets GPUs map so many bytes of host memory beyond what this machine reports as its own.
+  ///
+  /// The driver asks the machine for its memory (`sysinfo`) when it is first used, and refuses to map more: so this comes
+  /// before all else here, and does nothing later.
+  public static func allowHostMemory(beyondReported byteCount: UInt64) {
+    grass_report_more_memory(byteCount)
   }
 
   public static func number(_ number: Int) throws(CUDAError) -> GPU {

@@ -28,6 +28,9 @@ final class Server {
     guard let memory = kernel?.memory as? FileMemory ?? candidates.first else { throw ServerError.noMemory(path) }
     self.memory = memory
     hint = kernel?.found.coreInfoAddress
+    if case .gpu = name {
+      GPU.allowHostMemory(beyondReported: memory.withSegments { $0.reduce(0) { $0 + $1.segment.count } })
+    }
     let modules = Modules(paths: monitors, device: name)
     self.modules = modules
     let program = try kernel.flatMap { kernel in

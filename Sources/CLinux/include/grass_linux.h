@@ -23,3 +23,9 @@ bool grass_guard_mapping(const void *base, size_t size, uint32_t *lost);
 
 /// Ends that for the mapping at `base`, which is then unmapped by its owner.
 void grass_unguard_mapping(const void *base);
+
+/// Has `sysinfo` report so many bytes of memory more than there are, to every library of this process.
+///
+/// NVIDIA's driver refuses to map more host memory than it was told of; what a device watches, a guest's or another
+/// machine's, is not among that.
+void grass_report_more_memory(uint64_t bytes);
