@@ -1,5 +1,6 @@
 import CMailbox
 import Memory
+import RemoteHost
 
 /// What a monitor is asked for, so that its time can be taken: one request and its answer, or several where the size
 /// needs more than one slot.
@@ -26,8 +27,7 @@ struct Errand {
     self.what = what
     self.source = source
     let most = what == .result ? limits.response - Self.resultHead : limits.request - Self.requestHead
-    // Less than that is not worth a request of its own; of more, all would be answered before the first is taken out.
-    let size = slots == 1 ? most : min(max(byteCount / slots / 8 * 8, 64 * 1024), 512 * 1024, most)
+    let size = slots == 1 ? most : min(Session.pieceSize(share: byteCount / slots / 8 * 8), most)
     pieces =
       byteCount == 0
       ? [0] : stride(from: 0, to: byteCount, by: size).map { min(size, byteCount - $0) }

@@ -207,7 +207,7 @@ static void publish(struct grass_monitor *monitor, uint32_t slot, uint64_t seque
   uint64_t from = monitor->summed_from < length ? monitor->summed_from : length;
   uint64_t end = monitor->summed_end < length ? monitor->summed_end : length;
   grass_check_bytes(sums, payload, 0, from);
-  if (end < length) grass_check_bytes(sums, payload + end, end, length - end);
+  grass_check_bytes(sums, payload + end, end, length - end);
   begin_sums(monitor, 0);
   grass_check_finish(check, sums, sequence, length);
   grass_store(payload + padded, sequence);

@@ -1,4 +1,3 @@
-import Glibc
 import Memory
 
 /// Finds in a kernel's image what no symbol leads to, by its form: the banner, the type information and, where no note names
@@ -30,6 +29,8 @@ struct ImageSearch {
   private static let longestTypes: UInt64 = 32 << 20
   /// How many headers of type information are followed.
   private static let mostHeaders = 16
+  /// How many places that look like one are looked at, in each piece.
+  private static let mostPlaces = 256
   private static let pageSize: UInt64 = 4096
 
   init(memory: any PhysicalMemory) { self.memory = memory }
@@ -42,20 +43,24 @@ struct ImageSearch {
   mutating func find(
     from start: PhysicalAddress, release: String?, functions: Int
   ) throws(KernelInfoError) -> Findings {
-    let wanted = Array("Linux version \(release.map { $0 + " " } ?? "")".utf8)
+    let wanted = LiteralSearch(Array("Linux version \(release.map { $0 + " " } ?? "")".utf8))
     // Magic, version 1, no flags, and the length of the header.
-    let header: [UInt8] = [0x9f, 0xeb, 1, 0, 24, 0, 0, 0]
+    let header = LiteralSearch([0x9f, 0xeb, 1, 0, 24, 0, 0, 0])
     var banner: (PhysicalAddress, [UInt8])?
     var types: (PhysicalAddress, TypeTable)?
     var headers = 0
     for piece in pieces(from: start) {
       guard banner == nil || types == nil, let bytes = read(piece.start, count: piece.whole) else { break }
-      if banner == nil, let place = Self.places(of: wanted, in: bytes, before: piece.count).first {
+      if banner == nil, let place = wanted.first(in: bytes, from: 0, before: piece.count) {
         let text = Array(bytes[place..<min(place + 256, bytes.count)].prefix { $0 != 0 && $0 != 10 })
         banner = (piece.start + place, text)
       }
-      for place in Self.places(of: header, in: bytes, before: piece.count)
-      where types == nil && headers < Self.mostHeaders {
+      var next = 0
+      for _ in 0..<Self.mostPlaces {
+        guard types == nil, headers < Self.mostHeaders,
+          let place = header.first(in: bytes, from: next, before: piece.count)
+        else { break }
+        next = place + 1
         guard place % 4 == 0, place + 24 <= bytes.count else { continue }
         headers += 1
         types = self.types(at: piece.start + place, header: Array(bytes[place..<place + 24]), release: release ?? "")
@@ -96,25 +101,6 @@ struct ImageSearch {
       let whole = min(Self.pieceSize + Self.overlap, room - offset)
       return (start + Int(offset), Int(min(whole, Self.pieceSize)), whole)
     }
-  }
-
-  /// Where `pattern` starts in `bytes` before `limit`, not more than a few hundred times.
-  private static func places(of pattern: [UInt8], in bytes: [UInt8], before limit: Int) -> [Int] {
-    var found: [Int] = []
-    bytes.withUnsafeBytes { bytes in
-      guard let base = bytes.baseAddress, bytes.count >= pattern.count else { return }
-      let end = min(limit, bytes.count - pattern.count + 1)
-      var start = 0
-      while start < end, found.count < 256,
-        // The second character is rarer than the first of a text, and of the header.
-        let place = memchr(base + start + 1, CInt(pattern[1]), end - start)
-      {
-        let offset = UnsafeRawPointer(place) - base - 1
-        if memcmp(base + offset, pattern, pattern.count) == 0 { found.append(offset) }
-        start = offset + 1
-      }
-    }
-    return found
   }
 
   // MARK: Page tables

@@ -94,7 +94,7 @@ public final class Kernel: Sendable {
     memory: any PhysicalMemory, found: FoundKernel
   ) throws(KernelError) -> AddressSpace {
     let subject = "the page tables of Linux \(found.release)"
-    let format: PageTableFormat = found.pagingLevels == 5 ? .x86_64FiveLevel : .x86_64FourLevel
+    let format = found.pageTableFormat
     let walker = PageWalker(memory: memory, format: format)
     guard let text = found.symbols.address(of: "_text"), let imagePhysical = found.physicalAddress(ofImage: text) else {
       throw KernelError(subject, .missingSymbol("_text"))
@@ -152,4 +152,9 @@ final class Once<Value: Sendable>: Sendable {
     value.withLock { $0 = made }
     return made
   }
+}
+
+extension FoundKernel {
+  /// The form of its page tables.
+  var pageTableFormat: PageTableFormat { pagingLevels == 5 ? .x86_64FiveLevel : .x86_64FourLevel }
 }

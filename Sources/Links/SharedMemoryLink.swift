@@ -100,15 +100,14 @@ public final class SharedMemoryLink: Link, @unchecked Sendable {
     try check(part, .read, offset: offset, count: range.count)
     completed += 1
     if let awaiting, range.count >= MemoryLayout<grass_record>.size, offset % 8 == 0 {
-      var added: (UInt64, UInt64) = (0, 0)
-      withUnsafeMutableBytes(of: &added) { sums in
+      var added: InlineArray<2, UInt64> = [0, 0]
+      var span = added.mutableSpan
+      span.withUnsafeMutableBufferPointer { sums in
         buffer.withBytes(range) {
-          grass_record_fetch(
-            $0.baseAddress, base + offset, UInt64($0.count), awaiting,
-            sums.assumingMemoryBound(to: UInt64.self).baseAddress)
+          grass_record_fetch($0.baseAddress, base + offset, UInt64($0.count), awaiting, sums.baseAddress)
         }
       }
-      sums[Int(completed % UInt64(Self.sumCount))] = (completed, [added.0, added.1])
+      sums[Int(completed % UInt64(Self.sumCount))] = (completed, added)
     } else {
       buffer.withBytes(range) { grass_copy_out($0.baseAddress, base + offset, UInt64($0.count)) }
     }

@@ -24,7 +24,7 @@ final class Exchange: @unchecked Sendable {
     var sequence: UInt64
     /// Bytes of the answer's record, as far as they are known.
     var expected: Int
-    /// The read posted last, and how many bytes it asks for.
+    /// The read posted last, 0 before the first, and how many bytes it asks for.
     var read: UInt64 = 0
     var readSize = 0
   }
@@ -141,8 +141,7 @@ final class Exchange: @unchecked Sendable {
         default:
           // Not there yet, or not whole yet: what is there in a moment, another read tells.
           if verdict != GRASS_RECORD_OTHER { sawTorn = true }
-          let isWorthAll = link.polling == .whole || flight.expected <= Self.pollLimit
-          try fetch(&flight, slot: slot, size: isWorthAll ? flight.expected : Self.headSize)
+          try fetch(&flight, slot: slot, size: pollSize(flight))
         }
         flights[slot] = flight
       }
@@ -176,11 +175,8 @@ final class Exchange: @unchecked Sendable {
       guard let sums = link.sums(of: flight.read) else {
         return grass_record_judge(record.baseAddress, count, size, flight.sequence, nil, &length)
       }
-      var both = (sums[0], sums[1])
-      return withUnsafeBytes(of: &both) {
-        grass_record_judge(
-          record.baseAddress, count, size, flight.sequence, $0.assumingMemoryBound(to: UInt64.self).baseAddress, &length
-        )
+      return sums.span.withUnsafeBufferPointer {
+        grass_record_judge(record.baseAddress, count, size, flight.sequence, $0.baseAddress, &length)
       }
     }
     return (verdict, length)
@@ -208,9 +204,19 @@ final class Exchange: @unchecked Sendable {
         requests, start..<start + size.request, to: link.grant.requests,
         offset: layout.requestOffset(slot: link.grant.slots.lowerBound + slot), fenced: false)
     }
-    let isWorthAll = link.polling != .head || flight.expected <= Self.pollLimit
-    try fetch(&flight, slot: slot, size: isWorthAll ? flight.expected : Self.headSize)
+    try fetch(&flight, slot: slot, size: pollSize(flight))
     return flight
+  }
+
+  /// How much of an answer to ask for that may not be there yet.
+  private func pollSize(_ flight: Flight) -> Int {
+    let isWorthAll =
+      switch link.polling {
+      case .head: false
+      case .wholeOnce: flight.read == 0
+      case .whole: true
+      }
+    return isWorthAll || flight.expected <= Self.pollLimit ? flight.expected : Self.headSize
   }
 
   /// Posts a read of the first `size` bytes of a slot's answer.

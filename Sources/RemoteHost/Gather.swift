@@ -18,10 +18,6 @@ struct Gather {
   private static let rangeSize = MemoryLayout<grass_range>.size
   private static let statusSize = MemoryLayout<grass_range_status>.size
   private static let responseSize = MemoryLayout<grass_response>.size
-  /// The least that is worth a request of its own, in bytes of its answer.
-  private static let leastAnswer = 64 * 1024
-  /// The most: of longer ones, all would be there before the first is taken out.
-  private static let mostAnswer = 512 * 1024
 
   func read(_ batch: inout ReadBatch<MemoryLocation>, within timeout: Duration?) throws(SessionError) {
     try read(&batch, within: timeout) { $0 }
@@ -83,7 +79,7 @@ struct Gather {
   private func cut(_ counts: [Int]) throws(SessionError) -> [[Piece]] {
     let total = counts.reduce(0, +) + (counts.count + session.slotCount) * Self.statusSize
     let share = total / session.slotCount + Self.responseSize + Self.statusSize + 1
-    let answerLimit = min(max(share, Self.leastAnswer), Self.mostAnswer, session.responseCapacity)
+    let answerLimit = min(Session.pieceSize(share: share), session.responseCapacity)
     let rangeLimit = (session.requestCapacity - MemoryLayout<grass_request>.size) / Self.rangeSize
     let overhead = Self.responseSize + Self.statusSize
     guard rangeLimit > 0, answerLimit > overhead else { throw SessionError(session.host, .tooLarge) }

@@ -49,6 +49,10 @@ public final class Session: Sendable {
 
   deinit { exchange.withLock { $0.close() } }
 
+  /// How many bytes to ask for with one request where an even share is `share`: less is not worth a request of its own, and
+  /// of more, all would be answered before the first is taken out.
+  package static func pieceSize(share: Int) -> Int { min(max(share, 64 * 1024), 512 * 1024) }
+
   /// Ends the session and its link. A second call does nothing.
   public func close() { exchange.withLock { $0.close() } }
 

@@ -367,17 +367,26 @@ static inline void grass_stream_end(void) {
 #endif
 }
 
+/// Copies whole stripes, in ascending order. Returns how many of the `count` bytes these are.
+static inline uint64_t grass_copy_stripes(void *to, const void *from, uint64_t count) {
+  uint64_t whole = count / sizeof(grass_stripe) * sizeof(grass_stripe);
+  for (uint64_t at = 0; at < whole; at += sizeof(grass_stripe)) {
+    grass_stripe words;
+    grass_load_stripe(&words, (const uint8_t *)from + at);
+    grass_store_stripe((uint8_t *)to + at, &words);
+  }
+  return whole;
+}
+
 /// Copies private bytes into shared memory, in ascending order, the last word last of all.
 static inline void grass_copy_in(void *shared, const void *bytes, uint64_t count) {
   uint8_t *to = (uint8_t *)shared;
   const uint8_t *from = (const uint8_t *)bytes;
   for (; count > 0 && ((uintptr_t)to & 7); count--) __atomic_store_n(to++, *from++, __ATOMIC_RELEASE);
-  for (; count >= sizeof(grass_stripe); count -= sizeof(grass_stripe), to += sizeof(grass_stripe),
-                                        from += sizeof(grass_stripe)) {
-    grass_stripe words;
-    grass_load_stripe(&words, from);
-    grass_store_stripe(to, &words);
-  }
+  uint64_t whole = grass_copy_stripes(to, from, count);
+  to += whole;
+  from += whole;
+  count -= whole;
   for (; count >= 8; count -= 8, to += 8, from += 8) {
     uint64_t word;
     __builtin_memcpy(&word, from, 8);
@@ -391,12 +400,10 @@ static inline void grass_copy_out(void *bytes, const void *shared, uint64_t coun
   uint8_t *to = (uint8_t *)bytes;
   const uint8_t *from = (const uint8_t *)shared;
   for (; count > 0 && ((uintptr_t)from & 7); count--) *to++ = __atomic_load_n(from++, __ATOMIC_ACQUIRE);
-  for (; count >= sizeof(grass_stripe); count -= sizeof(grass_stripe), to += sizeof(grass_stripe),
-                                        from += sizeof(grass_stripe)) {
-    grass_stripe words;
-    grass_load_stripe(&words, from);
-    grass_store_stripe(to, &words);
-  }
+  uint64_t whole = grass_copy_stripes(to, from, count);
+  to += whole;
+  from += whole;
+  count -= whole;
   for (; count >= 8; count -= 8, to += 8, from += 8) {
     uint64_t word = __atomic_load_n((const uint64_t *)from, __ATOMIC_ACQUIRE);
     __builtin_memcpy(to, &word, 8);

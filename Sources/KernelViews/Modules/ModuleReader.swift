@@ -15,7 +15,7 @@ struct ModuleReader: KernelReader {
   private let fields: FieldSelection
   private let name, state, taints, references: Field
   /// Base and size of each part; the first holds the code.
-  private let parts: [(base: Field, size: Field)]
+  private let memory: ModuleMemory
   private let use: FieldSelection
   private let user: Field
   private let useLink: Int
@@ -36,22 +36,7 @@ struct ModuleReader: KernelReader {
     state = try fields.want("state")
     taints = try fields.want("taints")
     references = try fields.want("refcnt")
-    if module.hasField("mem") {
-      // Since 6.4 an array with an element for each kind of memory (enum mod_mem_type), code first.
-      let array = try module.field("mem")
-      let element = try types.structure("module_memory")
-      let (base, size) = (try element.field("base").offset, try element.field("size"))
-      parts = (0..<min(array.elementCount ?? 0, 16)).map { index in
-        let start = array.offset + index * array.elementSize
-        return (fields.want(offset: start + base, size: 8), fields.want(offset: start + size.offset, size: size.size))
-      }
-    } else {
-      var parts: [(base: Field, size: Field)] = []
-      for layout in ["core_layout", "init_layout", "data_layout"] where module.hasField(layout) {
-        parts.append((try fields.want("\(layout).base"), try fields.want("\(layout).size")))
-      }
-      self.parts = parts
-    }
+    memory = try ModuleMemory(module, types: types, fields: &fields)
     self.fields = fields
     let use = try types.structure("module_use")
     useLink = try use.field("source_list").offset
@@ -100,14 +85,14 @@ struct ModuleReader: KernelReader {
   private func module(_ reads: StructReads, _ index: Int) throws(MemoryFault) -> KernelModule {
     let states: [UInt64: KernelModule.State] = [0: .live, 1: .coming, 2: .going, 3: .unformed]
     var size: UInt64 = 0
-    for part in parts { size &+= try reads.load(index, part.size) }
+    for part in memory.parts { size &+= try reads.load(index, part.size) }
     return KernelModule(
       name: try reads.string(index, name), address: reads.addresses[index],
       state: states[try reads.load(index, state)], size: size,
       references: Int(try reads.signed(index, references)) &- Self.referenceBase, usedBy: [],
-      text: try parts.first.map { part throws(MemoryFault) in try reads.pointer(index, part.base) }
+      text: try memory.parts.first.map { part throws(MemoryFault) in try reads.pointer(index, part.base) }
         ?? VirtualAddress(0),
-      textSize: try parts.first.map { part throws(MemoryFault) in try reads.load(index, part.size) } ?? 0,
+      textSize: try memory.parts.first.map { part throws(MemoryFault) in try reads.load(index, part.size) } ?? 0,
       taints: try reads.load(index, taints))
   }
 }

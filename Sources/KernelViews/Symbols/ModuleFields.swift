@@ -8,8 +8,7 @@ struct ModuleFields: Sendable {
   private let link: Int
   private let fields: FieldSelection
   private let name, tables, exports, exportCount: Field
-  /// Parts of memory: where each starts, how far it goes, and where the code in it ends, which is at its start.
-  private let parts: [(base: Field, size: Field, code: Field?)]
+  private let memory: ModuleMemory
 
   /// More modules than any host loads.
   private static let limit = 1 << 14
@@ -22,24 +21,7 @@ struct ModuleFields: Sendable {
     tables = try fields.want("kallsyms")
     exports = try fields.want("syms")
     exportCount = try fields.want("num_syms")
-    var parts: [(base: FieldSelection.Field, size: FieldSelection.Field, code: FieldSelection.Field?)] = []
-    if structure.hasField("core_layout") {
-      for layout in ["core_layout", "init_layout", "data_layout"] where structure.hasField(layout) {
-        parts.append(
-          (
-            try fields.want("\(layout).base"), try fields.want("\(layout).size"), try fields.want("\(layout).text_size")
-          ))
-      }
-    } else {
-      let array = try structure.field("mem")
-      let region = try types.structure("module_memory")
-      let (base, size) = (try region.field("base").offset, try region.field("size").offset)
-      for index in 0..<min(array.elementCount ?? 0, 16) {
-        let start = array.offset + index * array.elementSize
-        parts.append((fields.want(offset: start + base, size: 8), fields.want(offset: start + size, size: 4), nil))
-      }
-    }
-    self.parts = parts
+    memory = try ModuleMemory(structure, types: types, fields: &fields)
     self.fields = fields
   }
 
@@ -66,7 +48,7 @@ struct ModuleFields: Sendable {
       name: try reads.string(index, name), address: reads.addresses[index], parts: [],
       tables: try reads.pointer(index, tables), exports: try reads.pointer(index, exports),
       exportCount: try reads.load(index, exportCount))
-    for part in parts {
+    for part in memory.parts {
       let start = try reads.load(index, part.base)
       let (end, overflow) = start.addingReportingOverflow(try reads.load(index, part.size))
       guard start != 0, start < end, !overflow else { continue }

@@ -13,6 +13,7 @@ struct VariableSearch {
   private let memory: any PhysicalMemory
   private let found: FoundKernel
   private let subject: String
+  private let walker: PageWalker
 
   /// More than any image has behind its text.
   private static let longestData: UInt64 = 256 << 20
@@ -26,6 +27,7 @@ struct VariableSearch {
   init(memory: any PhysicalMemory, found: FoundKernel) {
     self.memory = memory
     self.found = found
+    walker = PageWalker(memory: memory, format: found.pageTableFormat)
     subject = "the variables of Linux \(found.release), which lists functions alone"
   }
 
@@ -78,8 +80,6 @@ struct VariableSearch {
     guard let physical = found.physicalAddress(ofImage: start) else {
       throw KernelError(subject, .inconsistent("its image starts outside its mapping"))
     }
-    let format: PageTableFormat = found.pagingLevels == 5 ? .x86_64FiveLevel : .x86_64FourLevel
-    let walker = PageWalker(memory: memory, format: format)
     let steps = (0..<512).map { start + Int(UInt64($0) * Self.largePage) }.filter {
       $0 >= start && $0.rawValue <= Self.mapEnd - Self.largePage
     }
@@ -143,8 +143,6 @@ struct VariableSearch {
       }
       return candidates.count < Self.mostPlaces
     }
-    let format: PageTableFormat = found.pagingLevels == 5 ? .x86_64FiveLevel : .x86_64FourLevel
-    let walker = PageWalker(memory: memory, format: format)
     let image = found.physicalAddress(ofImage: found.imageRange.lowerBound)?.rawValue ?? 0
     let page = UInt64((try? found.types.structure("page").size) ?? 64)
     // The direct map has the image and the page tables at their places, and the memory map a description of the image.

@@ -2,12 +2,12 @@ import Glibc
 
 /// Finds bytes in bytes: looks for the pattern's least common byte with `memchr`, which compares many at a time, and
 /// compares the rest only there.
-struct LiteralSearch {
+package struct LiteralSearch: Sendable {
   private let pattern: [UInt8]
   private let rarest: Int
 
   /// - Parameter pattern: an empty one is found nowhere.
-  init(_ pattern: [UInt8]) {
+  package init(_ pattern: [UInt8]) {
     self.pattern = pattern
     rarest = pattern.indices.min { Self.frequency(of: pattern[$0]) < Self.frequency(of: pattern[$1]) } ?? 0
   }
@@ -25,7 +25,7 @@ struct LiteralSearch {
   }
 
   /// The first place of the pattern in `bytes` that starts at `start` or later and before `limit`.
-  func first(in bytes: [UInt8], from start: Int, before limit: Int) -> Int? {
+  package func first(in bytes: [UInt8], from start: Int, before limit: Int) -> Int? {
     guard start >= 0, !pattern.isEmpty, pattern.count <= bytes.count else { return nil }
     let end = min(limit, bytes.count - pattern.count + 1)
     return bytes.withUnsafeBytes { bytes in
