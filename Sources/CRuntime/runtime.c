@@ -285,7 +285,7 @@ void grass_bad_division(struct grass_run *run, bool is_bad) {
   if (is_bad) fail(run, GRASS_RUN_DIVISION, 0);
 }
 
-CALLED void *grass_emit(struct grass_run *run, uint32_t kind, uint32_t size) {
+void *grass_emit(struct grass_run *run, uint32_t kind, uint32_t size) {
   if (run->fault) return 0;
   struct grass_output *output = run->output;
   uint64_t padded = ((uint64_t)size + 7) & ~7ull, whole = sizeof(struct grass_entry) + padded;
@@ -318,7 +318,7 @@ uint64_t grass_item(const struct grass_run *run, uint32_t index) {
   return run->item && index < 2 ? run->item->words[index] : 0;
 }
 
-CALLED void grass_next(struct grass_run *run, uint64_t first, uint64_t second) {
+void grass_next(struct grass_run *run, uint64_t first, uint64_t second) {
   if (run->fault) return;
   struct grass_items *next = run->order->next;
   uint64_t index = __atomic_fetch_add(&next->count, 1, __ATOMIC_RELAXED);

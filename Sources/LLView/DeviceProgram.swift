@@ -46,10 +46,22 @@ public struct DeviceProgram {
           LLVMSetLinkage(function, LLVMInternalLinkage)
         }
       }
-      let text = try machine.emit(module, LLVMAssemblyFile, monitor: subject)
+      let text = try machine.emit(module, LLVMAssemblyFile, monitor: subject, finish: allowCache)
       let head =
         "// grass program 1\n// kernel \(kernel)\n// target sm_\(capability)\n// modules \(names.joined(separator: " "))\n"
       return Array(head.utf8) + text
+    }
+  }
+
+  /// Lets a GPU answer loads of watched memory from its multiprocessors' caches, which are emptied before each stage: past
+  /// them, words of one line of the host's memory come one after the other, a microsecond each. What a monitor itself calls
+  /// volatile does not go there, nor do vectors, with which memory is read through from end to end.
+  private static func allowCache(in module: borrowing IRModule) {
+    for instruction in module.functions.flatMap(\.instructions)
+    where instruction.opcode == LLVMLoad && instruction.metadata(Translation.pinned, in: module.context) != nil
+      && LLVMGetTypeKind(instruction.type) != LLVMVectorTypeKind
+    {
+      LLVMSetVolatile(instruction, 0)
     }
   }
 
@@ -94,10 +106,12 @@ public struct DeviceProgram {
       """
   }
 
-  /// How many threads a block of the resident program has, so that each gets all the registers there are for it.
+  /// How many threads a block of the resident program has, and that a multiprocessor holds one block of it, so that each
+  /// thread gets all the registers there are for it.
   private static let annotations = """
     declare void @grass_resident(ptr)
-    !nvvm.annotations = !{!0}
+    !nvvm.annotations = !{!0, !1}
     !0 = !{ptr @grass_resident, !"maxntidx", i32 512}
+    !1 = !{ptr @grass_resident, !"minctasm", i32 1}
     """
 }

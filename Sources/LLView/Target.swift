@@ -50,9 +50,15 @@ struct TargetMachine: ~Copyable {
   deinit { LLVMDisposeTargetMachine(machine) }
 
   /// Optimises a module and makes code of it.
-  func emit(_ module: borrowing IRModule, _ kind: LLVMCodeGenFileType, monitor: String) throws(LLViewError) -> [UInt8] {
+  ///
+  /// - Parameter finish: changes what was optimised before code is made of it.
+  func emit(
+    _ module: borrowing IRModule, _ kind: LLVMCodeGenFileType, monitor: String,
+    finish: (borrowing IRModule) -> Void = { _ in }
+  ) throws(LLViewError) -> [UInt8] {
     var message: UnsafeMutablePointer<CChar>?
     try module.run("default<O2>", machine: machine, name: monitor)
+    finish(module)
     var buffer: LLVMMemoryBufferRef?
     guard LLVMTargetMachineEmitToMemoryBuffer(machine, module.module, kind, &message, &buffer) == 0 else {
       throw LLViewError(monitor, .backEnd(LLViewText.take(message)))

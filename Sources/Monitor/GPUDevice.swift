@@ -323,12 +323,14 @@ public final class GPUDevice: Device, @unchecked Sendable {
         state.machine.extents = UnsafePointer(pointer(parts.extents.address) as UnsafeMutablePointer<grass_extent>?)
         state.machine.extent_count = UInt64(segmentCount)
         state.parcel = grass_parcel()
+        state.arrived = 0
         withUnsafeMutableBytes(of: &state.items) { bytes in
-          for stage in 0...Int(GRASS_MAX_STAGES) {
-            let half = UInt64(stage % 2 * Self.mostItems * MemoryLayout<grass_item>.stride)
+          let stages = Int(GRASS_MAX_STAGES) + 1
+          for index in 0..<2 * stages {
+            let half = UInt64(index % stages % 2 * Self.mostItems * MemoryLayout<grass_item>.stride)
             bytes.storeBytes(
               of: grass_items(items: pointer(parts.items.address + half), capacity: UInt64(Self.mostItems), count: 0),
-              toByteOffset: stage * MemoryLayout<grass_items>.stride, as: grass_items.self)
+              toByteOffset: index * MemoryLayout<grass_items>.stride, as: grass_items.self)
           }
         }
         state.modules = grass_modules()

@@ -33,6 +33,20 @@ import Testing
     }
   }
 
+  /// What a monitor calls volatile, and vectors, go past a GPU's caches; all else it loads from watched memory need not.
+  @Test func aGPUMayCacheWhatNoMonitorCallsVolatile() throws {
+    func uncached(_ body: String) throws -> Int {
+      let monitor = try SampleKernel.monitor(body, name: "loading")
+      let text = String(decoding: try DeviceProgram.code([monitor], for: .nvidia(capability: 90)), as: UTF8.self)
+      return text.split(separator: "\n").count { $0.contains("ld.volatile") }
+    }
+    // What walks page tables is in all of them.
+    let plain = try uncached("emit(run, *(u64 *)(kernel_page + 8));")
+    #expect(try uncached("emit(run, *(volatile u64 *)(kernel_page + 8));") == plain + 1)
+    let vector = "typedef u64 pair __attribute__((vector_size(16))); pair p = *(pair *)(kernel_page + 16);"
+    #expect(try uncached(vector + " emit(run, p[0] + p[1]);") == plain + 1)
+  }
+
   @Test func filesThatAreNoProgramsAreRefused() throws {
     let folder = try TestFolder()
     try folder.write([1, 2, 3], to: "noise")

@@ -1,5 +1,5 @@
-// The tasks of the host, as ps.c has them: the same records from Embedded Swift, stage by stage down the pid table. What
-// Swift would trap on is undefined in a monitor: hence the operators that wrap.
+// The tasks of the host, as ps.c has them: the same records from Embedded Swift, stage by stage down the pid table as
+// tasks.h goes. What Swift would trap on is undefined in a monitor: hence the operators that wrap.
 
 struct Record {
   var task, parent: UInt
@@ -31,19 +31,33 @@ func emit(_ task: OpaquePointer, _ run: OpaquePointer) {
   grass_emit(run, 1, UInt32(truncatingIfNeeded: MemoryLayout<Record>.size))?.storeBytes(of: record, as: Record.self)
 }
 
-/// The entry that this lane looks at: the table's root in the first stage, then a slot of the node that is its item.
-func entry(_ run: OpaquePointer) -> Entry? {
-  if grass_stage(run) == 0 { return grass_lane(run) == 0 ? Entry(pid_table()) : nil }
-  guard let node = UnsafeRawPointer(bitPattern: UInt(grass_item(run, 0))) else { return nil }
-  let entry = Entry(node_slot(node, grass_lane(run)))
-  // A leaf has objects, and marks that look like nodes.
-  return node_shift(node) == 0 && entry.node != nil ? nil : entry
+/// Slots of a node, and the bits of an index that choose one.
+let slotCount: UInt32 = 64
+let slotBits: UInt = 6
+
+/// The entry that this lane looks at, and the shift of the node it is in. Nil where the lane has nothing to do any more.
+func entry(_ run: OpaquePointer) -> (Entry, UInt)? {
+  let lane = grass_lane(run)
+  if grass_stage(run) > 0 {
+    guard let node = UnsafeRawPointer(bitPattern: UInt(grass_item(run, 0))) else { return nil }
+    return (Entry(node_slot(node, lane)), grass_item(run, 1))
+  }
+  if lane >= slotCount { return nil }
+  let head = Entry(pid_table())
+  guard let address = head.node, let node = UnsafeRawPointer(bitPattern: address) else {
+    return lane == 0 ? (head, 0) : nil
+  }
+  if grass_lanes(run) < slotCount {
+    if lane == 0 { grass_next(run, address, UInt(node_shift(node))) }
+    return nil
+  }
+  return (Entry(node_slot(node, lane)), UInt(node_shift(node)))
 }
 
 @c(swift_ps_lane) public func ps(run: OpaquePointer) {
-  guard let entry = entry(run) else { return }
+  guard let (entry, shift) = entry(run) else { return }
   if let node = entry.node {
-    grass_next(run, node, 0)
+    if shift >= slotBits { grass_next(run, node, shift &- slotBits) }
   } else if let pid = entry.object, let link = first_task(pid), let task = task_of(link) {
     emit(task, run)
   }

@@ -21,6 +21,8 @@
 #define HEAD_WORDS 8u
 /// Words of a payload that each thread has on their way at once.
 #define GROUP 4u
+/// Nanoseconds that a word of the host's memory takes, about.
+#define WORD_TIME 1000u
 /// Nanoseconds after which a run's lanes end, and no more begin.
 #define MOST_TIME 5000000000ull
 /// Pieces of memory that workers keep at hand; hosts have few.
@@ -44,6 +46,13 @@ static uint64_t clock_now(void) {
 static uint64_t load_word(const void *place) {
   uint64_t value;
   __asm__ volatile("ld.relaxed.sys.u64 %0, [%1];" : "=l"(value) : "l"(place) : "memory");
+  return value;
+}
+
+/// A load that the multiprocessor's cache may answer, with what was there after the last acquire.
+static uint64_t load_cached(const void *place) {
+  uint64_t value;
+  __asm__ volatile("ld.u64 %0, [%1];" : "=l"(value) : "l"(place) : "memory");
   return value;
 }
 
@@ -85,10 +94,16 @@ static uint64_t from_lane(uint64_t value, unsigned lane) {
 
 SHARED uint64_t heads[GRASS_GPU_THREADS];  // The first words of each slot's request, as the last poll found them.
 SHARED uint32_t fresh[GRASS_MAX_SLOTS];    // Whether a slot's request is to be served by the whole block.
-SHARED uint32_t ending, job_ended;
+SHARED uint32_t ending;
 SHARED uint64_t sums[2];
 SHARED uint64_t totals[GRASS_GPU_THREADS];
 SHARED uint64_t decided[4];
+// The mailbox's own copies of what it looks at while a job is at work.
+SHARED struct {
+  uint32_t is_busy, is_parcel;
+  uint32_t workers;
+  uint32_t meetings;  // That all workers have come to, before this job.
+} work;
 
 /// Adds up what the threads have, into `sums`, by all threads; a barrier has to follow.
 static void sum_together(uint64_t own[2]) {
@@ -429,6 +444,32 @@ static void answer_gather(
 
 // MARK: - Modules
 
+/// What a stage of a job is given. A worker may still look at what the last job left when the next one begins.
+static struct grass_items *items_of(struct grass_gpu *gpu, uint64_t turn, uint32_t stage) {
+  return &gpu->items[turn % 2][stage];
+}
+
+/// Hands the job to the workers, by one thread.
+static void start_turn(struct grass_gpu *gpu, bool is_parcel) {
+  struct grass_job *job = &gpu->modules.job;
+  work.is_busy = true;
+  work.is_parcel = is_parcel;
+  store_release_gpu(&job->turn, job->turn + 1);
+}
+
+/// Whether the job is done, by one thread: all workers have come to the end of a stage that left nothing, or of their parts of
+/// the parcel. Then all is ready for the next turn, before it is asked for.
+static bool is_done(struct grass_gpu *gpu) {
+  uint64_t turn = gpu->modules.job.turn;
+  uint32_t arrived = load_acquire_gpu32(&gpu->arrived) - work.meetings * work.workers;
+  uint32_t stage = arrived / work.workers;
+  if (stage == 0 || arrived % work.workers) return false;
+  if (!work.is_parcel && stage < GRASS_MAX_STAGES && items_of(gpu, turn, stage)->count) return false;
+  work.meetings += stage;
+  for (stage = 1; stage <= GRASS_MAX_STAGES; stage++) items_of(gpu, turn + 1, stage)->count = 0;
+  return true;
+}
+
 /// Judges the request for a run and hands it to the workers, by all threads. Returns false where it has to wait.
 static bool begin_run(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, const uint8_t *payload, uint64_t length) {
   struct grass_modules *modules = &gpu->modules;
@@ -466,15 +507,13 @@ static bool begin_run(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, c
         job->output.bytes = gpu->response + sizeof(struct grass_response) + sizeof(struct grass_run_answer);
         job->output.capacity = capacity - head;
         job->output.used = 0;
-        job->finished = job->faulted = 0;
+        job->faulted = 0;
         modules->is_running = true;
         modules->slot = slot;
         modules->sequence = sequence;
         modules->since = clock_now();
         gpu->parcel.length = 0;
-        gpu->met = 0;
-        for (unsigned stage = 1; stage <= GRASS_MAX_STAGES; stage++) gpu->items[stage].count = 0;
-        store_release_gpu(&job->turn, job->turn + 1);
+        start_turn(gpu, false);
       }
     }
     decided[0] = status;
@@ -517,8 +556,7 @@ static void finish_run(struct grass_gpu *gpu) {
       if (thread() == 0) {
         parcel->sums[0] = parcel->sums[1] = 0;
         parcel->length = length;
-        job->finished = 0;
-        store_release_gpu(&job->turn, job->turn + 1);
+        start_turn(gpu, true);
       }
       barrier();
       return;
@@ -529,11 +567,20 @@ static void finish_run(struct grass_gpu *gpu) {
     if (!is_sent) publish(gpu, slot, sequence, length);
     else if (thread() == 0) complete(gpu, slot, sequence, length, parcel->sums);
   }
-  if (thread() == 0) modules->is_running = false;
+  if (thread() == 0) modules->is_running = work.is_busy = false;
   barrier();
 }
 
 // MARK: - The mailbox
+
+/// Whether the job is done by the time that a word of the host's memory takes, by one thread.
+static bool ends_soon(struct grass_gpu *gpu) {
+  uint64_t start = clock_now();
+  do {
+    if (is_done(gpu)) return true;
+  } while (clock_now() - start < WORD_TIME);
+  return false;
+}
 
 /// Serves one request, by all threads. Returns whether the slot has been dealt with; else it is looked at again.
 static bool serve(struct grass_gpu *gpu, uint32_t slot) {
@@ -625,14 +672,19 @@ static void run_mailbox(struct grass_gpu *gpu) {
                          (polls ? slot : 0) * monitor->layout.request_size) + word;
   uint64_t served = polls ? monitor->slots[slot].served : 0;
   uint64_t stop = GRASS_GPU_RUN;
+  if (thread() == 0) {
+    work.is_busy = false;
+    work.workers = modules->most_workers;
+    work.meetings = 0;
+  }
+  barrier();
   for (unsigned turn = 0;; turn++) {
     // One transaction a slot; all are on their way together. A second look at the same words would only queue behind
     // the first: the bus answers one reader of a line after the other.
     uint64_t value = polls ? load_word(place) : 0;
-    if (thread() == 0) {
-      job_ended = modules->is_running && load_acquire_gpu32(&modules->job.finished) >= modules->job.workers;
-      if (turn % 64 == 0) stop = load_word(&gpu->control->stop);
-    }
+    // Meanwhile a job may end.
+    if (work.is_busy && __nvvm_bar0_or(thread() == 0 && ends_soon(gpu))) finish_run(gpu);
+    if (thread() == 0 && turn % 64 == 0) stop = load_word(&gpu->control->stop);
     heads[thread()] = value;
     uint64_t sequence = from_lane(value, thread() % WARP / HEAD_WORDS * HEAD_WORDS);
     bool is_new = polls && sequence != 0 && sequence != served;
@@ -651,8 +703,7 @@ static void run_mailbox(struct grass_gpu *gpu) {
       uint64_t now = clock_now();
       if (now - monitor->beacon_time >= GRASS_BEACON_NS) publish_beacon(monitor, now, GRASS_STATE_RUNNING);
     }
-    if (!__nvvm_bar0_or(is_new || (thread() == 0 && (ending | job_ended)))) continue;
-    if (job_ended) finish_run(gpu);
+    if (!__nvvm_bar0_or(is_new || (thread() == 0 && ending))) continue;
     for (unsigned index = 0; index < monitor->layout.slot_count; index++) {
       if (!fresh[index]) continue;
       uint64_t number = heads[index * HEAD_WORDS];
@@ -691,41 +742,61 @@ static void send_parcel(struct grass_gpu *gpu, uint32_t worker, uint32_t workers
   }
 }
 
-SHARED struct grass_order order;
-// Copies near the lanes, which look at them for every load.
+// Copies near the lanes: the GPU's own memory is some hundred nanoseconds away.
 SHARED struct grass_machine machine;
 SHARED struct grass_extent extents[NEAR_EXTENTS];
+SHARED struct grass_order order;
+SHARED struct {
+  uint64_t parcel;  // Its length.
+  uint64_t budget, since;
+  uint64_t arguments[GRASS_ARGUMENTS];
+  uint64_t turn;
+  uint32_t module, lanes, workers;
+  bool walks;
+} job;
+
+SHARED uint32_t meetings;  // That this worker has come to.
+
+/// How many of a warp's threads get lanes of a stage's items: fewer where there are enough warps, since what the lanes of
+/// a warp want of different places in the host's memory queues up in their multiprocessor. Four neighbours often want
+/// words of one 32 bytes, which are fetched at once.
+static uint32_t lanes_of_warp(uint64_t lanes, uint32_t workers) {
+  uint32_t count = 4;
+  while (count < WARP && lanes > (uint64_t)workers * (GRASS_GPU_THREADS / WARP) * count) count *= 2;
+  return count;
+}
 
 /// Runs this worker's lanes of a stage.
-static void run_lanes(struct grass_gpu *gpu, uint32_t worker, uint32_t workers, uint32_t stage, uint64_t count) {
-  struct grass_job *job = &gpu->modules.job;
-  const struct grass_item *items = gpu->items[stage].items;
+static void run_lanes(struct grass_gpu *gpu, uint32_t worker, uint32_t stage, uint64_t count) {
+  struct grass_job *result = &gpu->modules.job;
+  const struct grass_item *items = items_of(gpu, job.turn, stage)->items;
   if (thread() == 0)
     order = (struct grass_order){
         .machine = (const struct grass_machine *)&machine,
-        .output = &job->output,
-        .next = &gpu->items[stage + 1],
-        .arguments = job->arguments,
+        .output = &result->output,
+        .next = items_of(gpu, job.turn, stage + 1),
+        .arguments = (const uint64_t *)job.arguments,
         .stage = stage,
-        .lanes = stage ? GRASS_ITEM_LANES : job->lanes,
-        .walks = job->flags & GRASS_RUN_WALKS,
+        .lanes = stage ? GRASS_ITEM_LANES : job.lanes,
+        .walks = job.walks,
     };
   barrier();
-  uint32_t module = job->module;
-  uint64_t budget = job->budget, lanes = stage ? count * GRASS_ITEM_LANES : job->lanes;
   // Warps are dealt out, so that few lanes still use many of the ways to memory.
-  uint64_t most = (uint64_t)workers * GRASS_GPU_THREADS;
-  for (uint64_t lane = (thread() / WARP * workers + worker) * WARP + thread() % WARP; lane < lanes; lane += most) {
+  uint64_t lanes = stage ? count * GRASS_ITEM_LANES : job.lanes;
+  uint32_t width = stage ? lanes_of_warp(lanes, job.workers) : WARP, warps = job.workers * (GRASS_GPU_THREADS / WARP);
+  if (thread() % WARP >= width) return;
+  uint32_t warp = thread() / WARP * job.workers + worker;
+  for (uint64_t lane = (uint64_t)warp * width + thread() % WARP; lane < lanes; lane += (uint64_t)warps * width) {
     struct grass_run run;
     grass_run_start(
         &run, (const struct grass_order *)&order, stage ? &items[lane / GRASS_ITEM_LANES] : 0,
-        stage ? (uint32_t)(lane % GRASS_ITEM_LANES) : (uint32_t)lane, budget);
-    grass_dispatch(&run, module);
-    if (!run.fault && clock_now() - gpu->modules.since > MOST_TIME) run.fault = GRASS_RUN_BUDGET;
+        stage ? (uint32_t)(lane % GRASS_ITEM_LANES) : (uint32_t)lane, job.budget);
+    grass_dispatch(&run, job.module);
+    if (!run.fault && clock_now() - job.since > MOST_TIME) run.fault = GRASS_RUN_BUDGET;
     if (!run.fault) continue;
-    uint32_t index = __atomic_fetch_add(&job->faulted, 1, __ATOMIC_RELAXED);
+    uint32_t index = __atomic_fetch_add(&result->faulted, 1, __ATOMIC_RELAXED);
     if (index < GRASS_MAX_FAULTS)
-      job->faults[index] = (struct grass_lane_fault){
+      result->faults[index] = (struct grass_lane_fault){
           .fault = run.fault,
           .level = run.fault_level,
           .lane = run.lane,
@@ -736,13 +807,22 @@ static void run_lanes(struct grass_gpu *gpu, uint32_t worker, uint32_t workers, 
   }
 }
 
-/// Waits until all workers of a job have come here as often as this one; returns how many items the stage left.
-static uint64_t meet(struct grass_gpu *gpu, uint32_t workers, uint32_t stage) {
+/// Says that this worker has come to the end of a stage or of its part of a parcel, by one thread. Returns what `arrived` is
+/// once all have.
+static uint32_t arrive(struct grass_gpu *gpu) {
+  add_release_gpu32(&gpu->arrived, 1);
+  return ++meetings * job.workers;
+}
+
+/// Waits until all workers have come to the end of a stage; returns how many items it left.
+///
+/// As every acquire, it empties the multiprocessor's cache: the next stage sees the watched memory as it is by then.
+static uint64_t meet(struct grass_gpu *gpu, uint32_t stage) {
   barrier();
   if (thread() == 0) {
-    add_release_gpu32(&gpu->met, 1);
-    while (load_acquire_gpu32(&gpu->met) < workers * (stage + 1)) {}
-    decided[0] = gpu->items[stage + 1].count;
+    uint32_t all = arrive(gpu);
+    while ((int32_t)(load_acquire_gpu32(&gpu->arrived) - all) < 0) {}
+    decided[0] = items_of(gpu, job.turn, stage + 1)->count;
   }
   barrier();
   uint64_t count = decided[0];
@@ -750,20 +830,21 @@ static uint64_t meet(struct grass_gpu *gpu, uint32_t workers, uint32_t stage) {
   return count;
 }
 
-static void run_stages(struct grass_gpu *gpu, uint32_t worker, uint32_t workers) {
+static void run_stages(struct grass_gpu *gpu, uint32_t worker) {
   uint64_t count = 0;
   for (uint32_t stage = 0; stage < GRASS_MAX_STAGES; stage++) {
-    run_lanes(gpu, worker, workers, stage, count);
-    count = meet(gpu, workers, stage);
+    run_lanes(gpu, worker, stage, count);
+    count = meet(gpu, stage);
     if (count == 0) return;
   }
 }
 
 static void run_worker(struct grass_gpu *gpu) {
-  struct grass_job *job = &gpu->modules.job;
+  struct grass_job *next = &gpu->modules.job;
   uint64_t turn = 0;
   uint32_t worker = block() - 1;
   if (thread() == 0) {
+    meetings = 0;
     machine = gpu->machine;
     if (machine.extent_count <= NEAR_EXTENTS) {
       for (uint64_t index = 0; index < machine.extent_count; index++) extents[index] = gpu->machine.extents[index];
@@ -772,22 +853,30 @@ static void run_worker(struct grass_gpu *gpu) {
   }
   for (;;) {
     if (thread() == 0) {
-      uint64_t next;
-      while ((next = load_acquire_gpu(&job->turn)) == turn) __asm__ volatile("nanosleep.u32 20;");
-      decided[0] = next;
+      uint64_t now;
+      // An acquire: what the mailbox wrote is seen, and nothing is left in the cache from the last job.
+      while ((now = load_acquire_gpu(&next->turn)) == turn) __asm__ volatile("nanosleep.u32 20;");
+      job.turn = now;
+      job.parcel = gpu->parcel.length;
+      job.budget = next->budget;
+      job.since = gpu->modules.since;
+      job.module = next->module;
+      job.lanes = next->lanes;
+      job.workers = next->workers;
+      job.walks = next->flags & GRASS_RUN_WALKS;
+      for (unsigned index = 0; index < GRASS_ARGUMENTS; index++) job.arguments[index] = next->arguments[index];
     }
     barrier();
-    turn = decided[0];
+    turn = job.turn;
     if (turn == GRASS_JOB_END) return;
-    // Thread 0 has acquired what the mailbox wrote; the barrier passes that on. Every worker takes part in every turn, if
-    // only by saying so: none can be late for the next.
-    uint32_t workers = job->workers;
-    uint64_t length = gpu->parcel.length;
+    // Every worker takes part in every turn, if only by saying so: none can be late for the next.
+    if (job.parcel) {
+      send_parcel(gpu, worker, job.workers, job.parcel);
+      if (thread() == 0) arrive(gpu);
+    } else {
+      run_stages(gpu, worker);
+    }
     barrier();
-    if (length) send_parcel(gpu, worker, workers, length);
-    else run_stages(gpu, worker, workers);
-    barrier();
-    if (thread() == 0) add_release_gpu32(&job->finished, 1);
   }
 }
 
@@ -796,13 +885,16 @@ KERNEL void grass_resident(struct grass_gpu *gpu) {
   else run_worker(gpu);
 }
 
-/// Shows whether this GPU sees what changes in host memory: answers each value until `last`.
+/// Shows whether this GPU sees what changes in host memory, as the mailbox loads it and as lanes do: answers each value
+/// until `last`.
 KERNEL void grass_canary(const uint64_t *watched, struct grass_gpu_canary *canary, uint64_t last) {
   uint64_t value = 0;
   while (value != last) {
-    uint64_t next = load_word(watched);
-    if (next == value) continue;
-    value = next;
+    uint64_t direct = load_word(watched);
+    load_acquire_gpu(canary);
+    uint64_t cached = load_cached(watched);
+    if (direct == value || cached == value) continue;
+    value = direct < cached ? direct : cached;
     grass_store(&canary->seen, value);
   }
 }

@@ -38,9 +38,9 @@ struct grass_gpu {
   struct grass_modules modules;
   struct grass_machine machine;
   struct grass_parcel parcel;
-  // What each stage of a run is given. Two pieces of memory take turns.
-  struct grass_items items[GRASS_MAX_STAGES + 1];
-  uint32_t met;  // How often workers have waited for each other.
+  // What each stage of a run, and of the next run, is given. Two pieces of memory take turns.
+  struct grass_items items[2][GRASS_MAX_STAGES + 1];
+  uint32_t arrived;  // How often a worker has come to the end of a stage, or of its part of a parcel.
   const struct grass_gpu_control *control;
   uint8_t *response;           // A response's payload, response_size bytes.
   struct grass_place *places;  // As many as ranges fit a request.

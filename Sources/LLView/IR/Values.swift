@@ -34,6 +34,12 @@ extension LLVMValueRef {
     LLVMGetMetadata(self, LLVMGetMDKindIDInContext(context, kind, UInt32(kind.utf8.count)))
   }
 
+  /// Gives an instruction metadata without contents: a mark, which LLVM's passes keep or drop.
+  func mark(_ kind: String, in context: LLVMContextRef) {
+    let node = LLVMMetadataAsValue(context, LLVMMDNodeInContext2(context, nil, 0))
+    LLVMSetMetadata(self, LLVMGetMDKindIDInContext(context, kind, UInt32(kind.utf8.count)), node)
+  }
+
   /// Whether it computes an address from another one, as an instruction or a constant.
   var isStep: Bool {
     LLVMIsAGetElementPtrInst(self) != nil

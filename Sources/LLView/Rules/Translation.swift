@@ -100,7 +100,7 @@ struct Translation {
       }
       let natural = Int(LLVMABIAlignmentOfType(layout, load.type))
       LLVMSetAlignment(load, UInt32(natural))
-      LLVMSetVolatile(load, 1)
+      pin(load)
       if fields[root] == nil { roots.append(root) }
       fields[root, default: []].append(
         Field(
@@ -221,8 +221,7 @@ struct Translation {
       let place = builder.call(
         function, [run, builder.address(pointer), builder.number(size), builder.number(alignment)])
       LLVMSetOperand(load, 0, place)
-      // Watched memory changes by itself; a GPU would otherwise answer the next run's load from its cache.
-      LLVMSetVolatile(load, 1)
+      if LLVMGetVolatile(load) == 0 { pin(load) }
     }
   }
 
@@ -308,6 +307,15 @@ struct Translation {
       [builder.pointer, builder.i64, builder.i64, builder.pointer, builder.i64])
     return builder.call(
       function, [run, builder.address(pointer), builder.number(size), base, builder.number(total)])
+  }
+
+  /// What was pinned by `pin`, not called volatile by the monitor itself.
+  static let pinned = "grass.pinned"
+
+  /// Keeps LLVM from loading a second time what may have changed by then.
+  private func pin(_ load: LLVMValueRef) {
+    LLVMSetVolatile(load, 1)
+    load.mark(Self.pinned, in: context)
   }
 
   private var run: LLVMValueRef { LLVMGetParam(entry, 0) }
