@@ -46,7 +46,8 @@ targets += module("Verbs", ["CVerbs", "Mailbox"])
 targets += module("Links", ["Memory", "Mailbox", "CMailbox", "Verbs"], tests: ["LinkConformance"])
 // What every link promises, as checks that run wherever the link does.
 targets += [.target(name: "LinkConformance", dependencies: ["Links", "Mailbox", "CMailbox"])]
-targets += module("RemoteHost", ["Memory", "Paging", "Mailbox", "CMailbox", "Links", "Monitor"])
+targets += module(
+  "RemoteHost", ["Memory", "Paging", "Mailbox", "CMailbox", "Links", "Monitor"], tests: ["LinkConformance"])
 
 // How fast that is.
 targets += module("Bench", ["Memory", "Mailbox", "CMailbox", "Links", "RemoteHost"], tests: ["Monitor"])
@@ -86,7 +87,8 @@ targets += [
     ]),
   .executableTarget(name: "grasslab", dependencies: ["Lab", argumentParser]),
   // The conformance suite as a program, to be run inside guests.
-  .executableTarget(name: "linkcheck", dependencies: ["Links", "LinkConformance", "Mailbox", "Verbs", argumentParser]),
+  .executableTarget(
+    name: "linkcheck", dependencies: ["CLinux", "Links", "LinkConformance", "Mailbox", "Verbs", argumentParser]),
 
   // End to end: real kernels in QEMU guests, the guest's own /proc as the oracle.
   .testTarget(

@@ -28,9 +28,9 @@ static void publish_beacon(struct grass_monitor *monitor, uint64_t now, uint32_t
   monitor->beacon_time = now;
 }
 
-bool grass_monitor_start(
+bool grass_monitor_prepare(
     struct grass_monitor *monitor, void *region, const struct grass_header *layout,
-    const struct grass_segment *segments, uint64_t segment_count, void *scratch, uint64_t now) {
+    const struct grass_segment *segments, uint64_t segment_count, void *scratch) {
   if (!grass_header_is_valid(layout, layout->region_size)) return false;
   *monitor = (struct grass_monitor){
       .region = region,
@@ -39,9 +39,20 @@ bool grass_monitor_start(
       .segment_count = segment_count,
       .scratch = scratch,
   };
-  // What lies in the slots now was not asked of this monitor.
+  return true;
+}
+
+void grass_monitor_skip(struct grass_monitor *monitor, uint32_t slot, uint64_t sequence) {
+  monitor->slots[slot].served = sequence;
+}
+
+bool grass_monitor_start(
+    struct grass_monitor *monitor, void *region, const struct grass_header *layout,
+    const struct grass_segment *segments, uint64_t segment_count, void *scratch, uint64_t now) {
+  if (!grass_monitor_prepare(monitor, region, layout, segments, segment_count, scratch)) return false;
   for (uint32_t slot = 0; slot < layout->slot_count; slot++)
-    monitor->slots[slot].served = grass_load(monitor->region + layout->request_offset + slot * layout->request_size);
+    grass_monitor_skip(
+        monitor, slot, grass_load(monitor->region + layout->request_offset + slot * layout->request_size));
   publish_beacon(monitor, now, GRASS_STATE_RUNNING);
   return true;
 }

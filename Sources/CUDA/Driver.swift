@@ -28,6 +28,10 @@ final class Driver: Sendable {
   let hostGetDevicePointer: @convention(c) (UnsafeMutablePointer<Pointer>, UnsafeMutableRawPointer, UInt32) -> Result
   let copyToDevice: @convention(c) (Pointer, UnsafeRawPointer, Int) -> Result
   let copyToHost: @convention(c) (UnsafeMutableRawPointer, Pointer, Int) -> Result
+  let memorySet: @convention(c) (Pointer, UInt8, Int) -> Result
+  let pointerSetAttribute: @convention(c) (UnsafeRawPointer, UInt32, Pointer) -> Result
+  /// Nil in drivers before CUDA 11.7.
+  let memoryGetHandle: (@convention(c) (UnsafeMutableRawPointer, Pointer, Int, UInt32, UInt64) -> Result)?
   let linkCreate:
     @convention(c) (
       UInt32, UnsafeMutablePointer<UInt32>, UnsafeMutablePointer<UnsafeMutableRawPointer?>,
@@ -100,6 +104,11 @@ final class Driver: Sendable {
       "cuMemcpyHtoD_v2", as: (@convention(c) (Pointer, UnsafeRawPointer, Int) -> Result).self)
     copyToHost = try find(
       "cuMemcpyDtoH_v2", as: (@convention(c) (UnsafeMutableRawPointer, Pointer, Int) -> Result).self)
+    memorySet = try find("cuMemsetD8_v2", as: (@convention(c) (Pointer, UInt8, Int) -> Result).self)
+    pointerSetAttribute = try find(
+      "cuPointerSetAttribute", as: (@convention(c) (UnsafeRawPointer, UInt32, Pointer) -> Result).self)
+    typealias GetHandle = @convention(c) (UnsafeMutableRawPointer, Pointer, Int, UInt32, UInt64) -> Result
+    memoryGetHandle = try? find("cuMemGetHandleForAddressRange", as: GetHandle.self)
     typealias LinkCreate =
       @convention(c) (
         UInt32, UnsafeMutablePointer<UInt32>, UnsafeMutablePointer<UnsafeMutableRawPointer?>,

@@ -43,21 +43,49 @@ public struct GPUMemory: ~Copyable {
     }
   }
 
-  /// Copies bytes into it, from its start. Not while a program that uses it runs.
-  public borrowing func store(_ bytes: UnsafeRawBufferPointer) throws(CUDAError) {
-    precondition(bytes.count <= count)
+  /// Copies bytes into it. A program that runs meanwhile may see them in any order.
+  public borrowing func store(_ bytes: UnsafeRawBufferPointer, at offset: Int = 0) throws(CUDAError) {
+    precondition(offset >= 0 && bytes.count <= count - offset)
     guard let base = bytes.baseAddress, bytes.count > 0 else { return }
     try context.use { driver throws(CUDAError) in
-      try driver.check("cuMemcpyHtoD", driver.copyToDevice(address, base, bytes.count))
+      try driver.check("cuMemcpyHtoD", driver.copyToDevice(address + UInt64(offset), base, bytes.count))
     }
   }
 
-  /// Copies its start out. Not while a program that uses it runs.
-  public borrowing func load(into bytes: UnsafeMutableRawBufferPointer) throws(CUDAError) {
-    precondition(bytes.count <= count)
+  /// Copies bytes out of it. What a program that runs meanwhile writes may be there or not, word by word.
+  public borrowing func load(into bytes: UnsafeMutableRawBufferPointer, at offset: Int = 0) throws(CUDAError) {
+    precondition(offset >= 0 && bytes.count <= count - offset)
     guard let base = bytes.baseAddress, bytes.count > 0 else { return }
     try context.use { driver throws(CUDAError) in
-      try driver.check("cuMemcpyDtoH", driver.copyToHost(base, address, bytes.count))
+      try driver.check("cuMemcpyDtoH", driver.copyToHost(base, address + UInt64(offset), bytes.count))
+    }
+  }
+
+  /// Makes all of it zero.
+  public borrowing func clear() throws(CUDAError) {
+    try context.use { driver throws(CUDAError) in
+      try driver.check("cuMemsetD8", driver.memorySet(address, 0, max(1, count)))
+    }
+  }
+
+  /// Hands a part of it, in whole pages, to other devices of this machine. Returns a dma-buf's descriptor, the caller's to
+  /// close.
+  ///
+  /// From then on the driver orders its own copies with what those devices do.
+  public borrowing func export(from offset: Int, count: Int) throws(CUDAError) -> Int32 {
+    precondition(offset >= 0 && count > 0 && count <= self.count - offset)
+    return try context.use { driver throws(CUDAError) in
+      guard let getHandle = driver.memoryGetHandle else {
+        throw CUDAError(.noDriver("it has no cuMemGetHandleForAddressRange; NVIDIA's driver has it from CUDA 11.7 on"))
+      }
+      // CU_POINTER_ATTRIBUTE_SYNC_MEMOPS.
+      var isOrdered: UInt32 = 1
+      try driver.check("cuPointerSetAttribute", driver.pointerSetAttribute(&isOrdered, 6, address))
+      var descriptor: Int32 = -1
+      // CU_MEM_RANGE_HANDLE_TYPE_DMA_BUF_FD.
+      try driver.check(
+        "cuMemGetHandleForAddressRange", getHandle(&descriptor, address + UInt64(offset), count, 1, 0))
+      return descriptor
     }
   }
 

@@ -20,6 +20,10 @@ extension LinkAddress {
     _ region: MailboxRegion, assist: @escaping @Sendable () -> Void = {}
   ) throws(LinkError) -> (any Responder)? {
     switch self {
+    case .sharedMemory where region.device != nil:
+      throw LinkError(
+        description,
+        .region("a region in a device's memory has no file; listen at verbs:// or tcp://, or leave it in host memory"))
     case .sharedMemory: nil
     case .tcp(let host, let port): try TCPResponder(region: region, host: host, port: port, assist: assist)
     case .verbs(let host, let port): try VerbsResponder(region: region, host: host, port: port)

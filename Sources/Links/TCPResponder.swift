@@ -228,9 +228,12 @@ private struct TCPConnection {
         }
         length = whole
       }
-      incoming.withUnsafeBytes { bytes in
-        grass_copy_in(region.base + offset + done, bytes.baseAddress.map { $0 + start }, UInt64(length))
-      }
+      try Self.ofRegion(
+        incoming.withUnsafeBytes { bytes in
+          Result { () throws(MailboxError) in
+            try region.store(UnsafeRawBufferPointer(rebasing: bytes[start..<start + length]), at: offset + done)
+          }
+        })
       start += length
       done += length
     }
@@ -238,11 +241,14 @@ private struct TCPConnection {
 
   /// Answers a read, after a short wait for the awaited value.
   private mutating func read(_ offset: Int, _ count: Int, _ operation: TCPWire.Operation) throws(LinkError) {
-    if operation.awaiting != 0, offset % 8 == 0, count >= 8, grass_load(region.base + offset) != operation.awaiting {
+    func isAwaited() throws(LinkError) -> Bool {
+      try Self.ofRegion(Result { () throws(MailboxError) in try region.word(at: offset) == operation.awaiting })
+    }
+    if operation.awaiting != 0, offset % 8 == 0, count >= 8, try !isAwaited() {
       let limit = SystemCall.monotonicNanoseconds() + awaitLimit
       var turn = 0
       assist()
-      while grass_load(region.base + offset) != operation.awaiting, SystemCall.monotonicNanoseconds() < limit {
+      while try !isAwaited(), SystemCall.monotonicNanoseconds() < limit {
         turn += 1
         if turn % 16 == 0 {
           assist()
@@ -256,15 +262,27 @@ private struct TCPConnection {
     while done < count {
       // A piece at a time: what waits to be sent stays bounded, whatever is asked for.
       let length = min(count - done, 256 * 1024)
-      let from = region.base + offset + done
+      let (region, from) = (region, offset + done)
+      var result = Result<Void, MailboxError>.success(())
       outgoing.append(addingCapacity: length) { span in
         span.withUnsafeMutableBufferPointer { bytes, initialized in
-          grass_copy_out(bytes.baseAddress.map { $0 + initialized }, from, UInt64(length))
+          let free = UnsafeMutableRawBufferPointer(bytes)[initialized..<initialized + length]
+          result = Result { () throws(MailboxError) in
+            try region.load(into: UnsafeMutableRawBufferPointer(rebasing: free), at: from)
+          }
           initialized += length
         }
       }
+      try Self.ofRegion(result)
       done += length
       if outgoing.count >= 256 * 1024 { try flush() }
+    }
+  }
+
+  /// What fails on the region ends the connection.
+  private static func ofRegion<Success>(_ result: Result<Success, MailboxError>) throws(LinkError) -> Success {
+    do throws(MailboxError) { return try result.get() } catch {
+      throw LinkError("the owner's side", .region(error.description))
     }
   }
 

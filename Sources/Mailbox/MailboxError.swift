@@ -11,6 +11,8 @@ public struct MailboxError: Error, Hashable, Sendable, CustomStringConvertible {
     case notARegion
     /// Every slot is granted to a session that lives.
     case noFreeSlot
+    /// The device whose memory it lies in could not copy; with the device's reason.
+    case device(String)
   }
 
   /// The region's path, or a name for one without a path.
@@ -31,6 +33,7 @@ public struct MailboxError: Error, Hashable, Sendable, CustomStringConvertible {
     case .inUse: "shared region \(subject): another grassd serves it; stop that one, or choose another path"
     case .notARegion:
       "shared region \(subject): is not a region of this version; give the path that grassd printed, of the same version"
+    case .device(let why): "shared region \(subject): \(why)"
     case .noFreeSlot:
       "shared region \(subject): all slots are taken by other sessions; end one of them, or give grassd more slots"
     }

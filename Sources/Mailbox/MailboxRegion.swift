@@ -3,16 +3,18 @@ import Glibc
 
 /// The shared region on its owner's side: memory laid out, mapped, and removed when the last reference goes.
 ///
-/// The memory is a file (for the shared-memory link) or an anonymous one, mode 0600. A lock on the file's byte 0 says
-/// that the owner lives; a lock on byte 1 + n that slot n is granted to a session that lives. The kernel drops both
-/// kinds with the process that holds them, however it ends.
+/// The memory is a file (for the shared-memory link) or an anonymous one, mode 0600, or a device's own, beside an empty file.
+/// A lock on the file's byte 0 says that the owner lives; a lock on byte 1 + n that slot n is granted to a session that
+/// lives. The kernel drops both kinds with the process that holds them, however it ends.
 public final class MailboxRegion: @unchecked Sendable {
-  // Immutable after init; the memory itself is accessed by atomic words alone.
+  // Immutable after init; the memory itself is accessed by atomic words alone, or by copies.
   public let layout: RegionLayout
   /// The path, for a region that has one.
   public let path: String?
-  /// The region's memory, valid as long as this object.
+  /// The region's memory, valid as long as this object; where it is a device's, an address for the device alone.
   public let base: UnsafeMutableRawPointer
+  /// The device's memory that it lies in; nil for host memory.
+  public let device: (any RegionMemory)?
   package let descriptor: Int32
 
   /// Makes a region at `path`, or an anonymous one for nil.
@@ -26,12 +28,7 @@ public final class MailboxRegion: @unchecked Sendable {
       descriptor = SystemCall.retrying { open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600) }
       guard descriptor >= 0 else { throw MailboxError(subject, .system(call: "open", code: errno)) }
     } else {
-      // Nameless from here on, but still openable anew through /proc, which the slots' locks need.
-      var template = Array("/dev/shm/grass-XXXXXX".utf8CString)
-      descriptor = mkstemp(&template)
-      guard descriptor >= 0 else { throw MailboxError(subject, .system(call: "mkstemp", code: errno)) }
-      unlink(&template)
-      _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+      descriptor = try Self.anonymousFile()
     }
     func abandon(_ call: String) -> MailboxError {
       let code = errno
@@ -54,19 +51,72 @@ public final class MailboxRegion: @unchecked Sendable {
     self.layout = layout
     self.descriptor = descriptor
     self.base = base
+    device = nil
+    try storeHeader()
+  }
+
+  /// Makes a region in a device's memory, which it keeps.
+  public init(layout: RegionLayout, in memory: any RegionMemory) throws(MailboxError) {
+    guard let base = UnsafeMutableRawPointer(bitPattern: UInt(memory.address)), memory.count >= layout.regionSize else {
+      throw MailboxError("of a device", .device("it needs \(layout.regionSize) bytes, and there are \(memory.count)"))
+    }
+    descriptor = try Self.anonymousFile()
+    path = nil
+    self.layout = layout
+    self.base = base
+    device = memory
+    guard SlotClaim.lock(descriptor, byte: 0, count: 1) else {
+      throw MailboxError("of a device", .system(call: "fcntl(F_OFD_SETLK)", code: errno))
+    }
+    try storeHeader()
+  }
+
+  private func storeHeader() throws(MailboxError) {
     var header = layout.header
     // The magic, which makes it a region, is the first word: it goes in last.
-    let magic = header.magic
+    var magic = header.magic
     header.magic = 0
-    grass_copy_in(base, &header, UInt64(MemoryLayout<grass_header>.size))
-    grass_store(base, magic)
+    try withUnsafeBytes(of: &header) { bytes throws(MailboxError) in try store(bytes, at: 0) }
+    try withUnsafeBytes(of: &magic) { bytes throws(MailboxError) in try store(bytes, at: 0) }
+  }
+
+  /// A file for a region without a path: nameless, but still openable anew through /proc, which the slots' locks need.
+  private static func anonymousFile() throws(MailboxError) -> Int32 {
+    var template = Array("/dev/shm/grass-XXXXXX".utf8CString)
+    let descriptor = mkstemp(&template)
+    guard descriptor >= 0 else { throw MailboxError("(anonymous)", .system(call: "mkstemp", code: errno)) }
+    unlink(&template)
+    _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+    return descriptor
   }
 
   deinit {
     // Unlinked first, so that nobody finds a path without an owner.
     if let path { unlink(path) }
-    munmap(base, layout.regionSize)
+    if device == nil { munmap(base, layout.regionSize) }
     close(descriptor)
+  }
+
+  /// Copies bytes into the region: in ascending order into host memory, as ``RegionMemory`` does into a device's.
+  public func store(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(MailboxError) {
+    precondition(offset >= 0 && bytes.count <= layout.regionSize - offset)
+    if let device { return try device.store(bytes, at: offset) }
+    grass_copy_in(base + offset, bytes.baseAddress, UInt64(bytes.count))
+  }
+
+  /// Copies bytes out of the region: in ascending order from host memory.
+  public func load(into bytes: UnsafeMutableRawBufferPointer, at offset: Int) throws(MailboxError) {
+    precondition(offset >= 0 && bytes.count <= layout.regionSize - offset)
+    if let device { return try device.load(into: bytes, at: offset) }
+    grass_copy_out(bytes.baseAddress, base + offset, UInt64(bytes.count))
+  }
+
+  /// The word at an offset that is a multiple of 8.
+  public func word(at offset: Int) throws(MailboxError) -> UInt64 {
+    guard device != nil else { return grass_load(base + offset) }
+    var word: UInt64 = 0
+    try withUnsafeMutableBytes(of: &word) { bytes throws(MailboxError) in try load(into: bytes, at: offset) }
+    return word
   }
 
   /// Takes up to `count` neighbouring free slots for a session.

@@ -55,6 +55,7 @@ public final class CPUDevice: Device, @unchecked Sendable {
   public init(
     region: MailboxRegion, segments watched: [DeviceSegment], owner: AnyObject?
   ) throws(MonitorError) {
+    guard region.device == nil else { throw MonitorError(.regionElsewhere) }
     self.region = region
     self.owner = owner
     let sorted = watched.sorted { $0.segment.start < $1.segment.start }

@@ -9,7 +9,7 @@ public import Memory
 /// A GPU that runs the monitor: a program launched once, which polls the region and reads the watched memory over PCIe
 /// as long as the machine has power, whatever becomes of its kernel.
 ///
-/// The watched memory is mapped so that the GPU cannot write it. The region stays in host memory.
+/// The watched memory is mapped so that the GPU cannot write it. The region lies in host memory, or in the GPU's own.
 public final class GPUDevice: Device, @unchecked Sendable {
   // Its owner calls load and stop, one at a time; `control` is read by the GPU word by word.
   public let gpu: GPU
@@ -66,23 +66,27 @@ public final class GPUDevice: Device, @unchecked Sendable {
   ///
   /// Cost: seconds, most of them the driver's compiler, and 50 ms a GiB of watched memory.
   public init(
-    _ gpu: GPU, region: MailboxRegion, segments watched: [DeviceSegment], owner: AnyObject?, program: ModuleProgram,
-    kernel: KernelMapping
+    _ context: GPUContext, region: MailboxRegion, segments watched: [DeviceSegment], owner: AnyObject?,
+    program: ModuleProgram, kernel: KernelMapping
   ) throws(MonitorError) {
-    self.gpu = gpu
+    gpu = context.gpu
+    self.context = context
     self.region = region
     self.owner = owner
     do throws(CUDAError) {
       guard gpu.mapsHostMemory else { throw CUDAError(.program("\(gpu.name) cannot map host memory")) }
-      context = try GPUContext(gpu)
       control = try PinnedPages(context)
     } catch {
       throw MonitorError(.gpu("\(error)"))
     }
+    let hostRegion = UnsafeRawBufferPointer(
+      start: region.device == nil ? region.base : nil, count: region.device == nil ? region.layout.regionSize : 0)
+    if let memory = region.device, (memory as? GPURegionMemory)?.context !== context {
+      throw MonitorError(.regionElsewhere)
+    }
     let regionView: RegisteredMemory
     do throws(CUDAError) {
-      regionView = try RegisteredMemory(
-        context, UnsafeRawBufferPointer(start: region.base, count: region.layout.regionSize), isReadOnly: false)
+      regionView = try RegisteredMemory(context, hostRegion, isReadOnly: false)
     } catch {
       throw MonitorError(.unpinnableRegion(region.path ?? "(anonymous)", "\(error)"))
     }
@@ -96,6 +100,23 @@ public final class GPUDevice: Device, @unchecked Sendable {
     try proveFreshView()
     try start(program, kernel: kernel, isFirst: true)
     current = (program, kernel)
+    try awaitBeacon()
+  }
+
+  /// Waits until the resident program lights the beacon, by which remote hosts know that somebody polls.
+  private func awaitBeacon() throws(MonitorError) {
+    let deadline = SystemCall.monotonicNanoseconds() + Self.patience
+    while try onRegion({ region throws(MailboxError) in try region.word(at: region.layout.beaconOffset) }) == 0 {
+      if let failure = failure() { throw failure }
+      guard SystemCall.monotonicNanoseconds() < deadline else {
+        throw MonitorError(.gpu("the resident program does not begin"))
+      }
+      SystemCall.sleep(nanoseconds: 100_000)
+    }
+  }
+
+  private func onRegion<Result>(_ body: (MailboxRegion) throws(MailboxError) -> Result) throws(MonitorError) -> Result {
+    do throws(MailboxError) { return try body(region) } catch { throw MonitorError(.gpu("\(error)")) }
   }
 
   deinit { stop() }
@@ -293,9 +314,12 @@ public final class GPUDevice: Device, @unchecked Sendable {
     var header = region.layout.header
     var state = grass_gpu()
     if isFirst {
-      // The region as this process sees it, until the pointers are the GPU's.
-      guard grass_monitor_start(&state.monitor, region.base, &header, nil, 0, nil, 0) else {
-        throw MonitorError(.badRegion)
+      guard grass_monitor_prepare(&state.monitor, nil, &header, nil, 0, nil) else { throw MonitorError(.badRegion) }
+      for slot in 0..<region.layout.slotCount {
+        let sequence = try onRegion { region throws(MailboxError) in
+          try region.word(at: region.layout.requestOffset(slot: slot))
+        }
+        grass_monitor_skip(&state.monitor, UInt32(slot), sequence)
       }
     }
     let blocks = gpu.multiprocessors
@@ -314,7 +338,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
         func pointer<Pointee>(_ address: UInt64) -> UnsafeMutablePointer<Pointee>? {
           UnsafeMutablePointer(bitPattern: UInt(address))
         }
-        state.monitor.region = pointer(parts.regionView.parts[0].device)
+        state.monitor.region = pointer(parts.regionView.parts.first?.device ?? region.device?.address ?? 0)
         state.monitor.segments = UnsafePointer(pointer(parts.segments.address) as UnsafeMutablePointer<grass_segment>?)
         state.monitor.segment_count = UInt64(segmentCount)
         state.monitor.scratch = pointer(parts.scratch.address)

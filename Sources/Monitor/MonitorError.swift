@@ -12,6 +12,8 @@ public struct MonitorError: Error, Hashable, Sendable, CustomStringConvertible {
     case gpu(String)
     /// The region's memory cannot be mapped into the GPU; with the path and the driver's reason.
     case unpinnableRegion(String, String)
+    /// A processor cannot poll what is not host memory.
+    case regionElsewhere
     /// The GPU does not see what changes in host memory.
     case staleView(gpu: String)
     /// The GPU can map memory in whole pages alone.
@@ -32,6 +34,8 @@ public struct MonitorError: Error, Hashable, Sendable, CustomStringConvertible {
     case .unpinnableRegion(let path, let why):
       "the GPU device: the region at \(path) cannot be mapped into the GPU (\(why)); Linux pins shared memory alone: "
         + "put it on a tmpfs, such as shm:///dev/shm/grass"
+    case .regionElsewhere:
+      "the device: the region lies in the memory of another; a processor polls host memory alone, and a GPU that or its own"
     case .staleView(let gpu):
       "the GPU device: \(gpu) does not see what changes in host memory; what it reported would be old"
     case .notInPages:

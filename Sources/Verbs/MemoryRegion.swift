@@ -47,8 +47,12 @@ public final class MemoryRegion: @unchecked Sendable {
       region = ibv_reg_dmabuf_mr(
         domain.domain, dmaBuffer.offset, count, UInt64(UInt(bitPattern: address)), dmaBuffer.descriptor, rights)
     }
+    let failure = errno
     region = region ?? grass_verbs_register(domain.domain, address, count, rights)
-    guard let region else { throw VerbsError(errnoOf: "ibv_reg_mr") }
+    guard let region else {
+      if dmaBuffer != nil { throw VerbsError(.deviceMemory(dmaBuffer: failure, address: errno)) }
+      throw VerbsError(errnoOf: "ibv_reg_mr")
+    }
     self.region = region
     self.domain = domain
   }

@@ -11,6 +11,8 @@ public struct VerbsError: Error, Hashable, Sendable, CustomStringConvertible {
     case badHost(String)
     /// A call of the RDMA libraries failed, with this errno.
     case call(String, code: Int32)
+    /// A device's memory could be registered neither as a dma-buf nor by its address, with the errno of each.
+    case deviceMemory(dmaBuffer: Int32, address: Int32)
     /// The connection manager reported this instead of what was waited for.
     case event(String, status: Int32)
     /// The other side refused the connection, with these bytes.
@@ -38,6 +40,12 @@ public struct VerbsError: Error, Hashable, Sendable, CustomStringConvertible {
     case .call(let call, let code) where call == "ibv_reg_mr" && (code == ENOMEM || code == EAGAIN):
       "memory cannot be registered: too little may be locked; raise `ulimit -l`"
     case .call(let call, let code): "\(call) failed: \(SystemCall.describe(code))"
+    case .deviceMemory(let dmaBuffer, let address):
+      """
+      a GPU's memory cannot be registered: as a dma-buf, \(SystemCall.describe(dmaBuffer)); by its address, which needs \
+      the module nvidia_peermem, \(SystemCall.describe(address)). Software devices (rxe, siw) take host memory alone: \
+      have the region lie there
+      """
     case .event(let name, let status):
       "the connection manager reports \(name)" + (status < 0 ? ": \(SystemCall.describe(-status))" : " (\(status))")
     case .rejected(let bytes): "the other side refused: \(String(decoding: bytes, as: UTF8.self))"

@@ -15,3 +15,9 @@ enum DeviceName: Hashable, ExpressibleByArgument {
     }
   }
 }
+
+/// Whose memory the region lies in.
+enum RegionPlace: String, ExpressibleByArgument {
+  case host
+  case gpu
+}

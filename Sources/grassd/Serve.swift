@@ -45,6 +45,12 @@ struct Serve: ParsableCommand {
   var device: DeviceName = .cpu
 
   @Option(
+    help: ArgumentHelp(
+      "Where the region lies: host memory, or, with --device gpu, that GPU's own, which network cards reach as a dma-buf and tcp:// by copies.",
+      valueName: "host|gpu"))
+  var region: RegionPlace = .host
+
+  @Option(
     parsing: .upToNextOption,
     help:
       "Modules: sources in C or Swift, which are compiled for the kernel found, or one program made by `grassd compile`."
@@ -70,7 +76,7 @@ struct Serve: ParsableCommand {
       let server = try Server(
         memory: memory, listen: listen.map { url in try LinkAddress(url) },
         layout: RegionLayout(slots: slots, requestSize: requestSize * 1024, responseSize: responseSize * 1024),
-        device: device, monitors: monitors)
+        regionInGPU: region == .gpu, device: device, monitors: monitors)
       for address in server.addresses { print("ready \(address)") }
       fflush(nil)
       logger.info("serving \(server.memoryDescription)")

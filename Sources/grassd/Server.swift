@@ -14,13 +14,15 @@ final class Server {
   var memoryDescription: String { "\(memory.path): \(memory.format)" }
 
   private let memory: FileMemory
+  private var regionDescription: String?
   private let device: any Device
   private let modules: Modules
   private let responders: [any Responder]
   private var region: MailboxRegion?
 
   init(
-    memory path: String, listen: [LinkAddress], layout: RegionLayout, device name: DeviceName, monitors: [String]
+    memory path: String, listen: [LinkAddress], layout: RegionLayout, regionInGPU: Bool, device name: DeviceName,
+    monitors: [String]
   ) throws {
     let candidates = try MemoryImage.open(path)
     // Which way of reading the file is right, only a kernel found in it tells.
@@ -41,7 +43,18 @@ final class Server {
       if case .sharedMemory(let path) = address { path } else { nil }
     }
     guard paths.count <= 1 else { throw ServerError.manyRegions }
-    let region = try MailboxRegion(path: paths.first, layout: layout)
+    let context: GPUContext? = if case .gpu(let number) = name { try GPUContext(GPU.number(number)) } else { nil }
+    let region: MailboxRegion
+    if regionInGPU {
+      guard let context else { throw ServerError.regionWithoutGPU }
+      guard paths.isEmpty else { throw ServerError.regionWithoutFile }
+      let memory = try GPURegionMemory(context, layout: layout)
+      regionDescription =
+        "the GPU's own memory, " + (memory.exportFailure.map { "not exported: \($0)" } ?? "exported as a dma-buf")
+      region = try MailboxRegion(layout: layout, in: memory)
+    } else {
+      region = try MailboxRegion(path: paths.first, layout: layout)
+    }
     let segments = memory.withSegments { segments in
       segments.map { DeviceSegment(pointer: $0.pointer, segment: $0.segment, lost: memory.lost) }
     }
@@ -49,11 +62,11 @@ final class Server {
     case .cpu:
       device = try CPUDevice(region: region, segments: segments, owner: memory)
       if let program, let kernel { try device.load(program, for: Self.mapping(of: kernel)) }
-    case .gpu(let number):
+    case .gpu:
       // Its resident program is compiled with the modules, for a kernel.
-      guard let program, let kernel else { throw ServerError.noKernel(path) }
+      guard let context, let program, let kernel else { throw ServerError.noKernel(path) }
       device = try GPUDevice(
-        GPU.number(number), region: region, segments: segments, owner: memory, program: program,
+        context, region: region, segments: segments, owner: memory, program: program,
         kernel: Self.mapping(of: kernel))
     }
     needsModules = program == nil && !monitors.isEmpty
@@ -100,6 +113,7 @@ final class Server {
   /// Serves until a signal comes, and looks for a kernel as long as none was found: the guest may still be booting.
   func run(until signals: TerminationSignals, logger: Logger) throws {
     logger.info("monitor started", metadata: ["device": "\(device.description)"])
+    if let regionDescription { logger.info("region made", metadata: ["in": "\(regionDescription)"]) }
     if let hint { logger.info("kernel found", metadata: ["note": "\(hint)"]) }
     if let firstModules { Self.log(firstModules, logger) }
     var pause = 2
@@ -142,6 +156,8 @@ final class Server {
 enum ServerError: Error, CustomStringConvertible {
   case noMemory(String)
   case manyRegions
+  case regionWithoutGPU
+  case regionWithoutFile
   case noKernel(String)
   case mixedMonitors
   case otherKernel(path: String, String, String)
@@ -151,6 +167,9 @@ enum ServerError: Error, CustomStringConvertible {
     switch self {
     case .noMemory(let path): "\(path): holds no memory; give a RAM file or an image of memory"
     case .manyRegions: "--listen: one shm:// URL at most, since there is one region; several remote hosts can share it"
+    case .regionWithoutGPU: "--region gpu: needs --device gpu, in whose memory the region is to lie"
+    case .regionWithoutFile:
+      "--region gpu: a GPU's memory has no file, which shm:// is reached by; listen at verbs:// or tcp://"
     case .noKernel(let path):
       "\(path): no kernel was found yet, and a GPU's program is made for one; start again when the host has booted"
     case .mixedMonitors: "--monitors: give sources (.c, .swift) alone, or one program made by `grassd compile`"

@@ -20,8 +20,17 @@ struct Serve: ParsableCommand {
 
   @Argument var url: String
 
+  @Flag(help: "Have the region lie in a dma-buf, as if it were a GPU's: only cards that take such memory reach it.")
+  var dmaBuf = false
+
   func run() throws {
-    let region = try MailboxRegion(layout: RegionLayout(scratchSize: 64 * 1024))
+    let layout = try RegionLayout(slots: 4, scratchSize: 64 * 1024)
+    let region =
+      if dmaBuf {
+        try MailboxRegion(layout: layout, in: DMABufferMemory(count: layout.regionSize))
+      } else {
+        try MailboxRegion(layout: layout)
+      }
     let responder = try LinkAddress(url).serve(region)
     print("ready \(responder?.address.description ?? url)")
     fflush(nil)

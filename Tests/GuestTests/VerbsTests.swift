@@ -18,14 +18,33 @@ extension GuestTests {
       return output.text
     }
 
-    private func serve(_ lab: CardLab) throws {
+    private func serve(_ lab: CardLab, _ options: String = "") throws {
       let output = try lab.card.run(
         """
-        linkcheck serve \(Self.served) > /tmp/served 2>&1 &
+        linkcheck serve \(options) \(Self.served) > /tmp/served 2>&1 &
         for i in $(seq 100); do grep -q ready /tmp/served && exit 0; sleep 0.1; done
         cat /tmp/served; exit 1
         """)
       try #require(output.status == 0, "\(output.text)")
+    }
+
+    /// Memory like a GPU's: a card that takes dma-bufs keeps its promises there, too. Software devices take none so far, and
+    /// the remote host is told both why and what else was tried.
+    @Test func aRegionInADMABufferIsServedOrRefusedByName() throws {
+      SharedGuests.shared.rest()
+      // The first kernel here that makes dma-bufs of its own memory.
+      let lab = try CardLab(programs: BuiltTool.directory, watching: nil, hasRemote: false, kernel: "6.12")
+      defer { lab.shutDown() }
+      try serve(lab, "--dma-buf")
+      let output = try lab.remote.run("linkcheck promises \(Self.served)", timeout: .seconds(120))
+      if output.status == 0 {
+        #expect(!output.text.contains("broken"), "\(output.text)")
+      } else {
+        let lines = output.text.split(separator: "\n")
+        #expect(lines.count > 10 && lines.allSatisfy { $0.hasPrefix("broken") }, "\(output.text)")
+        let why = "a GPU's memory cannot be registered: as a dma-buf, Operation not supported; by its address"
+        #expect(output.text.contains(why), "\(output.text)")
+      }
     }
 
     @Test func softRoCEKeepsThePromises() throws {

@@ -1,6 +1,7 @@
 import LinkConformance
 import Links
 import Mailbox
+import Synchronization
 import Testing
 
 @Suite(.serialized) struct LinksTests {
@@ -21,6 +22,74 @@ import Testing
     defer { responder.stop() }
     let address = responder.address
     try LinkConformance { () throws(LinkError) in try address.connect() }.run(check)
+  }
+
+  @Test(arguments: LinkConformance.Check.allCases) func aRegionThatIsReachedByCopiesKeepsThePromises(
+    _ check: LinkConformance.Check
+  ) throws {
+    let memory = try MailboxRegion(layout: RegionLayout(scratchSize: 64 * 1024))
+    let region = try MailboxRegion(layout: memory.layout, in: CopiedMemory(memory))
+    let responder = try TCPResponder(region: region, host: "127.0.0.1", port: 0)
+    defer { responder.stop() }
+    let address = responder.address
+    try LinkConformance { () throws(LinkError) in try address.connect() }.run(check)
+  }
+
+  @Test func aRegionInADevicesMemoryHasNoFile() throws {
+    let memory = try MailboxRegion(layout: RegionLayout())
+    let region = try MailboxRegion(layout: memory.layout, in: CopiedMemory(memory))
+    let address = LinkAddress.sharedMemory(path: Self.path())
+    let error = #expect(throws: LinkError.self) { try address.serve(region) }
+    #expect("\(error, default: "")".contains("has no file"))
+    #expect(throws: MailboxError.self) {
+      try MailboxRegion(layout: RegionLayout(responseSize: 4 << 20), in: CopiedMemory(memory))
+    }
+  }
+
+  /// A device that fails ends a connection, and nothing else.
+  @Test func aDeviceThatFailsEndsTheConnection() throws {
+    let memory = FailingMemory(try MailboxRegion(layout: RegionLayout(scratchSize: 64 * 1024)))
+    let region = try MailboxRegion(layout: RegionLayout(scratchSize: 64 * 1024), in: memory)
+    let responder = try TCPResponder(region: region, host: "127.0.0.1", port: 0)
+    defer { responder.stop() }
+    for operation in ["read", "write"] {
+      let link = try responder.address.connect()
+      memory.fails.store(true, ordering: .releasing)
+      #expect(throws: LinkError.self, "\(operation)") {
+        let scratch = link.grant.scratch
+        let offset = scratch.range.lowerBound
+        if operation == "write" { try link.write([1, 2, 3, 4, 5, 6, 7, 8], to: scratch, offset: offset) }
+        _ = try link.read(64, from: scratch, offset: offset)
+      }
+      memory.fails.store(false, ordering: .releasing)
+      let other = try responder.address.connect()
+      _ = try other.read(64, from: other.grant.scratch, offset: other.grant.scratch.range.lowerBound)
+    }
+  }
+
+  private final class FailingMemory: RegionMemory {
+    let memory: CopiedMemory
+    let fails = Atomic<Bool>(false)
+
+    init(_ region: MailboxRegion) { memory = CopiedMemory(region) }
+
+    var address: UInt64 { memory.address }
+    var count: Int { memory.count }
+    var dmaBuffer: Int32? { nil }
+
+    private func check() throws(MailboxError) {
+      if fails.load(ordering: .acquiring) { throw MailboxError("of a device", .device("it fell off the bus")) }
+    }
+
+    func store(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(MailboxError) {
+      try check()
+      try memory.store(bytes, at: offset)
+    }
+
+    func load(into bytes: UnsafeMutableRawBufferPointer, at offset: Int) throws(MailboxError) {
+      try check()
+      try memory.load(into: bytes, at: offset)
+    }
   }
 
   @Test func tcpEndsWhenTheResponderDoes() throws {

@@ -1,6 +1,7 @@
 import CMailbox
 import CMonitor
 import Mailbox
+import Monitor
 import Testing
 
 /// Drives the device program step by step with requests of every wrong shape.
@@ -81,6 +82,19 @@ struct MonitorTests {
     #expect(faults == [0, 1, 1, 1, 0, 0, 4, 4, 2, 3, 0])
     #expect(answer.count == 16 + ranges.count * 24 + 10 * 8 - 6)
     #expect(answer[(16 + ranges.count * 24)...].prefix(8).elementsEqual([3, 0, 0x10, 0, 0, 0, 0, 0]))
+  }
+
+  @Test func aProcessorPollsNoOtherDevicesMemory() throws {
+    final class Elsewhere: RegionMemory {
+      let address: UInt64 = 1 << 40
+      let count = 64 << 20
+      let dmaBuffer: Int32? = nil
+      func store(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(MailboxError) {}
+      func load(into bytes: UnsafeMutableRawBufferPointer, at offset: Int) throws(MailboxError) {}
+    }
+    let region = try MailboxRegion(layout: RegionLayout(), in: Elsewhere())
+    let error = #expect(throws: MonitorError.self) { try CPUDevice(region: region, segments: [], owner: nil) }
+    #expect(error?.reason == .regionElsewhere)
   }
 
   @Test func ignoresWhatLayInTheSlotsBefore() throws {

@@ -1,3 +1,4 @@
+import LinkConformance
 import Links
 import Mailbox
 import Memory
@@ -24,6 +25,8 @@ final class WatchedHost {
   let region: MailboxRegion
   let device: CPUDevice
   let responder: TCPResponder
+  /// Serves the same region as if it lay in a device's memory.
+  private let copier: TCPResponder
   private let path: String
 
   /// `count` bytes at physical 0 in a file of the temporary directory.
@@ -39,10 +42,13 @@ final class WatchedHost {
           segment: MemorySegment(start: PhysicalAddress(0), count: UInt64(count)))
       ], owner: bytes)
     responder = try TCPResponder(region: region, host: "127.0.0.1", port: 0)
+    copier = try TCPResponder(
+      region: MailboxRegion(layout: region.layout, in: CopiedMemory(region)), host: "127.0.0.1", port: 0)
   }
 
   deinit {
     responder.stop()
+    copier.stop()
     device.stop()
   }
 
@@ -51,10 +57,18 @@ final class WatchedHost {
   }
 
   var sharedMemory: LinkAddress { .sharedMemory(path: path) }
-  func address(_ kind: Kind) -> LinkAddress { kind == .tcp ? responder.address : sharedMemory }
+  func address(_ kind: Kind) -> LinkAddress {
+    switch kind {
+    case .sharedMemory: sharedMemory
+    case .tcp: responder.address
+    case .copies: copier.address
+    }
+  }
 
   enum Kind: CaseIterable, Sendable {
     case sharedMemory
     case tcp
+    /// TCP, of a region in a device's memory.
+    case copies
   }
 }

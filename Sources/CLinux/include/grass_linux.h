@@ -14,6 +14,12 @@ static inline int grass_memfd_create(const char *name) {
   return (int)syscall(SYS_memfd_create, name, 1u /* MFD_CLOEXEC */);
 }
 
+/// The same, whose size can be fixed; -1 and errno on failure.
+int grass_sealable_memfd_create(const char *name);
+
+/// Makes a dma-buf of a sealable file's first `count` bytes, whole pages; -1 and errno on failure. By Linux's /dev/udmabuf.
+int grass_udmabuf_create(int file, uint64_t count);
+
 /// Keeps this process alive where the file behind a mapping is cut: a page that is gone then reads as zeros, and `*lost`
 /// becomes 1, before the load that touched it goes on.
 ///

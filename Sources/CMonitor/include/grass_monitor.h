@@ -82,6 +82,15 @@ struct grass_monitor {
   struct grass_slot_state slots[GRASS_MAX_SLOTS];
 };
 
+/// Prepares a monitor as `grass_monitor_start` does, but touches no region: that may be another device's. Who prepared it
+/// says of each slot what lies in it now.
+bool grass_monitor_prepare(
+    struct grass_monitor *monitor, void *region, const struct grass_header *layout,
+    const struct grass_segment *segments, uint64_t segment_count, void *scratch);
+
+/// What lies in a slot was not asked of this monitor: a request that has this sequence number.
+void grass_monitor_skip(struct grass_monitor *monitor, uint32_t slot, uint64_t sequence);
+
 /// Prepares a monitor over a region that `grass_layout` laid out, and lights the beacon.
 ///
 /// `segments` are in ascending order without overlap. All memory stays the caller's and must outlive the monitor.

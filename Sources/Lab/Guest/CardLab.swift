@@ -25,15 +25,17 @@ public final class CardLab: Sendable {
   ///   - hasRemote: whether the remote host is a guest of its own.
   ///   - tools: paths of more programs of this machine, for the card and the remote host.
   ///   - slots: how `grassd` is to lay out its slots, as it takes it; by default as it does by itself.
+  ///   - kernel: which kernel the card and the remote host boot.
   public init(
-    programs: URL, watching: GuestOptions?, hasRemote: Bool, tools: [String] = [], slots: String = ""
+    programs: URL, watching: GuestOptions?, hasRemote: Bool, tools: [String] = [], slots: String = "",
+    kernel: String = "6.1"
   ) throws {
     let own = ["grassd", "grassctl", "linkcheck"].map { programs.appendingPathComponent($0).path }
     let cable = "grass-cable-\(UUID().uuidString)"
     func options(_ address: String, holdsCable: Bool) -> GuestOptions {
       // Without it 6.1 takes the emulated HPET for its clock, each look at which costs more than a whole read over RDMA.
       GuestOptions(
-        kernel: "6.1", memory: 1024, sleepers: nil, commandLine: "tsc=reliable",
+        kernel: kernel, memory: 1024, sleepers: nil, commandLine: "tsc=reliable",
         network: .init(address: address, cable: cable, holdsCable: holdsCable), programs: own + Self.tools + tools)
     }
     let watched = try watching.map { try Guest($0) }

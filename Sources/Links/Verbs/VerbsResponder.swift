@@ -102,7 +102,8 @@ private final class VerbsService: @unchecked Sendable {
       func part(_ range: Range<Int>, _ access: RemotePart.Access, _ rights: MemoryRegion.Access) throws -> RemotePart {
         guard !range.isEmpty else { return RemotePart(token: .init(high: 0, low: 0), range: range, access: access) }
         let memory = try MemoryRegion(
-          domain: domain, address: region.base + range.lowerBound, count: range.count, access: rights)
+          domain: domain, address: region.base + range.lowerBound, count: range.count, access: rights,
+          dmaBuffer: region.device?.dmaBuffer.map { .init(descriptor: $0, offset: UInt64(range.lowerBound)) })
         regions.append(memory)
         return RemotePart(
           token: RegionToken(high: UInt64(UInt(bitPattern: region.base)), low: UInt64(memory.remoteKey)), range: range,
