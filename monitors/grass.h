@@ -30,8 +30,8 @@ struct grass_run;
 void *grass_emit(struct grass_run *run, u32 kind, u32 size);
 /// Which of the run's lanes this is, and how many there are: they divide the work among them.
 ///
-/// A GPU has thousands, far from the memory, and a word that all of them load costs as many waits, one after the other.
-/// So what is found once is passed on: a lane leaves items for the next stage, and when all lanes of this one have ended,
+/// A GPU has thousands, far from the memory, and a word that many of them load costs many waits, one after the other. So
+/// what is found once is passed on: a lane leaves items for the next stage, and when all lanes of this one have ended,
 /// the monitor is called again with 64 lanes for each item. It runs in up to 16 stages, the first of them 0.
 u32 grass_lane(const struct grass_run *run);
 u32 grass_lanes(const struct grass_run *run);
