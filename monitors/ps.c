@@ -14,9 +14,9 @@ struct ps_record {
 };
 
 static void record(struct grass_run *run, struct task_struct *task) {
-  // All loads that depend on nothing but the task go out before any is waited for.
-  struct task_struct *parent = task->real_parent;
+  // All loads that depend on nothing but the task go out before any is waited for; first what leads on.
   const struct cred *cred = task->real_cred;
+  struct task_struct *parent = task->real_parent;
   s32 pid = task->pid, tgid = task->tgid;
   u32 state = task->__state, exit_state = (u32)task->exit_state, flags = task->flags;
   u64 start_boottime = task->start_boottime, utime = task->utime, stime = task->stime;

@@ -70,7 +70,7 @@ static bool walk(struct grass_run *run, uint64_t address, uint64_t *physical) {
   for (unsigned level = levels; level >= 1; level--) {
     unsigned shift = PAGE_BITS + (level - 1) * INDEX_BITS;
     const uint8_t *place = locate(run, table + (address >> shift & ((1u << INDEX_BITS) - 1)) * 8, 8);
-    uint64_t entry = place ? __atomic_load_n((const uint64_t *)place, __ATOMIC_RELAXED) : table;
+    uint64_t entry = place ? *(const volatile uint64_t *)place : table;
     if (!place || !(entry & PRESENT) || (level > LARGEST_LEVEL && (entry & LARGE))) {
       if (!run->fault) {
         run->fault_level = level;
@@ -248,7 +248,6 @@ CALLED void grass_copy(
     if (!target) return;
     if (((uintptr_t)source & 7) == 0 && ((uintptr_t)target & 7) == 0 && target <= source) {
       uint64_t words = part / 8;
-      // Watched memory changes by itself: a cached copy of it, which a GPU would keep, is of no use.
       for (uint64_t index = 0; index < words; index++)
         ((uint64_t *)target)[index] = ((const volatile uint64_t *)source)[index];
       for (uint64_t index = words * 8; index < part; index++) target[index] = ((const volatile uint8_t *)source)[index];

@@ -46,6 +46,10 @@ public struct BoundMonitor: Sendable {
     LLVMStripModuleDebugInfo(module.module)
     for function in module.functions where function.name != name && !function.isDeclaration {
       LLVMSetLinkage(function, LLVMInternalLinkage)
+      // What the runtime calls volatile is watched memory, too.
+      for load in function.instructions where load.opcode == LLVMLoad && LLVMGetVolatile(load) != 0 {
+        load.mark(Translation.pinned, in: module.context)
+      }
     }
     try module.run("globaldce", name: name)
     self.name = name

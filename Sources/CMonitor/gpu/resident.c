@@ -757,15 +757,6 @@ SHARED struct {
 
 SHARED uint32_t meetings;  // That this worker has come to.
 
-/// How many of a warp's threads get lanes of a stage's items: fewer where there are enough warps, since what the lanes of
-/// a warp want of different places in the host's memory queues up in their multiprocessor. Four neighbours often want
-/// words of one 32 bytes, which are fetched at once.
-static uint32_t lanes_of_warp(uint64_t lanes, uint32_t workers) {
-  uint32_t count = 4;
-  while (count < WARP && lanes > (uint64_t)workers * (GRASS_GPU_THREADS / WARP) * count) count *= 2;
-  return count;
-}
-
 /// Runs this worker's lanes of a stage.
 static void run_lanes(struct grass_gpu *gpu, uint32_t worker, uint32_t stage, uint64_t count) {
   struct grass_job *result = &gpu->modules.job;
@@ -781,12 +772,10 @@ static void run_lanes(struct grass_gpu *gpu, uint32_t worker, uint32_t stage, ui
         .walks = job.walks,
     };
   barrier();
-  // Warps are dealt out, so that few lanes still use many of the ways to memory.
-  uint64_t lanes = stage ? count * GRASS_ITEM_LANES : job.lanes;
-  uint32_t width = stage ? lanes_of_warp(lanes, job.workers) : WARP, warps = job.workers * (GRASS_GPU_THREADS / WARP);
-  if (thread() % WARP >= width) return;
-  uint32_t warp = thread() / WARP * job.workers + worker;
-  for (uint64_t lane = (uint64_t)warp * width + thread() % WARP; lane < lanes; lane += (uint64_t)warps * width) {
+  // Warps are dealt out, so that few lanes still use many of the ways to memory. To deal out less than whole warps gains little,
+  // and costs much where many multiprocessors then want the same word: of a page table, say.
+  uint64_t lanes = stage ? count * GRASS_ITEM_LANES : job.lanes, most = (uint64_t)job.workers * GRASS_GPU_THREADS;
+  for (uint64_t lane = (thread() / WARP * job.workers + worker) * WARP + thread() % WARP; lane < lanes; lane += most) {
     struct grass_run run;
     grass_run_start(
         &run, (const struct grass_order *)&order, stage ? &items[lane / GRASS_ITEM_LANES] : 0,

@@ -309,7 +309,7 @@ struct Translation {
       function, [run, builder.address(pointer), builder.number(size), base, builder.number(total)])
   }
 
-  /// What was pinned by `pin`, not called volatile by the monitor itself.
+  /// The mark of loads of watched memory that are volatile, but not because the monitor says so.
   static let pinned = "grass.pinned"
 
   /// Keeps LLVM from loading a second time what may have changed by then.
