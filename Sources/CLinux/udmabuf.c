@@ -4,9 +4,6 @@
 #include <fcntl.h>
 #include <linux/udmabuf.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
-
-int grass_sealable_memfd_create(const char *name) { return memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING); }
 
 int grass_udmabuf_create(int file, uint64_t count) {
   // The device takes only a file that cannot become shorter.

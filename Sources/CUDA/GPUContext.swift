@@ -111,10 +111,13 @@ public struct RegisteredMemory: ~Copyable {
 
   /// Registers memory of whole pages. Its pages stay where they are from now on, whatever becomes of their file.
   ///
-  /// - Parameter isReadOnly: whether the GPU may not write it.
+  /// - Parameters:
+  ///   - isReadOnly: whether the GPU may not write it.
+  ///   - isDriver: whether a driver maps it there by physical addresses, which ascend: memory without pages that could be
+  ///     pinned.
   /// Cost: about 50 ms a GiB.
   public init(
-    _ context: GPUContext, _ memory: UnsafeRawBufferPointer, isReadOnly: Bool
+    _ context: GPUContext, _ memory: UnsafeRawBufferPointer, isReadOnly: Bool, isDriver: Bool = false
   ) throws(CUDAError) {
     self.context = context
     guard let base = UnsafeMutableRawPointer(mutating: memory.baseAddress) else {
@@ -126,9 +129,9 @@ public struct RegisteredMemory: ~Copyable {
       do throws(CUDAError) {
         for offset in stride(from: 0, to: memory.count, by: Self.largestPiece) {
           let count = min(Self.largestPiece, memory.count - offset)
-          // Portable, mapped, and read-only where asked for.
-          try driver.check(
-            "cuMemHostRegister", driver.hostRegister(base + offset, count, 0x1 | 0x2 | (isReadOnly ? 0x8 : 0)))
+          // Portable, mapped, and of a device or read-only where it is so.
+          let flags: UInt32 = 0x1 | 0x2 | (isDriver ? 0x4 : 0) | (isReadOnly ? 0x8 : 0)
+          try driver.check("cuMemHostRegister", driver.hostRegister(base + offset, count, flags))
           var device: UInt64 = 0
           let result = driver.hostGetDevicePointer(&device, base + offset, 0)
           pieces.append(Piece(host: base + offset, count: count, device: device))

@@ -8,8 +8,13 @@ public struct DeviceSegment: @unchecked Sendable {
   public let segment: MemorySegment
   /// A word that its owner sets to 1 before bytes can be read that are not the host's any more; nil where they cannot.
   public let lost: UnsafePointer<UInt32>?
+  /// Whether a driver shows this machine's own memory there, each page at its physical address.
+  public let isDriver: Bool
 
-  public init(pointer: UnsafeRawPointer, segment: MemorySegment, lost: UnsafePointer<UInt32>? = nil) {
+  public init(
+    pointer: UnsafeRawPointer, segment: MemorySegment, lost: UnsafePointer<UInt32>? = nil, isDriver: Bool = false
+  ) {
+    self.isDriver = isDriver
     self.pointer = pointer
     self.segment = segment
     self.lost = lost

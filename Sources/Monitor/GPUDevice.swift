@@ -220,7 +220,8 @@ public final class GPUDevice: Device, @unchecked Sendable {
         throw CUDAError(.program("\(MonitorError(.notInPages))"))
       }
       let view = try RegisteredMemory(
-        context, UnsafeRawBufferPointer(start: segment.pointer, count: count), isReadOnly: gpu.mapsReadOnly)
+        context, UnsafeRawBufferPointer(start: segment.pointer, count: count), isReadOnly: gpu.mapsReadOnly,
+        isDriver: segment.isDriver)
       var start = segment.segment.start.rawValue
       for part in view.parts {
         let pointer = UnsafePointer<UInt8>(bitPattern: UInt(part.device))
@@ -243,6 +244,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
     let extentMemory = try GPUMemory(context, count: extents.count * MemoryLayout<grass_extent>.stride)
     try Self.store(extents, in: extentMemory)
     segmentCount = segments.count
+    machine = watched.contains(where: \.isDriver) ? extents : nil
     return Parts(
       program: try GPUProgram(context, code), stream: try GPUStream(context),
       state: try GPUMemory(context, count: MemoryLayout<grass_gpu>.stride), segments: segmentMemory,
@@ -257,14 +259,30 @@ public final class GPUDevice: Device, @unchecked Sendable {
   }
 
   private var segmentCount = 0
+  /// Where the GPU sees this machine's own memory, where that is what it watches.
+  private var machine: [grass_extent]?
 
-  /// Changes a word under the GPU's eyes, in memory mapped as the watched memory is, and has it say what it sees.
+  /// Where the GPU sees the canary: in memory mapped as the watched memory is, or, where that is this machine's own, in the
+  /// watched memory itself.
+  private func place(of canary: Canary) throws(MonitorError) -> UInt64 {
+    guard let machine else { return canary.watched }
+    guard let address = canary.physicalAddress else {
+      throw MonitorError(.gpu("where a page of this process lies cannot be told (/proc/self/pagemap); run as root"))
+    }
+    guard let extent = machine.first(where: { address >= $0.start && address - $0.start < $0.count }) else {
+      throw MonitorError(.gpu("the memory to watch does not hold this process, so it is not this machine's"))
+    }
+    return UInt64(UInt(bitPattern: extent.pointer)) + (address - extent.start)
+  }
+
+  /// Changes a word under the GPU's eyes, and has it say what it sees.
   private func proveFreshView() throws(MonitorError) {
     let canary = try Self.onGPU { () throws(CUDAError) in try Canary(context, isReadOnly: gpu.mapsReadOnly) }
+    let watched = try place(of: canary)
     let rounds: UInt64 = 64
     let isFresh = try Self.onGPU { () throws(CUDAError) in
       try launch(
-        "grass_canary", blocks: 1, threads: 1, [canary.watched, control.deviceAddress + UInt64(control.answer), rounds])
+        "grass_canary", blocks: 1, threads: 1, [watched, control.deviceAddress + UInt64(control.answer), rounds])
       let place = control.base + control.answer
       for round in 1...rounds {
         canary.change(to: round)

@@ -52,7 +52,7 @@ public struct ModuleProgram: Sendable {
   /// Loads a copy that nobody else has: code must not change under a running monitor when its file is written anew, and
   /// the loader takes a path that it knows for the program that it has.
   private init(sharedObject bytes: [UInt8], path: String) throws(MonitorError) {
-    let file = grass_memfd_create("grass-program")
+    let file = grass_memfd_create("grass-program", GRASS_MEMFD_PLAIN)
     guard file >= 0, write(file, bytes, bytes.count) == bytes.count,
       let handle = dlopen("/proc/self/fd/\(file)", RTLD_NOW | RTLD_LOCAL)
     else {

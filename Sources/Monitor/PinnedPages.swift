@@ -68,4 +68,19 @@ final class Canary {
   }
 
   func change(to value: UInt64) { grass_store(writable, value) }
+
+  /// Where the word lies in this machine's memory, its page being pinned; nil where Linux does not say, which it says to root
+  /// alone.
+  var physicalAddress: UInt64? {
+    let file = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)
+    guard file >= 0 else { return nil }
+    defer { close(file) }
+    let page = UInt64(UInt(bitPattern: readable)) / UInt64(PinnedPages.size)
+    _ = grass_load(readable)
+    var entry: UInt64 = 0
+    guard pread(file, &entry, 8, Int(page) * 8) == 8, entry >> 63 == 1 else { return nil }
+    // Documentation/admin-guide/mm/pagemap.rst: bits 0 to 54 are the page's number, zero for all but root.
+    let number = entry & ((1 << 55) - 1)
+    return number == 0 ? nil : number * UInt64(PinnedPages.size)
+  }
 }

@@ -56,7 +56,9 @@ final class Server {
       region = try MailboxRegion(path: paths.first, layout: layout)
     }
     let segments = memory.withSegments { segments in
-      segments.map { DeviceSegment(pointer: $0.pointer, segment: $0.segment, lost: memory.lost) }
+      segments.map {
+        DeviceSegment(pointer: $0.pointer, segment: $0.segment, lost: memory.lost, isDriver: memory.isDriver)
+      }
     }
     switch name {
     case .cpu:

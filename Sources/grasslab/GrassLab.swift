@@ -28,6 +28,9 @@ struct BootOptions: ParsableArguments {
   @Option(help: "How many plain processes the workload starts beside one of every kind.")
   var sleepers = 20
 
+  @Flag(help: "Put the guest's RAM into huge pages, of which enough must be set aside (vm.nr_hugepages).")
+  var hugePages = false
+
   @Option(help: "What to append to the kernel's command line.")
   var append = ""
 
@@ -43,9 +46,11 @@ struct BootOptions: ParsableArguments {
   }
 
   var guest: GuestOptions {
-    GuestOptions(
+    var guest = GuestOptions(
       kernel: kernel, memory: memory, cpus: cpus, paging: GuestOptions.Paging(rawValue: paging) ?? .fourLevel,
       sleepers: sleepers, commandLine: append)
+    guest.hugePages = hugePages
+    return guest
   }
 
   func boot() throws -> Guest { try Guest(guest) }

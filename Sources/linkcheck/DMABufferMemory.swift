@@ -17,7 +17,7 @@ final class DMABufferMemory: RegionMemory {
   }
 
   init(count: Int) throws {
-    let file = grass_sealable_memfd_create("grass-dma-buf")
+    let file = grass_memfd_create("grass-dma-buf", GRASS_MEMFD_SEALABLE)
     guard file >= 0 else { throw Failure(call: "memfd_create") }
     defer { close(file) }
     self.count = (count + 4095) / 4096 * 4096

@@ -144,7 +144,7 @@ extension GuestTests {
     }
 
     /// A module for the watched guest's kernel, where it could be built.
-    private let hidingModule = try? KernelStore().kernel("6.1").hidingModule
+    private let hidingModule = try? KernelStore().kernel("6.1").module("hide")
 
     /// Four sessions take all slots; one is killed in the middle of its requests. The others notice nothing, and its
     /// slots come back.

@@ -8,14 +8,17 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+enum grass_memfd {
+  GRASS_MEMFD_PLAIN = 0,
+  GRASS_MEMFD_SEALABLE = 2,  // Its size can be fixed: MFD_ALLOW_SEALING.
+  GRASS_MEMFD_HUGE = 4,      // In huge pages, which somebody must have set aside: MFD_HUGETLB.
+};
+
 /// A file in memory without a name, closed on exec; -1 and errno on failure. The corresponding C function is
 /// `memfd_create`.
-static inline int grass_memfd_create(const char *name) {
-  return (int)syscall(SYS_memfd_create, name, 1u /* MFD_CLOEXEC */);
+static inline int grass_memfd_create(const char *name, enum grass_memfd kind) {
+  return (int)syscall(SYS_memfd_create, name, 1u /* MFD_CLOEXEC */ | (unsigned)kind);
 }
-
-/// The same, whose size can be fixed; -1 and errno on failure.
-int grass_sealable_memfd_create(const char *name);
 
 /// Makes a dma-buf of a sealable file's first `count` bytes, whole pages; -1 and errno on failure. By Linux's /dev/udmabuf.
 int grass_udmabuf_create(int file, uint64_t count);

@@ -5,9 +5,10 @@ import Glibc
 final class AnonymousFile: Sendable {
   let descriptor: Int32
 
-  init(name: String, count: Int) throws(LabError) {
+  /// - Parameter inHugePages: of 2 MiB, of which the machine must have enough set aside (vm.nr_hugepages).
+  init(name: String, count: Int, inHugePages: Bool = false) throws(LabError) {
     // Not closed on exec would leak into every child; QEMU opens it by its path below /proc instead.
-    descriptor = grass_memfd_create(name)
+    descriptor = grass_memfd_create(name, inHugePages ? GRASS_MEMFD_HUGE : GRASS_MEMFD_PLAIN)
     guard descriptor >= 0, ftruncate(descriptor, count) == 0 else {
       throw LabError("cannot get \(count) bytes of shared memory: \(String(cString: strerror(errno)))")
     }

@@ -121,7 +121,7 @@ public final class Guest: Sendable {
     private static func boot(
       _ options: GuestOptions, kernel: KernelStore.Kernel, initramfs: AnonymousFile, deadline: ContinuousClock.Instant
     ) throws -> Machine {
-      let ram = try AnonymousFile(name: "grass-ram", count: options.memory << 20)
+      let ram = try AnonymousFile(name: "grass-ram", count: options.memory << 20, inHugePages: options.hugePages)
       let console = try AnonymousFile(name: "grass-console", count: 0)
       let name = "grass-\(getpid())-\(UUID().uuidString.prefix(8))"
       let process = Process()

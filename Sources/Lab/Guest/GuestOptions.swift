@@ -10,6 +10,8 @@ public struct GuestOptions: Sendable, Hashable {
   public var kernel: String
   /// RAM in MiB.
   public var memory: Int
+  /// Whether its RAM lies in huge pages of this machine's.
+  public var hugePages = false
   public var cpus: Int
   public var paging: Paging
   /// How many plain processes to start beside one of every kind; nil for no workload at all.

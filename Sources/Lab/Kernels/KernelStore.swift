@@ -42,9 +42,10 @@ public struct KernelStore: Sendable {
       return order.split(separator: "\n").map { directory.appendingPathComponent(String($0)) }
     }
 
-    /// A module that hides the process that its parameter `victim` names, where `scripts/setup` has built it.
-    public var hidingModule: URL? {
-      let path = image.deletingLastPathComponent().appendingPathComponent("hide.ko")
+    /// A module of the laboratory's own, where `scripts/setup` has built it: `hide` hides the process that its parameter
+    /// `victim` names, `physical` shows all memory at /dev/physical.
+    public func module(_ name: String) -> URL? {
+      let path = image.deletingLastPathComponent().appendingPathComponent(name + ".ko")
       return FileManager.default.fileExists(atPath: path.path) ? path : nil
     }
 

@@ -13,6 +13,8 @@ public final class FileMemory: PhysicalMemory {
   private let file: MappedFile
 
   public var path: String { file.path }
+  /// Whether a driver shows it as pages of no file: other devices take such memory by its physical addresses alone.
+  public var isDriver: Bool { file.ram != nil }
   /// Whether the file is still as long as when it was opened. Cost: one system call.
   public var isWhole: Bool { file.isWhole }
   /// A word that becomes 1 once bytes were read that the file does not hold any more; valid as long as this object. For

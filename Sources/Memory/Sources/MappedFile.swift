@@ -8,9 +8,12 @@ import Glibc
 final class MappedFile: @unchecked Sendable {
   // Sendable because nothing changes after init and the mapping is never written through.
   let path: String
-  /// Bytes mapped.
+  /// Where the mapping ends, in bytes.
   let count: Int
   let base: UnsafeRawPointer
+  /// Of a driver that shows this machine's memory, where each physical address is an offset: what of it is RAM, and
+  /// mapped. Nil for any other file, which is mapped whole.
+  let ram: [Range<Int>]?
   /// Becomes 1 once a page was read that is gone; valid as long as this object.
   let lost: UnsafeMutablePointer<UInt32>
   private let descriptor: Int32
@@ -20,30 +23,67 @@ final class MappedFile: @unchecked Sendable {
     // Not to wait for a writer where the path is a pipe.
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else { throw MemoryImageError(path, .system("open", errno)) }
-    var status = stat()
-    guard fstat(descriptor, &status) == 0 else {
-      let code = errno
+    do throws(MemoryImageError) {
+      (base, count, ram) = try Self.map(descriptor, path)
+    } catch {
       close(descriptor)
-      throw MemoryImageError(path, .system("fstat", code))
-    }
-    let kind = status.st_mode & S_IFMT
-    // A block device has no size in its status.
-    let size = kind == S_IFBLK ? Int(lseek(descriptor, 0, SEEK_END)) : Int(status.st_size)
-    guard kind == S_IFREG || kind == S_IFBLK, size > 0 else {
-      close(descriptor)
-      throw MemoryImageError(path, kind == S_IFREG && size == 0 ? .empty : .notAFile)
-    }
-    guard let base = mmap(nil, size, PROT_READ, MAP_SHARED, descriptor, 0), base != MAP_FAILED else {
-      let code = errno
-      close(descriptor)
-      throw MemoryImageError(path, .system("mmap", code))
+      throw error
     }
     self.descriptor = descriptor
-    count = size
-    self.base = UnsafeRawPointer(base)
     lost = .allocate(capacity: 1)
     lost.initialize(to: 0)
-    _ = grass_guard_mapping(base, size, lost)
+    _ = grass_guard_mapping(base, count, lost)
+  }
+
+  private static func map(
+    _ descriptor: Int32, _ path: String
+  ) throws(MemoryImageError) -> (base: UnsafeRawPointer, count: Int, ram: [Range<Int>]?) {
+    var status = stat()
+    guard fstat(descriptor, &status) == 0 else { throw MemoryImageError(path, .system("fstat", errno)) }
+    let kind = status.st_mode & S_IFMT
+    let size: Int
+    switch kind {
+    case S_IFREG: size = Int(status.st_size)
+    // A block device has no size in its status, and neither has memory that is used like one (device-dax).
+    case S_IFBLK: size = Int(lseek(descriptor, 0, SEEK_END))
+    case S_IFCHR:
+      guard let dax = SystemMemory.daxSize(of: status.st_rdev) else { return try mapMachine(descriptor, path) }
+      size = dax
+    default: size = 0
+    }
+    guard size > 0 else { throw MemoryImageError(path, kind == S_IFREG ? .empty : .notAFile) }
+    guard let base = mmap(nil, size, PROT_READ, MAP_SHARED, descriptor, 0), base != MAP_FAILED else {
+      throw MemoryImageError(path, .system("mmap", errno))
+    }
+    return (UnsafeRawPointer(base), size, nil)
+  }
+
+  /// Maps the RAM of this machine out of a driver that shows all physical memory, each piece at its address.
+  private static func mapMachine(
+    _ descriptor: Int32, _ path: String
+  ) throws(MemoryImageError) -> (base: UnsafeRawPointer, count: Int, ram: [Range<Int>]?) {
+    let ranges = SystemMemory.ranges()
+    guard let count = ranges.last?.upperBound else {
+      throw MemoryImageError(
+        path, .unsupported("a device, and /proc/iomem does not show where this machine has RAM", remedy: "run as root"))
+    }
+    // Room for all, so that an address is an offset; only what is RAM is ever touched.
+    guard let base = mmap(nil, count, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), base != MAP_FAILED
+    else { throw MemoryImageError(path, .system("mmap", errno)) }
+    for range in ranges {
+      let piece = mmap(
+        base + range.lowerBound, range.count, PROT_READ, MAP_SHARED | MAP_FIXED, descriptor, range.lowerBound)
+      guard piece != MAP_FAILED else {
+        let code = errno
+        munmap(base, count)
+        throw MemoryImageError(
+          path,
+          .unsupported(
+            "a device that does not let RAM be mapped (\(String(cString: strerror(code))))",
+            remedy: "use a driver that shows all of it; /dev/mem does not where CONFIG_STRICT_DEVMEM is set"))
+      }
+    }
+    return (UnsafeRawPointer(base), count, ranges)
   }
 
   deinit {
@@ -59,9 +99,9 @@ final class MappedFile: @unchecked Sendable {
     return fstat(descriptor, &status) == 0 && (status.st_mode & S_IFMT != S_IFREG || Int(status.st_size) >= count)
   }
 
-  /// A copy of `count` bytes from `offset`, fewer where the file ends before.
+  /// A copy of `count` bytes from `offset`, fewer where the file ends before. Not of a machine's memory.
   func bytes(at offset: Int, count wanted: Int) -> [UInt8] {
-    guard offset >= 0, offset < count else { return [] }
+    guard offset >= 0, offset < count, ram == nil else { return [] }
     return [UInt8](UnsafeRawBufferPointer(start: base + offset, count: min(wanted, count - offset)))
   }
 
@@ -72,7 +112,9 @@ final class MappedFile: @unchecked Sendable {
   func release(_ range: Range<Int>) { advise(range, MADV_DONTNEED) }
 
   private func advise(_ range: Range<Int>, _ advice: Int32) {
-    // Advice is about whole pages, and only ever advice: a failure changes nothing that can be seen.
+    // Advice is about whole pages, and only ever advice: a failure changes nothing that can be seen. A driver's pages are
+    // there as long as the mapping.
+    guard ram == nil else { return }
     let start = range.lowerBound & ~4095
     let end = min(range.upperBound, count)
     guard start < end else { return }

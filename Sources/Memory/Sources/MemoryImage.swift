@@ -1,4 +1,5 @@
-/// Opens a file as physical memory, whatever its format: a guest's shared RAM, a raw image, an ELF core, or LiME.
+/// Opens a file as physical memory, whatever its format: a guest's shared RAM, a raw image, an ELF core, LiME, or a driver that
+/// shows this machine's own memory.
 public enum MemoryImage {
   /// The ways in which the file at `path` can be read as physical memory, the most likely first.
   ///
@@ -8,6 +9,14 @@ public enum MemoryImage {
   /// - Throws: ``MemoryImageError`` with what the file is and what to do. Cost: a read of the file's headers.
   public static func open(_ path: String) throws(MemoryImageError) -> [FileMemory] {
     let file = try MappedFile(path: path)
+    if let ram = file.ram {
+      let extents = ram.map { range in
+        FileMemory.Extent(
+          segment: MemorySegment(start: PhysicalAddress(UInt64(range.lowerBound)), count: UInt64(range.count)),
+          fileOffset: range.lowerBound)
+      }
+      return [FileMemory(file: file, format: "this machine's memory", extents: extents)]
+    }
     let magic = file.bytes(at: 0, count: 16)
     for (bytes, what, remedy) in foreignFormats where magic.starts(with: bytes) {
       throw MemoryImageError(path, .unsupported(what, remedy: remedy))
