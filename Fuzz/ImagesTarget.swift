@@ -42,7 +42,7 @@ extension FuzzTarget {
     },
     run: { input in
       guard !input.isEmpty else { return }
-      let descriptor = grass_memfd_create("fuzz")
+      let descriptor = grass_memfd_create("fuzz", GRASS_MEMFD_PLAIN)
       require(descriptor >= 0, "memfd_create: \(errno)")
       defer { close(descriptor) }
       require(write(descriptor, input, input.count) == input.count, "write: \(errno)")

@@ -20,6 +20,7 @@ CALLED static void fail(struct grass_run *run, uint32_t fault, uint64_t address)
   if (run->fault) return;
   run->fault = fault;
   run->fault_address = address;
+  run->near.count = 0;
 }
 
 CALLED static void *sink(struct grass_run *run) {
@@ -56,6 +57,11 @@ static const uint8_t *locate(struct grass_run *run, uint64_t physical, uint64_t 
     if (offset < extent->count && count <= extent->count - offset) return extent->pointer + offset;
   }
   return search(run, physical, count);
+}
+
+/// What comes next often lies where the last extent is, too.
+static void look_there(struct grass_run *run) {
+  run->near = grass_window_into(run->machine, &run->machine->extents[run->last_extent]);
 }
 
 /// Walks the kernel's page tables. Returns whether the address is mapped, else the fault is noted.
@@ -97,6 +103,11 @@ CALLED static const uint8_t *translate(struct grass_run *run, uint64_t address, 
     if (!walk(run, address, &physical)) return 0;
   } else if (address - machine->direct_start < machine->direct_count) {
     physical = address - machine->direct_start;
+    const uint8_t *pointer = locate(run, physical, size);
+    if (pointer) {
+      look_there(run);
+      return pointer;
+    }
   } else if (address - machine->image_start < machine->image_count) {
     physical = address - machine->image_start + machine->image_physical;
   } else {
@@ -147,14 +158,14 @@ CALLED static const void *load_slowly(struct grass_run *run, uint64_t address, u
   return sink(run);
 }
 
+/// Whether the window holds `size` bytes at an offset, all of whose questions are asked at once.
+static bool is_near(const struct grass_run *run, uint64_t offset, uint64_t size) {
+  return (offset < run->near.count) & (size <= run->near.count - offset);
+}
+
 const void *grass_load_at(struct grass_run *run, uint64_t address, uint64_t size, uint64_t alignment) {
-  const struct grass_machine *machine = run->machine;
-  uint64_t physical = address - machine->direct_start;
-  if (physical < machine->direct_count && !run->walks && !run->fault && !(address & (alignment - 1))) {
-    const struct grass_extent *extent = &machine->extents[run->last_extent];
-    uint64_t offset = physical - extent->start;
-    if (offset < extent->count && size <= extent->count - offset) return extent->pointer + offset;
-  }
+  uint64_t offset = address - run->near.start;
+  if (is_near(run, offset, size) & !(address & (alignment - 1))) return run->near.pointer + offset;
   return load_slowly(run, address, size, alignment);
 }
 
@@ -164,10 +175,12 @@ CALLED static const uint8_t *reach_slowly(
   const struct grass_machine *machine = run->machine;
   uint64_t address = root + (uint64_t)start, physical = ~0ull;
   if (!run->walks && !run->fault && !(root & (alignment - 1))) {
-    if (address - machine->direct_start < machine->direct_count) physical = address - machine->direct_start;
+    bool is_direct = address - machine->direct_start < machine->direct_count;
+    if (is_direct) physical = address - machine->direct_start;
     else if (address - machine->image_start < machine->image_count)
       physical = address - machine->image_start + machine->image_physical;
     const uint8_t *whole = ~physical ? locate(run, physical, size) : 0;
+    if (whole && is_direct) look_there(run);
     if (whole) return whole;
   }
   for (uint64_t index = 0; index < count; index++, fields += 3) {
@@ -190,13 +203,8 @@ CALLED static const uint8_t *reach_slowly(
 const uint8_t *grass_reach(
     struct grass_run *run, uint64_t root, int64_t start, uint64_t size, uint64_t alignment, const int64_t *fields,
     uint64_t count, uint8_t *staging) {
-  const struct grass_machine *machine = run->machine;
-  uint64_t physical = root + (uint64_t)start - machine->direct_start;
-  if (physical < machine->direct_count && !run->walks && !run->fault && !(root & (alignment - 1))) {
-    const struct grass_extent *extent = &machine->extents[run->last_extent];
-    uint64_t offset = physical - extent->start;
-    if (offset < extent->count && size <= extent->count - offset) return extent->pointer + offset;
-  }
+  uint64_t offset = root + (uint64_t)start - run->near.start;
+  if (is_near(run, offset, size) & !(root & (alignment - 1))) return run->near.pointer + offset;
   return reach_slowly(run, root, start, size, alignment, fields, count, staging);
 }
 

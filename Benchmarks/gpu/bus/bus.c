@@ -20,11 +20,11 @@
 static void *driver, *module;
 static uint64_t *answers, device_answers, memory, multiprocessors;
 
-#define CALL(name, ...)                                                        \
-  do {                                                                         \
-    int (*function)() = (int (*)())dlsym(driver, #name);                       \
-    int code = function ? function(__VA_ARGS__) : -1;                          \
-    if (code) fprintf(stderr, "bus: " #name " failed: %d\n", code), exit(1);   \
+#define CALL(name, ...)                                                    \
+  do {                                                                     \
+    int (*call_)() = (int (*)())dlsym(driver, #name);                      \
+    int code_ = call_ ? call_(__VA_ARGS__) : -1;                           \
+    if (code_) fprintf(stderr, "bus: " #name " failed: %d\n", code_), exit(1); \
   } while (0)
 
 static double seconds(void) {
@@ -36,7 +36,7 @@ static double seconds(void) {
 /// Runs a kernel, its parameters 64-bit words, and returns how long that took.
 static double run(const char *name, unsigned blocks, unsigned threads, unsigned count, ...) {
   uint64_t words[8];
-  void *pointers[8], *function = NULL;
+  void *pointers[8], *function;
   va_list list;
   va_start(list, count);
   for (unsigned index = 0; index < count; index++) {
@@ -48,8 +48,8 @@ static double run(const char *name, unsigned blocks, unsigned threads, unsigned 
   int (*launch)(void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, void **) =
       dlsym(driver, "cuLaunchKernel");
   double start = seconds();
-  if (launch(function, blocks, 1, 1, threads, 1, 1, 0, 0, pointers, 0))
-    fprintf(stderr, "bus: cannot launch %s\n", name), exit(1);
+  int code = launch(function, blocks, 1, 1, threads, 1, 1, 0, 0, pointers, 0);
+  if (code) fprintf(stderr, "bus: cannot launch %s: %d\n", name, code), exit(1);
   CALL(cuCtxSynchronize);
   return seconds() - start;
 }

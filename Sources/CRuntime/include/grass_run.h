@@ -69,9 +69,36 @@ struct grass_items {
 #define GRASS_ITEM_LANES 64u
 #define GRASS_MAX_STAGES 16u
 
+/// Virtual addresses that the kernel has mapped linearly to memory which lies in one piece.
+struct grass_window {
+  uint64_t start;
+  uint64_t count;
+  const uint8_t *pointer;
+};
+
+/// The window that a machine's direct map has into an extent; empty where it does not reach that far.
+static inline struct grass_window grass_window_into(
+    const struct grass_machine *machine, const struct grass_extent *extent) {
+  if (extent->start >= machine->direct_count) return (struct grass_window){0, 0, 0};
+  uint64_t count = machine->direct_count - extent->start;
+  return (struct grass_window){
+      machine->direct_start + extent->start, count < extent->count ? count : extent->count, extent->pointer};
+}
+
+/// The widest one: where lanes look first.
+static inline struct grass_window grass_widest_window(const struct grass_machine *machine) {
+  struct grass_window widest = {0, 0, 0};
+  for (uint64_t index = 0; index < machine->extent_count; index++) {
+    struct grass_window window = grass_window_into(machine, &machine->extents[index]);
+    if (window.count > widest.count) widest = window;
+  }
+  return widest;
+}
+
 /// What all lanes of a stage share.
 struct grass_order {
   const struct grass_machine *machine;
+  struct grass_window near;  // Empty where each load is to walk.
   struct grass_output *output;
   struct grass_items *next;
   const uint64_t *arguments;  // Four of them.
@@ -90,6 +117,8 @@ struct grass_run {
   const struct grass_item *item;  // NULL in stage 0.
   uint32_t lane;
   bool walks;
+  // Where loads are answered without a call. Empty after a fault, and where each load is to walk.
+  struct grass_window near;
   uint64_t budget;  // Steps that are left; a step is one pass of a loop.
   uint32_t fault;   // enum grass_run_fault, the first one.
   uint32_t fault_level;
@@ -115,6 +144,7 @@ static inline void grass_run_start(
   run->item = item;
   run->lane = lane;
   run->walks = order->walks;
+  run->near = order->near;
   run->budget = budget;
   run->fault = run->fault_level = 0;
   run->fault_address = run->fault_entry = 0;
