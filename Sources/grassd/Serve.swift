@@ -21,7 +21,10 @@ struct Serve: ParsableCommand {
       served, with the reason on standard error; 64 for wrong usage.
       """)
 
-  @Option(help: "The watched memory: a guest's shared RAM file, a raw image, an ELF core, or LiME.")
+  @Option(
+    help:
+      "The watched memory: a guest's shared RAM file, a raw image, an ELF core, LiME, or a driver that shows this machine's own."
+  )
   var memory: String
 
   @Option(
