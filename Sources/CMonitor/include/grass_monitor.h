@@ -28,7 +28,7 @@ struct grass_slot_state {
 /// A run of a module, which the mailbox hands to workers: other threads of the device. One at a time.
 ///
 /// The mailbox fills it in and then raises `turn`; workers run the lanes and raise `finished`; once that equals
-/// `workers`, all is the mailbox's again.
+/// `workers`, all is the mailbox's again. A GPU's workers, who meet after each stage, say it by that instead.
 struct grass_job {
   uint64_t turn;
   uint32_t module;  // Index among the device's modules.
