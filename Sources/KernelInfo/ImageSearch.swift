@@ -29,6 +29,8 @@ struct ImageSearch {
   private static let longestTypes: UInt64 = 32 << 20
   /// How many headers of type information are followed.
   private static let mostHeaders = 16
+  /// How many page tables are thought to be a kernel's.
+  private static let mostRoots = 1 << 16
   /// How many places that look like one are looked at, in each piece.
   private static let mostPlaces = 256
   private static let pageSize: UInt64 = 4096
@@ -154,14 +156,33 @@ struct ImageSearch {
     return images.prefix(Self.mostHeaders).map { image, table in
       var roots: [Root] = []
       for third in (middles[table.rawValue] ?? []).prefix(Self.mostHeaders) {
-        for fourth in (tops[third.rawValue] ?? []).prefix(Self.mostHeaders) {
+        for fourth in tops[third.rawValue] ?? [] where roots.count < Self.mostRoots {
           roots.append(Root(place: fourth, levels: 4))
-          for fifth in (tops[fourth.rawValue] ?? []).prefix(Self.mostHeaders) where fifth != fourth {
-            roots.append(Root(place: fifth, levels: 5))
-          }
+          for fifth in tops[fourth.rawValue] ?? [] where fifth != fourth { roots.append(Root(place: fifth, levels: 5)) }
         }
       }
-      return (image, roots)
+      return (image, Array(ownFirst(roots, of: image, at: text).prefix(Self.mostHeaders)))
     }
+  }
+
+  /// The kernel's own tables before all others.
+  ///
+  /// Processes' have the same entries for the image, and may lie near it: even in it, where parts of it were freed. But the
+  /// image names its own by where it is mapped itself (`init_mm.pgd`), and theirs are named by the direct map.
+  private mutating func ownFirst(_ roots: [Root], of image: PhysicalAddress, at text: VirtualAddress) -> [Root] {
+    guard roots.count > 1 else { return roots }
+    let offsets = Set(roots.lazy.filter { $0.place >= image }.map { $0.place.distance(from: image) })
+    var named: Set<UInt64> = []
+    for piece in pieces(from: image) {
+      guard named.isEmpty, let bytes = read(piece.start, count: UInt64(piece.count)) else { break }
+      bytes.withUnsafeBytes { bytes in
+        for place in stride(from: 0, to: bytes.count & ~7, by: 8) {
+          let offset = bytes.loadUnaligned(fromByteOffset: place, as: UInt64.self) &- text.rawValue
+          if offset < Self.longestImage, offset % Self.pageSize == 0, offsets.contains(offset) { named.insert(offset) }
+        }
+      }
+    }
+    func isOwn(_ root: Root) -> Bool { root.place >= image && named.contains(root.place.distance(from: image)) }
+    return roots.filter(isOwn) + roots.filter { !isOwn($0) }
   }
 }
