@@ -93,7 +93,7 @@ private final class RuntimeLane {
     order = .allocate(capacity: 1)
     order.initialize(
       to: grass_order(
-        machine: machine, near: how & 2 != 0 ? grass_window() : grass_widest_window(machine), output: output, next: nil,
+        machine: machine, near: grass_widest_window(machine), output: output, next: nil,
         arguments: arguments, stage: 0, lanes: 1, walks: how & 2 != 0))
     restart()
   }

@@ -329,8 +329,7 @@ void grass_job_run(
     struct grass_job *job, const struct grass_machine *machine, void (*entry)(struct grass_run *run, uint32_t module),
     struct grass_run *run, struct grass_item *items, uint64_t capacity, uint64_t steps) {
   uint64_t count = 0;
-  struct grass_window near = {0, 0, 0};
-  if (!(job->flags & GRASS_RUN_WALKS)) near = grass_widest_window(machine);
+  struct grass_window near = grass_widest_window(machine);
   for (uint32_t stage = 0; stage < GRASS_MAX_STAGES; stage++) {
     const struct grass_item *given = items + (stage & 1) * capacity;
     struct grass_items next = {.items = items + (~stage & 1) * capacity, .capacity = capacity};

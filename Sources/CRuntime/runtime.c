@@ -99,15 +99,12 @@ static bool walk(struct grass_run *run, uint64_t address, uint64_t *physical) {
 CALLED static const uint8_t *translate(struct grass_run *run, uint64_t address, uint64_t size) {
   const struct grass_machine *machine = run->machine;
   uint64_t physical;
+  bool is_direct = false;
   if (run->walks) {
     if (!walk(run, address, &physical)) return 0;
   } else if (address - machine->direct_start < machine->direct_count) {
     physical = address - machine->direct_start;
-    const uint8_t *pointer = locate(run, physical, size);
-    if (pointer) {
-      look_there(run);
-      return pointer;
-    }
+    is_direct = true;
   } else if (address - machine->image_start < machine->image_count) {
     physical = address - machine->image_start + machine->image_physical;
   } else {
@@ -126,6 +123,7 @@ CALLED static const uint8_t *translate(struct grass_run *run, uint64_t address, 
   }
   const uint8_t *pointer = locate(run, physical, size);
   if (!pointer) fail(run, GRASS_RUN_ABSENT, address);
+  else if (is_direct) look_there(run);
   return pointer;
 }
 

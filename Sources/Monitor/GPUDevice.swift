@@ -79,8 +79,11 @@ public final class GPUDevice: Device, @unchecked Sendable {
     } catch {
       throw MonitorError(.gpu("\(error)"))
     }
-    let hostRegion = UnsafeRawBufferPointer(
-      start: region.device == nil ? region.base : nil, count: region.device == nil ? region.layout.regionSize : 0)
+    // Empty where the region is not host memory.
+    let hostRegion =
+      region.device == nil
+      ? UnsafeRawBufferPointer(start: region.base, count: region.layout.regionSize)
+      : UnsafeRawBufferPointer(start: nil, count: 0)
     if let memory = region.device, (memory as? GPURegionMemory)?.context !== context {
       throw MonitorError(.regionElsewhere)
     }

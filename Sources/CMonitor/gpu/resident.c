@@ -745,7 +745,7 @@ static void send_parcel(struct grass_gpu *gpu, uint32_t worker, uint32_t workers
 // Copies near the lanes: the GPU's own memory is some hundred nanoseconds away.
 SHARED struct grass_machine machine;
 SHARED struct grass_extent extents[NEAR_EXTENTS];
-SHARED struct grass_window widest, nowhere;
+SHARED struct grass_window widest;
 SHARED struct grass_order order;
 SHARED struct {
   uint64_t parcel;  // Its length.
@@ -765,7 +765,7 @@ static void run_lanes(struct grass_gpu *gpu, uint32_t worker, uint32_t stage, ui
   if (thread() == 0)
     order = (struct grass_order){
         .machine = (const struct grass_machine *)&machine,
-        .near = *(const struct grass_window *)(job.walks ? &nowhere : &widest),
+        .near = *(const struct grass_window *)&widest,
         .output = &result->output,
         .next = items_of(gpu, job.turn, stage + 1),
         .arguments = (const uint64_t *)job.arguments,
@@ -842,7 +842,6 @@ static void run_worker(struct grass_gpu *gpu) {
       machine.extents = (const struct grass_extent *)extents;
     }
     widest = grass_widest_window((const struct grass_machine *)&machine);
-    nowhere = (struct grass_window){0, 0, 0};
   }
   for (;;) {
     if (thread() == 0) {

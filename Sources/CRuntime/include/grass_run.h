@@ -98,7 +98,7 @@ static inline struct grass_window grass_widest_window(const struct grass_machine
 /// What all lanes of a stage share.
 struct grass_order {
   const struct grass_machine *machine;
-  struct grass_window near;  // Empty where each load is to walk.
+  struct grass_window near;  // The widest, for lanes that do not walk.
   struct grass_output *output;
   struct grass_items *next;
   const uint64_t *arguments;  // Four of them.
@@ -145,6 +145,7 @@ static inline void grass_run_start(
   run->lane = lane;
   run->walks = order->walks;
   run->near = order->near;
+  if (order->walks) run->near.count = 0;
   run->budget = budget;
   run->fault = run->fault_level = 0;
   run->fault_address = run->fault_entry = 0;
