@@ -1,101 +1,155 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-/// A module and, by convention, its tests in `Tests/<name>Tests`.
-func module(_ name: String, _ dependencies: [Target.Dependency] = [], tests: [Target.Dependency] = []) -> [Target] {
-  [
-    .target(name: name, dependencies: dependencies),
-    .testTarget(name: "\(name)Tests", dependencies: [.init(stringLiteral: name)] + dependencies + tests),
+// The rooms, as DESIGN.md tells them: what is watched, what lies between, the device, the remote side, the tools. Each
+// function makes a target in its room; its tests lie in the same room of `Tests`.
+
+/// A module of `room` and, by convention, its tests.
+func module(
+  _ name: String, in room: String, path folder: String? = nil, _ dependencies: [Target.Dependency] = [],
+  tests: [Target.Dependency]? = nil
+) -> [Target] {
+  let path = "\(room.isEmpty ? "" : "\(room)/")\(folder ?? name)"
+  let target = Target.target(name: name, dependencies: dependencies, path: "Sources/\(path)")
+  guard let tests else { return [target] }
+  return [
+    target,
+    .testTarget(
+      name: "\(name)Tests", dependencies: [.init(stringLiteral: name)] + dependencies + tests,
+      path: "Tests/\(room.isEmpty ? "" : "\(room)/")\(name)Tests"),
   ]
+}
+
+/// A module in C.
+func c(_ name: String, in room: String = "", _ dependencies: [Target.Dependency] = []) -> Target {
+  .target(name: name, dependencies: dependencies, path: "Sources/\(room.isEmpty ? "" : "\(room)/")\(name)")
 }
 
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 
-var targets: [Target] = [
-  // The layout of the shared region, once, for the device program and for Swift.
-  .target(name: "CMailbox"),
-  // Linux calls that Swift's importer does not see.
-  .target(name: "CLinux"),
-  // The program that runs on the device: freestanding C.
-  .target(
-    name: "CMonitor", dependencies: ["CMailbox", "CRuntime"], exclude: ["gpu"],
-    cSettings: [.unsafeFlags(["-ffreestanding", "-O2"])]),
-  // What monitors stand on, wherever they run.
-  .target(name: "CRuntime"),
+var targets: [Target] = []
+
+// What all rooms stand on: Linux calls that Swift's importer does not see; threads, locks and calls.
+targets += [c("CLinux")]
+targets += module("Host", in: "")
+
+// MARK: The watched side: bytes become values
+
+let kernel: [Target.Dependency] = ["Memory", "Paging", "KernelInfo", "Binding", "LinuxKernel"]
+targets += module("Memory", in: "Watched", ["CLinux"], tests: ["Samples"])
+targets += module("Paging", in: "Watched", ["Memory"], tests: ["Samples"])
+targets += module("KernelInfo", in: "Watched", ["Memory"])
+targets += module("Binding", in: "Watched", ["Memory", "Paging", "KernelInfo"])
+targets += module(
+  "LinuxKernel", in: "Watched", ["Memory", "Paging", "KernelInfo", "Binding"], tests: ["Samples", "KernelViews"])
+// Views, base first: each may stand on those above it.
+targets += module("TaskViews", in: "Watched/Views", path: "Tasks", kernel)
+targets += module("CodeViews", in: "Watched/Views", path: "Code", kernel + ["TaskViews"])
+targets += module("StorageViews", in: "Watched/Views", path: "Storage", kernel + ["TaskViews"])
+targets += module("NetworkViews", in: "Watched/Views", path: "Network", kernel + ["TaskViews"])
+targets += module(
+  "ProcessViews", in: "Watched/Views", path: "Processes", kernel + ["TaskViews", "StorageViews", "NetworkViews"])
+targets += module(
+  "WaitingViews", in: "Watched/Views", path: "Waiting", kernel + ["TaskViews", "CodeViews", "StorageViews"])
+targets += module("MachineViews", in: "Watched/Views", path: "Machine", kernel)
+targets += module("HookViews", in: "Watched/Views", path: "Hooks", kernel + ["CodeViews", "NetworkViews"])
+let views: [Target.Dependency] = [
+  "TaskViews", "CodeViews", "StorageViews", "NetworkViews", "ProcessViews", "WaitingViews", "MachineViews", "HookViews",
+]
+targets += module("KernelViews", in: "Watched/Views", path: "All", kernel + views)
+targets += [
+  .testTarget(
+    name: "KernelViewsTests", dependencies: kernel + views + ["KernelViews", "Samples"],
+    path: "Tests/Watched/KernelViewsTests")
+]
+// Kernels written in code, for tests and fuzzers.
+targets += [
+  .target(name: "Samples", dependencies: ["Memory", "KernelInfo", "KernelViews"], path: "Tests/Support/Samples")
 ]
 
-// In the order in which data flows: bytes, addresses, symbols and types, views, findings.
-targets += module("Memory", ["CLinux"], tests: ["Samples"])
-targets += module("Paging", ["Memory"], tests: ["Samples"])
-targets += module("KernelInfo", ["Memory"], tests: ["Samples"])
-targets += module("KernelViews", ["Memory", "Paging", "KernelInfo"], tests: ["Samples"])
-// Kernels written in code, for tests and fuzzers.
-targets += [.target(name: "Samples", dependencies: ["Memory", "KernelInfo", "KernelViews"], path: "Tests/Samples")]
+// MARK: What lies between: what both sides share
 
-// How a remote host reaches that memory.
-targets += module("Mailbox", ["CMailbox"])
-// NVIDIA's driver, loaded at run time where there is one.
-targets += module("CUDA", ["CLinux"])
-targets += module("Monitor", ["CLinux", "Memory", "Paging", "Mailbox", "CMailbox", "CMonitor", "CRuntime", "CUDA"])
+// The layout of the shared region, once, for the device program and for Swift.
+targets += [c("CRegion", in: "Between")]
+targets += module("Region", in: "Between", ["Host", "CRegion"], tests: [])
 // RDMA devices: rdma-core's libraries, and Swift types that own what they make.
 targets += [
-  .systemLibrary(name: "CVerbs", providers: [.apt(["libibverbs-dev", "librdmacm-dev"])])
+  .systemLibrary(
+    name: "CVerbs", path: "Sources/Between/CVerbs", providers: [.apt(["libibverbs-dev", "librdmacm-dev"])])
 ]
-targets += module("Verbs", ["CVerbs", "Mailbox"])
-targets += module("Links", ["Memory", "Mailbox", "CMailbox", "Verbs"], tests: ["LinkConformance"])
-// What every link promises, as checks that run wherever the link does.
-targets += [.target(name: "LinkConformance", dependencies: ["Links", "Mailbox", "CMailbox"])]
+targets += module("Verbs", in: "Between", ["CVerbs", "Host"], tests: [])
 targets += module(
-  "RemoteHost", ["Memory", "Paging", "Mailbox", "CMailbox", "Links", "Monitor"], tests: ["LinkConformance"])
+  "Links", in: "Between", ["Host", "Memory", "Region", "CRegion", "Verbs"], tests: ["LinkConformance"])
+// What every link promises, as checks that run wherever the link does.
+targets += module("LinkConformance", in: "Between", ["Links", "Region", "CRegion"])
 
-// How fast that is.
-targets += module("Bench", ["Memory", "Mailbox", "CMailbox", "Links", "RemoteHost"], tests: ["Monitor"])
+// MARK: The device: what runs beside the watched machine
 
+// What monitors stand on, wherever they run.
+targets += [c("CRuntime", in: "Device")]
+// The program that serves the region's slots: freestanding C.
+targets += [
+  .target(
+    name: "CMailbox", dependencies: ["CRegion", "CRuntime"], path: "Sources/Device/CMailbox", exclude: ["gpu"],
+    cSettings: [.unsafeFlags(["-ffreestanding", "-O2"])])
+]
+// NVIDIA's driver, loaded at run time where there is one.
+targets += module("CUDA", in: "Device", ["CLinux"], tests: [])
+targets += module(
+  "Devices", in: "Device",
+  ["CLinux", "Host", "Memory", "Paging", "Region", "CRegion", "CMailbox", "CRuntime", "CUDA"], tests: [])
 // The compiler that binds monitors to a kernel.
 targets += [
-  .systemLibrary(name: "CLLVM", providers: [.apt(["llvm-19-dev"])])
+  .systemLibrary(name: "CLLVM", path: "Sources/Device/CLLVM", providers: [.apt(["llvm-19-dev"])])
 ]
 targets += module(
-  "LLView", ["Memory", "Paging", "KernelInfo", "Monitor", "CMailbox", "CMonitor", "CRuntime", "CLLVM"],
-  tests: ["Samples", "KernelViews", "Mailbox", "Links", "RemoteHost"])
+  "LLView", in: "Device",
+  ["Memory", "Paging", "KernelInfo", "LinuxKernel", "Devices", "CRegion", "CMailbox", "CRuntime", "CLLVM"],
+  tests: ["Samples", "KernelViews", "Region", "Links", "Remote"])
 for target in targets where target.name == "LLView" {
   target.resources = [
-    "grass_run.h", "runtime.c", "resident.c", "grass_gpu.h", "grass_monitor.h", "grass_mailbox.h",
+    "grass_run.h", "runtime.c", "resident.c", "grass_gpu.h", "grass_mailbox.h", "grass_region.h",
   ].map { .embedInCode("Runtime/\($0)") }
 }
 
+// MARK: The remote side: the side that asks
+
+targets += module(
+  "Remote", in: "Remote", ["Host", "Memory", "Paging", "Region", "CRegion", "Links", "Devices"],
+  tests: ["LinkConformance"])
+
+// MARK: Figures, guests, tools
+
+targets += module(
+  "LinkBench", in: "", ["Memory", "Region", "CRegion", "Links", "Remote"], tests: ["Devices"])
+
 // Real guests to watch.
-targets += module("Lab", ["CLinux"])
+targets += module("Lab", in: "", ["CLinux"], tests: [])
 for target in targets where target.name == "Lab" { target.resources = [.copy("Guest/Resources")] }
 
 // The tools: parse, call one library function, print.
+func tool(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .executableTarget(name: name, dependencies: dependencies + [argumentParser], path: "Sources/Tools/\(name)")
+}
 targets += [
-  .executableTarget(
-    name: "grassd",
-    dependencies: [
-      "Memory", "Paging", "KernelInfo", "KernelViews", "CUDA", "Monitor", "Links", argumentParser, logging,
-    ]),
+  tool(
+    "grassd",
+    ["Memory", "Paging", "KernelInfo", "LinuxKernel", "CUDA", "Devices", "Region", "Links", logging]),
   // What `grassd compile` runs: the one program that needs LLVM.
-  .executableTarget(
-    name: "grass-compile",
-    dependencies: ["Memory", "KernelInfo", "KernelViews", "Monitor", "LLView", argumentParser]),
-  .executableTarget(
-    name: "grassctl",
-    dependencies: [
-      "Memory", "Paging", "KernelInfo", "KernelViews", "Links", "Monitor", "RemoteHost", "Bench", argumentParser,
-    ]),
-  .executableTarget(name: "grasslab", dependencies: ["Lab", argumentParser]),
+  tool("grass-compile", ["Memory", "KernelInfo", "LinuxKernel", "Devices", "LLView"]),
+  tool(
+    "grassctl",
+    ["Host", "Memory", "Paging", "KernelInfo", "LinuxKernel", "KernelViews", "Links", "Devices", "Remote", "LinkBench"]),
+  tool("grasslab", ["Lab"]),
   // The conformance suite as a program, to be run inside guests.
-  .executableTarget(
-    name: "linkcheck", dependencies: ["CLinux", "Links", "LinkConformance", "Mailbox", "Verbs", argumentParser]),
+  tool("linkcheck", ["CLinux", "Host", "Links", "LinkConformance", "Region", "Verbs"]),
 
   // End to end: real kernels in QEMU guests, the guest's own /proc as the oracle.
   .testTarget(
     name: "GuestTests",
-    dependencies: [
-      "Memory", "Paging", "KernelInfo", "KernelViews", "Monitor", "Mailbox", "Links", "LinkConformance", "RemoteHost",
-      "Lab", "Samples",
+    dependencies: kernel + views + [
+      "KernelViews", "Devices", "Host", "Region", "Links", "LinkConformance", "Remote", "Lab", "Samples",
       "LLView", "grassd", "grass-compile", "grassctl", "linkcheck",
     ]),
 ]
@@ -106,15 +160,15 @@ if isFuzzing {
   targets += [
     .executableTarget(
       name: "grassfuzz",
-      dependencies: [
-        "Memory", "Paging", "KernelInfo", "KernelViews", "Samples", "Mailbox", "Links", "RemoteHost", "CMailbox",
-        "CMonitor", "CRuntime", "CLinux", "Monitor", "Lab",
+      dependencies: kernel + views + [
+        "KernelViews", "Samples", "Region", "Links", "Remote", "CRegion", "CMailbox", "CRuntime", "CLinux", "Devices",
+        "Lab", "Host",
       ],
       path: "Fuzz", exclude: ["Corpus"])
   ]
 }
 
-for target in targets where target.name.first != "C" {
+for target in targets where target.name.first != "C" || ["CodeViews", "CUDA"].contains(target.name) {
   target.swiftSettings = [
     .swiftLanguageMode(.v6),
     .enableUpcomingFeature("ExistentialAny"),
@@ -132,7 +186,7 @@ for target in targets where ["LLView", "LLViewTests", "grass-compile", "GuestTes
 }
 
 // A fuzzer finds its way by what of the code an input reaches, which Swift's compiler counts only where it is asked to.
-for target in targets where isFuzzing && target.name.first != "C" {
+for target in targets where isFuzzing && (target.name.first != "C" || target.name == "CodeViews") {
   target.swiftSettings?.append(.unsafeFlags(["-sanitize=fuzzer"]))
 }
 
@@ -151,7 +205,9 @@ let package = Package(
     // The modules as a library, for benchmarks and for views of one's own.
     .library(
       name: "GrassKit",
-      targets: ["Memory", "Paging", "KernelInfo", "KernelViews", "Links", "RemoteHost", "Bench", "Lab"]),
+      targets: [
+        "Memory", "Paging", "KernelInfo", "LinuxKernel", "KernelViews", "Links", "Remote", "LinkBench", "Lab",
+      ]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),

@@ -1,5 +1,5 @@
 import CMailbox
-import CMonitor
+import CRegion
 import CRuntime
 import Samples
 
@@ -50,12 +50,12 @@ extension FuzzTarget {
           grass_segment(pointer: pointer + 4096, start: 0x1_0000, count: 8192, lost: nil),
         ]
         segments.withUnsafeBufferPointer { segments in
-          var monitor = grass_monitor()
+          var monitor = grass_mailbox()
           require(
-            grass_monitor_start(
+            grass_mailbox_start(
               &monitor, region.baseAddress, &header, segments.baseAddress, 2, scratch.baseAddress, 1), "the start")
           let modules = ModuleStorage(outputSize: Int(header.response_size))
-          if how & 2 == 0 { grass_monitor_set_modules(&monitor, modules.modules, modules.output) }
+          if how & 2 == 0 { grass_mailbox_set_monitors(&monitor, modules.modules, modules.output) }
           for slot in 0..<2 {
             let offset = Int(header.request_offset) + slot * Int(header.request_size)
             let target = UnsafeMutableRawBufferPointer(rebasing: region[offset..<offset + Int(header.request_size)])
@@ -70,12 +70,12 @@ extension FuzzTarget {
           }
           let before = Array(region[Int(header.requests_part_offset)...])
           for step: UInt64 in 0..<6 {
-            _ = grass_monitor_step(&monitor, step * 10_000_000)
+            _ = grass_mailbox_step(&monitor, step * 10_000_000)
             modules.work()
           }
           require(Array(region[Int(header.requests_part_offset)...]) == before, "it wrote where requests come in")
           if isSealed { require(monitor.served == 2, "a whole request was not answered") }
-          grass_monitor_stop(&monitor, 50_000_000)
+          grass_mailbox_stop(&monitor, 50_000_000)
         }
       }
     })
@@ -83,19 +83,19 @@ extension FuzzTarget {
 
 /// What a device with one module has for its monitor.
 private final class ModuleStorage {
-  let modules: UnsafeMutablePointer<grass_modules>
+  let modules: UnsafeMutablePointer<grass_monitors>
   let output: UnsafeMutablePointer<UInt8>
-  private let name: UnsafeMutablePointer<grass_module_answer>
+  private let name: UnsafeMutablePointer<grass_monitor_answer>
 
   init(outputSize: Int) {
     name = .allocate(capacity: 1)
-    name.initialize(to: grass_module_answer())
+    name.initialize(to: grass_monitor_answer())
     withUnsafeMutableBytes(of: &name.pointee) { $0.copyBytes(from: Array("ps".utf8)) }
     output = UnsafeMutableRawPointer.allocate(byteCount: outputSize, alignment: 8).bindMemory(
       to: UInt8.self, capacity: outputSize)
     output.initialize(repeating: 0xab, count: outputSize)
     modules = .allocate(capacity: 1)
-    modules.initialize(to: grass_modules())
+    modules.initialize(to: grass_monitors())
     modules.pointee.names = UnsafePointer(name)
     modules.pointee.count = 1
     modules.pointee.most_workers = 3

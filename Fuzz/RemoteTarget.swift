@@ -1,10 +1,10 @@
-import CMailbox
+import CRegion
+import Devices
 import Links
-import Mailbox
 import Memory
-import Monitor
 import Paging
-import RemoteHost
+import Region
+import Remote
 import Samples
 
 /// A link to a monitor that answers what the fuzzer wants, at once.

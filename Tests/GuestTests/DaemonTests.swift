@@ -3,7 +3,7 @@ import Lab
 import LinkConformance
 import Links
 import Memory
-import RemoteHost
+import Remote
 import Testing
 
 extension GuestTests {

@@ -1,13 +1,14 @@
+import Devices
 import Foundation
+import Host
 import KernelInfo
 import KernelViews
 import LLView
 import Lab
 import Links
-import Mailbox
 import Memory
-import Monitor
-import RemoteHost
+import Region
+import Remote
 import Synchronization
 import Testing
 

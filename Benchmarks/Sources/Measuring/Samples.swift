@@ -1,5 +1,5 @@
-public import Bench
 import Foundation
+public import LinkBench
 
 extension Samples {
   public var median: Double { percentile(50) }

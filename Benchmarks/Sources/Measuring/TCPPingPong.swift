@@ -1,5 +1,5 @@
-public import Bench
 import Foundation
+public import LinkBench
 
 /// What heartbeats over TCP are compared with: the least that a round trip can cost.
 public enum TCPPingPong {

@@ -1,11 +1,11 @@
-import Bench
 import Foundation
 import KernelViews
 import Lab
+import LinkBench
 import Links
 import Measuring
 import Memory
-import RemoteHost
+import Remote
 
 // The figures of the README, all in one run on one machine. Usage: grass-bench BIN [KERNEL]
 // BIN is the folder with the release builds of the tools.

@@ -1,5 +1,5 @@
-import Bench
 import Foundation
+import LinkBench
 import Measuring
 
 /// What links are compared with: the least that this machine can do.

@@ -1,5 +1,5 @@
-import Bench
 import Foundation
+import LinkBench
 import Measuring
 
 /// Rows of a table on standard output, and every figure as a line of a file.

@@ -1,6 +1,6 @@
-import Bench
 import Foundation
 import Lab
+import LinkBench
 import Links
 import Measuring
 

@@ -1,5 +1,5 @@
-import Bench
 import Foundation
+import LinkBench
 import Links
 import Measuring
 

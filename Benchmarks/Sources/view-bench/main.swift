@@ -1,6 +1,6 @@
-import Bench
 import Foundation
 import Lab
+import LinkBench
 import Measuring
 
 // Every view of one image, each in a new process, beside Volatility 3 and drgn where they are.

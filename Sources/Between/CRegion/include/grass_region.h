@@ -1,0 +1,590 @@
+// The layout of the region through which a remote host and a monitor talk: once, for the device program that is
+// compiled from it and for the Swift code that imports it. Freestanding, little endian.
+//
+//   responses part, remote read only                              requests part, remote write only   scratch part
+//   | header | beacon | findings ring | response slot 0 … N-1 |   | request slot 0 … N-1 |           | (tests) |
+//
+// Each part starts on a page, so that each can be a registration of its own. Whoever owns the memory writes the
+// responses part alone; a remote host writes request slots that were granted to it and nothing else.
+//
+// A slot holds one record:
+//
+//   | sequence u64 | length u64 | check 16 bytes | payload, `length` bytes, zero padded to 8 | sequence u64 |
+//
+// One write carries a request with its flag, one read fetches a result with its flag, and nothing needs clearing: a
+// record is new if its sequence number is. Both sequence numbers and the check must agree, else the record is torn
+// (still being written) or false. A requester never uses a number twice in a slot, nor zero.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define GRASS_MAGIC 0x5341525047534152ull
+#define GRASS_VERSION 3u
+
+#define GRASS_PAGE 4096u
+#define GRASS_LINE 64u
+#define GRASS_MAX_SLOTS 64u
+/// The most a request's or a response's record may take, so that no sum of sizes can overflow.
+#define GRASS_MAX_RECORD (1ull << 30)
+#define GRASS_MAX_SCRATCH (1ull << 30)
+
+/// What a region holds unless its owner says otherwise. Sizes are those of whole records.
+#define GRASS_DEFAULT_SLOTS 16u
+#define GRASS_DEFAULT_REQUEST_SIZE (64u * 1024u)
+#define GRASS_DEFAULT_RESPONSE_SIZE (1024u * 1024u)
+#define GRASS_FINDINGS 64u
+
+/// At the region's start. Constant once written. Offsets count bytes from the region's start.
+struct grass_header {
+  uint64_t magic;
+  uint32_t version;
+  uint32_t slot_count;
+  uint64_t region_size;
+  uint64_t responses_part_size;  // The responses part starts at 0.
+  uint64_t requests_part_offset;
+  uint64_t requests_part_size;
+  uint64_t scratch_offset;
+  uint64_t scratch_size;
+  uint64_t beacon_offset;
+  uint64_t findings_offset;
+  uint32_t finding_count;
+  uint32_t finding_size;
+  uint64_t response_offset;  // Of slot 0; the others follow at response_size each.
+  uint64_t response_size;
+  uint64_t request_offset;
+  uint64_t request_size;
+  uint64_t reserved;
+};
+_Static_assert(sizeof(struct grass_header) == 128, "part of the protocol");
+
+enum grass_state {
+  GRASS_STATE_NONE = 0,
+  GRASS_STATE_RUNNING = 1,
+  GRASS_STATE_STOPPED = 2,
+};
+
+/// The passive heartbeat: one read of it says whether the monitor lives and whether findings wait.
+struct grass_beacon {
+  uint64_t counter;         // Grows with every update; odd values do not mean anything special.
+  uint64_t clock;           // The device's clock in nanoseconds; its zero is the device's own.
+  uint32_t state;           // enum grass_state
+  uint32_t reserved;
+  uint64_t newest_finding;  // Number of the newest finding, 0 while there is none.
+  uint64_t served;          // Requests answered, errors included.
+  uint64_t check[2];        // Of the five words before, with the counter as sequence.
+  uint64_t counter_end;
+};
+_Static_assert(sizeof(struct grass_beacon) == GRASS_LINE, "the beacon is one cache line");
+_Static_assert(offsetof(struct grass_beacon, check) == 40, "what the check covers");
+
+/// One entry of the findings ring; number n stands at index (n - 1) % finding_count.
+struct grass_finding {
+  uint64_t number;
+  uint64_t length;  // Of the text.
+  uint64_t check[2];
+  uint64_t clock;
+  uint32_t kind;
+  uint32_t severity;
+  uint8_t text[200];
+  uint64_t number_end;
+};
+_Static_assert(sizeof(struct grass_finding) == 256, "part of the protocol");
+
+struct grass_record {
+  uint64_t sequence;
+  uint64_t length;
+  uint64_t check[2];
+  // The payload, then the sequence number again.
+};
+_Static_assert(sizeof(struct grass_record) == 32, "part of the protocol");
+
+enum grass_operation {
+  GRASS_HEARTBEAT = 1,
+  GRASS_INFO = 2,
+  GRASS_GATHER = 3,
+  GRASS_RUN = 4,
+  GRASS_MONITORS = 5,
+};
+
+/// Starts every request's payload.
+struct grass_request {
+  uint32_t operation;
+  uint32_t count;   // Of ranges, in a gather; else 0.
+  uint32_t levels;  // Of page tables, 4 or 5, in a gather that has virtual ranges; else 0.
+  uint32_t reserved;
+};
+_Static_assert(sizeof(struct grass_request) == 16, "part of the protocol");
+
+#define GRASS_RANGE_VIRTUAL 1u
+
+/// Follows the request `count` times in a gather.
+struct grass_range {
+  uint64_t address;
+  uint64_t root;  // Physical address of the root page table, where the address is virtual; else 0.
+  uint32_t length;
+  uint32_t flags;  // GRASS_RANGE_VIRTUAL or 0.
+};
+_Static_assert(sizeof(struct grass_range) == 24, "part of the protocol");
+
+#define GRASS_NAME_SIZE 32u
+
+#define GRASS_ARGUMENTS 4u
+/// Translate each address by a walk through the page tables, however often: to measure what the short ways give.
+#define GRASS_RUN_WALKS 1u
+
+/// Follows the request in a run of a module.
+struct grass_run_request {
+  char module[GRASS_NAME_SIZE];  // Its name, zero padded.
+  uint64_t budget;               // Steps that each lane may take; 0 leaves it to the device, which also has a limit.
+  uint32_t lanes;                // 0 leaves it to the device.
+  uint32_t flags;                // GRASS_RUN_WALKS or 0.
+  uint64_t arguments[GRASS_ARGUMENTS];  // What they mean is the module's.
+};
+_Static_assert(sizeof(struct grass_run_request) == 80, "part of the protocol");
+
+enum grass_status {
+  GRASS_OK = 0,
+  GRASS_BAD_OPERATION = 1,
+  GRASS_BAD_LENGTH = 2,  // The record does not fit its slot, or the payload not what it announces.
+  GRASS_BAD_CHECK = 3,
+  GRASS_BAD_LEVELS = 4,
+  GRASS_BAD_RANGE = 5,  // A range with unknown flags.
+  GRASS_TOO_LARGE = 6,  // The answer would not fit its slot.
+  GRASS_NO_MONITOR = 7,  // The device has no module of that name.
+  GRASS_BAD_RUN = 8,    // A run with unknown flags.
+};
+
+/// Starts every response's payload.
+struct grass_response {
+  uint32_t operation;
+  uint32_t status;  // enum grass_status; anything but GRASS_OK ends the payload here.
+  uint32_t count;
+  uint32_t reserved;
+};
+_Static_assert(sizeof(struct grass_response) == 16, "part of the protocol");
+
+/// Follows the response to a heartbeat.
+struct grass_heartbeat_answer {
+  uint64_t clock;
+  uint64_t counter;
+};
+_Static_assert(sizeof(struct grass_heartbeat_answer) == 16, "part of the protocol");
+
+/// Follows the response to an info request; then come `count` segments.
+struct grass_info_answer {
+  uint64_t version;
+  uint64_t kernel_hint;  // Physical address of the kernel's VMCOREINFO note, 0 while unknown.
+  uint64_t clock;
+  uint64_t served;
+  uint64_t refused;  // Requests answered with an error.
+  uint64_t torn;     // Requests first seen incomplete.
+};
+_Static_assert(sizeof(struct grass_info_answer) == 48, "part of the protocol");
+
+struct grass_segment_answer {
+  uint64_t start;
+  uint64_t count;
+};
+_Static_assert(sizeof(struct grass_segment_answer) == 16, "part of the protocol");
+
+enum grass_fault {
+  GRASS_FAULT_NONE = 0,
+  GRASS_FAULT_ABSENT = 1,  // `address` is physical; in all others it is the range's own kind.
+  GRASS_FAULT_NOT_CANONICAL = 2,
+  GRASS_FAULT_NOT_PRESENT = 3,
+  GRASS_FAULT_BAD_ENTRY = 4,
+  GRASS_FAULT_LOST = 5,  // The owner of the memory lost it; `address` is physical.
+};
+
+/// Follows the response to a gather `count` times; then come the bytes of all ranges, one after the other. Those of
+/// a range that failed are zero.
+struct grass_range_status {
+  uint32_t fault;  // enum grass_fault
+  uint32_t level;
+  uint64_t entry;
+  uint64_t address;  // Where it failed.
+};
+_Static_assert(sizeof(struct grass_range_status) == 24, "part of the protocol");
+
+/// Follows the response to a run; then come the records that the run emitted, then `count` faults.
+struct grass_run_answer {
+  uint64_t elapsed;  // Nanoseconds from the request's arrival to the last lane's end, by the device's clock.
+  uint64_t size;     // Bytes of records.
+  uint32_t lanes;
+  uint32_t faulted;  // Lanes that ended early; the first ones' faults are listed.
+};
+_Static_assert(sizeof(struct grass_run_answer) == 24, "part of the protocol");
+
+#define GRASS_MAX_FAULTS 8u
+
+/// Why one lane ended early: enum grass_run_fault and what belongs to it.
+struct grass_lane_fault {
+  uint32_t fault;
+  uint32_t level;
+  uint64_t lane;
+  uint64_t address;
+  uint64_t entry;
+};
+_Static_assert(sizeof(struct grass_lane_fault) == 32, "part of the protocol");
+
+/// Follows the response to a question for modules `count` times.
+struct grass_monitor_answer {
+  char name[GRASS_NAME_SIZE];
+};
+
+/// The bytes that a record with `length` bytes of payload takes. `length` is at most GRASS_MAX_RECORD.
+static inline uint64_t grass_record_size(uint64_t length) {
+  return sizeof(struct grass_record) + ((length + 7) & ~7ull) + 8;
+}
+
+/// The longest payload of a record that takes `size` bytes.
+static inline uint64_t grass_record_capacity(uint64_t size) {
+  return size < sizeof(struct grass_record) + 8 ? 0 : (size - sizeof(struct grass_record) - 8) & ~7ull;
+}
+
+// MARK: - The layout of a region
+
+static inline uint64_t grass_round_up(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
+
+/// Lays out a region.
+///
+/// Returns false where a number is zero, too large or not a multiple of a cache line.
+static inline bool grass_layout(
+    struct grass_header *header, uint32_t slots, uint64_t request_size, uint64_t response_size,
+    uint64_t scratch_size) {
+  if (slots == 0 || slots > GRASS_MAX_SLOTS) return false;
+  if (request_size < 2 * GRASS_LINE || request_size > GRASS_MAX_RECORD || request_size % GRASS_LINE) return false;
+  if (response_size < 2 * GRASS_LINE || response_size > GRASS_MAX_RECORD || response_size % GRASS_LINE) return false;
+  if (scratch_size > GRASS_MAX_SCRATCH || scratch_size % GRASS_PAGE) return false;
+  *header = (struct grass_header){
+      .magic = GRASS_MAGIC,
+      .version = GRASS_VERSION,
+      .slot_count = slots,
+      .beacon_offset = sizeof(struct grass_header),
+      .findings_offset = sizeof(struct grass_header) + sizeof(struct grass_beacon),
+      .finding_count = GRASS_FINDINGS,
+      .finding_size = sizeof(struct grass_finding),
+      .response_size = response_size,
+      .request_size = request_size,
+      .scratch_size = scratch_size,
+  };
+  header->response_offset =
+      grass_round_up(header->findings_offset + GRASS_FINDINGS * sizeof(struct grass_finding), GRASS_PAGE);
+  header->responses_part_size = grass_round_up(header->response_offset + slots * response_size, GRASS_PAGE);
+  header->requests_part_offset = header->responses_part_size;
+  header->requests_part_size = grass_round_up(slots * request_size, GRASS_PAGE);
+  header->request_offset = header->requests_part_offset;
+  header->scratch_offset = header->requests_part_offset + header->requests_part_size;
+  header->region_size = header->scratch_offset + scratch_size;
+  return true;
+}
+
+/// Whether a header that came from elsewhere is one that `grass_layout` makes, for a region of at most `size` bytes.
+static inline bool grass_header_is_valid(const struct grass_header *header, uint64_t size) {
+  struct grass_header expected;
+  if (header->magic != GRASS_MAGIC || header->version != GRASS_VERSION) return false;
+  if (!grass_layout(&expected, header->slot_count, header->request_size, header->response_size,
+                    header->scratch_size))
+    return false;
+  return __builtin_memcmp(&expected, header, sizeof expected) == 0 && header->region_size <= size;
+}
+
+// MARK: - Access to memory that the other side changes
+
+// Acquire loads and release stores of single words. On x86-64 they are plain moves, and they make writes land in
+// the order of their addresses. On a GPU they hold for the whole system, which is said in its own assembly: LLVM 19 has
+// no code for them.
+
+static inline uint64_t grass_load(const void *place) {
+#if defined(__NVPTX__)
+  uint64_t value;
+  __asm__ volatile("ld.acquire.sys.u64 %0, [%1];" : "=l"(value) : "l"(place) : "memory");
+  return value;
+#else
+  return __atomic_load_n((const uint64_t *)place, __ATOMIC_ACQUIRE);
+#endif
+}
+
+static inline void grass_store(void *place, uint64_t value) {
+#if defined(__NVPTX__)
+  __asm__ volatile("st.release.sys.u64 [%0], %1;" : : "l"(place), "l"(value) : "memory");
+#else
+  __atomic_store_n((uint64_t *)place, value, __ATOMIC_RELEASE);
+#endif
+}
+
+#if !defined(__NVPTX__)
+/// Eight words at once, wherever they lie: what loops over long memory go by.
+typedef uint64_t grass_stripe __attribute__((vector_size(64), aligned(1), may_alias));
+
+#if __has_feature(thread_sanitizer)
+// The sanitizer knows of no race between atomic accesses, and has no vectors of them.
+static inline void grass_load_stripe(grass_stripe *value, const void *place) {
+  for (unsigned word = 0; word < 8; word++) {
+    const uint64_t *from = (const uint64_t *)place + word;
+    uint64_t one;
+    if (((uintptr_t)from & 7) == 0) one = __atomic_load_n(from, __ATOMIC_ACQUIRE);
+    else __builtin_memcpy(&one, from, 8);
+    (*value)[word] = one;
+  }
+}
+
+static inline void grass_store_stripe(void *place, const grass_stripe *value) {
+  for (unsigned word = 0; word < 8; word++) {
+    uint64_t *to = (uint64_t *)place + word, one = (*value)[word];
+    if (((uintptr_t)to & 7) == 0) __atomic_store_n(to, one, __ATOMIC_RELEASE);
+    else __builtin_memcpy(to, &one, 8);
+  }
+}
+#else
+// Volatile: each byte is loaded once, so that what is checked is what was copied, and stores land in their order.
+static inline void grass_load_stripe(grass_stripe *value, const void *place) {
+  *value = *(const volatile grass_stripe *)place;
+}
+static inline void grass_store_stripe(void *place, const grass_stripe *value) {
+  *(volatile grass_stripe *)place = *value;
+}
+#endif
+
+/// Stores past the caches: what another processor reads next, it then need not fetch out of this one's. 16 bytes aligned;
+/// ordered by nothing but `grass_stream_end`.
+static inline void grass_stream_stripe(void *place, const grass_stripe *value) {
+#if defined(__x86_64__) && !__has_feature(thread_sanitizer)
+  typedef uint64_t part __attribute__((vector_size(16), may_alias));
+  for (unsigned index = 0; index < sizeof *value / sizeof(part); index++)
+    __builtin_nontemporal_store(((const part *)value)[index], (part *)place + index);
+#else
+  grass_store_stripe(place, value);
+#endif
+}
+
+/// Makes streamed stores land before all later ones.
+static inline void grass_stream_end(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_sfence();
+#endif
+}
+
+/// Copies whole stripes, in ascending order. Returns how many of the `count` bytes these are.
+static inline uint64_t grass_copy_stripes(void *to, const void *from, uint64_t count) {
+  uint64_t whole = count / sizeof(grass_stripe) * sizeof(grass_stripe);
+  for (uint64_t at = 0; at < whole; at += sizeof(grass_stripe)) {
+    grass_stripe words;
+    grass_load_stripe(&words, (const uint8_t *)from + at);
+    grass_store_stripe((uint8_t *)to + at, &words);
+  }
+  return whole;
+}
+
+/// Copies private bytes into shared memory, in ascending order, the last word last of all.
+static inline void grass_copy_in(void *shared, const void *bytes, uint64_t count) {
+  uint8_t *to = (uint8_t *)shared;
+  const uint8_t *from = (const uint8_t *)bytes;
+  for (; count > 0 && ((uintptr_t)to & 7); count--) __atomic_store_n(to++, *from++, __ATOMIC_RELEASE);
+  uint64_t whole = grass_copy_stripes(to, from, count);
+  to += whole;
+  from += whole;
+  count -= whole;
+  for (; count >= 8; count -= 8, to += 8, from += 8) {
+    uint64_t word;
+    __builtin_memcpy(&word, from, 8);
+    __atomic_store_n((uint64_t *)to, word, __ATOMIC_RELEASE);
+  }
+  for (; count > 0; count--) __atomic_store_n(to++, *from++, __ATOMIC_RELEASE);
+}
+
+/// Copies shared memory into private bytes, in ascending order.
+static inline void grass_copy_out(void *bytes, const void *shared, uint64_t count) {
+  uint8_t *to = (uint8_t *)bytes;
+  const uint8_t *from = (const uint8_t *)shared;
+  for (; count > 0 && ((uintptr_t)from & 7); count--) *to++ = __atomic_load_n(from++, __ATOMIC_ACQUIRE);
+  uint64_t whole = grass_copy_stripes(to, from, count);
+  to += whole;
+  from += whole;
+  count -= whole;
+  for (; count >= 8; count -= 8, to += 8, from += 8) {
+    uint64_t word = __atomic_load_n((const uint64_t *)from, __ATOMIC_ACQUIRE);
+    __builtin_memcpy(to, &word, 8);
+  }
+  for (; count > 0; count--) *to++ = __atomic_load_n(from++, __ATOMIC_ACQUIRE);
+}
+#endif
+
+/// Says to the processor that this is a polling loop: it leaves the memory, and its other thread, to others a moment.
+static inline void grass_pause(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+// MARK: - The check
+
+// A checksum against torn and damaged records, not against forgers: two sums over the payload's words, in any order, so
+// that many processors can share the work and a copy can be added up on its way. The first has each word times an odd number
+// that belongs to its lane, the word's place in its stripe of 64 bytes; hence a change confined to one word is always
+// seen. The second has the product of each word's halves, under a key that belongs to its stripe; hence words that
+// changed places are seen. The sequence number starts the first, the length the second.
+
+#define GRASS_MIX 0x9e3779b97f4a7c15ull
+#define GRASS_FOLD 0xd6e8feb86659fd93ull
+#define GRASS_STRIPE 64u
+#define GRASS_LANES 8u
+#define GRASS_AHEAD 1024u
+
+static inline uint64_t grass_finish(uint64_t value) {
+  value ^= value >> 32;
+  value *= GRASS_FOLD;
+  value ^= value >> 29;
+  value *= GRASS_MIX;
+  return value ^ value >> 32;
+}
+
+static inline uint64_t grass_check_factor(uint64_t lane) { return (2 * lane + 1) * GRASS_FOLD; }
+static inline uint64_t grass_check_key(uint64_t stripe) { return (stripe + 1) * GRASS_MIX; }
+
+/// Adds the payload's word of that number to the two sums.
+static inline void grass_check_word(uint64_t sums[2], uint64_t index, uint64_t word) {
+  uint64_t factor = grass_check_factor(index % GRASS_LANES), mixed = word ^ grass_check_key(index / GRASS_LANES);
+  sums[0] += word * factor;
+  sums[1] += (uint64_t)(uint32_t)mixed * (mixed >> 32) * factor;
+}
+
+#if !defined(__NVPTX__)
+enum grass_copy { GRASS_NO_COPY, GRASS_COPY, GRASS_COPY_STREAMED };
+
+/// Adds whole stripes of a payload to the two sums, from byte `offset` of it on, and copies them to `to` on the way, where
+/// asked to. Offset and count are multiples of GRASS_STRIPE; where the copy is streamed, `to` is a multiple of 16.
+static inline void grass_check_stripes(
+    uint64_t sums[2], enum grass_copy copy, void *to, const void *from, uint64_t offset, uint64_t count) {
+  const uint8_t *source = (const uint8_t *)from;
+  grass_stripe plain = {0}, mixed = {0}, key = {0};
+  key += grass_check_key(offset / GRASS_STRIPE);
+  for (uint64_t at = 0; at < count; at += GRASS_STRIPE) {
+    // Far enough ahead that what comes out of memory is there in time; processors do not look past a page by themselves.
+    __builtin_prefetch(source + at + GRASS_AHEAD);
+    grass_stripe words;
+    grass_load_stripe(&words, source + at);
+    if (copy == GRASS_COPY) grass_store_stripe((uint8_t *)to + at, &words);
+    if (copy == GRASS_COPY_STREAMED) grass_stream_stripe((uint8_t *)to + at, &words);
+    plain += words;
+    words ^= key;
+    mixed += (words & 0xffffffffull) * (words >> 32);
+    key += GRASS_MIX;
+  }
+  if (copy == GRASS_COPY_STREAMED) grass_stream_end();
+  for (unsigned lane = 0; lane < GRASS_LANES; lane++) {
+    sums[0] += plain[lane] * grass_check_factor(lane);
+    sums[1] += mixed[lane] * grass_check_factor(lane);
+  }
+}
+
+/// Adds bytes `offset..<offset + count` of a payload, which lie at `bytes`, to the two sums. The offset is a multiple
+/// of GRASS_STRIPE; a last word that is not whole is padded with zeros.
+static inline void grass_check_bytes(uint64_t sums[2], const void *bytes, uint64_t offset, uint64_t count) {
+  uint64_t whole = count / GRASS_STRIPE * GRASS_STRIPE;
+  if (whole) grass_check_stripes(sums, GRASS_NO_COPY, 0, bytes, offset, whole);
+  for (uint64_t at = whole; at < count; at += 8) {
+    uint64_t word = 0;
+    __builtin_memcpy(&word, (const uint8_t *)bytes + at, count - at < 8 ? count - at : 8);
+    grass_check_word(sums, (offset + at) / 8, word);
+  }
+}
+
+#endif
+
+/// The check that two sums over a payload give.
+static inline void grass_check_finish(uint64_t check[2], const uint64_t sums[2], uint64_t sequence, uint64_t length) {
+  check[0] = grass_finish(sums[0] + sequence);
+  check[1] = grass_finish(sums[1] + length);
+}
+
+/// The check of `length` bytes of payload under a sequence number.
+static inline void grass_check(uint64_t check[2], uint64_t sequence, const void *payload, uint64_t length) {
+  uint64_t sums[2] = {0, 0};
+#if defined(__NVPTX__)
+  // What one thread checks alone has whole words.
+  for (uint64_t index = 0; index < length / 8; index++) grass_check_word(sums, index, ((const uint64_t *)payload)[index]);
+#else
+  grass_check_bytes(sums, payload, 0, length);
+#endif
+  grass_check_finish(check, sums, sequence, length);
+}
+
+/// Fills in a record around a payload that already lies `sizeof(struct grass_record)` bytes from `record`, in
+/// private memory that holds at least `grass_record_size(length)` bytes.
+static inline void grass_record_seal(void *record, uint64_t sequence, uint64_t length) {
+  uint8_t *bytes = (uint8_t *)record;
+  struct grass_record head = {.sequence = sequence, .length = length};
+  uint8_t *payload = bytes + sizeof head;
+  grass_check(head.check, sequence, payload, length);
+  __builtin_memcpy(bytes, &head, sizeof head);
+  for (uint64_t index = length; index < ((length + 7) & ~7ull); index++) payload[index] = 0;
+  __builtin_memcpy(payload + ((length + 7) & ~7ull), &sequence, 8);
+}
+
+enum grass_verdict {
+  GRASS_RECORD_OTHER = 0,       // Another sequence number: not there yet.
+  GRASS_RECORD_LONGER = 1,      // There, but longer than the bytes at hand.
+  GRASS_RECORD_TORN = 2,        // The sequence numbers differ.
+  GRASS_RECORD_FALSE = 3,       // The check does not hold.
+  GRASS_RECORD_IMPOSSIBLE = 4,  // It says to be longer than its slot.
+  GRASS_RECORD_WHOLE = 5,
+};
+
+/// Judges a private copy of a record's first `count` bytes, at least `sizeof(struct grass_record)`, whose slot has
+/// `size` bytes. Stores the payload's length wherever it is plausible. `sums` are those of the payload where they were
+/// added up while it was copied, else NULL.
+static inline enum grass_verdict grass_record_judge(
+    const void *record, uint64_t count, uint64_t size, uint64_t sequence, const uint64_t *sums, uint64_t *length) {
+  struct grass_record head;
+  __builtin_memcpy(&head, record, sizeof head);
+  *length = 0;
+  if (head.sequence != sequence) return GRASS_RECORD_OTHER;
+  if (head.length > grass_record_capacity(size)) return GRASS_RECORD_IMPOSSIBLE;
+  *length = head.length;
+  if (grass_record_size(head.length) > count) return GRASS_RECORD_LONGER;
+  uint64_t end;
+  __builtin_memcpy(&end, (const uint8_t *)record + grass_record_size(head.length) - 8, 8);
+  if (end != sequence) return GRASS_RECORD_TORN;
+  uint64_t check[2];
+  if (sums) grass_check_finish(check, sums, sequence, head.length);
+  else grass_check(check, sequence, (const uint8_t *)record + sizeof head, head.length);
+  if (check[0] != head.check[0] || check[1] != head.check[1]) return GRASS_RECORD_FALSE;
+  return GRASS_RECORD_WHOLE;
+}
+
+#if !defined(__NVPTX__)
+/// Copies a record's first `count` bytes, at least `sizeof(struct grass_record)`, out of shared memory and adds its
+/// payload up on the way, as far as the record reaches. Of one with another sequence number, that number alone is copied.
+static inline void grass_record_fetch(
+    void *record, const void *shared, uint64_t count, uint64_t sequence, uint64_t sums[2]) {
+  uint64_t found = grass_load(shared);
+  __builtin_memcpy(record, &found, 8);
+  sums[0] = sums[1] = 0;
+  if (found != sequence) return;
+  struct grass_record head;
+  grass_copy_out((uint8_t *)record + 8, (const uint8_t *)shared + 8, sizeof head - 8);
+  __builtin_memcpy(&head, record, sizeof head);
+  uint8_t *to = (uint8_t *)record + sizeof head;
+  const uint8_t *from = (const uint8_t *)shared + sizeof head;
+  count -= sizeof head;
+  if (head.length > GRASS_MAX_RECORD || grass_record_size(head.length) - sizeof head > count) {
+    // Longer, or nothing that could be whole.
+    grass_copy_out(to, from, count);
+    return;
+  }
+  uint64_t whole = head.length / GRASS_STRIPE * GRASS_STRIPE;
+  grass_check_stripes(sums, GRASS_COPY, to, from, 0, whole);
+  grass_copy_out(to + whole, from + whole, grass_record_size(head.length) - sizeof head - whole);
+  grass_check_bytes(sums, to + whole, whole, head.length - whole);
+}
+#endif
+
+/// Whether a private copy of the beacon is whole.
+static inline bool grass_beacon_is_whole(const struct grass_beacon *beacon) {
+  uint64_t check[2];
+  grass_check(check, beacon->counter, beacon, offsetof(struct grass_beacon, check));
+  return beacon->counter == beacon->counter_end && check[0] == beacon->check[0] && check[1] == beacon->check[1];
+}

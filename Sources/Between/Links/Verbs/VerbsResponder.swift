@@ -1,0 +1,260 @@
+import Glibc
+import Host
+public import Region
+import Synchronization
+import Verbs
+
+/// Serves a region over RDMA on its owner's side: opens it to each session's connections, and takes no part afterwards.
+///
+/// Each session has a protection domain of its own, in which the requests of its slots can be written, and the responses
+/// part read, and nothing else. Its connections are probed, so that the slots of a remote host that vanished come back.
+public final class VerbsResponder: Sendable {
+  /// Where it listens, with the port that it got.
+  public let address: LinkAddress
+  private let isStopped: StopFlag
+  /// Shut down to wake the thread.
+  private let waker: Int32
+  private let thread: Locked<DedicatedThread?>
+
+  private final class StopFlag: Sendable {
+    let value = Atomic<Bool>(false)
+  }
+
+  /// Starts to serve `region` at an address of this machine; port 0 lets the kernel choose.
+  public init(region: SharedRegion, host: String, port: UInt16) throws(LinkError) {
+    let asked = LinkAddress.verbs(host: host, port: port).description
+    var ends: [Int32] = [-1, -1]
+    guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &ends) == 0 else {
+      throw LinkError(asked, .system(call: "socketpair", code: errno))
+    }
+    let service: VerbsService
+    do throws(VerbsError) {
+      service = try VerbsService(region: region, host: host, port: port, waker: ends[0])
+    } catch {
+      for end in ends { close(end) }
+      throw VerbsLink.linkError(asked, error)
+    }
+    let isStopped = StopFlag()
+    self.isStopped = isStopped
+    waker = ends[1]
+    address = .verbs(host: host, port: service.port)
+    do throws(SystemCallError) {
+      let thread = try DedicatedThread(name: "grass-verbs") {
+        service.run { isStopped.value.load(ordering: .acquiring) }
+      }
+      self.thread = Locked(thread)
+    } catch {
+      close(ends[1])
+      throw LinkError(asked, .region(error.description))
+    }
+  }
+
+  deinit {
+    stop()
+    close(waker)
+  }
+
+  /// Ends all sessions and waits for the thread. A second call does nothing.
+  public func stop() {
+    isStopped.value.store(true, ordering: .releasing)
+    shutdown(waker, Int32(SHUT_WR))
+    let thread = thread.withLock { thread in
+      defer { thread = nil }
+      return thread
+    }
+    thread?.join()
+  }
+}
+
+/// What the thread of a ``VerbsResponder`` owns.
+private final class VerbsService: @unchecked Sendable {
+  // Made by one thread, and from then on used by the responder's own alone.
+  let port: UInt16
+  private let region: SharedRegion
+  private let manager: ConnectionManager
+  private let listener: Connection
+  private let waker: Int32
+  private var sessions: [Session] = []
+
+  /// The time between two probes of a connection.
+  private static let probeInterval = Duration.milliseconds(1000)
+  /// How long a connection may take to be established: who asked for it may have given up meanwhile.
+  fileprivate static let admissionTime = Duration.seconds(10)
+  /// Connections that one session may hold.
+  private static let pathLimit = 4
+
+  private final class Session {
+    let name = RegionToken.random()
+    let claim: SlotClaim
+    let connection: Connection
+    let domain: ProtectionDomain
+    let parts: [MemoryRegion]
+    /// What it is told, and the registration of the memory that this lies in.
+    let description: LinkBuffer
+    var paths: [Path] = []
+
+    init(region: SharedRegion, slots: Int, connection: Connection) throws {
+      claim = try region.claim(slots: slots)
+      self.connection = connection
+      let domain = try ProtectionDomain(connection: connection)
+      self.domain = domain
+      let layout = region.layout
+      var regions: [MemoryRegion] = []
+      func part(_ range: Range<Int>, _ access: RemotePart.Access, _ rights: MemoryRegion.Access) throws -> RemotePart {
+        guard !range.isEmpty else { return RemotePart(token: .init(high: 0, low: 0), range: range, access: access) }
+        let memory = try MemoryRegion(
+          domain: domain, address: region.base + range.lowerBound, count: range.count, access: rights,
+          dmaBuffer: region.device?.dmaBuffer.map { .init(descriptor: $0, offset: UInt64(range.lowerBound)) })
+        regions.append(memory)
+        return RemotePart(
+          token: RegionToken(high: UInt64(UInt(bitPattern: region.base)), low: UInt64(memory.remoteKey)), range: range,
+          access: access)
+      }
+      let grant = LinkGrant(
+        slots: claim.slots,
+        requests: try part(layout.requests(of: claim.slots), .write, .remoteWrite),
+        responses: try part(layout.responsesPart, .read, .remoteRead),
+        scratch: try part(layout.scratchPart, [.read, .write], [.remoteRead, .remoteWrite]))
+      parts = regions
+      let bytes = VerbsWire.description(grant, session: name)
+      description = LinkBuffer(byteCount: bytes.count)
+      description.registration = try MemoryRegion(
+        domain: domain, address: description.base, count: bytes.count, access: .localWrite)
+      description.store(bytes, at: 0)
+    }
+  }
+
+  private final class Path {
+    let pair: QueuePair
+    /// Whether it carries the session's description.
+    let isFirst: Bool
+    let admitted = ContinuousClock.now
+    var isEstablished = false
+    /// Operations of this side that have not completed.
+    var pending = 0
+
+    init(pair: QueuePair, isFirst: Bool) {
+      self.pair = pair
+      self.isFirst = isFirst
+    }
+
+    /// Whether the connection still works, as far as is known.
+    func works() -> Bool {
+      while true {
+        guard let completion = try? pair.completions.poll() else { return true }
+        guard completion.status == .success else { return false }
+        pending -= 1
+      }
+    }
+
+    /// Starts a probe unless one is under way.
+    func probe() -> Bool {
+      guard isEstablished else { return ContinuousClock.now < admitted + VerbsService.admissionTime }
+      guard pending == 0 else { return true }
+      pending += 1
+      return (try? pair.postProbe(number: 1)) != nil
+    }
+  }
+
+  init(region: SharedRegion, host: String, port: UInt16, waker: Int32) throws(VerbsError) {
+    manager = try ConnectionManager()
+    listener = try Connection(manager: manager)
+    try listener.listen(host: host, port: port)
+    self.port = listener.port
+    self.region = region
+    self.waker = waker
+  }
+
+  deinit { close(waker) }
+
+  func run(until isStopped: () -> Bool) {
+    var nextProbe = ContinuousClock.now + Self.probeInterval
+    while !isStopped() {
+      var entries = [manager.descriptor, waker].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+      let left = sessions.isEmpty ? -1 : Int32(clamping: Int(max(0, (nextProbe - .now) / .milliseconds(1))) + 1)
+      _ = poll(&entries, nfds_t(entries.count), left)
+      do {
+        while let event = try manager.nextEvent() { handle(event) }
+      } catch {
+        // Nothing that a connection did: the channel itself is broken, and without it nobody can be served.
+        SystemCall.sleep(nanoseconds: 100_000_000)
+      }
+      if ContinuousClock.now >= nextProbe {
+        nextProbe = ContinuousClock.now + Self.probeInterval
+        for session in sessions { drop(session.paths.filter { !$0.works() || !$0.probe() }) }
+      }
+    }
+    drop(sessions.flatMap(\.paths))
+  }
+
+  private func handle(_ event: ConnectionEvent) {
+    if let connection = event.request {
+      do {
+        try admit(connection, event)
+      } catch {
+        let noSlot = (error as? RegionError)?.reason == .noFreeSlot
+        connection.reject(Array((noSlot ? "all slots are taken by other sessions" : "\(error)").utf8))
+      }
+      return
+    }
+    guard
+      let (session, path) = sessions.lazy
+        .flatMap({ session in session.paths.map { (session, $0) } })
+        .first(where: { event.concerns($0.1.pair.connection) })
+    else { return }
+    switch event.kind {
+    case .established:
+      path.isEstablished = true
+      if path.isFirst { describe(session, path) }
+    case .disconnected, .deviceRemoved, .failed, .rejected: drop([path])
+    default: break
+    }
+  }
+
+  private struct Refusal: Error, CustomStringConvertible {
+    let description: String
+  }
+
+  private func admit(_ connection: Connection, _ event: ConnectionEvent) throws {
+    guard let hello = VerbsWire.parseHello(event.privateData) else {
+      throw Refusal(description: "it speaks version \(TCPWire.version) of the protocol")
+    }
+    let isFirst = hello.session == VerbsWire.newSession
+    let session: Session
+    if isFirst {
+      session = try Session(region: region, slots: hello.slots, connection: connection)
+    } else {
+      guard let known = sessions.first(where: { $0.name == hello.session }) else {
+        throw Refusal(description: "the session has ended")
+      }
+      guard known.paths.count < Self.pathLimit, connection.sharesDevice(with: known.connection) else {
+        throw Refusal(description: "the session takes no such connection")
+      }
+      session = known
+    }
+    let pair = try QueuePair(connection: connection, domain: session.domain, depth: 4)
+    try connection.accept(event)
+    session.paths.append(Path(pair: pair, isFirst: isFirst))
+    if isFirst { sessions.append(session) }
+  }
+
+  /// Tells a session what it was granted.
+  private func describe(_ session: Session, _ path: Path) {
+    path.pending += 1
+    let buffer = session.description
+    let key = buffer.registration?.localKey ?? 0
+    let sent: Void? = try? buffer.withBytes(0..<buffer.byteCount) {
+      try path.pair.postSend(number: 1, local: $0, key: key)
+    }
+    if sent == nil { drop([path]) }
+  }
+
+  /// Ends connections, and sessions that have none left.
+  private func drop(_ paths: [Path]) {
+    for path in paths {
+      path.pair.connection.disconnect()
+      for session in sessions { session.paths.removeAll { $0 === path } }
+    }
+    sessions.removeAll { $0.paths.isEmpty }
+  }
+}

@@ -1,1 +1,0 @@
-#include "grass_mailbox.h"

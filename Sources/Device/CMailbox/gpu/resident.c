@@ -1,0 +1,892 @@
+// The resident program of a GPU: one kernel that is launched once and stays. Its first block is the mailbox, the others
+// are workers, which run the lanes of modules. It answers as monitor.c does on a processor, by the same rules; here the
+// threads of a block share each piece of work.
+//
+// All threads of the mailbox block take the same way through the code below but where a single thread or warp is named:
+// what they decide by lies in shared memory, with a barrier before and after.
+#include "grass_gpu.h"
+
+#define SHARED static __attribute__((address_space(3), loader_uninitialized))
+#define KERNEL __attribute__((nvptx_kernel))
+
+#define PAGE_BITS 12u
+#define PAGE_SIZE (1ull << PAGE_BITS)
+#define INDEX_BITS 9u
+#define ADDRESS_MASK 0x000ffffffffff000ull
+#define PRESENT 1ull
+#define LARGE (1ull << 7)
+#define LARGEST_LEVEL 3u
+#define WARP 32u
+/// Words of a record that the poll itself loads: a heartbeat's are all there.
+#define HEAD_WORDS 8u
+/// Words of a payload that each thread has on their way at once.
+#define GROUP 4u
+/// Nanoseconds that a word of the host's memory takes, about.
+#define WORD_TIME 1000u
+/// Nanoseconds after which a run's lanes end, and no more begin.
+#define MOST_TIME 5000000000ull
+/// Pieces of memory that workers keep at hand; hosts have few.
+#define NEAR_EXTENTS 64u
+/// Longer payloads of runs are sent by all workers together.
+#define LONG_PAYLOAD (2 * GROUP * GRASS_GPU_THREADS * 8)
+
+// MARK: - The GPU
+
+static unsigned thread(void) { return __nvvm_read_ptx_sreg_tid_x(); }
+static unsigned block(void) { return __nvvm_read_ptx_sreg_ctaid_x(); }
+static void barrier(void) { __syncthreads(); }
+
+static uint64_t clock_now(void) {
+  uint64_t now;
+  __asm__ volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+  return now;
+}
+
+/// A load that no cache answers, of memory that others change.
+static uint64_t load_word(const void *place) {
+  uint64_t value;
+  __asm__ volatile("ld.relaxed.sys.u64 %0, [%1];" : "=l"(value) : "l"(place) : "memory");
+  return value;
+}
+
+/// A load that the multiprocessor's cache may answer, with what was there after the last acquire.
+static uint64_t load_cached(const void *place) {
+  uint64_t value;
+  __asm__ volatile("ld.u64 %0, [%1];" : "=l"(value) : "l"(place) : "memory");
+  return value;
+}
+
+static uint8_t load_byte(const void *place) {
+  uint32_t value;
+  __asm__ volatile("ld.volatile.u8 %0, [%1];" : "=r"(value) : "l"(place) : "memory");
+  return (uint8_t)value;
+}
+
+static void store_word(void *place, uint64_t value) {
+  __asm__ volatile("st.relaxed.sys.u64 [%0], %1;" : : "l"(place), "l"(value) : "memory");
+}
+
+// Between the blocks of this GPU.
+static uint64_t load_acquire_gpu(const void *place) {
+  uint64_t value;
+  __asm__ volatile("ld.acquire.gpu.u64 %0, [%1];" : "=l"(value) : "l"(place) : "memory");
+  return value;
+}
+static uint32_t load_acquire_gpu32(const void *place) {
+  uint32_t value;
+  __asm__ volatile("ld.acquire.gpu.u32 %0, [%1];" : "=r"(value) : "l"(place) : "memory");
+  return value;
+}
+static void store_release_gpu(void *place, uint64_t value) {
+  __asm__ volatile("st.release.gpu.u64 [%0], %1;" : : "l"(place), "l"(value) : "memory");
+}
+static void add_release_gpu32(void *place, uint32_t value) {
+  __asm__ volatile("red.release.gpu.add.u32 [%0], %1;" : : "l"(place), "r"(value) : "memory");
+}
+
+static uint64_t from_lane(uint64_t value, unsigned lane) {
+  uint32_t low = (uint32_t)__nvvm_shfl_sync_idx_i32(~0u, (int)(uint32_t)value, (int)lane, 31);
+  uint32_t high = (uint32_t)__nvvm_shfl_sync_idx_i32(~0u, (int)(uint32_t)(value >> 32), (int)lane, 31);
+  return (uint64_t)high << 32 | low;
+}
+
+// MARK: - What the blocks share
+
+SHARED uint64_t heads[GRASS_GPU_THREADS];  // The first words of each slot's request, as the last poll found them.
+SHARED uint32_t fresh[GRASS_MAX_SLOTS];    // Whether a slot's request is to be served by the whole block.
+SHARED uint32_t ending;
+SHARED uint64_t sums[2];
+SHARED uint64_t totals[GRASS_GPU_THREADS];
+SHARED uint64_t decided[4];
+// The mailbox's own copies of what it looks at while a job is at work.
+SHARED struct {
+  uint32_t is_busy, is_parcel;
+  uint32_t workers;
+  uint32_t meetings;  // That all workers have come to, before this job.
+} work;
+
+/// Adds up what the threads have, into `sums`, by all threads; a barrier has to follow.
+static void sum_together(uint64_t own[2]) {
+  for (unsigned other = WARP / 2; other > 0; other /= 2) {
+    own[0] += from_lane(own[0], (thread() + other) % WARP);
+    own[1] += from_lane(own[1], (thread() + other) % WARP);
+  }
+  if (thread() % WARP == 0) {
+    __atomic_fetch_add((uint64_t *)&sums[0], own[0], __ATOMIC_RELAXED);
+    __atomic_fetch_add((uint64_t *)&sums[1], own[1], __ATOMIC_RELAXED);
+  }
+}
+
+/// The check of a payload of whole words in the GPU's own memory, by all threads.
+static void check_together(uint64_t check[2], uint64_t sequence, const uint64_t *payload, uint64_t length) {
+  if (thread() == 0) sums[0] = sums[1] = 0;
+  barrier();
+  uint64_t own[2] = {0, 0};
+  for (uint64_t word = thread(); word < (length + 7) / 8; word += GRASS_GPU_THREADS)
+    grass_check_word(own, word, payload[word]);
+  sum_together(own);
+  barrier();
+  grass_check_finish(check, (const uint64_t *)sums, sequence, length);
+  barrier();
+}
+
+// MARK: - The watched memory
+
+static const uint8_t *locate(const struct grass_mailbox *monitor, uint64_t address, uint64_t length) {
+  uint64_t low = 0, high = monitor->segment_count;
+  while (low < high) {
+    uint64_t index = low + (high - low) / 2;
+    const struct grass_segment *segment = &monitor->segments[index];
+    if (address < segment->start) high = index;
+    else if (address - segment->start >= segment->count) low = index + 1;
+    else return length > segment->count - (address - segment->start) ? 0 : segment->pointer + (address - segment->start);
+  }
+  return 0;
+}
+
+/// Where the GPU sees the bytes at a range's address plus `done`, and how many of them lie there in one run; or a fault.
+static const uint8_t *place_of(
+    const struct grass_mailbox *monitor, const struct grass_range *range, uint32_t levels, uint64_t done,
+    uint64_t *count, struct grass_range_status *status) {
+  uint64_t address = range->address + done;
+  *count = range->length - done;
+  if (!(range->flags & GRASS_RANGE_VIRTUAL)) {
+    const uint8_t *from = locate(monitor, address, *count);
+    if (!from) *status = (struct grass_range_status){.fault = GRASS_FAULT_ABSENT, .address = address};
+    return from;
+  }
+  *status = (struct grass_range_status){.address = address};
+  unsigned unused = 64 - (levels * INDEX_BITS + PAGE_BITS);
+  if ((uint64_t)((int64_t)(address << unused) >> unused) != address) {
+    status->fault = GRASS_FAULT_NOT_CANONICAL;
+    return 0;
+  }
+  uint64_t table = range->root;
+  for (uint32_t level = levels; level >= 1; level--) {
+    unsigned shift = PAGE_BITS + (level - 1) * INDEX_BITS;
+    const uint8_t *place = locate(monitor, (table + (address >> shift & ((1u << INDEX_BITS) - 1)) * 8) & ~7ull, 8);
+    uint64_t entry = place ? load_word(place) : table;
+    status->level = level;
+    status->entry = entry;
+    if (!place || (level > LARGEST_LEVEL && (entry & PRESENT) && (entry & LARGE))) {
+      status->fault = GRASS_FAULT_BAD_ENTRY;
+      return 0;
+    }
+    if (!(entry & PRESENT)) {
+      status->fault = GRASS_FAULT_NOT_PRESENT;
+      return 0;
+    }
+    if (level == 1 || (entry & LARGE)) {
+      uint64_t size = 1ull << shift, physical = (entry & ADDRESS_MASK & ~(size - 1)) | (address & (size - 1));
+      if (*count > size - (address & (size - 1))) *count = size - (address & (size - 1));
+      const uint8_t *from = locate(monitor, physical, *count);
+      *status = (struct grass_range_status){0};
+      if (!from) *status = (struct grass_range_status){.fault = GRASS_FAULT_ABSENT, .address = physical};
+      return from;
+    }
+    table = entry & ADDRESS_MASK;
+  }
+  status->fault = GRASS_FAULT_BAD_ENTRY;
+  return 0;
+}
+
+/// Copies watched bytes to the GPU's memory, by one warp.
+static void copy_by_warp(uint8_t *to, const uint8_t *from, uint64_t count) {
+  unsigned lane = thread() % WARP;
+  if ((((uintptr_t)to | (uintptr_t)from) & 7) == 0) {
+    uint64_t words = count / 8, index = lane;
+    // Several loads are on their way before the first is needed.
+    for (; index + 3 * WARP < words; index += 4 * WARP) {
+      uint64_t a = load_word(from + index * 8), b = load_word(from + (index + WARP) * 8);
+      uint64_t c = load_word(from + (index + 2 * WARP) * 8), d = load_word(from + (index + 3 * WARP) * 8);
+      ((uint64_t *)to)[index] = a;
+      ((uint64_t *)to)[index + WARP] = b;
+      ((uint64_t *)to)[index + 2 * WARP] = c;
+      ((uint64_t *)to)[index + 3 * WARP] = d;
+    }
+    for (; index < words; index += WARP) ((uint64_t *)to)[index] = load_word(from + index * 8);
+    to += words * 8;
+    from += words * 8;
+    count -= words * 8;
+  }
+  for (uint64_t index = lane; index < count; index += WARP) to[index] = load_byte(from + index);
+}
+
+// MARK: - Answers
+
+static uint8_t *response_record(const struct grass_mailbox *monitor, uint32_t slot) {
+  return monitor->region + monitor->layout.response_offset + slot * monitor->layout.response_size;
+}
+
+/// Moves a part of a payload from the GPU's memory to the region and adds it up into `sums`, by all threads of a block:
+/// part `part` of `parts`, which are interleaved. A barrier has to follow.
+static void send_part(uint64_t *to, const uint64_t *from, uint64_t length, uint64_t part, uint64_t parts) {
+  uint64_t words = (length + 7) / 8, stride = parts * GRASS_GPU_THREADS, own[2] = {0, 0};
+  for (uint64_t base = part * GRASS_GPU_THREADS + thread(); base < words; base += GROUP * stride) {
+    uint64_t group[GROUP];
+#pragma unroll
+    for (unsigned index = 0; index < GROUP; index++)
+      group[index] = base + index * stride < words ? from[base + index * stride] : 0;
+#pragma unroll
+    for (unsigned index = 0; index < GROUP; index++) {
+      uint64_t word = base + index * stride;
+      if (word >= words) break;
+      store_word(to + word, group[index]);
+      grass_check_word(own, word, group[index]);
+    }
+  }
+  sum_together(own);
+}
+
+/// Makes a response whose payload is in its slot visible, by one thread.
+static void complete(
+    struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint64_t length, const uint64_t sums[2]) {
+  uint8_t *record = response_record(&gpu->monitor, slot);
+  // The requester takes nothing whose check does not hold: only the last store waits for the others.
+  store_word(record + sizeof(struct grass_record) + ((length + 7) & ~7ull), sequence);
+  store_word(record + offsetof(struct grass_record, length), length);
+  uint64_t check[2];
+  grass_check_finish(check, sums, sequence, length);
+  store_word(record + offsetof(struct grass_record, check), check[0]);
+  store_word(record + offsetof(struct grass_record, check) + 8, check[1]);
+  grass_store(record, sequence);
+  gpu->monitor.served++;
+}
+
+/// Moves a response's payload, zero padded to whole words, from the GPU's memory to its slot and makes it visible, by all
+/// threads.
+static void publish(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint64_t length) {
+  if (thread() == 0) sums[0] = sums[1] = 0;
+  barrier();
+  uint64_t *payload = (uint64_t *)(response_record(&gpu->monitor, slot) + sizeof(struct grass_record));
+  send_part(payload, (const uint64_t *)gpu->response, length, 0, 1);
+  barrier();
+  if (thread() == 0) complete(gpu, slot, sequence, length, (const uint64_t *)sums);
+  barrier();
+}
+
+/// Answers with an error, by all threads.
+static void refuse(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint32_t operation, uint32_t status) {
+  if (thread() == 0) {
+    *(struct grass_response *)gpu->response = (struct grass_response){.operation = operation, .status = status};
+    gpu->monitor.refused++;
+  }
+  barrier();
+  publish(gpu, slot, sequence, sizeof(struct grass_response));
+}
+
+/// Answers a heartbeat, whose record's words are all in `words`, by one thread. Returns whether it was one.
+static bool answer_heartbeat(struct grass_gpu *gpu, uint32_t slot, uint64_t words[HEAD_WORDS]) {
+  struct grass_mailbox *monitor = &gpu->monitor;
+  if (words[1] != sizeof(struct grass_request) || (uint32_t)words[4] != GRASS_HEARTBEAT || words[6] != words[0])
+    return false;
+  uint64_t check[2];
+  grass_check(check, words[0], &words[4], sizeof(struct grass_request));
+  if (check[0] != words[2] || check[1] != words[3]) return false;
+  struct {
+    struct grass_response response;
+    struct grass_heartbeat_answer heartbeat;
+  } reply = {{.operation = GRASS_HEARTBEAT}, {.clock = clock_now(), .counter = monitor->counter}};
+  uint64_t *from = (uint64_t *)&reply;
+  grass_check(check, words[0], &reply, sizeof reply);
+  uint64_t *record =
+      (uint64_t *)(monitor->region + monitor->layout.response_offset + slot * monitor->layout.response_size);
+  store_word(record + 1, sizeof reply);
+  store_word(record + 2, check[0]);
+  store_word(record + 3, check[1]);
+  for (unsigned word = 0; word < sizeof reply / 8; word++) store_word(record + 4 + word, from[word]);
+  store_word(record + 4 + sizeof reply / 8, words[0]);
+  // None of these waits for another: a requester that sees some of them looks again.
+  store_word(record, words[0]);
+  __atomic_fetch_add(&monitor->served, 1, __ATOMIC_RELAXED);
+  return true;
+}
+
+static void answer_info(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint64_t capacity) {
+  struct grass_mailbox *monitor = &gpu->monitor;
+  uint64_t head = sizeof(struct grass_response) + sizeof(struct grass_info_answer);
+  uint64_t size = head + monitor->segment_count * sizeof(struct grass_segment_answer);
+  if (size > capacity) return refuse(gpu, slot, sequence, GRASS_INFO, GRASS_TOO_LARGE);
+  if (thread() == 0) {
+    *(struct grass_response *)gpu->response =
+        (struct grass_response){.operation = GRASS_INFO, .count = (uint32_t)monitor->segment_count};
+    *(struct grass_info_answer *)(gpu->response + sizeof(struct grass_response)) = (struct grass_info_answer){
+        .version = GRASS_VERSION,
+        .kernel_hint = load_word(&gpu->control->kernel_hint),
+        .clock = clock_now(),
+        .served = monitor->served,
+        .refused = monitor->refused,
+        .torn = monitor->torn,
+    };
+  }
+  struct grass_segment_answer *answers = (struct grass_segment_answer *)(gpu->response + head);
+  for (uint64_t index = thread(); index < monitor->segment_count; index += GRASS_GPU_THREADS)
+    answers[index] = (struct grass_segment_answer){monitor->segments[index].start, monitor->segments[index].count};
+  barrier();
+  publish(gpu, slot, sequence, size);
+}
+
+static void answer_modules(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint64_t capacity) {
+  uint64_t size = sizeof(struct grass_response) + gpu->modules.count * sizeof(struct grass_monitor_answer);
+  if (size > capacity) return refuse(gpu, slot, sequence, GRASS_MONITORS, GRASS_TOO_LARGE);
+  if (thread() == 0)
+    *(struct grass_response *)gpu->response =
+        (struct grass_response){.operation = GRASS_MONITORS, .count = gpu->modules.count};
+  struct grass_monitor_answer *answers = (struct grass_monitor_answer *)(gpu->response + sizeof(struct grass_response));
+  for (uint32_t index = thread(); index < gpu->modules.count; index += GRASS_GPU_THREADS)
+    answers[index] = gpu->modules.names[index];
+  barrier();
+  publish(gpu, slot, sequence, size);
+}
+
+/// Adds `value` up over the threads before this one; `*total` gets the sum over all.
+static uint64_t sum_before(uint64_t value, uint64_t *total) {
+  totals[thread()] = value;
+  barrier();
+  for (unsigned step = 1; step < GRASS_GPU_THREADS; step *= 2) {
+    uint64_t other = thread() >= step ? totals[thread() - step] : 0;
+    barrier();
+    totals[thread()] += other;
+    barrier();
+  }
+  *total = totals[GRASS_GPU_THREADS - 1];
+  uint64_t before = totals[thread()] - value;
+  barrier();
+  return before;
+}
+
+static void answer_gather(
+    struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, const struct grass_request *request,
+    const struct grass_range *ranges, uint64_t length, uint64_t capacity) {
+  struct grass_mailbox *monitor = &gpu->monitor;
+  uint64_t count = request->count;
+  if (length != count * sizeof(struct grass_range))
+    return refuse(gpu, slot, sequence, GRASS_GATHER, GRASS_BAD_LENGTH);
+
+  // Each thread takes ranges that follow each other, so that one sum over the threads tells where all of them go.
+  uint64_t share = (count + GRASS_GPU_THREADS - 1) / GRASS_GPU_THREADS;
+  uint64_t begin = thread() * share < count ? thread() * share : count;
+  uint64_t end = begin + share < count ? begin + share : count, bytes = 0, total;
+  bool is_virtual = false, is_bad = false;
+  for (uint64_t index = begin; index < end; index++) {
+    bytes += ranges[index].length;
+    is_virtual |= ranges[index].flags & GRASS_RANGE_VIRTUAL;
+    is_bad |= (ranges[index].flags & ~GRASS_RANGE_VIRTUAL) != 0;
+  }
+  uint64_t status_end = sizeof(struct grass_response) + count * sizeof(struct grass_range_status);
+  uint64_t to = status_end + sum_before(bytes, &total);
+  if (__nvvm_bar0_or(is_bad)) return refuse(gpu, slot, sequence, GRASS_GATHER, GRASS_BAD_RANGE);
+  uint32_t levels = request->levels;
+  if (__nvvm_bar0_or(is_virtual) ? levels != 4 && levels != 5 : levels > 5)
+    return refuse(gpu, slot, sequence, GRASS_GATHER, GRASS_BAD_LEVELS);
+  if (status_end + total > capacity) return refuse(gpu, slot, sequence, GRASS_GATHER, GRASS_TOO_LARGE);
+  for (uint64_t index = begin; index < end; index++) {
+    gpu->places[index].to = to;
+    to += ranges[index].length;
+  }
+  if (thread() == 0)
+    *(struct grass_response *)gpu->response =
+        (struct grass_response){.operation = GRASS_GATHER, .count = (uint32_t)count};
+  barrier();
+
+  // A thread walks the page tables for a range's first page; most have no other.
+  struct grass_range_status *statuses = (struct grass_range_status *)(gpu->response + sizeof(struct grass_response));
+  for (uint64_t index = thread(); index < count; index += GRASS_GPU_THREADS) {
+    struct grass_range_status status = {0};
+    struct grass_place *place = &gpu->places[index];
+    uint64_t run = 0;
+    const uint8_t *from = ranges[index].length ? place_of(monitor, &ranges[index], levels, 0, &run, &status) : 0;
+    place->device = (uint64_t)(uintptr_t)from;
+    place->count = run;
+    statuses[index] = status;
+  }
+  barrier();
+  // A warp copies a range; its lanes walk for the pages after the first, one each.
+  unsigned lane = thread() % WARP;
+  for (uint64_t index = thread() / WARP; index < count; index += GRASS_GPU_THREADS / WARP) {
+    const struct grass_range *range = &ranges[index];
+    struct grass_place place = gpu->places[index];
+    uint8_t *target = gpu->response + place.to;
+    bool has_failed = statuses[index].fault != 0;
+    uint64_t done = 0;
+    if (!has_failed && range->length) {
+      copy_by_warp(target, (const uint8_t *)(uintptr_t)place.device, place.count);
+      done = place.count;
+    }
+    while (!has_failed && done < range->length) {
+      // All pages are of the smallest size here, so that every lane knows its own.
+      uint64_t page = range->address + done, mine = done + lane * PAGE_SIZE - (lane ? page & (PAGE_SIZE - 1) : 0);
+      uint64_t run = 0;
+      struct grass_range_status status = {0};
+      const uint8_t *from = mine < range->length ? place_of(monitor, range, levels, mine, &run, &status) : 0;
+      uint64_t most = PAGE_SIZE - ((range->address + mine) & (PAGE_SIZE - 1));
+      if (run > most) run = most;
+      for (unsigned other = 0; other < WARP && !has_failed; other++) {
+        uint64_t source = from_lane((uint64_t)(uintptr_t)from, other), size = from_lane(run, other);
+        uint32_t fault = (uint32_t)from_lane(status.fault, other);
+        if (done >= range->length) break;
+        if (fault) {
+          has_failed = true;
+          if (lane == other) statuses[index] = status;
+        } else {
+          copy_by_warp(target + done, (const uint8_t *)(uintptr_t)source, size);
+          done += size;
+        }
+      }
+    }
+    if (has_failed)
+      for (uint64_t at = lane; at < range->length; at += WARP) target[at] = 0;
+  }
+  if (thread() < (-total & 7)) gpu->response[status_end + total + thread()] = 0;
+  barrier();
+  publish(gpu, slot, sequence, status_end + total);
+}
+
+// MARK: - Modules
+
+/// What a stage of a job is given. A worker may still look at what the last job left when the next one begins.
+static struct grass_items *items_of(struct grass_gpu *gpu, uint64_t turn, uint32_t stage) {
+  return &gpu->items[turn % 2][stage];
+}
+
+/// Hands the job to the workers, by one thread.
+static void start_turn(struct grass_gpu *gpu, bool is_parcel) {
+  struct grass_job *job = &gpu->modules.job;
+  work.is_busy = true;
+  work.is_parcel = is_parcel;
+  store_release_gpu(&job->turn, job->turn + 1);
+}
+
+/// Whether the job is done, by one thread: all workers have come to the end of a stage that left nothing, or of their parts of
+/// the parcel. Then all is ready for the next turn, before it is asked for.
+static bool is_done(struct grass_gpu *gpu) {
+  uint64_t turn = gpu->modules.job.turn;
+  uint32_t arrived = load_acquire_gpu32(&gpu->arrived) - work.meetings * work.workers;
+  uint32_t stage = arrived / work.workers;
+  if (stage == 0 || arrived % work.workers) return false;
+  if (!work.is_parcel && stage < GRASS_MAX_STAGES && items_of(gpu, turn, stage)->count) return false;
+  work.meetings += stage;
+  for (stage = 1; stage <= GRASS_MAX_STAGES; stage++) items_of(gpu, turn + 1, stage)->count = 0;
+  return true;
+}
+
+/// Judges the request for a run and hands it to the workers, by all threads. Returns false where it has to wait.
+static bool begin_run(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, const uint8_t *payload, uint64_t length) {
+  struct grass_monitors *modules = &gpu->modules;
+  struct grass_mailbox *monitor = &gpu->monitor;
+  if (modules->is_running) return false;
+  if (thread() == 0) {
+    uint32_t status = GRASS_OK;
+    if (length != sizeof(struct grass_request) + sizeof(struct grass_run_request)) {
+      status = GRASS_BAD_LENGTH;
+    } else {
+      const struct grass_run_request *run = (const struct grass_run_request *)(payload + sizeof(struct grass_request));
+      const uint64_t *wanted = (const uint64_t *)run->module;
+      uint32_t module = 0;
+      for (; module < modules->count; module++) {
+        const uint64_t *name = (const uint64_t *)modules->names[module].name;
+        if (name[0] == wanted[0] && name[1] == wanted[1] && name[2] == wanted[2] && name[3] == wanted[3]) break;
+      }
+      uint64_t head = sizeof(struct grass_response) + sizeof(struct grass_run_answer) +
+                      GRASS_MAX_FAULTS * sizeof(struct grass_lane_fault);
+      uint64_t capacity = grass_record_capacity(monitor->layout.response_size);
+      if (module == modules->count) status = GRASS_NO_MONITOR;
+      else if (run->flags & ~GRASS_RUN_WALKS) status = GRASS_BAD_RUN;
+      else if (capacity < head) status = GRASS_TOO_LARGE;
+      if (status == GRASS_OK) {
+        struct grass_job *job = &modules->job;
+        uint64_t most = (uint64_t)modules->most_workers * modules->lanes_per_worker;
+        job->module = module;
+        job->lanes = run->lanes ? run->lanes : modules->default_lanes;
+        if (job->lanes > most) job->lanes = (uint32_t)most;
+        job->budget = run->budget && run->budget < modules->most_budget ? run->budget : modules->most_budget;
+        job->workers = modules->most_workers;
+        job->flags = run->flags;
+        for (unsigned index = 0; index < GRASS_ARGUMENTS; index++) job->arguments[index] = run->arguments[index];
+        // The records are made where they are sent from.
+        job->output.bytes = gpu->response + sizeof(struct grass_response) + sizeof(struct grass_run_answer);
+        job->output.capacity = capacity - head;
+        job->output.used = 0;
+        job->faulted = 0;
+        modules->is_running = true;
+        modules->slot = slot;
+        modules->sequence = sequence;
+        modules->since = clock_now();
+        gpu->parcel.length = 0;
+        start_turn(gpu, false);
+      }
+    }
+    decided[0] = status;
+  }
+  barrier();
+  uint32_t status = (uint32_t)decided[0];
+  if (status != GRASS_OK) refuse(gpu, slot, sequence, GRASS_RUN, status);
+  barrier();
+  return true;
+}
+
+/// Publishes the answer of a run whose workers have finished, by all threads: at once, or, where it is long, by having
+/// the workers send it, after which this is called again.
+static void finish_run(struct grass_gpu *gpu) {
+  struct grass_monitors *modules = &gpu->modules;
+  struct grass_job *job = &modules->job;
+  struct grass_parcel *parcel = &gpu->parcel;
+  uint32_t slot = modules->slot;
+  uint64_t sequence = modules->sequence, length = parcel->length;
+  // A requester that has given up has put another request in its slot, or will: that one has its own answer.
+  bool is_wanted = gpu->monitor.slots[slot].served == sequence, is_sent = length != 0;
+  if (is_wanted && !is_sent) {
+    uint32_t count = job->faulted < GRASS_MAX_FAULTS ? job->faulted : GRASS_MAX_FAULTS;
+    uint64_t size = job->output.used < job->output.capacity ? job->output.used : job->output.capacity;
+    if (thread() == 0) {
+      *(struct grass_response *)gpu->response = (struct grass_response){.operation = GRASS_RUN, .count = count};
+      *(struct grass_run_answer *)(gpu->response + sizeof(struct grass_response)) = (struct grass_run_answer){
+          .elapsed = clock_now() - modules->since,
+          .size = size,
+          .lanes = job->lanes,
+          .faulted = job->faulted,
+      };
+    }
+    uint64_t fault_size = count * sizeof(struct grass_lane_fault);
+    if (thread() < fault_size / 8)
+      ((uint64_t *)(job->output.bytes + size))[thread()] = ((const uint64_t *)job->faults)[thread()];
+    length = sizeof(struct grass_response) + sizeof(struct grass_run_answer) + size + fault_size;
+    if (length > LONG_PAYLOAD) {
+      barrier();
+      if (thread() == 0) {
+        parcel->sums[0] = parcel->sums[1] = 0;
+        parcel->length = length;
+        start_turn(gpu, true);
+      }
+      barrier();
+      return;
+    }
+  }
+  barrier();
+  if (is_wanted) {
+    if (!is_sent) publish(gpu, slot, sequence, length);
+    else if (thread() == 0) complete(gpu, slot, sequence, length, parcel->sums);
+  }
+  if (thread() == 0) modules->is_running = work.is_busy = false;
+  barrier();
+}
+
+// MARK: - The mailbox
+
+/// Whether the job is done by the time that a word of the host's memory takes, by one thread.
+static bool ends_soon(struct grass_gpu *gpu) {
+  uint64_t start = clock_now();
+  do {
+    if (is_done(gpu)) return true;
+  } while (clock_now() - start < WORD_TIME);
+  return false;
+}
+
+/// Serves one request, by all threads. Returns whether the slot has been dealt with; else it is looked at again.
+static bool serve(struct grass_gpu *gpu, uint32_t slot) {
+  struct grass_mailbox *monitor = &gpu->monitor;
+  const uint8_t *record = monitor->region + monitor->layout.request_offset + slot * monitor->layout.request_size;
+  uint64_t sequence = heads[slot * HEAD_WORDS], length = heads[slot * HEAD_WORDS + 1];
+  uint64_t *copy = (uint64_t *)monitor->scratch;
+  enum grass_verdict verdict = GRASS_RECORD_IMPOSSIBLE;
+  if (length <= grass_record_capacity(monitor->layout.request_size)) {
+    uint64_t words = grass_record_size(length) / 8, check[2];
+    for (uint64_t word = thread(); word < words; word += GRASS_GPU_THREADS)
+      copy[word] = word < HEAD_WORDS ? heads[slot * HEAD_WORDS + word] : load_word(record + word * 8);
+    barrier();
+    const struct grass_record *head = (const struct grass_record *)copy;
+    check_together(check, sequence, (const uint64_t *)(head + 1), length);
+    if (copy[words - 1] != sequence) verdict = GRASS_RECORD_TORN;
+    else if (check[0] != head->check[0] || check[1] != head->check[1]) verdict = GRASS_RECORD_FALSE;
+    else verdict = GRASS_RECORD_WHOLE;
+  }
+  if (verdict != GRASS_RECORD_WHOLE) {
+    // As on a processor: time tells a request that is still on its way from a false one.
+    if (thread() == 0) {
+      struct grass_slot_state *state = &monitor->slots[slot];
+      uint64_t now = clock_now();
+      decided[0] = false;
+      if (state->pending != sequence) {
+        state->pending = sequence;
+        state->pending_since = now;
+        monitor->torn++;
+      } else {
+        decided[0] = now - state->pending_since >= GRASS_GRACE_NS && verdict != GRASS_RECORD_TORN;
+      }
+    }
+    barrier();
+    bool is_false = decided[0];
+    barrier();
+    if (is_false)
+      refuse(gpu, slot, sequence, 0, verdict == GRASS_RECORD_FALSE ? GRASS_BAD_CHECK : GRASS_BAD_LENGTH);
+    return is_false;
+  }
+  const uint8_t *payload = (const uint8_t *)copy + sizeof(struct grass_record);
+  struct grass_request request = *(const struct grass_request *)payload;
+  uint64_t capacity = grass_record_capacity(monitor->layout.response_size);
+  if (length < sizeof request) {
+    refuse(gpu, slot, sequence, 0, GRASS_BAD_LENGTH);
+  } else if (request.operation == GRASS_GATHER) {
+    answer_gather(
+        gpu, slot, sequence, &request, (const struct grass_range *)(payload + sizeof request), length - sizeof request,
+        capacity);
+  } else if (request.operation == GRASS_RUN) {
+    return begin_run(gpu, slot, sequence, payload, length);
+  } else if (request.operation != GRASS_INFO && request.operation != GRASS_MONITORS &&
+             request.operation != GRASS_HEARTBEAT) {
+    refuse(gpu, slot, sequence, request.operation, GRASS_BAD_OPERATION);
+  } else if (length != sizeof request) {
+    refuse(gpu, slot, sequence, request.operation, GRASS_BAD_LENGTH);
+  } else if (request.operation == GRASS_INFO) {
+    answer_info(gpu, slot, sequence, capacity);
+  } else if (request.operation == GRASS_MONITORS) {
+    answer_modules(gpu, slot, sequence, capacity);
+  } else {
+    return false;  // A heartbeat: the next poll's.
+  }
+  return true;
+}
+
+static void publish_beacon(struct grass_mailbox *monitor, uint64_t now, uint32_t state) {
+  struct grass_beacon beacon = {
+      .counter = ++monitor->counter,
+      .clock = now,
+      .state = state,
+      .newest_finding = monitor->newest_finding,
+      .served = monitor->served,
+      .counter_end = monitor->counter,
+  };
+  grass_check(beacon.check, beacon.counter, &beacon, offsetof(struct grass_beacon, check));
+  uint64_t *to = (uint64_t *)(monitor->region + monitor->layout.beacon_offset), *from = (uint64_t *)&beacon;
+  for (unsigned word = 0; word < sizeof beacon / 8; word++) store_word(to + word, from[word]);
+  monitor->beacon_time = now;
+}
+
+static void run_mailbox(struct grass_gpu *gpu) {
+  struct grass_mailbox *monitor = &gpu->monitor;
+  struct grass_monitors *modules = &gpu->modules;
+  unsigned slot = thread() / HEAD_WORDS, word = thread() % HEAD_WORDS;
+  bool polls = slot < monitor->layout.slot_count;
+  const uint64_t *place =
+      (const uint64_t *)(monitor->region + monitor->layout.request_offset +
+                         (polls ? slot : 0) * monitor->layout.request_size) + word;
+  uint64_t served = polls ? monitor->slots[slot].served : 0;
+  uint64_t stop = GRASS_GPU_RUN;
+  if (thread() == 0) {
+    work.is_busy = false;
+    work.workers = modules->most_workers;
+    work.meetings = 0;
+  }
+  barrier();
+  for (unsigned turn = 0;; turn++) {
+    // One transaction a slot; all are on their way together. A second look at the same words would only queue behind
+    // the first: the bus answers one reader of a line after the other.
+    uint64_t value = polls ? load_word(place) : 0;
+    // Meanwhile a job may end.
+    if (work.is_busy && __nvvm_bar0_or(thread() == 0 && ends_soon(gpu))) finish_run(gpu);
+    if (thread() == 0 && turn % 64 == 0) stop = load_word(&gpu->control->stop);
+    heads[thread()] = value;
+    uint64_t sequence = from_lane(value, thread() % WARP / HEAD_WORDS * HEAD_WORDS);
+    bool is_new = polls && sequence != 0 && sequence != served;
+    __nvvm_bar_warp_sync(~0u);
+    if (is_new && word == 0) {
+      uint64_t words[HEAD_WORDS];
+      for (unsigned index = 0; index < HEAD_WORDS; index++) words[index] = heads[thread() + index];
+      bool is_done = answer_heartbeat(gpu, slot, words);
+      if (is_done) monitor->slots[slot].served = sequence;
+      fresh[slot] = !is_done;
+    } else if (polls && word == 0) {
+      fresh[slot] = false;
+    }
+    if (thread() == 0) {
+      ending = (uint32_t)stop;
+      uint64_t now = clock_now();
+      if (now - monitor->beacon_time >= GRASS_BEACON_NS) publish_beacon(monitor, now, GRASS_STATE_RUNNING);
+    }
+    if (!__nvvm_bar0_or(is_new || (thread() == 0 && ending))) continue;
+    for (unsigned index = 0; index < monitor->layout.slot_count; index++) {
+      if (!fresh[index]) continue;
+      uint64_t number = heads[index * HEAD_WORDS];
+      bool is_done = serve(gpu, index);
+      if (thread() == 0 && is_done) monitor->slots[index].served = number;
+      barrier();
+    }
+    if (polls) served = monitor->slots[slot].served;
+    bool ends = ending && !modules->is_running;
+    barrier();
+    if (ends) break;
+  }
+  if (thread() == 0) {
+    if (ending == GRASS_GPU_STOP) publish_beacon(monitor, clock_now(), GRASS_STATE_STOPPED);
+    store_release_gpu(&modules->job.turn, GRASS_JOB_END);
+  }
+}
+
+// MARK: - Workers
+
+/// Runs the module of that number: made with the modules, when they are put together.
+void grass_dispatch(struct grass_run *run, uint32_t module);
+
+/// Sends this worker's part of a run's answer.
+static void send_parcel(struct grass_gpu *gpu, uint32_t worker, uint32_t workers, uint64_t length) {
+  struct grass_parcel *parcel = &gpu->parcel;
+  if (thread() == 0) sums[0] = sums[1] = 0;
+  barrier();
+  uint64_t *payload =
+      (uint64_t *)(response_record(&gpu->monitor, gpu->modules.slot) + sizeof(struct grass_record));
+  send_part(payload, (const uint64_t *)gpu->response, length, worker, workers);
+  barrier();
+  if (thread() == 0) {
+    __atomic_fetch_add(&parcel->sums[0], sums[0], __ATOMIC_RELAXED);
+    __atomic_fetch_add(&parcel->sums[1], sums[1], __ATOMIC_RELAXED);
+  }
+}
+
+// Copies near the lanes: the GPU's own memory is some hundred nanoseconds away.
+SHARED struct grass_machine machine;
+SHARED struct grass_extent extents[NEAR_EXTENTS];
+SHARED struct grass_window widest;
+SHARED struct grass_order order;
+SHARED struct {
+  uint64_t parcel;  // Its length.
+  uint64_t budget, since;
+  uint64_t arguments[GRASS_ARGUMENTS];
+  uint64_t turn;
+  uint32_t module, lanes, workers;
+  bool walks;
+} job;
+
+SHARED uint32_t meetings;  // That this worker has come to.
+
+/// Runs this worker's lanes of a stage.
+static void run_lanes(struct grass_gpu *gpu, uint32_t worker, uint32_t stage, uint64_t count) {
+  struct grass_job *result = &gpu->modules.job;
+  const struct grass_item *items = items_of(gpu, job.turn, stage)->items;
+  if (thread() == 0)
+    order = (struct grass_order){
+        .machine = (const struct grass_machine *)&machine,
+        .near = *(const struct grass_window *)&widest,
+        .output = &result->output,
+        .next = items_of(gpu, job.turn, stage + 1),
+        .arguments = (const uint64_t *)job.arguments,
+        .stage = stage,
+        .lanes = stage ? GRASS_ITEM_LANES : job.lanes,
+        .walks = job.walks,
+    };
+  barrier();
+  // Warps are dealt out, so that few lanes still use many of the ways to memory. To deal out less than whole warps gains little,
+  // and costs much where many multiprocessors then want the same word: of a page table, say.
+  uint64_t lanes = stage ? count * GRASS_ITEM_LANES : job.lanes, most = (uint64_t)job.workers * GRASS_GPU_THREADS;
+  for (uint64_t lane = (thread() / WARP * job.workers + worker) * WARP + thread() % WARP; lane < lanes; lane += most) {
+    struct grass_run run;
+    grass_run_start(
+        &run, (const struct grass_order *)&order, stage ? &items[lane / GRASS_ITEM_LANES] : 0,
+        stage ? (uint32_t)(lane % GRASS_ITEM_LANES) : (uint32_t)lane, job.budget);
+    grass_dispatch(&run, job.module);
+    if (!run.fault && clock_now() - job.since > MOST_TIME) run.fault = GRASS_RUN_BUDGET;
+    if (!run.fault) continue;
+    uint32_t index = __atomic_fetch_add(&result->faulted, 1, __ATOMIC_RELAXED);
+    if (index < GRASS_MAX_FAULTS)
+      result->faults[index] = (struct grass_lane_fault){
+          .fault = run.fault,
+          .level = run.fault_level,
+          .lane = run.lane,
+          .address = run.fault_address,
+          .entry = run.fault_entry,
+      };
+    if (run.fault == GRASS_RUN_BUDGET) break;
+  }
+}
+
+/// Says that this worker has come to the end of a stage or of its part of a parcel, by one thread. Returns what `arrived` is
+/// once all have.
+static uint32_t arrive(struct grass_gpu *gpu) {
+  add_release_gpu32(&gpu->arrived, 1);
+  return ++meetings * job.workers;
+}
+
+/// Waits until all workers have come to the end of a stage; returns how many items it left.
+///
+/// As every acquire, it empties the multiprocessor's cache: the next stage sees the watched memory as it is by then.
+static uint64_t meet(struct grass_gpu *gpu, uint32_t stage) {
+  barrier();
+  if (thread() == 0) {
+    uint32_t all = arrive(gpu);
+    while ((int32_t)(load_acquire_gpu32(&gpu->arrived) - all) < 0) {}
+    decided[0] = items_of(gpu, job.turn, stage + 1)->count;
+  }
+  barrier();
+  uint64_t count = decided[0];
+  barrier();
+  return count;
+}
+
+static void run_stages(struct grass_gpu *gpu, uint32_t worker) {
+  uint64_t count = 0;
+  for (uint32_t stage = 0; stage < GRASS_MAX_STAGES; stage++) {
+    run_lanes(gpu, worker, stage, count);
+    count = meet(gpu, stage);
+    if (count == 0) return;
+  }
+}
+
+static void run_worker(struct grass_gpu *gpu) {
+  struct grass_job *next = &gpu->modules.job;
+  uint64_t turn = 0;
+  uint32_t worker = block() - 1;
+  if (thread() == 0) {
+    meetings = 0;
+    machine = gpu->machine;
+    if (machine.extent_count <= NEAR_EXTENTS) {
+      for (uint64_t index = 0; index < machine.extent_count; index++) extents[index] = gpu->machine.extents[index];
+      machine.extents = (const struct grass_extent *)extents;
+    }
+    widest = grass_widest_window((const struct grass_machine *)&machine);
+  }
+  for (;;) {
+    if (thread() == 0) {
+      uint64_t now;
+      // An acquire: what the mailbox wrote is seen, and nothing is left in the cache from the last job.
+      while ((now = load_acquire_gpu(&next->turn)) == turn) __asm__ volatile("nanosleep.u32 20;");
+      job.turn = now;
+      job.parcel = gpu->parcel.length;
+      job.budget = next->budget;
+      job.since = gpu->modules.since;
+      job.module = next->module;
+      job.lanes = next->lanes;
+      job.workers = next->workers;
+      job.walks = next->flags & GRASS_RUN_WALKS;
+      for (unsigned index = 0; index < GRASS_ARGUMENTS; index++) job.arguments[index] = next->arguments[index];
+    }
+    barrier();
+    turn = job.turn;
+    if (turn == GRASS_JOB_END) return;
+    // Every worker takes part in every turn, if only by saying so: none can be late for the next.
+    if (job.parcel) {
+      send_parcel(gpu, worker, job.workers, job.parcel);
+      if (thread() == 0) arrive(gpu);
+    } else {
+      run_stages(gpu, worker);
+    }
+    barrier();
+  }
+}
+
+KERNEL void grass_resident(struct grass_gpu *gpu) {
+  if (block() == 0) run_mailbox(gpu);
+  else run_worker(gpu);
+}
+
+/// Shows whether this GPU sees what changes in host memory, as the mailbox loads it and as lanes do: answers each value
+/// until `last`.
+KERNEL void grass_canary(const uint64_t *watched, struct grass_gpu_canary *canary, uint64_t last) {
+  uint64_t value = 0;
+  while (value != last) {
+    uint64_t direct = load_word(watched);
+    load_acquire_gpu(canary);
+    uint64_t cached = load_cached(watched);
+    if (direct == value || cached == value) continue;
+    value = direct < cached ? direct : cached;
+    grass_store(&canary->seen, value);
+  }
+}

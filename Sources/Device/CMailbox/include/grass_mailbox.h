@@ -1,0 +1,130 @@
+// The device program: it polls the request slots of a region, reads the watched memory, and answers. Freestanding: it
+// calls nothing, allocates nothing, and takes its clock as an argument, so that any device can run it.
+#pragma once
+
+#include "grass_region.h"
+#include "grass_run.h"
+
+/// A run of the watched host's physical memory, where the device sees it.
+struct grass_segment {
+  const uint8_t *pointer;
+  uint64_t start;
+  uint64_t count;
+  // Set to 1 by the segment's owner before bytes can be read that are not the host's any more; NULL where they cannot.
+  const uint32_t *lost;
+};
+
+/// How long a request whose parts disagree is given to complete before it is answered with an error.
+#define GRASS_GRACE_NS 2000000ull
+/// The least time between two updates of the beacon.
+#define GRASS_BEACON_NS 20000ull
+
+struct grass_slot_state {
+  uint64_t served;         // Sequence number of the last request answered.
+  uint64_t pending;        // Sequence number of the request seen but not whole.
+  uint64_t pending_since;
+};
+
+/// A run of a module, which the mailbox hands to workers: other threads of the device. One at a time.
+///
+/// The mailbox fills it in and then raises `turn`; workers run the lanes and raise `finished`; once that equals
+/// `workers`, all is the mailbox's again. A GPU's workers, who meet after each stage, say it by that instead.
+struct grass_job {
+  uint64_t turn;
+  uint32_t module;  // Index among the device's modules.
+  uint32_t lanes;
+  uint64_t budget;
+  uint64_t arguments[GRASS_ARGUMENTS];
+  struct grass_output output;
+  uint32_t workers;
+  uint32_t finished;
+  uint32_t faulted;
+  uint32_t flags;
+  struct grass_lane_fault faults[GRASS_MAX_FAULTS];
+};
+
+/// Runs a job's lanes on the calling thread, stage by stage, one after the other.
+///
+/// `entry` runs a module's lane. `items` holds twice `capacity` items. All lanes together take at most `steps` steps.
+void grass_job_run(
+    struct grass_job *job, const struct grass_machine *machine, void (*entry)(struct grass_run *run, uint32_t module),
+    struct grass_run *run, struct grass_item *items, uint64_t capacity, uint64_t steps);
+
+/// What a monitor that runs modules has, besides.
+struct grass_monitors {
+  const struct grass_monitor_answer *names;
+  uint32_t count;
+  uint32_t most_workers;
+  uint32_t lanes_per_worker;  // A worker runs as many at once.
+  uint32_t default_lanes;
+  uint64_t most_budget;
+  struct grass_job job;
+  // The request that the job answers.
+  bool is_running;
+  uint32_t slot;
+  uint64_t sequence;
+  uint64_t since;
+};
+
+struct grass_mailbox {
+  uint8_t *region;
+  struct grass_header layout;  // A private copy: nothing decides by what lies in the region.
+  const struct grass_segment *segments;
+  uint64_t segment_count;
+  uint64_t last_segment;
+  uint8_t *scratch;  // Private copy of the request at work, layout.request_size bytes.
+  uint64_t kernel_hint;
+  // Of the answer at work: the sums over bytes summed_from..<summed_end of its payload.
+  uint64_t sums[2], summed_from, summed_end;
+  uint64_t served, refused, torn;
+  uint64_t counter, newest_finding, beacon_time;
+  struct grass_monitors *modules;  // NULL where none can be run.
+  struct grass_slot_state slots[GRASS_MAX_SLOTS];
+};
+
+/// Prepares a monitor as `grass_mailbox_start` does, but touches no region: that may be another device's. Who prepared it
+/// says of each slot what lies in it now.
+bool grass_mailbox_prepare(
+    struct grass_mailbox *monitor, void *region, const struct grass_header *layout,
+    const struct grass_segment *segments, uint64_t segment_count, void *scratch);
+
+/// What lies in a slot was not asked of this monitor: a request that has this sequence number.
+void grass_mailbox_skip(struct grass_mailbox *monitor, uint32_t slot, uint64_t sequence);
+
+/// Prepares a monitor over a region that `grass_layout` laid out, and lights the beacon.
+///
+/// `segments` are in ascending order without overlap. All memory stays the caller's and must outlive the monitor.
+/// `scratch` holds at least `request_size` bytes, aligned to 8. Returns false where the layout is not valid.
+bool grass_mailbox_start(
+    struct grass_mailbox *monitor, void *region, const struct grass_header *layout,
+    const struct grass_segment *segments, uint64_t segment_count, void *scratch, uint64_t now);
+
+/// Looks at every slot once, and answers the requests found there. `now` is the device's clock in nanoseconds.
+///
+/// Returns the number of requests answered. Bounded: one request a slot, each with as many ranges as its slot holds
+/// and as many bytes as its response does.
+uint32_t grass_mailbox_step(struct grass_mailbox *monitor, uint64_t now);
+
+/// Lets a monitor run modules. `modules` stays the caller's, must outlive the monitor, and is the monitor's alone but
+/// for the job. `output` holds at least `response_size` bytes, aligned to 8.
+void grass_mailbox_set_monitors(struct grass_mailbox *monitor, struct grass_monitors *modules, uint8_t *output);
+
+/// Whether a job waits for workers: the last `turn` they saw tells.
+uint64_t grass_job_turn(const struct grass_job *job);
+
+/// The turn that says to workers that none comes any more.
+#define GRASS_JOB_END (~0ull)
+void grass_job_end(struct grass_job *job);
+
+/// What a worker says when all its lanes have ended.
+void grass_job_finish(struct grass_job *job);
+
+/// Notes that a lane ended early, from any worker.
+void grass_job_note(struct grass_job *job, const struct grass_run *run);
+
+/// Says in the beacon that nobody polls from now on.
+void grass_mailbox_stop(struct grass_mailbox *monitor, uint64_t now);
+
+/// Stores the physical address of the kernel's VMCOREINFO note, for the answers to info. May be called at any time
+/// from any thread.
+void grass_mailbox_set_kernel_hint(struct grass_mailbox *monitor, uint64_t address);

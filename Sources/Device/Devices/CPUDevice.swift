@@ -1,0 +1,198 @@
+import CMailbox
+import CRegion
+import CRuntime
+import Glibc
+import Host
+public import Memory
+public import Region
+import Synchronization
+
+/// A processor outside the watched host that runs the monitor, on a thread of its own.
+///
+/// It polls at full speed while requests come, and ever less often in silence: a requester who breaks the silence waits
+/// up to a millisecond longer, and an idle device takes less than 5% of a core. Nobody can wake it: who writes the
+/// region one-sidedly calls nobody.
+///
+/// Modules run on a second thread, so that their runs keep nobody waiting but the next run.
+public final class CPUDevice: Device, @unchecked Sendable {
+  // The monitor is the thread's alone from start to join, but for its kernel hint, which is atomic.
+  private let monitor: UnsafeMutablePointer<grass_mailbox>
+  private let segments: UnsafeMutablePointer<grass_segment>
+  private let segmentCount: Int
+  private var worker: CPUWorker?
+  private let scratch: UnsafeMutableRawPointer
+  private let region: SharedRegion
+  private let owner: AnyObject?
+  private let isStopping: StopFlag
+  private var thread: DedicatedThread?
+
+  private final class StopFlag: Sendable {
+    let value = Atomic<Bool>(false)
+  }
+
+  /// Who holds it may step the monitor: its own thread, or one that assists.
+  private let turn = Turn()
+
+  private final class Turn: Sendable {
+    private let isTaken = Atomic<Bool>(false)
+    /// How many requests those who assist have answered.
+    let assisted = Atomic<UInt64>(0)
+
+    func take() -> Bool { !isTaken.exchange(true, ordering: .acquiring) }
+    func give() { isTaken.store(false, ordering: .releasing) }
+
+    /// Waits: a step takes microseconds, and seldom milliseconds.
+    func await() {
+      while !take() { SystemCall.sleep(nanoseconds: 10_000) }
+    }
+  }
+
+  /// Starts the monitor.
+  ///
+  /// - Parameters:
+  ///   - region: Where it answers. Kept until it has stopped.
+  ///   - segments: The watched memory, without overlap.
+  ///   - owner: Whatever must live for the segments' pointers to be valid.
+  public init(
+    region: SharedRegion, segments watched: [DeviceSegment], owner: AnyObject?
+  ) throws(DeviceError) {
+    guard region.device == nil else { throw DeviceError(.regionElsewhere) }
+    self.region = region
+    self.owner = owner
+    let sorted = watched.sorted { $0.segment.start < $1.segment.start }
+    segmentCount = sorted.count
+    segments = .allocate(capacity: max(1, sorted.count))
+    for (index, segment) in sorted.enumerated() {
+      (segments + index).initialize(
+        to: grass_segment(
+          pointer: segment.pointer.assumingMemoryBound(to: UInt8.self), start: segment.segment.start.rawValue,
+          count: segment.segment.count, lost: segment.lost))
+    }
+    scratch = .allocate(byteCount: region.layout.requestSize, alignment: 64)
+    monitor = .allocate(capacity: 1)
+    monitor.initialize(to: grass_mailbox())
+    isStopping = StopFlag()
+    var header = region.layout.header
+    let started = grass_mailbox_start(
+      monitor, region.base, &header, segments, UInt64(sorted.count), scratch, SystemCall.monotonicNanoseconds())
+    guard started else { throw DeviceError(.badRegion) }
+    try startThread()
+  }
+
+  public var description: String { "this machine's processor" }
+
+  private func startThread() throws(DeviceError) {
+    isStopping.value.store(false, ordering: .releasing)
+    let unowned = Unowned(monitor: monitor)
+    do throws(SystemCallError) {
+      thread = try DedicatedThread(name: "grass-monitor") { [isStopping, worker, turn] in
+        Self.poll(unowned.monitor, worker: worker, turn: turn, until: isStopping)
+      }
+    } catch {
+      throw DeviceError(.threadFailed(error.description))
+    }
+  }
+
+  private func stopThread() {
+    isStopping.value.store(true, ordering: .releasing)
+    guard let thread else { return }
+    self.thread = nil
+    thread.join()
+  }
+
+  public func load(_ program: ModuleProgram, for kernel: KernelMapping) throws(DeviceError) {
+    guard case .native(let code) = program.code else {
+      throw DeviceError(.wrongTarget("it is a GPU's, this device is a processor"))
+    }
+    guard thread != nil else { return }
+    let next = try CPUWorker(
+      code, names: program.answers, kernel: kernel, segments: UnsafeBufferPointer(start: segments, count: segmentCount),
+      outputSize: region.layout.responseSize)
+    stopThread()
+    turn.await()
+    // The run at work, if any, ends within its budget; its answer is not lost.
+    worker?.finish { [monitor] in grass_mailbox_step(monitor, SystemCall.monotonicNanoseconds()) }
+    next.attach(to: monitor)
+    worker = next
+    turn.give()
+    try startThread()
+  }
+
+  public func failure() -> DeviceError? { nil }
+
+  private struct Unowned: @unchecked Sendable {
+    // The thread is joined before the memory goes.
+    let monitor: UnsafeMutablePointer<grass_mailbox>
+  }
+
+  deinit {
+    stop()
+    monitor.deallocate()
+    segments.deallocate()
+    scratch.deallocate()
+  }
+
+  /// Stops the monitor, waits for its thread and says so in the beacon. A second call does nothing.
+  public func stop() {
+    guard thread != nil else { return }
+    stopThread()
+    // For good: nobody assists a monitor that has stopped.
+    turn.await()
+    worker?.stop()
+    worker = nil
+    grass_mailbox_stop(monitor, SystemCall.monotonicNanoseconds())
+  }
+
+  public func assist() {
+    guard turn.take() else { return }
+    defer { turn.give() }
+    let answered = grass_mailbox_step(monitor, SystemCall.monotonicNanoseconds())
+    if answered > 0 { turn.assisted.wrappingAdd(UInt64(answered), ordering: .relaxed) }
+    _ = worker?.wake()
+  }
+
+  /// Says where the watched kernel's VMCOREINFO note lies, for the answers to info.
+  public func setKernelHint(_ address: PhysicalAddress) {
+    grass_mailbox_set_kernel_hint(monitor, address.rawValue)
+  }
+
+  /// How long silence lasts before the first sleep, in nanoseconds.
+  private static let busyTime: UInt64 = 5_000_000
+  private static let shortestSleep: UInt64 = 20_000
+  private static let longestSleep: UInt64 = 1_000_000
+
+  private static func poll(
+    _ monitor: UnsafeMutablePointer<grass_mailbox>, worker: CPUWorker?, turn: Turn, until stop: StopFlag
+  ) {
+    var lastRequest = SystemCall.monotonicNanoseconds()
+    var round: UInt32 = 0
+    var assisted: UInt64 = 0
+    var wasAlone = true
+    while !stop.value.load(ordering: .acquiring) {
+      let now = SystemCall.monotonicNanoseconds()
+      var answered: UInt32 = 0
+      if turn.take() {
+        answered = grass_mailbox_step(monitor, now)
+        if let worker, worker.wake() { lastRequest = now }
+        turn.give()
+      }
+      if answered > 0 {
+        // One request among those that others answer came this way by chance: they need the processor, not this thread.
+        let others = turn.assisted.load(ordering: .relaxed)
+        if wasAlone || others == assisted { lastRequest = now }
+        wasAlone = others == assisted
+        assisted = others
+        continue
+      }
+      let silence = now &- lastRequest
+      if silence < busyTime {
+        // Every so often whoever else wants this processor gets it: where there are few, that is the requester.
+        round &+= 1
+        if round % 16 == 0 { sched_yield() } else { grass_pause() }
+      } else {
+        // A hundredth of the silence so far, so that a requester never waits much longer than it did before.
+        SystemCall.sleep(nanoseconds: min(max(silence / 100, shortestSleep), longestSleep))
+      }
+    }
+  }
+}

@@ -1,0 +1,27 @@
+public import Memory
+
+/// What runs the monitor: a processor or a GPU that reads the watched memory and answers in the region.
+public protocol Device: AnyObject, Sendable {
+  /// What it is, for people.
+  var description: String { get }
+
+  /// Says where the watched kernel's VMCOREINFO note lies, for the answers to info.
+  func setKernelHint(_ address: PhysicalAddress)
+
+  /// Takes modules in the place of those it had. Requests wait in their slots meanwhile; none is lost.
+  func load(_ program: ModuleProgram, for kernel: KernelMapping) throws(DeviceError)
+
+  /// Looks at every slot once on the caller's thread, where the device can be had so and is not at work: for links
+  /// whose owner's side is software anyway, and need not wait for another thread to be scheduled.
+  func assist()
+
+  /// Why the device has ended by itself, nil as long as it has not.
+  func failure() -> DeviceError?
+
+  /// Stops the monitor and says so in the beacon. A second call does nothing.
+  func stop()
+}
+
+extension Device {
+  public func assist() {}
+}

@@ -1,0 +1,418 @@
+import CMailbox
+import CRegion
+import CRuntime
+public import CUDA
+import Glibc
+import Host
+public import Memory
+public import Region
+
+/// A GPU that runs the monitor: a program launched once, which polls the region and reads the watched memory over PCIe
+/// as long as the machine has power, whatever becomes of its kernel.
+///
+/// The watched memory is mapped so that the GPU cannot write it. The region lies in host memory, or in the GPU's own.
+public final class GPUDevice: Device, @unchecked Sendable {
+  // Its owner calls load and stop, one at a time; `control` is read by the GPU word by word.
+  public let gpu: GPU
+  private let region: SharedRegion
+  private let owner: AnyObject?
+  private let context: GPUContext
+  private let control: PinnedPages
+  private var parts: Parts?
+  private var isRunning = false
+  /// What runs, to go back to where a new program cannot be started.
+  private var current: (ModuleProgram, KernelMapping)?
+
+  /// All that lives on the GPU, or is mapped into it, in the order in which it is taken down.
+  private struct Parts: ~Copyable {
+    var program: GPUProgram
+    let stream: GPUStream
+    let state: GPUMemory
+    let segments: GPUMemory
+    let extents: GPUMemory
+    var names: GPUMemory
+    let scratch: GPUMemory
+    let response: GPUMemory
+    let places: GPUMemory
+    let items: GPUMemory
+    let regionView: RegisteredMemory
+    let memoryViews: MemoryViews
+  }
+
+  /// Registrations of the watched memory, one a segment.
+  private final class MemoryViews {
+    // RegisteredMemory cannot be in an array.
+    let view: RegisteredMemory
+    let next: MemoryViews?
+
+    init(_ view: consuming RegisteredMemory, next: MemoryViews?) {
+      self.view = view
+      self.next = next
+    }
+  }
+
+  /// Steps that a lane may take: seconds, where each waits for the bus.
+  private static let mostBudget: UInt64 = 1 << 20
+  private static let threads = Int(GRASS_GPU_THREADS)
+  /// How long the resident program may take to end: a run's budget, generously.
+  private static let patience: UInt64 = 60_000_000_000
+
+  /// Maps the memory, proves that the GPU sees what changes in it, and starts the resident program with its modules.
+  ///
+  /// - Parameters:
+  ///   - region: Where it answers. Kept until it has stopped.
+  ///   - segments: The watched memory, without overlap, in whole pages.
+  ///   - owner: Whatever must live for the segments' pointers to be valid.
+  ///   - program: The resident program, with modules that fit `kernel`.
+  ///
+  /// Cost: seconds, most of them the driver's compiler, and 50 ms a GiB of watched memory.
+  public init(
+    _ context: GPUContext, region: SharedRegion, segments watched: [DeviceSegment], owner: AnyObject?,
+    program: ModuleProgram, kernel: KernelMapping
+  ) throws(DeviceError) {
+    gpu = context.gpu
+    self.context = context
+    self.region = region
+    self.owner = owner
+    do throws(CUDAError) {
+      guard gpu.mapsHostMemory else { throw CUDAError(.program("\(gpu.name) cannot map host memory")) }
+      control = try PinnedPages(context)
+    } catch {
+      throw DeviceError(.gpu("\(error)"))
+    }
+    // Empty where the region is not host memory.
+    let hostRegion =
+      region.device == nil
+      ? UnsafeRawBufferPointer(start: region.base, count: region.layout.regionSize)
+      : UnsafeRawBufferPointer(start: nil, count: 0)
+    if let memory = region.device, (memory as? GPURegionMemory)?.context !== context {
+      throw DeviceError(.regionElsewhere)
+    }
+    let regionView: RegisteredMemory
+    do throws(CUDAError) {
+      regionView = try RegisteredMemory(context, hostRegion, isReadOnly: false)
+    } catch {
+      throw DeviceError(.unpinnableRegion(region.path ?? "(anonymous)", "\(error)"))
+    }
+    let code = try Self.code(program, for: gpu, in: context)
+    do throws(CUDAError) {
+      parts = try makeParts(
+        code, names: program, regionView: regionView, watched: watched.sorted { $0.segment.start < $1.segment.start })
+    } catch {
+      throw DeviceError(.gpu("\(error)"))
+    }
+    try proveFreshView()
+    try start(program, kernel: kernel, isFirst: true)
+    current = (program, kernel)
+    try awaitBeacon()
+  }
+
+  /// Waits until the resident program lights the beacon, by which remote hosts know that somebody polls.
+  private func awaitBeacon() throws(DeviceError) {
+    let deadline = SystemCall.monotonicNanoseconds() + Self.patience
+    while try onRegion({ region throws(RegionError) in try region.word(at: region.layout.beaconOffset) }) == 0 {
+      if let failure = failure() { throw failure }
+      guard SystemCall.monotonicNanoseconds() < deadline else {
+        throw DeviceError(.gpu("the resident program does not begin"))
+      }
+      SystemCall.sleep(nanoseconds: 100_000)
+    }
+  }
+
+  private func onRegion<Result>(_ body: (SharedRegion) throws(RegionError) -> Result) throws(DeviceError) -> Result {
+    do throws(RegionError) { return try body(region) } catch { throw DeviceError(.gpu("\(error)")) }
+  }
+
+  deinit { stop() }
+
+  public var description: String { "GPU \(gpu.number), \(gpu.name) at \(gpu.busID)" }
+
+  public func setKernelHint(_ address: PhysicalAddress) {
+    grass_store(control.base + (MemoryLayout<grass_gpu_control>.offset(of: \.kernel_hint) ?? 0), address.rawValue)
+  }
+
+  public func load(_ program: ModuleProgram, for kernel: KernelMapping) throws(DeviceError) {
+    guard isRunning else { return }
+    // Compiled while the old one goes on; then the region is nobody's for some milliseconds.
+    let code = try Self.code(program, for: gpu, in: context)
+    try end(GRASS_GPU_HAND_OVER)
+    do throws(DeviceError) {
+      try exchange(code, program)
+      try start(program, kernel: kernel, isFirst: false)
+      current = (program, kernel)
+    } catch {
+      // The old one goes on.
+      if let (program, kernel) = current { try start(program, kernel: kernel, isFirst: false) }
+      throw error
+    }
+  }
+
+  private func exchange(_ code: GPUCode, _ program: ModuleProgram) throws(DeviceError) {
+    try Self.onGPU { () throws(CUDAError) in
+      guard var parts = parts.take() else { return }
+      do throws(CUDAError) {
+        let names = try Self.names(program, in: context)
+        parts.program = try GPUProgram(context, code)
+        parts.names = consume names
+      } catch {
+        self.parts = consume parts
+        throw error
+      }
+      self.parts = consume parts
+    }
+  }
+
+  public func failure() -> DeviceError? {
+    guard isRunning else { return nil }
+    do throws(CUDAError) {
+      return try isIdle() ? DeviceError(.gpu("the resident program has ended by itself")) : nil
+    } catch {
+      return DeviceError(.gpu("the resident program failed: \(error)"))
+    }
+  }
+
+  public func stop() {
+    try? end(GRASS_GPU_STOP)
+    if !isRunning { parts = nil }
+  }
+
+  // MARK: The resident program
+
+  private static func onGPU<Result>(_ body: () throws(CUDAError) -> Result) throws(DeviceError) -> Result {
+    do throws(CUDAError) { return try body() } catch { throw DeviceError(.gpu("\(error)")) }
+  }
+
+  private static func code(_ program: ModuleProgram, for gpu: GPU, in context: GPUContext) throws(DeviceError)
+    -> GPUCode
+  {
+    guard case .gpu(let ptx, let capability) = program.code else {
+      throw DeviceError(.wrongTarget("it is a processor's, this device is a GPU of sm_\(gpu.capability)"))
+    }
+    guard capability <= gpu.capability else {
+      throw DeviceError(.wrongTarget("it is for sm_\(capability) on, \(gpu.name) has sm_\(gpu.capability)"))
+    }
+    return try onGPU { () throws(CUDAError) in try GPUCode(context, ptx: ptx) }
+  }
+
+  private static func names(_ program: ModuleProgram, in context: GPUContext) throws(CUDAError) -> GPUMemory {
+    let answers = program.answers
+    let names = try GPUMemory(context, count: answers.count * MemoryLayout<grass_monitor_answer>.stride)
+    try store(answers, in: names)
+    return names
+  }
+
+  /// `withUnsafeBytes` does not pass typed errors on.
+  private static func store<Element>(_ elements: [Element], in memory: borrowing GPUMemory) throws(CUDAError) {
+    let bytes = UnsafeMutableBufferPointer<Element>.allocate(capacity: max(1, elements.count))
+    defer { bytes.deallocate() }
+    _ = bytes.initialize(from: elements)
+    try memory.store(
+      UnsafeRawBufferPointer(
+        rebasing: UnsafeRawBufferPointer(bytes).prefix(elements.count * MemoryLayout<Element>.stride)))
+  }
+
+  private func makeParts(
+    _ code: GPUCode, names program: ModuleProgram, regionView: consuming RegisteredMemory, watched: [DeviceSegment]
+  ) throws(CUDAError) -> Parts {
+    var views: MemoryViews?
+    var segments: [grass_segment] = []
+    var extents: [grass_extent] = []
+    let page = 4096
+    for segment in watched {
+      let count = Int(segment.segment.count)
+      guard Int(bitPattern: segment.pointer) % page == 0, count % page == 0 else {
+        throw CUDAError(.program("\(DeviceError(.notInPages))"))
+      }
+      let view = try RegisteredMemory(
+        context, UnsafeRawBufferPointer(start: segment.pointer, count: count), isReadOnly: gpu.mapsReadOnly,
+        isDriver: segment.isDriver)
+      var start = segment.segment.start.rawValue
+      for part in view.parts {
+        let pointer = UnsafePointer<UInt8>(bitPattern: UInt(part.device))
+        if let last = segments.indices.last, segments[last].start + segments[last].count == start,
+          segments[last].pointer.map({ UInt64(UInt(bitPattern: $0)) + segments[last].count }) == part.device
+        {
+          segments[last].count += UInt64(part.count)
+          extents[last].count += UInt64(part.count)
+        } else {
+          segments.append(grass_segment(pointer: pointer, start: start, count: UInt64(part.count), lost: nil))
+          extents.append(grass_extent(pointer: pointer, start: start, count: UInt64(part.count)))
+        }
+        start += UInt64(part.count)
+      }
+      views = MemoryViews(view, next: views)
+    }
+    guard let views else { throw CUDAError(.program("there is no memory to watch")) }
+    let segmentMemory = try GPUMemory(context, count: segments.count * MemoryLayout<grass_segment>.stride)
+    try Self.store(segments, in: segmentMemory)
+    let extentMemory = try GPUMemory(context, count: extents.count * MemoryLayout<grass_extent>.stride)
+    try Self.store(extents, in: extentMemory)
+    segmentCount = segments.count
+    machine = watched.contains(where: \.isDriver) ? extents : nil
+    return Parts(
+      program: try GPUProgram(context, code), stream: try GPUStream(context),
+      state: try GPUMemory(context, count: MemoryLayout<grass_gpu>.stride), segments: segmentMemory,
+      extents: extentMemory, names: try Self.names(program, in: context),
+      scratch: try GPUMemory(context, count: region.layout.requestSize),
+      response: try GPUMemory(context, count: region.layout.responseSize),
+      places: try GPUMemory(
+        context,
+        count: (region.layout.requestSize / MemoryLayout<grass_range>.size + 1) * MemoryLayout<grass_place>.stride),
+      items: try GPUMemory(context, count: 2 * Self.mostItems * MemoryLayout<grass_item>.stride),
+      regionView: regionView, memoryViews: views)
+  }
+
+  private var segmentCount = 0
+  /// Where the GPU sees this machine's own memory, where that is what it watches.
+  private var machine: [grass_extent]?
+
+  /// Where the GPU sees the canary: in memory mapped as the watched memory is, or, where that is this machine's own, in the
+  /// watched memory itself.
+  private func place(of canary: Canary) throws(DeviceError) -> UInt64 {
+    guard let machine else { return canary.watched }
+    guard let address = canary.physicalAddress else {
+      throw DeviceError(.gpu("where a page of this process lies cannot be told (/proc/self/pagemap); run as root"))
+    }
+    guard let extent = machine.first(where: { address >= $0.start && address - $0.start < $0.count }) else {
+      throw DeviceError(.gpu("the memory to watch does not hold this process, so it is not this machine's"))
+    }
+    return UInt64(UInt(bitPattern: extent.pointer)) + (address - extent.start)
+  }
+
+  /// Changes a word under the GPU's eyes, and has it say what it sees.
+  private func proveFreshView() throws(DeviceError) {
+    let canary = try Self.onGPU { () throws(CUDAError) in try Canary(context, isReadOnly: gpu.mapsReadOnly) }
+    let watched = try place(of: canary)
+    let rounds: UInt64 = 64
+    let isFresh = try Self.onGPU { () throws(CUDAError) in
+      try launch(
+        "grass_canary", blocks: 1, threads: 1, [watched, control.deviceAddress + UInt64(control.answer), rounds])
+      let place = control.base + control.answer
+      for round in 1...rounds {
+        canary.change(to: round)
+        let deadline = SystemCall.monotonicNanoseconds() + 1_000_000_000
+        while grass_load(place) != round {
+          if SystemCall.monotonicNanoseconds() > deadline { return false }
+          grass_pause()
+        }
+      }
+      return true
+    }
+    // It ends with the last value, which by now it must have seen; where it does not, the process cannot use this GPU.
+    canary.change(to: rounds)
+    let deadline = SystemCall.monotonicNanoseconds() + 1_000_000_000
+    while try Self.onGPU({ () throws(CUDAError) in try !isIdle() }) {
+      guard SystemCall.monotonicNanoseconds() < deadline else { throw DeviceError(.staleView(gpu: gpu.name)) }
+      SystemCall.sleep(nanoseconds: 100_000)
+    }
+    guard isFresh else { throw DeviceError(.staleView(gpu: gpu.name)) }
+  }
+
+  private func launch(_ kernel: String, blocks: Int, threads: Int, _ parameters: [UInt64]) throws(CUDAError) {
+    try withParts { parts throws(CUDAError) in
+      try parts.program.launch(kernel, blocks: blocks, threads: threads, on: parts.stream, parameters)
+    }
+  }
+
+  private func isIdle() throws(CUDAError) -> Bool {
+    try withParts { parts throws(CUDAError) in try parts.stream.isIdle() } ?? true
+  }
+
+  /// Lends the parts out, where there are any.
+  private func withParts<Result>(_ body: (borrowing Parts) throws(CUDAError) -> Result) throws(CUDAError) -> Result? {
+    guard let parts = parts.take() else { return nil }
+    do throws(CUDAError) {
+      let result = try body(parts)
+      self.parts = consume parts
+      return result
+    } catch {
+      self.parts = consume parts
+      throw error
+    }
+  }
+
+  private func start(_ program: ModuleProgram, kernel: KernelMapping, isFirst: Bool) throws(DeviceError) {
+    grass_store(control.base, UInt64(GRASS_GPU_RUN.rawValue))
+    var header = region.layout.header
+    var state = grass_gpu()
+    if isFirst {
+      guard grass_mailbox_prepare(&state.monitor, nil, &header, nil, 0, nil) else { throw DeviceError(.badRegion) }
+      for slot in 0..<region.layout.slotCount {
+        let sequence = try onRegion { region throws(RegionError) in
+          try region.word(at: region.layout.requestOffset(slot: slot))
+        }
+        grass_mailbox_skip(&state.monitor, UInt32(slot), sequence)
+      }
+    }
+    let blocks = gpu.multiprocessors
+    try Self.onGPU { () throws(CUDAError) in
+      try withParts { parts throws(CUDAError) in
+        guard try parts.program.blocksPerMultiprocessor("grass_resident", threads: Self.threads) > 0 else {
+          throw CUDAError(.program("a block of it needs more than \(gpu.name) has"))
+        }
+        if !isFirst {
+          let size = MemoryLayout<grass_gpu>.size
+          let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 8)
+          defer { bytes.deallocate() }
+          try parts.state.load(into: bytes)
+          state = bytes.load(as: grass_gpu.self)
+        }
+        func pointer<Pointee>(_ address: UInt64) -> UnsafeMutablePointer<Pointee>? {
+          UnsafeMutablePointer(bitPattern: UInt(address))
+        }
+        state.monitor.region = pointer(parts.regionView.parts.first?.device ?? region.device?.address ?? 0)
+        state.monitor.segments = UnsafePointer(pointer(parts.segments.address) as UnsafeMutablePointer<grass_segment>?)
+        state.monitor.segment_count = UInt64(segmentCount)
+        state.monitor.scratch = pointer(parts.scratch.address)
+        state.machine = grass_machine()
+        kernel.fill(&state.machine)
+        state.machine.extents = UnsafePointer(pointer(parts.extents.address) as UnsafeMutablePointer<grass_extent>?)
+        state.machine.extent_count = UInt64(segmentCount)
+        state.parcel = grass_parcel()
+        state.arrived = 0
+        withUnsafeMutableBytes(of: &state.items) { bytes in
+          let stages = Int(GRASS_MAX_STAGES) + 1
+          for index in 0..<2 * stages {
+            let half = UInt64(index % stages % 2 * Self.mostItems * MemoryLayout<grass_item>.stride)
+            bytes.storeBytes(
+              of: grass_items(items: pointer(parts.items.address + half), capacity: UInt64(Self.mostItems), count: 0),
+              toByteOffset: index * MemoryLayout<grass_items>.stride, as: grass_items.self)
+          }
+        }
+        state.modules = grass_monitors()
+        state.modules.names = UnsafePointer(
+          pointer(parts.names.address) as UnsafeMutablePointer<grass_monitor_answer>?)
+        state.modules.count = UInt32(program.names.count)
+        state.modules.most_workers = UInt32(max(1, blocks - 1))
+        state.modules.lanes_per_worker = UInt32(Self.threads)
+        state.modules.default_lanes = Self.defaultLanes
+        state.modules.most_budget = Self.mostBudget
+        state.control = UnsafePointer(pointer(control.deviceAddress) as UnsafeMutablePointer<grass_gpu_control>?)
+        state.response = pointer(parts.response.address)
+        state.places = pointer(parts.places.address)
+        try Self.store([state], in: parts.state)
+        try parts.program.launch(
+          "grass_resident", blocks: max(2, blocks), threads: Self.threads, on: parts.stream, [parts.state.address])
+      }
+    }
+    isRunning = true
+  }
+
+  /// Lanes of a run's first stage where nobody says otherwise: few, for words that all of them load cost a wait each.
+  private static let defaultLanes: UInt32 = 512
+  /// Items that a stage may leave for the next.
+  private static let mostItems = 1 << 16
+
+  private func end(_ how: grass_gpu_stop) throws(DeviceError) {
+    guard isRunning else { return }
+    grass_store(control.base, UInt64(how.rawValue))
+    let deadline = SystemCall.monotonicNanoseconds() + Self.patience
+    while try Self.onGPU({ () throws(CUDAError) in try !isIdle() }) {
+      guard SystemCall.monotonicNanoseconds() < deadline else {
+        throw DeviceError(.gpu("the resident program does not end"))
+      }
+      SystemCall.sleep(nanoseconds: 50_000)
+    }
+    isRunning = false
+  }
+}

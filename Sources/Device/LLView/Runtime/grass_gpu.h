@@ -1,0 +1,1 @@
+../../CMailbox/include/grass_gpu.h

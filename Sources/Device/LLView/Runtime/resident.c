@@ -1,0 +1,1 @@
+../../CMailbox/gpu/resident.c

@@ -1,1 +1,0 @@
-../../CMonitor/include/grass_monitor.h

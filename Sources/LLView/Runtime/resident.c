@@ -1,1 +1,0 @@
-../../CMonitor/gpu/resident.c

@@ -1,0 +1,37 @@
+import CRegion
+
+/// What a monitor says of itself without being asked: one read of its region.
+public struct Beacon: Hashable, Sendable {
+  public enum State: Hashable, Sendable {
+    case running
+    case stopped
+    case unknown(UInt32)
+  }
+
+  /// Grows as long as the monitor runs.
+  public let counter: UInt64
+  /// The device's clock in nanoseconds; its zero is the device's own.
+  public let clock: UInt64
+  public let state: State
+  /// Number of the newest finding, 0 while there is none.
+  public let newestFinding: UInt64
+  /// Requests answered so far.
+  public let served: UInt64
+
+  /// The beacon in `bytes`, or nil where it is torn.
+  init?(_ bytes: UnsafeRawBufferPointer) {
+    guard bytes.count >= MemoryLayout<grass_beacon>.size else { return nil }
+    var beacon = bytes.loadUnaligned(as: grass_beacon.self)
+    guard grass_beacon_is_whole(&beacon) else { return nil }
+    counter = beacon.counter
+    clock = beacon.clock
+    newestFinding = beacon.newest_finding
+    served = beacon.served
+    state =
+      switch beacon.state {
+      case GRASS_STATE_RUNNING.rawValue: .running
+      case GRASS_STATE_STOPPED.rawValue: .stopped
+      default: .unknown(beacon.state)
+      }
+  }
+}

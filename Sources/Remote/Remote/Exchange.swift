@@ -1,0 +1,235 @@
+import CRegion
+import Glibc
+import Host
+import Links
+import Region
+
+/// The slots of one session: what is in flight over the link, and where answers land.
+///
+/// Used under its session's lock alone.
+final class Exchange: @unchecked Sendable {
+  let slotCount: Int
+  let requestCapacity: Int
+  let responseCapacity: Int
+  private let link: any Link
+  private let layout: RegionLayout
+  private let requests: LinkBuffer
+  private let responses: LinkBuffer
+  private var sequence: UInt64
+  /// Number of the last operation posted: until it has completed, the buffers are the link's.
+  private var posted: UInt64 = 0
+
+  /// A request in flight.
+  private struct Flight {
+    var job: Int
+    var sequence: UInt64
+    /// Bytes of the answer's record, as far as they are known.
+    var expected: Int
+    /// The read posted last, 0 before the first, and how many bytes it asks for.
+    var read: UInt64 = 0
+    var readSize = 0
+  }
+
+  /// What is worth reading again and again while waiting, in bytes; a longer answer's head is polled first.
+  private static let pollLimit = 16 * 1024
+  private static let headSize = 64
+  /// How long to poll without a pause, in nanoseconds, and how often at least: one read may take as long.
+  private static let busyTime: UInt64 = 200_000
+  private static let busyTurns = 16
+  private static let longestSleep: UInt64 = 1_000_000
+
+  init(link: any Link, until deadline: ContinuousClock.Instant) throws(SessionError) {
+    let host = link.address
+    do throws(LinkError) {
+      let headerSize = MemoryLayout<grass_header>.size
+      guard link.grant.responses.range.count >= headerSize else {
+        throw LinkError(host, .protocolViolation("no header"))
+      }
+      let buffer = try link.makeBuffer(byteCount: headerSize)
+      let number = try link.postRead(
+        into: buffer, 0..<headerSize, from: link.grant.responses, offset: link.grant.responses.range.lowerBound,
+        awaiting: nil)
+      try link.wait(for: number, until: deadline)
+      let header = buffer.load(0..<headerSize)
+      let grant = link.grant
+      // What the grant covers, the header must describe: no offset below leaves either.
+      guard let layout = RegionLayout(parsing: header.span.bytes), grant.slots.upperBound <= layout.slotCount,
+        !grant.slots.isEmpty, grant.responses.range == layout.responsesPart,
+        grant.requests.range == layout.requests(of: grant.slots)
+      else { throw LinkError(host, .protocolViolation("its header and its grant disagree")) }
+      self.layout = layout
+      self.link = link
+      slotCount = grant.slots.count
+      requests = try link.makeBuffer(byteCount: layout.requestSize * slotCount)
+      responses = try link.makeBuffer(byteCount: layout.responseSize * slotCount)
+    } catch {
+      throw SessionError(host, .link(error))
+    }
+    requestCapacity = Int(grass_record_capacity(UInt64(layout.requestSize)))
+    responseCapacity = Int(grass_record_capacity(UInt64(layout.responseSize)))
+    // A start nobody had before: what a former session left in the slots never matches. The top bits are clear, so
+    // that counting on does not overflow.
+    sequence = UInt64.random(in: 1 << 32..<1 << 62)
+  }
+
+  func close() { link.close() }
+
+  private func onLink<Result>(_ body: () throws(LinkError) -> Result) throws(SessionError) -> Result {
+    do throws(LinkError) { return try body() } catch { throw SessionError(link.address, .link(error)) }
+  }
+
+  func beacon(until deadline: ContinuousClock.Instant) throws(SessionError) -> Beacon {
+    let size = MemoryLayout<grass_beacon>.size
+    while true {
+      try onLink { () throws(LinkError) in
+        if posted > 0 { try link.wait(for: posted, until: deadline) }
+        posted = try link.postRead(
+          into: responses, 0..<size, from: link.grant.responses, offset: layout.beaconOffset, awaiting: nil)
+        try link.wait(for: posted, until: deadline)
+      }
+      if let beacon = responses.withBytes(0..<size, { Beacon(UnsafeRawBufferPointer($0)) }) { return beacon }
+      if ContinuousClock.now >= deadline { throw SessionError(link.address, .tornAnswer) }
+    }
+  }
+
+  func perform(
+    _ count: Int, until deadline: ContinuousClock.Instant,
+    prepare: (Int, UnsafeMutableRawBufferPointer) -> (request: Int, response: Int),
+    accept: (Int, UnsafeRawBufferPointer) throws(SessionError) -> Void
+  ) throws(SessionError) {
+    // Of a call that ended early.
+    if posted > 0 { try onLink { () throws(LinkError) in try link.wait(for: posted, until: deadline) } }
+    var flights = [Flight?](repeating: nil, count: slotCount)
+    var launched = 0
+    var done = 0
+    while launched < min(count, slotCount) {
+      flights[launched] = try launch(launched, slot: launched, prepare)
+      launched += 1
+    }
+    var silentSince: UInt64?
+    var sawTorn = false
+    var turn = 0
+    while done < count {
+      var oldest = UInt64.max
+      for case let flight? in flights { oldest = min(oldest, flight.read) }
+      let completed = try onLink { () throws(LinkError) in
+        try link.wait(for: oldest, until: deadline)
+        return try link.poll()
+      }
+      var isSilent = true
+      for slot in flights.indices {
+        guard var flight = flights[slot], flight.read <= completed else { continue }
+        let start = slot * layout.responseSize
+        let (verdict, length) = judge(flight, at: start)
+        switch verdict {
+        case GRASS_RECORD_WHOLE:
+          let payload = start + MemoryLayout<grass_record>.size
+          flights[slot] = nil
+          try responses.withBytes(payload..<payload + Int(length)) { bytes throws(SessionError) in
+            try accept(flight.job, UnsafeRawBufferPointer(bytes))
+          }
+          done += 1
+          isSilent = false
+          if launched < count {
+            flights[slot] = try launch(launched, slot: slot, prepare)
+            launched += 1
+          }
+          continue
+        case GRASS_RECORD_LONGER:
+          flight.expected = Int(grass_record_size(length))
+          isSilent = false
+          try fetch(&flight, slot: slot, size: flight.expected)
+        default:
+          // Not there yet, or not whole yet: what is there in a moment, another read tells.
+          if verdict != GRASS_RECORD_OTHER { sawTorn = true }
+          try fetch(&flight, slot: slot, size: pollSize(flight))
+        }
+        flights[slot] = flight
+      }
+      if !isSilent {
+        silentSince = nil
+        turn = 0
+        continue
+      }
+      let now = SystemCall.monotonicNanoseconds()
+      let since = silentSince ?? now
+      silentSince = since
+      turn += 1
+      if now - since > Self.busyTime, turn > Self.busyTurns {
+        SystemCall.sleep(nanoseconds: min((now - since) / 20, Self.longestSleep))
+      } else if turn % 8 == 0 {
+        sched_yield()
+      } else {
+        grass_pause()
+      }
+      if turn % 16 == 0 || now - since > Self.busyTime, ContinuousClock.now >= deadline {
+        throw SessionError(link.address, sawTorn ? .tornAnswer : .noAnswer)
+      }
+    }
+  }
+
+  /// What a completed read of an answer brought, and its payload's length.
+  private func judge(_ flight: Flight, at start: Int) -> (verdict: grass_verdict, length: UInt64) {
+    var length: UInt64 = 0
+    let verdict = responses.withBytes(start..<start + flight.readSize) { record in
+      let (count, size) = (UInt64(record.count), UInt64(layout.responseSize))
+      guard let sums = link.sums(of: flight.read) else {
+        return grass_record_judge(record.baseAddress, count, size, flight.sequence, nil, &length)
+      }
+      return sums.span.withUnsafeBufferPointer {
+        grass_record_judge(record.baseAddress, count, size, flight.sequence, $0.baseAddress, &length)
+      }
+    }
+    return (verdict, length)
+  }
+
+  /// Writes request `job` to a slot and posts the first read of its answer.
+  private func launch(
+    _ job: Int, slot: Int, _ prepare: (Int, UnsafeMutableRawBufferPointer) -> (request: Int, response: Int)
+  ) throws(SessionError) -> Flight {
+    sequence += 1
+    let sequence = sequence
+    let start = slot * layout.requestSize
+    let size = requests.withBytes(start..<start + layout.requestSize) { record in
+      let payload = UnsafeMutableRawBufferPointer(
+        rebasing: record[MemoryLayout<grass_record>.size...].prefix(requestCapacity))
+      let (request, response) = prepare(job, payload)
+      precondition(request <= requestCapacity, "a request of \(request) bytes")
+      grass_record_seal(record.baseAddress, sequence, UInt64(request))
+      return (request: Int(grass_record_size(UInt64(request))), response: response)
+    }
+    var flight = Flight(
+      job: job, sequence: sequence, expected: Int(grass_record_size(UInt64(min(size.response, responseCapacity)))))
+    posted = try onLink { () throws(LinkError) in
+      try link.postWrite(
+        requests, start..<start + size.request, to: link.grant.requests,
+        offset: layout.requestOffset(slot: link.grant.slots.lowerBound + slot), fenced: false)
+    }
+    try fetch(&flight, slot: slot, size: pollSize(flight))
+    return flight
+  }
+
+  /// How much of an answer to ask for that may not be there yet.
+  private func pollSize(_ flight: Flight) -> Int {
+    let isWorthAll =
+      switch link.polling {
+      case .head: false
+      case .wholeOnce: flight.read == 0
+      case .whole: true
+      }
+    return isWorthAll || flight.expected <= Self.pollLimit ? flight.expected : Self.headSize
+  }
+
+  /// Posts a read of the first `size` bytes of a slot's answer.
+  private func fetch(_ flight: inout Flight, slot: Int, size: Int) throws(SessionError) {
+    let start = slot * layout.responseSize
+    let sequence = flight.sequence
+    posted = try onLink { () throws(LinkError) in
+      try link.postRead(
+        into: responses, start..<start + size, from: link.grant.responses,
+        offset: layout.responseOffset(slot: link.grant.slots.lowerBound + slot), awaiting: sequence)
+    }
+    flight.read = posted
+    flight.readSize = size
+  }
+}

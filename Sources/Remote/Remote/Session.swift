@@ -1,0 +1,167 @@
+import CRegion
+import Host
+public import Links
+public import Memory
+public import Paging
+import Region
+import Synchronization
+
+/// A conversation with a monitor over a link.
+///
+/// Requests go out over all slots that the owner granted, one write each; an answer is fetched with its flag by one
+/// read where the link or its size makes that sensible. Threads may share a session: each call has it to itself. An
+/// error of the link ends the session; every other error leaves it usable.
+public final class Session: Sendable {
+  /// The monitor's address.
+  public let host: String
+  /// How long a call may take, unless it says otherwise.
+  public let timeout: Duration
+  /// The longest request and response payloads, in bytes.
+  package let requestCapacity: Int
+  package let responseCapacity: Int
+  /// How many requests are in flight at most.
+  public let slotCount: Int
+  private let exchange: Locked<Exchange>
+  private let waves = Atomic<Int>(0)
+
+  /// Connects to the monitor at `address`.
+  public convenience init(
+    to address: LinkAddress, slots: Int = 4, timeout: Duration = .seconds(5)
+  ) throws(SessionError) {
+    let link: any Link
+    do throws(LinkError) {
+      link = try address.connect(slots: slots, within: timeout)
+    } catch {
+      throw SessionError(address.description, .link(error))
+    }
+    try self.init(link: link, timeout: timeout)
+  }
+
+  /// Begins a session over a link, which is the session's own from then on.
+  public init(link: any Link, timeout: Duration = .seconds(5)) throws(SessionError) {
+    host = link.address
+    self.timeout = timeout
+    let exchange = try Exchange(link: link, until: .now + timeout)
+    requestCapacity = exchange.requestCapacity
+    responseCapacity = exchange.responseCapacity
+    slotCount = exchange.slotCount
+    self.exchange = Locked(exchange)
+  }
+
+  deinit { exchange.withLock { $0.close() } }
+
+  /// How many bytes to ask for with one request where an even share is `share`: less is not worth a request of its own, and
+  /// of more, all would be answered before the first is taken out.
+  package static func pieceSize(share: Int) -> Int { min(max(share, 64 * 1024), 512 * 1024) }
+
+  /// Ends the session and its link. A second call does nothing.
+  public func close() { exchange.withLock { $0.close() } }
+
+  /// How many round trips this session has made: requests that were in flight together count as one, and so does a
+  /// read of the beacon.
+  public var roundTrips: Int { waves.load(ordering: .relaxed) }
+
+  /// Performs `count` requests, as many at a time as there are slots.
+  ///
+  /// - Parameters:
+  ///   - prepare: Stores the payload of request n, and returns its length and that of the answer expected.
+  ///   - accept: Takes the answer's payload of request n, in private memory; it may come before those of lower numbers.
+  package func perform(
+    _ count: Int, within timeout: Duration?,
+    prepare: (Int, UnsafeMutableRawBufferPointer) -> (request: Int, response: Int),
+    accept: (Int, UnsafeRawBufferPointer) throws(SessionError) -> Void
+  ) throws(SessionError) {
+    let deadline = ContinuousClock.now + (timeout ?? self.timeout)
+    waves.add((count + slotCount - 1) / slotCount, ordering: .relaxed)
+    try exchange.withLock { exchange throws(SessionError) in
+      try exchange.perform(count, until: deadline, prepare: prepare, accept: accept)
+    }
+  }
+
+  /// One request, and its answer past the part that all answers have.
+  private func ask(
+    _ operation: grass_operation, answer size: Int, within timeout: Duration?
+  ) throws(SessionError) -> [UInt8] {
+    var answer: [UInt8] = []
+    try perform(1, within: timeout) { _, payload in
+      payload.storeBytes(
+        of: grass_request(operation: operation.rawValue, count: 0, levels: 0, reserved: 0), as: grass_request.self)
+      return (MemoryLayout<grass_request>.size, MemoryLayout<grass_response>.size + size)
+    } accept: { _, payload throws(SessionError) in
+      let response = try self.response(payload, to: operation)
+      let rest = payload.count - MemoryLayout<grass_response>.size
+      guard rest >= size else { throw badAnswer("it is too short") }
+      if operation == GRASS_INFO {
+        guard rest == size + Int(response.count) * MemoryLayout<grass_segment_answer>.size else {
+          throw badAnswer("it announces \(response.count) segments in \(rest) bytes")
+        }
+      } else if rest != size {
+        throw badAnswer("it is too long")
+      }
+      answer = [UInt8](payload[MemoryLayout<grass_response>.size...])
+    }
+    return answer
+  }
+
+  /// The start of an answer, which is not an error.
+  func response(
+    _ payload: UnsafeRawBufferPointer, to operation: grass_operation
+  ) throws(SessionError) -> grass_response {
+    guard payload.count >= MemoryLayout<grass_response>.size else { throw badAnswer("it is too short") }
+    let response = payload.loadUnaligned(as: grass_response.self)
+    guard response.status == GRASS_OK.rawValue else { throw SessionError(host, .refused(status: response.status)) }
+    guard response.operation == operation.rawValue else {
+      throw badAnswer("it belongs to operation \(response.operation)")
+    }
+    return response
+  }
+
+  func badAnswer(_ why: String) -> SessionError { SessionError(host, .badAnswer(why)) }
+
+  /// Asks whether the monitor lives, and waits for its answer.
+  ///
+  /// - Returns: the device's clock in nanoseconds.
+  @discardableResult
+  public func heartbeat(within timeout: Duration? = nil) throws(SessionError) -> UInt64 {
+    try ask(GRASS_HEARTBEAT, answer: MemoryLayout<grass_heartbeat_answer>.size, within: timeout)
+      .withUnsafeBytes { $0.loadUnaligned(as: grass_heartbeat_answer.self).clock }
+  }
+
+  /// Reads the monitor's beacon, in which its device has no part.
+  public func beacon(within timeout: Duration? = nil) throws(SessionError) -> Beacon {
+    let deadline = ContinuousClock.now + (timeout ?? self.timeout)
+    waves.add(1, ordering: .relaxed)
+    return try exchange.withLock { exchange throws(SessionError) in try exchange.beacon(until: deadline) }
+  }
+
+  /// Asks what the monitor sees.
+  public func info(within timeout: Duration? = nil) throws(SessionError) -> DeviceInfo {
+    let answer = try ask(GRASS_INFO, answer: MemoryLayout<grass_info_answer>.size, within: timeout)
+    let info = answer.withUnsafeBytes { $0.loadUnaligned(as: grass_info_answer.self) }
+    var segments: [MemorySegment] = []
+    var end: UInt64 = 0
+    for offset in stride(
+      from: MemoryLayout<grass_info_answer>.size, to: answer.count, by: MemoryLayout<grass_segment_answer>.size)
+    {
+      let segment = answer.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: grass_segment_answer.self) }
+      let (next, overflow) = segment.start.addingReportingOverflow(segment.count)
+      guard segment.start >= end, !overflow else { throw badAnswer("its segments overlap") }
+      end = next
+      segments.append(MemorySegment(start: PhysicalAddress(segment.start), count: segment.count))
+    }
+    return DeviceInfo(
+      version: info.version, segments: segments,
+      kernelHint: info.kernel_hint == 0 ? nil : PhysicalAddress(info.kernel_hint), clock: info.clock,
+      served: info.served, refused: info.refused, torn: info.torn)
+  }
+
+  /// Reads all entries of `batch` in the monitor's memory, in one round trip where the slots hold them.
+  ///
+  /// Faults of the watched memory are the batch's; the error thrown says that the monitor could not be asked, and then
+  /// the batch is not filled.
+  public func gather(
+    _ batch: inout ReadBatch<MemoryLocation>, format: PageTableFormat, within timeout: Duration? = nil
+  ) throws(SessionError) {
+    try Gather(session: self, levels: format.levels).read(&batch, within: timeout)
+  }
+}

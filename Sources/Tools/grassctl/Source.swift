@@ -1,0 +1,74 @@
+import ArgumentParser
+import KernelViews
+import Links
+import Memory
+import Remote
+
+/// What commands that need a live host share.
+enum HostOptions {
+  static let urlHelp = ArgumentHelp(
+    "The live host, as grassd printed it: shm:///PATH, verbs://HOST:PORT or tcp://127.0.0.1:PORT.", valueName: "url")
+
+  /// Connects, or says why not and exits.
+  static func connect(_ url: String, timeout: Double) throws -> Session {
+    try reporting { try Session(to: LinkAddress(url), timeout: .seconds(timeout)) }
+  }
+}
+
+/// Where the memory to look at comes from: shared by all commands that look into it.
+struct SourceOptions: ParsableArguments {
+  @Option(help: HostOptions.urlHelp)
+  var host: String?
+
+  @Option(help: ArgumentHelp("A memory image or a guest's RAM file.", valueName: "file"))
+  var memory: String?
+
+  @Option(help: "Seconds to wait for an answer of the host before giving up.")
+  var timeout: Double = 5
+
+  func validate() throws {
+    if (host == nil) == (memory == nil) {
+      throw ValidationError("Give either --host URL or --memory FILE: where is the memory to look at?")
+    }
+    if !(timeout > 0 && timeout < 86400) { throw ValidationError("--timeout takes seconds, more than 0.") }
+  }
+
+  /// Opens the kernel, or says why not and exits.
+  func openKernel() throws -> Kernel {
+    if let host {
+      let session = try HostOptions.connect(host, timeout: timeout)
+      return try reporting {
+        let memory = try RemoteMemory(session: session)
+        return try Kernel(memory: memory, hint: memory.kernelHint)
+      }
+    }
+    return try reporting { try Kernel.open(try MemoryImage.open(memory ?? "")) }
+  }
+}
+
+/// Runs `body`, and turns its failure into a message on standard error and an exit status.
+func reporting<T>(_ body: () throws -> T) throws -> T {
+  do {
+    return try body()
+  } catch {
+    writeNote("\(error)")
+    switch error {
+    case let error as KernelError: throw error.isOfSource ? ExitStatus.unreachable : ExitStatus.unreadable
+    case is SessionError, is LinkError: throw ExitStatus.unreachable
+    default: throw ExitStatus.unreadable
+    }
+  }
+}
+
+extension KernelError {
+  /// Whether the memory itself could not be reached, whatever it holds.
+  fileprivate var isOfSource: Bool {
+    if case .memory(let fault) = cause, case .sourceFailed = fault.reason { true } else { false }
+  }
+}
+
+/// How a result is printed.
+struct OutputOptions: ParsableArguments {
+  @Flag(help: "Print a JSON array for programs.")
+  var json = false
+}

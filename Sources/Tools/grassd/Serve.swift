@@ -1,0 +1,95 @@
+import ArgumentParser
+import Devices
+import Glibc
+import KernelInfo
+import Links
+import Logging
+import Memory
+import Region
+
+/// Serves a watched host's memory to remote hosts.
+struct Serve: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "serve",
+    abstract: "Watch a host's memory from outside it, and serve remote hosts.",
+    discussion: """
+      Runs a monitor over FILE and answers at each URL until it gets SIGINT or SIGTERM. It prints one line \
+      "ready URL" for each link once it answers there. SIGHUP makes it read --monitors again: new modules take the \
+      place of the old ones, and requests wait meanwhile.
+
+      EXIT STATUS: 0 after a signal asked it to end; 1 when the memory cannot be opened or a link cannot be \
+      served, with the reason on standard error; 64 for wrong usage.
+      """)
+
+  @Option(
+    help:
+      "The watched memory: a guest's shared RAM file, a raw image, an ELF core, LiME, or a driver that shows this machine's own."
+  )
+  var memory: String
+
+  @Option(
+    parsing: .upToNextOption,
+    help:
+      "Where to answer: shm:///PATH makes a region there, verbs://HOST:PORT (RDMA) and tcp://127.0.0.1:PORT listen (port 0: any)."
+  )
+  var listen: [String]
+
+  @Option(help: "How many requests can be in flight, over all remote hosts: 1 to 64.")
+  var slots: Int = 16
+
+  @Option(help: "The longest request in KiB; longer ones are cut.")
+  var requestSize: Int = 64
+
+  @Option(help: "The longest result in KiB; longer ones are cut. Each slot takes as much memory as both.")
+  var responseSize: Int = 1024
+
+  @Option(
+    help: ArgumentHelp("What runs the monitor: cpu, gpu or gpu:N, as `grassd devices` lists them.", valueName: "name"))
+  var device: DeviceName = .cpu
+
+  @Option(
+    help: ArgumentHelp(
+      "Where the region lies: host memory, or, with --device gpu, that GPU's own, which network cards reach as a dma-buf and tcp:// by copies.",
+      valueName: "host|gpu"))
+  var region: RegionPlace = .host
+
+  @Option(
+    parsing: .upToNextOption,
+    help:
+      "Modules: sources in C or Swift, which are compiled for the kernel found, or one program made by `grassd compile`."
+  )
+  var monitors: [String] = []
+
+  @Flag(name: .shortAndLong, help: "Log more.")
+  var verbose = false
+
+  func validate() throws {
+    for (name, size) in [("--request-size", requestSize), ("--response-size", responseSize)] {
+      guard (1...1 << 20).contains(size) else { throw ValidationError("\(name) takes 1 to 1048576 KiB.") }
+    }
+  }
+
+  func run() throws {
+    LoggingSystem.bootstrap(StreamLogHandler.standardError)
+    var logger = Logger(label: "grassd")
+    logger.logLevel = verbose ? .debug : .info
+    // Blocked before any thread starts, so that all inherit it and only `awaitSignal` takes them.
+    let signals = TerminationSignals()
+    do {
+      let server = try Server(
+        memory: memory, listen: listen.map { url in try LinkAddress(url) },
+        layout: RegionLayout(slots: slots, requestSize: requestSize * 1024, responseSize: responseSize * 1024),
+        regionInGPU: region == .gpu, device: device, monitors: monitors)
+      for address in server.addresses { print("ready \(address)") }
+      fflush(nil)
+      logger.info("serving \(server.memoryDescription)")
+      try server.run(until: signals, logger: logger)
+      server.stop()
+      logger.info("stopped")
+    } catch let error as any CustomStringConvertible {
+      let text = Array("grassd: \(error.description)\n".utf8)
+      _ = write(STDERR_FILENO, text, text.count)
+      throw ExitCode(1)
+    }
+  }
+}

@@ -1,0 +1,190 @@
+import Binding
+package import KernelInfo
+package import Memory
+
+/// Finds in a kernel's image what no symbol leads to, by its form: the banner, the type information and, where no note names
+/// it, the top page table.
+///
+/// Source: include/uapi/linux/btf.h, `struct btf_header`; arch/x86/kernel/head_64.S, `level2_kernel_pgt` and what leads there.
+package struct ImageSearch {
+  /// What a look through the image found.
+  package struct Findings {
+    package var banner: (place: PhysicalAddress, text: [UInt8])
+    package var types: (place: PhysicalAddress, table: TypeTable)
+  }
+
+  /// A page table that maps the image where it lies, and from which level.
+  package struct Root: Hashable {
+    package var place: PhysicalAddress
+    package var levels: Int
+  }
+
+  package let memory: any PhysicalMemory
+  /// The bytes read so far.
+  private(set) var cost = 0
+
+  /// More than any kernel's image has.
+  private static let longestImage: UInt64 = 256 << 20
+  private static let pieceSize: UInt64 = 1 << 20
+  /// So many bytes more are read of each piece: what begins in it is seen whole.
+  private static let overlap: UInt64 = 512
+  private static let longestTypes: UInt64 = 32 << 20
+  /// How many headers of type information are followed.
+  private static let mostHeaders = 16
+  /// How many page tables are thought to be a kernel's.
+  private static let mostRoots = 1 << 16
+  /// How many places that look like one are looked at, in each piece.
+  private static let mostPlaces = 256
+  private static let pageSize: UInt64 = 4096
+
+  package init(memory: any PhysicalMemory) { self.memory = memory }
+
+  // MARK: Banner and types
+
+  /// Looks from the image's start on.
+  ///
+  /// - Parameter release: what the banner has to name; nil where that is not known.
+  package mutating func find(
+    from start: PhysicalAddress, release: String?, functions: Int
+  ) throws(KernelInfoError) -> Findings {
+    let wanted = LiteralSearch(Array("Linux version \(release.map { $0 + " " } ?? "")".utf8))
+    // Magic, version 1, no flags, and the length of the header.
+    let header = LiteralSearch([0x9f, 0xeb, 1, 0, 24, 0, 0, 0])
+    var banner: (PhysicalAddress, [UInt8])?
+    var types: (PhysicalAddress, TypeTable)?
+    var headers = 0
+    for piece in pieces(from: start) {
+      guard banner == nil || types == nil, let bytes = read(piece.start, count: piece.whole) else { break }
+      if banner == nil, let place = wanted.first(in: bytes, from: 0, before: piece.count) {
+        let text = Array(bytes[place..<min(place + 256, bytes.count)].prefix { $0 != 0 && $0 != 10 })
+        banner = (piece.start + place, text)
+      }
+      var next = 0
+      for _ in 0..<Self.mostPlaces {
+        guard types == nil, headers < Self.mostHeaders,
+          let place = header.first(in: bytes, from: next, before: piece.count)
+        else { break }
+        next = place + 1
+        guard place % 4 == 0, place + 24 <= bytes.count else { continue }
+        headers += 1
+        types = self.types(at: piece.start + place, header: Array(bytes[place..<place + 24]), release: release ?? "")
+          .map { (piece.start + place, $0) }
+      }
+    }
+    guard let banner else { throw missing("no banner", functions) }
+    guard let types else { throw missing("no type information", functions) }
+    return Findings(banner: banner, types: types)
+  }
+
+  private func missing(_ what: String, _ functions: Int) -> KernelInfoError {
+    KernelInfoError(.noDataSymbols(functions: functions, missing: what))
+  }
+
+  /// The type information behind `header`, where there is some and it knows tasks.
+  private mutating func types(at place: PhysicalAddress, header: [UInt8], release: String) -> TypeTable? {
+    let reader = ByteReader(header.span.bytes)
+    // Types start behind the header, names behind the types.
+    guard let first = try? reader.u32(8), let types = try? reader.u32(12), let names = try? reader.u32(16),
+      let length = try? reader.u32(20), first == 0, names == types, UInt64(types) + UInt64(length) <= Self.longestTypes,
+      let bytes = read(place, count: 24 + UInt64(types) + UInt64(length)),
+      let table = try? TypeTable(bytes, release: release), table.hasStructure("task_struct")
+    else { return nil }
+    return table
+  }
+
+  private mutating func read(_ start: PhysicalAddress, count: UInt64) -> [UInt8]? {
+    cost += Int(count)
+    return try? memory.read(start, count: Int(count))
+  }
+
+  /// The memory from `start` on, as far as an image may go and its segment does.
+  private func pieces(from start: PhysicalAddress) -> [(start: PhysicalAddress, count: Int, whole: UInt64)] {
+    guard let segment = memory.segments.first(where: { $0.contains(start, count: 1) }) else { return [] }
+    let room = min(segment.count - start.distance(from: segment.start), Self.longestImage)
+    return stride(from: 0, to: room, by: UInt64.Stride(Self.pieceSize)).map { offset in
+      let whole = min(Self.pieceSize + Self.overlap, room - offset)
+      return (start + Int(offset), Int(min(whole, Self.pieceSize)), whole)
+    }
+  }
+
+  // MARK: Page tables
+
+  /// Places of the image around `place`, and the page tables that map `text` to it: a table of large pages that follow each
+  /// other, a table that names it where the image's mapping is, and one or two above that name each other in their last entry.
+  ///
+  /// - Parameter text: where the image starts.
+  package mutating func roots(
+    mapping text: VirtualAddress, around place: PhysicalAddress
+  ) -> [(image: PhysicalAddress, roots: [Root])] {
+    let reach: UInt64 = 64 << 20
+    let step: UInt64 = 2 << 20
+    guard let segment = memory.segments.first(where: { $0.contains(place, count: 1) }) else { return [] }
+    let low = max(segment.start.rawValue, place.rawValue > reach ? place.rawValue - reach : 0)
+    let first = (low + Self.pageSize - 1) / Self.pageSize * Self.pageSize
+    let end = min(segment.start.rawValue &+ segment.count, place.rawValue &+ reach)
+    guard first < end else { return [] }
+    let pages = stride(from: first, to: end - (end - first) % Self.pageSize, by: UInt64.Stride(Self.pageSize))
+      .map { PhysicalAddress($0) }
+    // Of each page: two neighbouring entries for the image, and those that lead further down.
+    let index = text.rawValue >> 21 & 511
+    guard index < 511, text.rawValue % step == 0 else { return [] }
+    var batch = ReadBatch<PhysicalAddress>()
+    for page in pages {
+      batch.add(page + Int(index) * 8, count: 16)
+      batch.add(page + Int(text.rawValue >> 30 & 511) * 8, count: 8)
+      batch.add(page + 511 * 8, count: 8)
+    }
+    cost += batch.byteCount
+    memory.read(&batch)
+    // What names a table or a large page; 52 bits of address.
+    func target(_ entry: Int, _ offset: Int, isLarge: Bool) -> UInt64? {
+      guard let value = try? batch.reader(entry).u64(offset), value & 1 == 1, (value & 0x80 != 0) == isLarge else {
+        return nil
+      }
+      return value & 0xf_ffff_ffff_f000 & (isLarge ? ~(step - 1) : .max)
+    }
+    var tops: [UInt64: [PhysicalAddress]] = [:]
+    var middles: [UInt64: [PhysicalAddress]] = [:]
+    var images: [(image: PhysicalAddress, table: PhysicalAddress)] = []
+    for (position, page) in pages.enumerated() {
+      if let image = target(position * 3, 0, isLarge: true), let next = target(position * 3, 8, isLarge: true),
+        next == image &+ step, image <= place.rawValue, place.rawValue - image < reach
+      {
+        images.append((PhysicalAddress(image), page))
+      }
+      if let table = target(position * 3 + 1, 0, isLarge: false) { middles[table, default: []].append(page) }
+      if let table = target(position * 3 + 2, 0, isLarge: false) { tops[table, default: []].append(page) }
+    }
+    return images.prefix(Self.mostHeaders).map { image, table in
+      var roots: [Root] = []
+      for third in (middles[table.rawValue] ?? []).prefix(Self.mostHeaders) {
+        for fourth in tops[third.rawValue] ?? [] where roots.count < Self.mostRoots {
+          roots.append(Root(place: fourth, levels: 4))
+          for fifth in tops[fourth.rawValue] ?? [] where fifth != fourth { roots.append(Root(place: fifth, levels: 5)) }
+        }
+      }
+      return (image, Array(ownFirst(roots, of: image, at: text).prefix(Self.mostHeaders)))
+    }
+  }
+
+  /// The kernel's own tables before all others.
+  ///
+  /// Processes' have the same entries for the image, and may lie near it: even in it, where parts of it were freed. But the
+  /// image names its own by where it is mapped itself (`init_mm.pgd`), and theirs are named by the direct map.
+  private mutating func ownFirst(_ roots: [Root], of image: PhysicalAddress, at text: VirtualAddress) -> [Root] {
+    guard roots.count > 1 else { return roots }
+    let offsets = Set(roots.lazy.filter { $0.place >= image }.map { $0.place.distance(from: image) })
+    var named: Set<UInt64> = []
+    for piece in pieces(from: image) {
+      guard named.isEmpty, let bytes = read(piece.start, count: UInt64(piece.count)) else { break }
+      bytes.withUnsafeBytes { bytes in
+        for place in stride(from: 0, to: bytes.count & ~7, by: 8) {
+          let offset = bytes.loadUnaligned(fromByteOffset: place, as: UInt64.self) &- text.rawValue
+          if offset < Self.longestImage, offset % Self.pageSize == 0, offsets.contains(offset) { named.insert(offset) }
+        }
+      }
+    }
+    func isOwn(_ root: Root) -> Bool { root.place >= image && named.contains(root.place.distance(from: image)) }
+    return roots.filter(isOwn) + roots.filter { !isOwn($0) }
+  }
+}

@@ -1,0 +1,282 @@
+import Binding
+import KernelInfo
+import LinuxKernel
+import Memory
+import Paging
+
+/// Where a function's caller is to be found: one entry of the tables that the kernel has for unwinding.
+struct ORCEntry: Hashable, Sendable {
+  /// Source: `ORC_REG_*` of arch/x86/include/asm/orc_types.h.
+  enum Register: UInt8, Sendable {
+    case undefined, previousSP, dx, di, bp, sp, r10, r13, bpIndirect, spIndirect
+  }
+
+  /// How a frame ends, in the order of `ORC_TYPE_*` from 6.4 on.
+  enum Kind: UInt8, Sendable {
+    case undefined, endOfStack, call, registers, partialRegisters
+  }
+
+  var spOffset: Int16
+  var bpOffset: Int16
+  var spRegister: Register
+  var bpRegister: Register
+  var kind: Kind
+  /// Whether the address is that of an instruction that was interrupted, not one that a call returns to.
+  var isSignal: Bool
+
+  /// What generated code is taken to do: keep a frame pointer. Source: `orc_fp_entry` of arch/x86/kernel/unwind_orc.c.
+  static let framePointer = ORCEntry(
+    spOffset: 16, bpOffset: -16, spRegister: .bp, bpRegister: .previousSP, kind: .call, isSignal: false)
+}
+
+/// The kernel's tables for unwinding, its own and those of modules.
+///
+/// Two tables beside each other, in ascending order of code: 32-bit distances from where each stands to the code, and
+/// entries of six bytes, which hold from there to the next. For the kernel's own text a third one says for each block of
+/// 256 bytes where to search.
+///
+/// Source: arch/x86/kernel/unwind_orc.c, `orc_find`; arch/x86/include/asm/orc_types.h.
+struct ORCTables: KernelReader {
+  static let subject = "the tables for unwinding"
+
+  typealias Field = FieldSelection.Field
+  private let text: Range<UInt64>
+  private let lookup: VirtualAddress
+  private let lookupCount: Int
+  private let own: Table
+  private let layout: EntryLayout
+  private let module: FieldSelection
+  private let tableCount, tablePlaces, tableEntries: Field
+
+  /// Pairs of tables.
+  struct Table: Hashable, Sendable {
+    var places: VirtualAddress
+    var entries: VirtualAddress
+    var count: Int
+  }
+
+  /// Where an entry has what: the bits were arranged anew in 6.3 and 6.4.
+  private struct EntryLayout: Sendable {
+    let size: Int
+    let spOffset, bpOffset, spRegister, bpRegister, kind: FieldLayout
+    /// Until 6.3 a bit of its own says that the stack ends.
+    let end: FieldLayout?
+    let signal: FieldLayout?
+
+    init(_ types: TypeTable) throws(KernelInfoError) {
+      let layout = try types.structure("orc_entry")
+      size = layout.size
+      spOffset = try layout.field("sp_offset")
+      bpOffset = try layout.field("bp_offset")
+      spRegister = try layout.field("sp_reg")
+      bpRegister = try layout.field("bp_reg")
+      kind = try layout.field("type")
+      end = layout.hasField("end") ? try layout.field("end") : nil
+      signal = layout.hasField("signal") ? try layout.field("signal") : nil
+    }
+
+    func load(_ reader: borrowing ByteReader) throws(MemoryFault) -> ORCEntry {
+      let sp = ORCEntry.Register(rawValue: UInt8(truncatingIfNeeded: try spRegister.load(reader)))
+      let bp = ORCEntry.Register(rawValue: UInt8(truncatingIfNeeded: try bpRegister.load(reader)))
+      var number = UInt8(truncatingIfNeeded: try kind.load(reader))
+      if let end {
+        // Calls were 0, registers 1 and 2; no register meant nothing known, or the end.
+        number = sp == .undefined ? (try end.load(reader) != 0 ? 1 : 0) : number + 2
+      }
+      guard let sp, let bp, let kind = ORCEntry.Kind(rawValue: number) else {
+        throw MemoryFault(.offset(0), .inconsistent("an entry for unwinding of a form that there is not"))
+      }
+      // Where it is not said, frames that hold registers were interrupted (6.2 and before).
+      let isSignal =
+        try signal.map { field throws(MemoryFault) in try field.load(reader) }
+        ?? (kind.rawValue >= ORCEntry.Kind.registers.rawValue ? 1 : 0)
+      return ORCEntry(
+        spOffset: Int16(truncatingIfNeeded: try spOffset.loadSigned(reader)),
+        bpOffset: Int16(truncatingIfNeeded: try bpOffset.loadSigned(reader)), spRegister: sp, bpRegister: bp,
+        kind: kind, isSignal: isSignal != 0)
+    }
+  }
+
+  /// More entries than any kernel or module has.
+  private static let mostEntries = 1 << 24
+
+  init(kernel: Kernel) throws {
+    let start = try kernel.symbol("_stext", for: Self.self)
+    let end = try kernel.symbol("_etext", for: Self.self)
+    let lookup = try kernel.symbol("orc_lookup", for: Self.self)
+    let lookupEnd = try kernel.symbol("orc_lookup_end", for: Self.self)
+    let places = try kernel.symbol("__start_orc_unwind_ip", for: Self.self)
+    let size = try kernel.symbol("__stop_orc_unwind_ip", for: Self.self).rawValue &- places.rawValue
+    try self.init(
+      types: kernel.types, text: start.rawValue..<max(start.rawValue, end.rawValue),
+      lookup: (lookup, Int(clamping: lookupEnd.rawValue &- lookup.rawValue) / 4),
+      own: Table(
+        places: places, entries: try kernel.symbol("__start_orc_unwind", for: Self.self),
+        count: min(Int(clamping: size) / 4, Self.mostEntries)))
+  }
+
+  /// - Parameter lookup: the table of blocks, and how many there are.
+  init(
+    types: TypeTable, text: Range<UInt64>, lookup: (start: VirtualAddress, count: Int), own: Table
+  ) throws(KernelInfoError) {
+    self.text = text
+    self.lookup = lookup.start
+    lookupCount = lookup.count
+    self.own = own
+    layout = try EntryLayout(types)
+    var fields = FieldSelection(try types.structure("module"))
+    tableCount = try fields.want("arch.num_orcs")
+    tablePlaces = try fields.want("arch.orc_unwind_ip")
+    tableEntries = try fields.want("arch.orc_unwind")
+    module = fields
+  }
+
+  /// A module's tables, and the parts of memory that they speak of.
+  struct ModuleTable: Sendable {
+    var table: Table
+    var parts: [Range<UInt64>]
+  }
+
+  /// The tables of those of `modules` that have some. Cost: a round trip.
+  ///
+  /// Which table speaks of an address, only the module's memory says: a table has the code that ran at first as well, which
+  /// may lie anywhere.
+  func moduleTables(
+    of modules: [LoadedModule], in space: AddressSpace, _ faults: inout [MemoryFault]
+  ) -> [ModuleTable] {
+    let reads = space.read(module, at: modules.map(\.address))
+    var tables: [ModuleTable] = []
+    for index in reads.indices {
+      do throws(MemoryFault) {
+        let count = try reads.load(index, tableCount)
+        guard count > 0 else { continue }
+        guard count <= Self.mostEntries else {
+          throw MemoryFault(
+            .virtual(reads.addresses[index]), .inconsistent("a module with \(count) entries for unwinding"))
+        }
+        let table = Table(
+          places: try reads.pointer(index, tablePlaces), entries: try reads.pointer(index, tableEntries),
+          count: Int(count))
+        tables.append(ModuleTable(table: table, parts: modules[index].parts))
+      } catch {
+        faults.append(error)
+      }
+    }
+    return tables
+  }
+
+  /// The address that a place in the first table names: it is told as a distance from the place itself.
+  private static func code(
+    _ batch: borrowing ReadBatch<VirtualAddress>, _ index: Int, _ place: VirtualAddress
+  ) throws(MemoryFault) -> UInt64 {
+    place.rawValue &+ UInt64(bitPattern: Int64(try batch.reader(index).load(0, as: Int32.self)))
+  }
+
+  /// A search among the entries of one table: the last whose code starts at or below an address.
+  private struct Search {
+    var address: UInt64
+    var table: Table
+    var low: Int
+    var high: Int
+  }
+
+  /// The entry for each of `addresses`; nil for code of which nothing is known.
+  ///
+  /// Cost: four round trips for the kernel's own text; for modules one more for each halving of their tables.
+  func entries(
+    for addresses: [UInt64], modules: [ModuleTable], in space: AddressSpace
+  ) -> [UInt64: Result<ORCEntry?, MemoryFault>] {
+    var results: [UInt64: Result<ORCEntry?, MemoryFault>] = [:]
+    var searches: [Search] = []
+    var blocks = ReadBatch<VirtualAddress>()
+    var blocked: [UInt64] = []
+    for address in addresses {
+      let block = Int(clamping: (address &- text.lowerBound) / 256)
+      if text.contains(address), block + 1 < lookupCount {
+        blocks.add(lookup + block * 4, count: 8)
+        blocked.append(address)
+      } else if let module = modules.first(where: { $0.parts.contains { $0.contains(address) } }) {
+        searches.append(Search(address: address, table: module.table, low: 0, high: module.table.count))
+      } else {
+        results[address] = .success(nil)
+      }
+    }
+    space.read(&blocks)
+    for (index, address) in blocked.enumerated() {
+      do throws(MemoryFault) {
+        let reader = try blocks.reader(index)
+        // The block's first entry may begin before it; the next one's bounds the search.
+        let (low, high) = (Int(try reader.u32(0)), Int(try reader.u32(4)) + 1)
+        guard low < high, high <= own.count else {
+          throw MemoryFault(
+            .virtual(VirtualAddress(address)), .inconsistent("a block of code beyond the tables for unwinding"))
+        }
+        searches.append(Search(address: address, table: own, low: low, high: high))
+      } catch {
+        results[address] = .failure(error)
+      }
+    }
+    narrow(&searches, in: space, &results)
+    var found = ReadBatch<VirtualAddress>()
+    for search in searches { found.add(search.table.entries + search.low * layout.size, count: layout.size) }
+    space.read(&found)
+    for (index, search) in searches.enumerated() {
+      do throws(MemoryFault) {
+        results[search.address] = .success(try layout.load(try found.reader(index)))
+      } catch {
+        results[search.address] = .failure(error)
+      }
+    }
+    return results
+  }
+
+  /// Halves what is left of each search until little is, then looks through that.
+  private func narrow(
+    _ searches: inout [Search], in space: AddressSpace, _ results: inout [UInt64: Result<ORCEntry?, MemoryFault>]
+  ) {
+    let few = 64
+    // A table of 2^24 is down to one in so many steps.
+    for _ in 0..<24 {
+      let wide = searches.indices.filter { searches[$0].high - searches[$0].low > few }
+      if wide.isEmpty { break }
+      var batch = ReadBatch<VirtualAddress>()
+      for index in wide {
+        let middle = (searches[index].low + searches[index].high) / 2
+        batch.add(searches[index].table.places + middle * 4, count: 4)
+      }
+      space.read(&batch)
+      for (position, index) in wide.enumerated() {
+        let middle = (searches[index].low + searches[index].high) / 2
+        let place = searches[index].table.places + middle * 4
+        // What cannot be read is met again below, and told there.
+        guard let code = try? Self.code(batch, position, place) else {
+          searches[index].high = searches[index].low + 1
+          continue
+        }
+        if code <= searches[index].address { searches[index].low = middle } else { searches[index].high = middle }
+      }
+    }
+    var batch = ReadBatch<VirtualAddress>()
+    for search in searches {
+      batch.add(search.table.places + search.low * 4, count: min(search.high - search.low, few * 2) * 4)
+    }
+    space.read(&batch)
+    var rest: [Search] = []
+    for (index, var search) in searches.enumerated() {
+      do throws(MemoryFault) {
+        let reader = try batch.reader(index)
+        var last = search.low
+        for entry in 0..<reader.count / 4 {
+          let place = search.table.places + (search.low + entry) * 4
+          let code = place.rawValue &+ UInt64(bitPattern: Int64(try reader.load(entry * 4, as: Int32.self)))
+          if code <= search.address { last = search.low + entry } else { break }
+        }
+        search.low = last
+        rest.append(search)
+      } catch {
+        results[search.address] = .failure(error)
+      }
+    }
+    searches = rest
+  }
+}

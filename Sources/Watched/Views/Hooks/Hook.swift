@@ -1,0 +1,50 @@
+import Binding
+public import CodeViews
+public import LinuxKernel
+public import Memory
+
+/// A place where the kernel calls code that can be exchanged.
+public struct Hook: Sendable {
+  public enum Kind: String, Sendable, CaseIterable {
+    /// The table of system calls, which recent kernels keep for tracing alone.
+    case systemCall = "syscall"
+    /// Entries of the interrupt descriptor table.
+    case interrupt = "idt"
+    case netfilter, ftrace, kprobe, tracepoint
+  }
+
+  public var kind: Kind
+  /// What is hooked: a number of a system call or a vector, a chain, a probed function, a tracepoint.
+  public var name: String
+  /// What is called.
+  public var code: CodePlace
+  /// The inode number of the network namespace, of netfilter's hooks.
+  public var namespace: UInt64?
+  /// Of probes the place that is probed.
+  public var target: CodePlace?
+}
+
+/// The hooks of a host, and what could not be read of them.
+public struct HookTable: Sendable {
+  public var hooks: [Hook] = []
+  public var faults: [MemoryFault] = []
+}
+
+extension Kernel {
+  /// The hooks of the given kinds.
+  ///
+  /// Cost: a few round trips a kind where the memory is remote, and three for each module that is called.
+  public func hooks(_ kinds: Set<Hook.Kind>) throws(KernelError) -> HookTable {
+    let reader = try reader(HookReader.self)
+    let map = try self.reader(CodeMap.self)
+    return try settled(\.faults) { () throws(KernelError) in
+      try KernelError.reading(subject(of: HookReader.self)) {
+        let code = map.snapshot(in: addressSpace)
+        var table = HookTable(faults: code.faults)
+        try reader.read(kinds, code, in: addressSpace, into: &table)
+        table.faults += code.symbolFaults
+        return table
+      }
+    }
+  }
+}

@@ -1,0 +1,195 @@
+import Binding
+import KernelInfo
+import LinuxKernel
+import Memory
+import Paging
+
+/// Reads the trees in which files keep their cached pages.
+///
+/// They are xarrays whose entries may stand for several pages: a folio takes as many slots as its pages need, the first of
+/// them holds it, and the rest are siblings that name the first; where a folio is larger than a slot's share, it lies in a
+/// node above the lowest. A slot whose lowest bit is set holds no folio: where a page was swapped to, or that it was
+/// evicted. Marks say which pages are dirty or being written back.
+/// Source: include/linux/xarray.h, lib/xarray.c; include/linux/fs.h, `PAGECACHE_TAG_DIRTY`.
+struct PageCacheTree: Sendable {
+  private let slots, shift, marks: FieldLayout
+  private let nodeSize: Int
+
+  /// Six bits of the index choose a slot (XA_CHUNK_SHIFT).
+  private static let slotCount = 64
+  /// A folio of more pages than this is none: 2^20 are 4 GiB.
+  private static let largestShift: UInt64 = 18
+
+  init(types: TypeTable) throws(KernelInfoError) {
+    let node = try types.structure("xa_node")
+    slots = try node.field("slots")
+    shift = try node.field("shift")
+    marks = try node.field("marks")
+    nodeSize = node.size
+  }
+
+  /// What one or more slots hold.
+  struct Entry: Sendable {
+    enum Value: Sendable, Equatable {
+      /// The folio's first `struct page`.
+      case folio(VirtualAddress)
+      /// In memory's own file systems where a page was swapped to; in others what is left of one that was evicted.
+      case exceptional
+    }
+    /// In pages from the start of the file.
+    var index: UInt64
+    var pages: UInt64
+    var value: Value
+  }
+
+  /// A mark of the page cache, by its number.
+  enum Mark: Int, CaseIterable, Sendable {
+    case dirty = 0
+    case writeback = 1
+
+    /// Whether the flags of an `xarray` say that it has any (XA_FLAGS_MARK).
+    func isSet(inFlags flags: UInt64) -> Bool { flags >> UInt64(24 + rawValue) & 1 == 1 }
+  }
+
+  /// How many pages below each of `heads` have `mark`. Cost: one batch a level of the deepest tree.
+  ///
+  /// - Parameter limit: reads no more nodes than this.
+  func count(
+    of mark: Mark, below heads: [VirtualAddress], in space: AddressSpace, limit: Int
+  ) -> (counts: [UInt64], faults: [MemoryFault]) {
+    var counts = [UInt64](repeating: 0, count: heads.count)
+    var faults: [MemoryFault] = []
+    var seen: Set<VirtualAddress> = []
+    var level: [(tree: Int, node: VirtualAddress, parentShift: UInt64?)] = []
+    for (tree, head) in heads.enumerated() {
+      if let node = Self.node(head.rawValue) {
+        if seen.insert(node).inserted { level.append((tree, node, nil)) }
+      } else if Self.value(head.rawValue) != nil {
+        counts[tree] = 1
+      }
+    }
+    while !level.isEmpty {
+      var batch = ReadBatch<VirtualAddress>()
+      for item in level { batch.add(item.node, count: nodeSize) }
+      space.read(&batch)
+      var next: [(tree: Int, node: VirtualAddress, parentShift: UInt64?)] = []
+      for (position, item) in level.enumerated() {
+        do throws(MemoryFault) {
+          let reader = try batch.reader(position)
+          let shift = try checkedShift(reader, of: item.node, parent: item.parentShift)
+          let marked = try reader.u64(marks.offset + mark.rawValue * 8)
+          for slot in 0..<Self.slotCount where marked >> UInt64(slot) & 1 == 1 {
+            let word = try reader.u64(slots.offset + slot * 8)
+            if let node = Self.node(word) {
+              guard shift > 0, seen.count < limit, seen.insert(node).inserted else {
+                // The other slots of the node are read all the same.
+                faults.append(
+                  MemoryFault(
+                    .virtual(item.node), .inconsistent("a slot that names a node below, seen, or one too many")))
+                continue
+              }
+              next.append((item.tree, node, shift))
+            } else if Self.value(word) != nil {
+              counts[item.tree] &+= try span(of: slot, reader, shift: shift, node: item.node)
+            }
+          }
+        } catch {
+          faults.append(error)
+        }
+      }
+      level = next
+    }
+    return (counts, faults)
+  }
+
+  /// Calls `body` with the entries below `head`, at most 4096 at a time, until it returns false.
+  ///
+  /// Every node is read at most once and lies lower than its parent, so that no loop is followed. Cost: a batch for each
+  /// 4096 entries.
+  ///
+  /// - Parameter limit: reads no more nodes than this.
+  /// - Returns: why nodes could not be read.
+  func forEachPart(
+    below head: VirtualAddress, in space: AddressSpace, limit: Int, _ body: ([Entry]) -> Bool
+  ) -> [MemoryFault] {
+    var faults: [MemoryFault] = []
+    guard let root = Self.node(head.rawValue) else {
+      if let value = Self.value(head.rawValue) { _ = body([Entry(index: 0, pages: 1, value: value)]) }
+      return faults
+    }
+    var seen: Set<VirtualAddress> = [root]
+    // Groups of siblings: at most eleven levels lie on the stack.
+    var stack: [(nodes: [(node: VirtualAddress, index: UInt64)], parentShift: UInt64?)] = [([(root, 0)], nil)]
+    while let group = stack.popLast() {
+      var batch = ReadBatch<VirtualAddress>()
+      for item in group.nodes { batch.add(item.node, count: nodeSize) }
+      space.read(&batch)
+      var entries: [Entry] = []
+      var below: [(nodes: [(node: VirtualAddress, index: UInt64)], parentShift: UInt64?)] = []
+      for (position, item) in group.nodes.enumerated() {
+        var children: [(node: VirtualAddress, index: UInt64)] = []
+        do throws(MemoryFault) {
+          let reader = try batch.reader(position)
+          let shift = try checkedShift(reader, of: item.node, parent: group.parentShift)
+          for slot in 0..<Self.slotCount {
+            let word = try reader.u64(slots.offset + slot * 8)
+            let index = item.index | UInt64(slot) << shift
+            if let node = Self.node(word) {
+              guard shift > 0, seen.count < limit, seen.insert(node).inserted else {
+                // The other slots of the node are read all the same.
+                faults.append(
+                  MemoryFault(
+                    .virtual(item.node), .inconsistent("a slot that names a node below, seen, or one too many")))
+                continue
+              }
+              children.append((node, index))
+            } else if let value = Self.value(word) {
+              entries.append(
+                Entry(index: index, pages: try span(of: slot, reader, shift: shift, node: item.node), value: value))
+            }
+          }
+          if !children.isEmpty { below.append((children, shift)) }
+        } catch {
+          if !children.isEmpty { below.append((children, (try? shift.load(batch.reader(position))) ?? 0)) }
+          faults.append(error)
+        }
+      }
+      if !entries.isEmpty, !body(entries) { return faults }
+      stack += below.reversed()
+    }
+    return faults
+  }
+
+  private func checkedShift(
+    _ reader: borrowing ByteReader, of node: VirtualAddress, parent: UInt64?
+  ) throws(MemoryFault) -> UInt64 {
+    let shift = try shift.load(reader)
+    guard shift < 64, shift % 6 == 0, parent.map({ $0 == shift + 6 }) ?? true else {
+      throw MemoryFault(.virtual(node), .inconsistent("a node of shift \(shift) on its level of the tree"))
+    }
+    return shift
+  }
+
+  /// How many pages the entry in `slot` stands for: its own share and those of the siblings behind it.
+  private func span(
+    of slot: Int, _ reader: borrowing ByteReader, shift: UInt64, node: VirtualAddress
+  ) throws(MemoryFault) -> UInt64 {
+    guard shift <= Self.largestShift else {
+      throw MemoryFault(.virtual(node), .inconsistent("a folio of 2^\(shift) pages"))
+    }
+    var slotsTaken = 1
+    while slot + slotsTaken < Self.slotCount,
+      try reader.u64(slots.offset + (slot + slotsTaken) * 8) == UInt64(slot) << 2 | 2
+    { slotsTaken += 1 }
+    return UInt64(slotsTaken) << shift
+  }
+
+  private static func node(_ entry: UInt64) -> VirtualAddress? {
+    entry & 3 == 2 && entry > 4096 ? VirtualAddress(entry - 2) : nil
+  }
+
+  private static func value(_ entry: UInt64) -> Entry.Value? {
+    if entry & 1 == 1 { return .exceptional }
+    return entry & 3 == 0 && entry >> 63 == 1 ? .folio(VirtualAddress(entry)) : nil
+  }
+}

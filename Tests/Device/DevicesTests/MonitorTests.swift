@@ -1,0 +1,143 @@
+import CMailbox
+import CRegion
+import Devices
+import Region
+import Testing
+
+/// Drives the device program step by step with requests of every wrong shape.
+struct MonitorTests {
+  private static func gather(
+    _ ranges: [(address: UInt64, root: UInt64, length: UInt32, flags: UInt32)], levels: UInt32 = 4, count: UInt32? = nil
+  ) -> [UInt8] {
+    words(3, count ?? UInt32(ranges.count), levels, 0)
+      + ranges.flatMap { range in
+        withUnsafeBytes(of: range.address) { [UInt8]($0) } + withUnsafeBytes(of: range.root) { [UInt8]($0) }
+          + words(range.length, range.flags)
+      }
+  }
+
+  private static let heartbeat = words(1, 0, 0, 0)
+
+  @Test func answersRequestsOfEveryWrongShapeWithAnErrorAndGoesOn() throws {
+    let bench = try Bench()
+    let cases: [(String, [UInt8], grass_status)] = [
+      ("empty", [], GRASS_BAD_LENGTH),
+      ("short", Array(Self.heartbeat.dropLast()), GRASS_BAD_LENGTH),
+      ("long", Self.heartbeat + [0], GRASS_BAD_LENGTH),
+      ("no operation", words(0, 0, 0, 0), GRASS_BAD_OPERATION),
+      ("unknown operation", words(.max, 0, 0, 0), GRASS_BAD_OPERATION),
+      ("more ranges than sent", Self.gather([(0, 0, 1, 0)], count: 2), GRASS_BAD_LENGTH),
+      // 0x0aaaaaab * 24 is 8 modulo 2^32.
+      (
+        "a count that overflows", Self.gather([], count: 0x0aaa_aaab) + [UInt8](repeating: 0, count: 8),
+        GRASS_BAD_LENGTH
+      ),
+      ("the greatest count", Self.gather([], count: .max), GRASS_BAD_LENGTH),
+      ("one range too long", Self.gather([(0, 0, 8192, 0)]), GRASS_TOO_LARGE),
+      ("a total that overflows", Self.gather([(0, 0, .max, 0), (0, 0, .max, 0), (0, 0, 2, 0)]), GRASS_TOO_LARGE),
+      ("unknown flags", Self.gather([(0, 0, 1, 2)]), GRASS_BAD_RANGE),
+      ("three levels", Self.gather([(0, 0, 1, 1)], levels: 3), GRASS_BAD_LEVELS),
+      ("levels without end", Self.gather([(0, 0, 1, 1)], levels: .max), GRASS_BAD_LEVELS),
+    ]
+    for (name, payload, expected) in cases {
+      #expect(bench.status(payload) == expected.rawValue, "\(name)")
+      #expect(bench.status(Self.heartbeat) == GRASS_OK.rawValue, "after: \(name)")
+    }
+    #expect(bench.monitor.pointee.refused == cases.count)
+  }
+
+  @Test func answersDamagedRecordsOnlyWhereTheyAreComplete() throws {
+    let bench = try Bench()
+    #expect(
+      bench.status(Self.heartbeat) { $0.storeBytes(of: UInt64(4096), toByteOffset: 8, as: UInt64.self) }
+        == GRASS_BAD_LENGTH.rawValue)
+    #expect(
+      bench.status(Self.heartbeat) { $0.storeBytes(of: UInt64.max, toByteOffset: 8, as: UInt64.self) }
+        == GRASS_BAD_LENGTH.rawValue)
+    #expect(
+      bench.status(Self.heartbeat) { $0.storeBytes(of: 2, toByteOffset: 32, as: UInt8.self) }
+        == GRASS_BAD_CHECK.rawValue)
+    #expect(
+      bench.status(Self.heartbeat) { $0.storeBytes(of: 7, toByteOffset: 16, as: UInt64.self) }
+        == GRASS_BAD_CHECK.rawValue)
+    #expect(bench.status(Self.heartbeat) { $0.storeBytes(of: 7, toByteOffset: 48, as: UInt64.self) } == nil)
+    #expect(bench.monitor.pointee.torn == 5)
+    #expect(bench.status(Self.heartbeat) == GRASS_OK.rawValue)
+  }
+
+  @Test func saysWhyARangeFailed() throws {
+    let bench = try Bench()
+    // A table at 0x100000 whose every entry is itself.
+    for index in 0..<512 { bench.memory.storeBytes(of: 0x10_0003, toByteOffset: index * 8, as: UInt64.self) }
+    let ranges: [(address: UInt64, root: UInt64, length: UInt32, flags: UInt32)] = [
+      (0x10_0000, 0, 8, 0), (0x10_fff9, 0, 8, 0), (0xf_ffff, 0, 2, 0), (.max, 0, 8, 0), (0x10_8000, 0, 0, 0),
+      (0, 0x10_0000, 8, 1), (0, 0x9000_0000, 8, 1), (0, .max, 8, 1), (1 << 47, 0x10_0000, 8, 1),
+      (0, 0x10_8000, 8, 1), (.max - 3, 0x10_0000, 8, 1),
+    ]
+    let answer = try #require(bench.ask(Self.gather(ranges)))
+    let faults = ranges.indices.map { index in
+      answer.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 16 + index * 24, as: UInt32.self) }
+    }
+    // 0xaaaaaaaaaaaaaaaa is not present; a range that wraps goes on at 0.
+    #expect(faults == [0, 1, 1, 1, 0, 0, 4, 4, 2, 3, 0])
+    #expect(answer.count == 16 + ranges.count * 24 + 10 * 8 - 6)
+    #expect(answer[(16 + ranges.count * 24)...].prefix(8).elementsEqual([3, 0, 0x10, 0, 0, 0, 0, 0]))
+  }
+
+  @Test func aProcessorPollsNoOtherDevicesMemory() throws {
+    final class Elsewhere: RegionMemory {
+      let address: UInt64 = 1 << 40
+      let count = 64 << 20
+      let dmaBuffer: Int32? = nil
+      func store(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(RegionError) {}
+      func load(into bytes: UnsafeMutableRawBufferPointer, at offset: Int) throws(RegionError) {}
+    }
+    let region = try SharedRegion(layout: RegionLayout(), in: Elsewhere())
+    let error = #expect(throws: DeviceError.self) { try CPUDevice(region: region, segments: [], owner: nil) }
+    #expect(error?.reason == .regionElsewhere)
+  }
+
+  @Test func ignoresWhatLayInTheSlotsBefore() throws {
+    let bench = try Bench()
+    #expect(grass_mailbox_step(bench.monitor, 5) == 0)
+    #expect(bench.status(Self.heartbeat) == GRASS_OK.rawValue)
+    var header = bench.region.layout.header
+    #expect(grass_mailbox_start(bench.monitor, bench.region.base, &header, bench.segment, 1, bench.scratch, 1))
+    #expect(grass_mailbox_step(bench.monitor, 5) == 0)
+    header.slot_count = 0
+    #expect(!grass_mailbox_start(bench.monitor, bench.region.base, &header, bench.segment, 1, bench.scratch, 1))
+  }
+
+  @Test("an answer that is added up while it is gathered has the check of its bytes", arguments: 0..<24)
+  func gathersOfEveryShape(seed: UInt64) throws {
+    let bench = try Bench(responseSize: 128 * 1024)
+    for index in 0..<8192 {
+      bench.memory.storeBytes(of: UInt64(index) &* 0x9e37_79b9_7f4a_7c15, toByteOffset: index * 8, as: UInt64.self)
+    }
+    var state = seed &* 0x2545_f491_4f6c_dd1d &+ 1
+    func random(_ limit: UInt64) -> UInt64 {
+      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+      return (state >> 33) % limit
+    }
+    // Short and long ones, whole lines and odd bytes, and some that reach past the end of what is there.
+    let ranges = (0..<12).map { _ -> (address: UInt64, root: UInt64, length: UInt32, flags: UInt32) in
+      let length = [random(9), 64 * random(4), 4096, random(20000), random(9000)][Int(random(5))]
+      let isAbsent = random(6) == 0
+      return (isAbsent ? 0x11_0000 - length / 2 : 0x10_0000 + random(65537 - length), 0, UInt32(length), 0)
+    }
+    let answer = try #require(bench.ask(Self.gather(ranges)), "seed \(seed): the check does not hold")
+    var at = 16 + ranges.count * 24
+    for (index, range) in ranges.enumerated() {
+      let start = Int(range.address) - 0x10_0000
+      let isThere = start + Int(range.length) <= 65536
+      #expect(
+        answer.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 16 + index * 24, as: UInt32.self) == 0 } == isThere)
+      let expected = (0..<Int(range.length)).map {
+        isThere ? bench.memory.load(fromByteOffset: start + $0, as: UInt8.self) : 0
+      }
+      #expect([UInt8](answer[at..<at + Int(range.length)]) == expected)
+      at += Int(range.length)
+    }
+    #expect(answer.count == at)
+  }
+}

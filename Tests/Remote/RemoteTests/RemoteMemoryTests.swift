@@ -1,0 +1,92 @@
+import Devices
+import Links
+import Memory
+import Paging
+import Remote
+import Testing
+
+@Suite(.serialized) struct RemoteMemoryTests {
+  @Test(arguments: WatchedHost.Kind.allCases) func answersHeartbeatAndInfo(_ kind: WatchedHost.Kind) throws {
+    let host = try WatchedHost()
+    let session = try Session(to: host.address(kind))
+    try session.heartbeat()
+    try session.heartbeat()
+    let info = try session.info()
+    #expect(info.segments == [MemorySegment(start: PhysicalAddress(0), count: 8 << 20)])
+    #expect(info.kernelHint == nil)
+    #expect(info.served == 2)
+    #expect(session.roundTrips == 3)
+    host.device.setKernelHint(PhysicalAddress(0x1000))
+    #expect(try session.info().kernelHint == PhysicalAddress(0x1000))
+    let beacon = try session.beacon()
+    #expect(beacon.state == .running)
+  }
+
+  @Test(arguments: WatchedHost.Kind.allCases) func readsWhatTheMemoryHolds(_ kind: WatchedHost.Kind) throws {
+    let host = try WatchedHost()
+    for address in stride(from: 0, to: host.bytes.count, by: 8) {
+      host.store(UInt64(address) &* 0x9e37_79b9_7f4a_7c15, at: address)
+    }
+    let memory = try RemoteMemory(session: Session(to: host.address(kind)))
+    var batch = ReadBatch<PhysicalAddress>()
+    batch.add(PhysicalAddress(3), count: 11)
+    batch.add(PhysicalAddress(0x2000), count: 0)
+    // Longer than all slots together.
+    batch.add(PhysicalAddress(1), count: 7 << 20)
+    batch.add(PhysicalAddress((8 << 20) - 4), count: 8)
+    batch.add(PhysicalAddress((8 << 20) - 8), count: 8)
+    memory.read(&batch)
+    for index in [0, 1, 2, 4] {
+      let entry = batch.entries[index]
+      let expected = [UInt8](
+        UnsafeRawBufferPointer(start: host.bytes.base + Int(entry.address.rawValue), count: entry.count))
+      #expect(try batch.reader(index).copy() == expected, "entry \(index)")
+    }
+    #expect(batch.faults == [3: MemoryFault(.physical(PhysicalAddress((8 << 20) - 4)), .absent)])
+  }
+
+  @Test(arguments: WatchedHost.Kind.allCases) func walksPageTablesAsTheWalkerDoes(_ kind: WatchedHost.Kind) throws {
+    let host = try WatchedHost()
+    for address in stride(from: 0, to: host.bytes.count, by: 8) {
+      host.store(UInt64.random(in: 0 ... .max), at: address)
+    }
+    // Root at 0x1000 → 0x2000 → 0x3000 → 0x4000; page 0 at 0x10000, page 1 absent, page 2 outside the memory,
+    // page 3 at 0x11000; 2 MiB page at 2 MiB; the root's second entry is itself; its third lies outside.
+    for table in [0x1000, 0x2000, 0x3000, 0x4000] {
+      for index in 0..<512 { host.store(0, at: table + index * 8) }
+    }
+    host.store(0x2003, at: 0x1000)
+    host.store(0x1003, at: 0x1008)
+    host.store(0x7000_0003, at: 0x1010)
+    host.store(0x83, at: 0x1018)  // A large page where none may be.
+    host.store(0x3003, at: 0x2000)
+    host.store(0x4003, at: 0x3000)
+    host.store(0x20_0083 | 1 << 63, at: 0x3008)
+    host.store(0x1_0003, at: 0x4000)
+    host.store(0x7000_0003, at: 0x4010)
+    host.store(0x1_1003, at: 0x4018)
+    let remote = try RemoteMemory(session: Session(to: host.address(kind)))
+    let local = SyntheticMemory([UInt8](UnsafeRawBufferPointer(start: host.bytes.base, count: host.bytes.count)))
+    for format in [PageTableFormat.x86_64FourLevel, .x86_64FiveLevel] {
+      let root = PhysicalAddress(0x1000)
+      var batch = ReadBatch<MemoryLocation>()
+      for address in [
+        0, 0xff8, 0x1000, 0x2000, 0x3000, 0x3ff9, 0x20_0000, 0x3f_fff0, 1 << 39, 2 << 39, 3 << 39, 1 << 47, 1 << 63,
+        1 << 48, 1 << 56, 0xffff_8000_0000_0000, UInt64.max - 7,
+      ] {
+        batch.add(.virtual(VirtualAddress(UInt64(address)), root: root), count: 8)
+        batch.add(.virtual(VirtualAddress(UInt64(address)), root: PhysicalAddress(.max & ~0xfff)), count: 8)
+        batch.add(.physical(PhysicalAddress(UInt64(address))), count: 16)
+      }
+      batch.add(.virtual(VirtualAddress(0x20_0000), root: root), count: 0x1f_0000)
+      batch.add(.virtual(VirtualAddress(0), root: root), count: 0x4000)
+      var expected = batch
+      PageWalker(memory: remote, format: format).read(&batch)
+      PageWalker(memory: local, format: format).read(&expected)
+      let differing = batch.entries.indices.filter { batch.faults[$0] != expected.faults[$0] }
+      #expect(differing.isEmpty)
+      #expect(batch.bytes.elementsEqual(expected.bytes), "the bytes differ")
+      #expect(!expected.faults.isEmpty && expected.faults.count < batch.entries.count)
+    }
+  }
+}

@@ -1,0 +1,74 @@
+import Devices
+import LinkConformance
+import Links
+import Memory
+import Paging
+import Region
+import Remote
+
+/// Memory in this process, a device that watches it, and a responder: the monitored side, whole.
+final class WatchedHost {
+  final class Bytes {
+    let base: UnsafeMutableRawPointer
+    let count: Int
+
+    init(_ count: Int) {
+      self.count = count
+      base = .allocate(byteCount: count, alignment: 4096)
+      base.initializeMemory(as: UInt8.self, repeating: 0, count: count)
+    }
+
+    deinit { base.deallocate() }
+  }
+
+  let bytes: Bytes
+  let region: SharedRegion
+  let device: CPUDevice
+  let responder: TCPResponder
+  /// Serves the same region as if it lay in a device's memory.
+  private let copier: TCPResponder
+  private let path: String
+
+  /// `count` bytes at physical 0 in a file of the temporary directory.
+  init(count: Int = 8 << 20, layout: RegionLayout? = nil) throws {
+    bytes = Bytes(count)
+    path = "/tmp/grass-test-\(UInt64.random(in: 0 ... .max))"
+    region = try SharedRegion(path: path, layout: try layout ?? RegionLayout())
+    device = try CPUDevice(
+      region: region,
+      segments: [
+        DeviceSegment(
+          pointer: UnsafeRawPointer(bytes.base),
+          segment: MemorySegment(start: PhysicalAddress(0), count: UInt64(count)))
+      ], owner: bytes)
+    responder = try TCPResponder(region: region, host: "127.0.0.1", port: 0)
+    copier = try TCPResponder(
+      region: SharedRegion(layout: region.layout, in: CopiedMemory(region)), host: "127.0.0.1", port: 0)
+  }
+
+  deinit {
+    responder.stop()
+    copier.stop()
+    device.stop()
+  }
+
+  func store(_ value: UInt64, at address: Int) {
+    bytes.base.storeBytes(of: value, toByteOffset: address, as: UInt64.self)
+  }
+
+  var sharedMemory: LinkAddress { .sharedMemory(path: path) }
+  func address(_ kind: Kind) -> LinkAddress {
+    switch kind {
+    case .sharedMemory: sharedMemory
+    case .tcp: responder.address
+    case .copies: copier.address
+    }
+  }
+
+  enum Kind: CaseIterable, Sendable {
+    case sharedMemory
+    case tcp
+    /// TCP, of a region in a device's memory.
+    case copies
+  }
+}
