@@ -36,13 +36,15 @@ targets += module("Host", in: "")
 
 // MARK: The watched side: bytes become values
 
-let kernel: [Target.Dependency] = ["Memory", "Paging", "KernelInfo", "Binding", "LinuxKernel"]
+let kernel: [Target.Dependency] = ["Memory", "Paging", "KernelInfo", "Binding", "LinuxKernel", "Views"]
 targets += module("Memory", in: "Watched", ["CLinux"], tests: ["Samples"])
 targets += module("Paging", in: "Watched", ["Memory"], tests: ["Samples"])
 targets += module("KernelInfo", in: "Watched", ["Memory"])
 targets += module("Binding", in: "Watched", ["Memory", "Paging", "KernelInfo"])
 targets += module(
   "LinuxKernel", in: "Watched", ["Memory", "Paging", "KernelInfo", "Binding"], tests: ["Samples", "KernelViews"])
+// What a view is.
+targets += module("Views", in: "Watched/Views", path: "Base", ["Memory", "LinuxKernel"], tests: [])
 // Views, base first: each may stand on those above it.
 targets += module("TaskViews", in: "Watched/Views", path: "Tasks", kernel)
 targets += module("CodeViews", in: "Watched/Views", path: "Code", kernel + ["TaskViews"])
@@ -129,6 +131,8 @@ targets += module("Lab", in: "", ["CLinux"], tests: [])
 for target in targets where target.name == "Lab" { target.resources = [.copy("Guest/Resources")] }
 
 // The tools: parse, call one library function, print.
+// What they print: tables, JSON, and the rows of any view as one of these.
+targets += module("Output", in: "Tools", ["Views"], tests: ["Memory", "LinuxKernel"])
 func tool(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .executableTarget(name: name, dependencies: dependencies + [argumentParser], path: "Sources/Tools/\(name)")
 }
@@ -140,7 +144,11 @@ targets += [
   tool("grass-compile", ["Memory", "KernelInfo", "LinuxKernel", "Devices", "LLView"]),
   tool(
     "grassctl",
-    ["Host", "Memory", "Paging", "KernelInfo", "LinuxKernel", "KernelViews", "Links", "Devices", "Remote", "LinkBench"]),
+    [
+      "Host", "Memory", "Paging", "KernelInfo", "LinuxKernel", "Views", "KernelViews", "Output", "Links", "Devices",
+      "Remote",
+      "LinkBench",
+    ]),
   tool("grasslab", ["Lab"]),
   // The conformance suite as a program, to be run inside guests.
   tool("linkcheck", ["CLinux", "Host", "Links", "LinkConformance", "Region", "Verbs"]),

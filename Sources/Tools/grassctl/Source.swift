@@ -2,6 +2,7 @@ import ArgumentParser
 import KernelViews
 import Links
 import Memory
+import Output
 import Remote
 
 /// What commands that need a live host share.

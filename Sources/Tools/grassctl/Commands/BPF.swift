@@ -1,5 +1,6 @@
 import ArgumentParser
 import KernelViews
+import Output
 
 struct BPF: ParsableCommand {
   static let configuration = CommandConfiguration(

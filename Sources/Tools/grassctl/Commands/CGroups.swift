@@ -1,5 +1,6 @@
 import ArgumentParser
 import KernelViews
+import Output
 
 struct CGroups: ParsableCommand {
   static let configuration = CommandConfiguration(

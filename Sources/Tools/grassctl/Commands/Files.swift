@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import KernelViews
+import Output
 
 struct Files: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -1,5 +1,6 @@
 import ArgumentParser
 import KernelViews
+import Output
 
 struct Free: ParsableCommand {
   static let configuration = CommandConfiguration(

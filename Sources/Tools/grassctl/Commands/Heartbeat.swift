@@ -1,5 +1,6 @@
 import ArgumentParser
 import Glibc
+import Output
 import Remote
 
 struct Heartbeat: ParsableCommand {

@@ -1,5 +1,6 @@
 import ArgumentParser
 import KernelViews
+import Output
 
 /// Prints hooks of some kinds: shared by the commands that look at them.
 private func printHooks(

@@ -1,6 +1,7 @@
 import ArgumentParser
 import KernelViews
 import Memory
+import Output
 
 struct Locks: ParsableCommand {
   static let configuration = CommandConfiguration(

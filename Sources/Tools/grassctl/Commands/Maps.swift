@@ -1,6 +1,7 @@
 import ArgumentParser
 import KernelViews
 import Memory
+import Output
 
 struct Maps: ParsableCommand {
   static let configuration = CommandConfiguration(

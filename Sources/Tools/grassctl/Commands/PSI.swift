@@ -1,5 +1,6 @@
 import ArgumentParser
 import KernelViews
+import Output
 
 struct PSI: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -2,6 +2,7 @@ import ArgumentParser
 import KernelInfo
 import KernelViews
 import Memory
+import Output
 import Paging
 
 struct Read: ParsableCommand {

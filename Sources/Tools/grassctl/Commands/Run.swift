@@ -1,5 +1,6 @@
 import ArgumentParser
 import Devices
+import Output
 import Remote
 
 struct Run: ParsableCommand {

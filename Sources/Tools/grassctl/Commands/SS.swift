@@ -1,5 +1,6 @@
 import ArgumentParser
 import KernelViews
+import Output
 
 struct SS: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -1,5 +1,6 @@
 import ArgumentParser
 import KernelViews
+import Output
 
 struct Stack: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -1,6 +1,7 @@
 import ArgumentParser
 import KernelInfo
 import KernelViews
+import Output
 
 struct Types: ParsableCommand {
   static let configuration = CommandConfiguration(

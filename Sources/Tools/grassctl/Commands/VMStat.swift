@@ -1,5 +1,6 @@
 import ArgumentParser
 import KernelViews
+import Output
 
 struct VMStat: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -1,5 +1,6 @@
 import Devices
 import KernelViews
+import Output
 import Remote
 
 /// A module whose records grassctl prints as what they mean.

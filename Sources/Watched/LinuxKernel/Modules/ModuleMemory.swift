@@ -4,19 +4,23 @@ package import KernelInfo
 /// Where a module's parts of memory are told: where each starts, how far it goes, and where the code in it ends, which is
 /// at its start. Code comes first.
 ///
-/// Source: include/linux/module.h, `struct module_memory` since 6.4, `struct module_layout` before.
-package struct ModuleMemory: Sendable {
-  package typealias Field = FieldSelection.Field
-  package let parts: [(base: Field, size: Field, code: Field?)]
+/// Source: include/linux/module.h, `struct module_memory` since 6.4 (ac3b43283923), `struct module_layout` before.
+package final class ModuleMemory: DeclaredField, @unchecked Sendable {
+  // Bound once, as a Field is.
+  package typealias Place = FieldSelection.Field
+  package private(set) var parts: [(base: Place, size: Place, code: Place?)] = []
 
-  /// Adds what it needs to `fields` of `module`.
-  package init(_ module: StructLayout, types: TypeTable, fields: inout FieldSelection) throws(KernelInfoError) {
-    var parts: [(base: Field, size: Field, code: Field?)] = []
+  package init() {}
+
+  package func bind(
+    to module: StructLayout, _ types: TypeTable, in selection: inout FieldSelection
+  ) throws(KernelInfoError) {
     if module.hasField("core_layout") {
       for layout in ["core_layout", "init_layout", "data_layout"] where module.hasField(layout) {
         parts.append(
           (
-            try fields.want("\(layout).base"), try fields.want("\(layout).size"), try fields.want("\(layout).text_size")
+            try selection.want("\(layout).base"), try selection.want("\(layout).size"),
+            try selection.want("\(layout).text_size")
           ))
       }
     } else {
@@ -27,9 +31,11 @@ package struct ModuleMemory: Sendable {
       for index in 0..<min(array.elementCount ?? 0, 16) {
         let start = array.offset + index * array.elementSize
         parts.append(
-          (fields.want(offset: start + base, size: 8), fields.want(offset: start + size.offset, size: size.size), nil))
+          (
+            selection.want(offset: start + base, size: 8), selection.want(offset: start + size.offset, size: size.size),
+            nil
+          ))
       }
     }
-    self.parts = parts
   }
 }

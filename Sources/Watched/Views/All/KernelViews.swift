@@ -10,4 +10,17 @@
 @_exported public import ProcessViews
 @_exported public import StorageViews
 @_exported public import TaskViews
+@_exported public import Views
 @_exported public import WaitingViews
+
+/// Every view, in the order in which help lists them.
+///
+/// What is in this list is a command of grassctl, is fuzzed, is looked at on busy guests, is measured and documented.
+public enum KernelViews {
+  public static let all: [any KernelView.Type] = [
+    LsMod.self
+  ]
+
+  /// The view that is called `name`.
+  public static func view(named name: String) -> (any KernelView.Type)? { all.first { $0.name == name } }
+}

@@ -1,6 +1,7 @@
 import ArgumentParser
 import LinkBench
 import Links
+import Output
 
 /// What all benchmarks share.
 struct BenchOptions: ParsableArguments {

@@ -1,3 +1,4 @@
+public import LinuxKernel
 public import Memory
 
 /// A loaded module.
@@ -28,7 +29,7 @@ public struct KernelModule: Sendable {
 }
 
 /// The modules of a kernel, in the order of its list: the newest first.
-public struct ModuleTable: Sendable {
+public struct ModuleTable: Faulted {
   public internal(set) var modules: [KernelModule] = []
   /// What could not be read, also when read again.
   public internal(set) var faults: [MemoryFault] = []

@@ -7,20 +7,29 @@ import Paging
 /// Reads the list of modules.
 ///
 /// Source: kernel/module/procfs.c, `m_show` and `print_unload_info`.
-struct ModuleReader: KernelReader {
+struct ModuleReader: SettledReader {
   static let subject = "the modules"
 
-  typealias Field = FieldSelection.Field
+  private struct Module: KernelShape {
+    static let type = "module"
+    let link = Place("list")
+    let users = Place("source_list")
+    let name = Field<[UInt8]>("name")
+    let state = Field<UInt64>("state")
+    let taints = Field<UInt64>("taints")
+    let references = Field<Int64>("refcnt")
+    let memory = ModuleMemory()
+  }
+
+  private struct Use: KernelShape {
+    static let type = "module_use"
+    let link = Place("source_list")
+    let user = Field<VirtualAddress>("source")
+  }
+
   private let head: VirtualAddress
-  private let listOffset: Int
-  private let usersOffset: Int
-  private let fields: FieldSelection
-  private let name, state, taints, references: Field
-  /// Base and size of each part; the first holds the code.
-  private let memory: ModuleMemory
-  private let use: FieldSelection
-  private let user: Field
-  private let useLink: Int
+  private let module: Bound<Module>
+  private let use: Bound<Use>
 
   /// What a module's counter holds when nobody does: `MODULE_REF_BASE` (include/linux/module.h).
   private static let referenceBase = 1
@@ -28,80 +37,48 @@ struct ModuleReader: KernelReader {
   private static let limit = 20_000
 
   init(kernel: Kernel) throws {
-    let types = kernel.types
     head = try kernel.symbol("modules", for: Self.self)
-    let module = try types.structure("module")
-    listOffset = try module.field("list").offset
-    usersOffset = try module.field("source_list").offset
-    var fields = FieldSelection(module)
-    name = try fields.want("name")
-    state = try fields.want("state")
-    taints = try fields.want("taints")
-    references = try fields.want("refcnt")
-    memory = try ModuleMemory(module, types: types, fields: &fields)
-    self.fields = fields
-    let use = try types.structure("module_use")
-    useLink = try use.field("source_list").offset
-    var useFields = FieldSelection(use)
-    user = try useFields.want("source")
-    self.use = useFields
+    module = try Bound(kernel.types)
+    use = try Bound(kernel.types)
   }
 
-  func read(in space: AddressSpace) throws(KernelError) -> ModuleTable {
-    try settled({ $0.faults }) { () throws(KernelError) in attempt(in: space) }
-  }
-
-  private func attempt(in space: AddressSpace) -> ModuleTable {
+  func read(_ kernel: Kernel) -> ModuleTable {
+    let space = kernel.addressSpace
     var table = ModuleTable()
-    let list = ListWalker(space: space, form: .circular, limit: Self.limit).members(ofHeads: [head])
-    table.faults = list.faults
-    let addresses = (list.lists.first ?? []).map { $0 - listOffset }
-    let reads = space.read(fields, at: addresses)
-    for index in reads.indices {
-      do throws(MemoryFault) {
-        table.modules.append(try module(reads, index))
-      } catch {
-        table.faults.append(error)
-      }
-    }
+    let modules = space.list(of: module, through: \.link, head: head, limit: Self.limit, &table.faults)
+    table.modules = modules.compactMap(&table.faults) { (module) throws(MemoryFault) in try Self.module(module) }
     let names = Dictionary(table.modules.map { ($0.address, $0.name) }, uniquingKeysWith: { first, _ in first })
     let uses = ListWalker(space: space, form: .circular, limit: Self.limit).members(
-      ofHeads: table.modules.map { $0.address + usersOffset })
+      ofHeads: table.modules.map { $0.address + module.users.offset })
     table.faults += uses.faults
-    let flat = uses.lists.enumerated().flatMap { index, links in links.map { (module: index, use: $0 - useLink) } }
-    let users = space.read(use, at: flat.map(\.use))
-    for (index, entry) in flat.enumerated() {
-      do throws(MemoryFault) {
-        let user = try users.pointer(index, user)
-        guard let name = names[user] else {
-          throw MemoryFault(.virtual(user), .inconsistent("a user of a module that is none of the modules"))
-        }
-        table.modules[entry.module].usedBy.append(name)
-      } catch {
-        table.faults.append(error)
+    let flat = uses.lists.enumerated().flatMap { index, links in
+      links.map { (module: index, use: $0 - use.link.offset) }
+    }
+    space.read(use, at: flat.map(\.use)).forEach(&table.faults) { (use) throws(MemoryFault) in
+      let user = try use.user
+      guard let name = names[user] else {
+        throw MemoryFault(.virtual(user), .inconsistent("a user of a module that is none of the modules"))
       }
+      table.modules[flat[use.index].module].usedBy.append(name)
     }
     return table
   }
 
-  private func module(_ reads: StructReads, _ index: Int) throws(MemoryFault) -> KernelModule {
+  private static func module(_ module: Reading<Module>) throws(MemoryFault) -> KernelModule {
     let states: [UInt64: KernelModule.State] = [0: .live, 1: .coming, 2: .going, 3: .unformed]
+    let parts = module.shape.memory.parts
     var size: UInt64 = 0
-    for part in memory.parts { size &+= try reads.load(index, part.size) }
+    for part in parts { size &+= try module.load(part.size) }
     return KernelModule(
-      name: try reads.string(index, name), address: reads.addresses[index],
-      state: states[try reads.load(index, state)], size: size,
-      references: Int(try reads.signed(index, references)) &- Self.referenceBase, usedBy: [],
-      text: try memory.parts.first.map { part throws(MemoryFault) in try reads.pointer(index, part.base) }
-        ?? VirtualAddress(0),
-      textSize: try memory.parts.first.map { part throws(MemoryFault) in try reads.load(index, part.size) } ?? 0,
-      taints: try reads.load(index, taints))
+      name: try module.name, address: module.address, state: states[try module.state], size: size,
+      references: Int(try module.references) &- referenceBase, usedBy: [],
+      text: VirtualAddress(try parts.first.map { part throws(MemoryFault) in try module.load(part.base) } ?? 0),
+      textSize: try parts.first.map { part throws(MemoryFault) in try module.load(part.size) } ?? 0,
+      taints: try module.taints)
   }
 }
 
 extension Kernel {
   /// The loaded modules. Cost: a few round trips, and one more for each page that the list of modules turns through.
-  public func modules() throws(KernelError) -> ModuleTable {
-    try reader(ModuleReader.self).read(in: addressSpace)
-  }
+  public func modules() throws(KernelError) -> ModuleTable { try read(ModuleReader.self) }
 }

@@ -18,6 +18,9 @@ package struct FieldSelection: Sendable {
     fileprivate let bits: (offset: UInt8, count: UInt8)?
     package var isPresent: Bool { size > 0 }
 
+    /// One that this kernel does not have.
+    package static var absent: Field { Field(offset: 0, size: 0) }
+
     fileprivate init(_ layout: FieldLayout) {
       offset = layout.offset
       size = layout.size

@@ -1,10 +1,10 @@
 /// A scalar of valid UTF-8, or a byte that is not part of any.
-enum TextPiece {
+package enum TextPiece {
   case scalar(Unicode.Scalar)
   case byte(UInt8)
 
   /// Cuts bytes into scalars and stray bytes.
-  static func pieces(of bytes: [UInt8]) -> [TextPiece] {
+  package static func pieces(of bytes: [UInt8]) -> [TextPiece] {
     var result: [TextPiece] = []
     result.reserveCapacity(bytes.count)
     var index = 0
@@ -26,7 +26,7 @@ enum TextPiece {
     return result
   }
 
-  static func hex(_ byte: UInt8) -> String {
+  package static func hex(_ byte: UInt8) -> String {
     let digits = String(byte, radix: 16)
     return digits.count == 1 ? "0" + digits : digits
   }
@@ -34,7 +34,7 @@ enum TextPiece {
 
 extension [UInt8] {
   /// The bytes as text for a terminal: control characters and stray bytes as `\x1b`, so that a name cannot steer it.
-  var printable: String {
+  package var printable: String {
     if allSatisfy({ (0x20...0x7e).contains($0) }) { return String(decoding: self, as: UTF8.self) }
     var text = ""
     for piece in TextPiece.pieces(of: self) {

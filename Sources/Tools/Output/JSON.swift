@@ -2,7 +2,7 @@
 ///
 /// A byte that is no part of valid UTF-8 is written as `\udc80`…`\udcff`, the byte's value above `dc00`: what Python
 /// calls surrogateescape. `json.loads(s)` followed by `.encode("utf-8", "surrogateescape")` gives the bytes back.
-enum JSON {
+package enum JSON {
   case null
   case bool(Bool)
   case signed(Int64)
@@ -12,12 +12,12 @@ enum JSON {
   case array([JSON])
   case object([(String, JSON)])
 
-  static func string(_ text: String) -> JSON { .bytes(Array(text.utf8)) }
+  package static func string(_ text: String) -> JSON { .bytes(Array(text.utf8)) }
 
-  static func integer(_ value: some BinaryInteger) -> JSON { .signed(Int64(value)) }
+  package static func integer(_ value: some BinaryInteger) -> JSON { .signed(Int64(value)) }
 
   /// The text of an array with one element a line, which people and `grep` can read too.
-  static func lines(_ elements: [JSON]) -> [UInt8] {
+  package static func lines(_ elements: [JSON]) -> [UInt8] {
     var output = Array("[".utf8)
     for (index, element) in elements.enumerated() {
       output += Array((index == 0 ? "\n" : ",\n").utf8)
@@ -27,7 +27,7 @@ enum JSON {
     return output
   }
 
-  func write(to output: inout [UInt8]) {
+  package func write(to output: inout [UInt8]) {
     switch self {
     case .null: output += Array("null".utf8)
     case .bool(let value): output += Array("\(value)".utf8)

@@ -1,0 +1,105 @@
+public import LinuxKernel
+public import Memory
+
+/// What help lists views under.
+public enum ViewGroup: String, CaseIterable, Sendable {
+  case host = "The host as a whole"
+  case processes = "Processes"
+  case memory = "Memory and CPUs"
+  case files = "Files"
+  case network = "Network"
+  case waiting = "What waits, and for what"
+  case integrity = "What may have been tampered with"
+  case expert = "The expert's way in"
+}
+
+/// A view of a kernel, declared once.
+///
+/// From a type like this, and its line in the list of all views, follow the command with its table, JSON and exit status, the
+/// reference of its keys, the fuzz target, the test on a busy guest and the row of the support matrix.
+///
+/// ```swift
+/// public struct LsMod: KernelView {
+///   public static let name = "lsmod", group = ViewGroup.integrity
+///   public static let summary = "Lists the kernel's loaded modules, the newest first."
+///   public static func columns(_ options: NoOptions) -> [ViewColumn<KernelModule>] {
+///     [ViewColumn("MODULE", "name", \.name).identity, ViewColumn("SIZE", "size", in: .bytes, \.size)]
+///   }
+///   public static func rows(of kernel: Kernel, _ options: NoOptions) throws(KernelError) -> ViewRows<KernelModule> {
+///     let table = try kernel.modules()
+///     return ViewRows(table.modules, faults: table.faults)
+///   }
+/// }
+/// ```
+public protocol KernelView: Sendable {
+  associatedtype Row: Sendable
+  associatedtype Options: ViewOptions
+
+  /// The command's name, and the view's wherever it is asked for by name.
+  static var name: String { get }
+  static var group: ViewGroup { get }
+  /// One line.
+  static var summary: String { get }
+  /// What units mean, and what a reader has to know.
+  static var discussion: String { get }
+
+  /// Tables of rows, where a view has several: each row is in the first section that takes it.
+  static func sections(_ options: Options) -> [ViewSection<Row>]
+  /// The columns of a view whose rows are all of one kind.
+  static func columns(_ options: Options) -> [ViewColumn<Row>]
+
+  /// Reads the rows.
+  ///
+  /// - Throws: ``KernelError`` where the view cannot be had at all. What is missing of it is in the result's faults.
+  static func rows(of kernel: Kernel, _ options: Options) throws(KernelError) -> ViewRows<Row>
+
+  /// Another form of output for people than tables; nil for tables.
+  static func text(_ rows: [Row], _ options: Options) -> String?
+  /// Lines that a table shows below a row.
+  static func details(below row: Row, _ options: Options) -> [String]
+}
+
+extension KernelView {
+  public static var discussion: String { "" }
+  public static func sections(_ options: Options) -> [ViewSection<Row>] { [ViewSection(columns(options))] }
+  public static func columns(_ options: Options) -> [ViewColumn<Row>] { sections(options).flatMap(\.columns) }
+  public static func text(_ rows: [Row], _ options: Options) -> String? { nil }
+  public static func details(below row: Row, _ options: Options) -> [String] { [] }
+}
+
+/// One of a view's tables.
+public struct ViewSection<Row: Sendable>: Sendable {
+  public let columns: [ViewColumn<Row>]
+  /// Whether a row belongs here.
+  public let takes: @Sendable (Row) -> Bool
+  /// Whether people see it, or JSON only has it.
+  public let isInTable: Bool
+
+  public init(
+    _ columns: [ViewColumn<Row>], isInTable: Bool = true, takes: @escaping @Sendable (Row) -> Bool = { _ in true }
+  ) {
+    self.columns = columns
+    self.isInTable = isInTable
+    self.takes = takes
+  }
+}
+
+/// The rows of a view, and what is wrong with them.
+public struct ViewRows<Row: Sendable>: Sendable {
+  public var rows: [Row]
+  /// What could not be read, also when read again: the answer is partial.
+  public var faults: [MemoryFault]
+  /// What a reader of the rows ought to know: a sentence each.
+  public var notes: [String]
+  /// Why the answer is partial, where no fault of the memory is the reason.
+  public var shortcomings: [String]
+
+  public init(_ rows: [Row], faults: [MemoryFault] = [], notes: [String] = [], shortcomings: [String] = []) {
+    self.rows = rows
+    self.faults = faults
+    self.notes = notes
+    self.shortcomings = shortcomings
+  }
+
+  public var isPartial: Bool { !faults.isEmpty || !shortcomings.isEmpty }
+}

@@ -1,0 +1,102 @@
+/// What the number in a column counts. JSON has the number in this unit; the reference of its keys names it.
+public enum ViewUnit: String, Sendable {
+  case none = ""
+  case bytes
+  case kibibytes = "KiB"
+  /// Of 4 KiB.
+  case pages
+  case nanoseconds = "ns"
+  case microseconds = "µs"
+  case seconds = "s"
+  /// Of /proc: 100 a second on every x86-64 kernel.
+  case clockTicks = "clock ticks"
+  case percent = "%"
+  /// An address of the kernel, written in hexadecimal.
+  case address
+}
+
+/// What a column is, whatever the rows are.
+public struct ViewColumnInfo: Sendable {
+  /// The heading in a table; empty where JSON alone has the column.
+  public var heading: String
+  /// The key in JSON; empty where the table alone has the column.
+  public var key: String
+  public var unit: ViewUnit
+  public var isRightAligned: Bool
+  /// Whether it stays what it is as long as the row is the same thing: an id or a name, and no counter.
+  public var isIdentity = false
+
+  public var isInTable: Bool { !heading.isEmpty }
+  public var isInJSON: Bool { !key.isEmpty }
+
+  /// Whether a user who writes `name` means this column: its key or its heading, in any case.
+  public func isNamed(_ name: String) -> Bool {
+    [key, heading].contains { !$0.isEmpty && $0.lowercased() == name.lowercased() }
+  }
+}
+
+/// A column of a view: named once, for the table, for JSON and for the documentation.
+///
+/// ```swift
+/// ViewColumn("SIZE", "size", in: .bytes, \.size)              // in the table and in JSON
+/// ViewColumn(json: "taints", \.taints)                    // in JSON only
+/// ViewColumn("USE", text: { "\($0.percent)%" })           // in the table only
+/// ViewColumn("BY", "used_by", \.users).shown { $0.users.joined(separator: ",") }
+/// ```
+public struct ViewColumn<Row: Sendable>: Sendable {
+  public var info: ViewColumnInfo
+  public let value: @Sendable (Row) -> ViewValue
+  /// What the table shows instead of the value as it is.
+  public private(set) var cell: (@Sendable (Row) -> String)?
+  /// Whether the row is in a bad state, as far as this column says: a terminal shows it in colour.
+  public private(set) var isBad: (@Sendable (Row) -> Bool)?
+
+  /// A column of table and JSON.
+  public init<Value: ViewRepresentable>(
+    _ heading: String, _ key: String, in unit: ViewUnit = .none, _ value: @escaping @Sendable (Row) -> Value
+  ) {
+    info = ViewColumnInfo(heading: heading, key: key, unit: unit, isRightAligned: Value.isRightAligned)
+    self.value = { value($0).viewValue }
+  }
+
+  /// A column that only JSON has.
+  public init<Value: ViewRepresentable>(
+    json key: String, in unit: ViewUnit = .none, _ value: @escaping @Sendable (Row) -> Value
+  ) {
+    self.init("", key, in: unit, value)
+  }
+
+  /// A column that only the table has.
+  public init(_ heading: String, isRightAligned: Bool = false, text: @escaping @Sendable (Row) -> String) {
+    info = ViewColumnInfo(heading: heading, key: "", unit: .none, isRightAligned: isRightAligned)
+    value = { .text(text($0)) }
+  }
+
+  /// The same column, of which a table shows `text`.
+  public func shown(_ text: @escaping @Sendable (Row) -> String) -> ViewColumn {
+    var column = self
+    column.cell = text
+    return column
+  }
+
+  /// The same column, aligned to the right.
+  public var rightAligned: ViewColumn {
+    var column = self
+    column.info.isRightAligned = true
+    return column
+  }
+
+  /// The same column, as one of those that say which thing a row is.
+  public var identity: ViewColumn {
+    var column = self
+    column.info.isIdentity = true
+    return column
+  }
+
+  /// The same column, in colour where `isBad` holds.
+  public func bad(_ isBad: @escaping @Sendable (Row) -> Bool) -> ViewColumn {
+    var column = self
+    column.isBad = isBad
+    return column
+  }
+}
