@@ -43,13 +43,20 @@ struct timekeeper {
   struct tk_read_base tkr_mono;
 };
 
+/// From 6.13 on.
+struct tk_data {
+  struct timekeeper shadow_timekeeper;
+};
+
 END_KERNEL_STRUCTS
 
 extern struct kernel_cpustat kernel_cpustat;
 extern struct tick_sched tick_cpu_sched;
 extern struct rq runqueues;
 extern u64 tick_nohz_active __attribute__((weak));
+// The copy of the timekeeper that each tick makes: a variable until 6.12, in tk_core until 6.16, then in the first of several.
 extern struct timekeeper shadow_timekeeper __attribute__((weak));
+extern struct tk_data tk_core __attribute__((weak)), timekeeper_data[] __attribute__((weak));
 
 #define TS_FLAG_IDLE_ACTIVE 4  // kernel/time/tick-sched.h
 
@@ -58,10 +65,18 @@ static bool is_idle(const struct tick_sched *tick) {
   return ((const struct tick_sched___before_6_9 *)tick)->idle_active;
 }
 
+static const struct timekeeper *timekeeper(void) {
+  if (&shadow_timekeeper) return &shadow_timekeeper;
+  if (!field_exists(struct tk_data, shadow_timekeeper)) return NULL;
+  if (timekeeper_data) return &timekeeper_data[0].shadow_timekeeper;
+  return &tk_core ? &tk_core.shadow_timekeeper : NULL;
+}
+
 /// Nanoseconds since boot at the last tick; an idle period that began after it counts from the next one on.
 static u64 now(void) {
-  if (!&shadow_timekeeper) return 0;
-  const struct tk_read_base *clock = &shadow_timekeeper.tkr_mono;
+  const struct timekeeper *keeper = timekeeper();
+  if (!keeper) return 0;
+  const struct tk_read_base *clock = &keeper->tkr_mono;
   return clock->base + (clock->xtime_nsec >> (clock->shift & 63));
 }
 

@@ -59,6 +59,10 @@ struct task_struct {
   struct hlist_node pid_links[4];
 };
 
+struct task_struct___before_5_14 {
+  s64 state;
+};
+
 struct cpumask {
   u64 bits[1];
 };
@@ -68,6 +72,12 @@ END_KERNEL_STRUCTS
 extern struct task_struct init_task;
 extern struct pid_namespace init_pid_ns;
 extern struct cpumask __cpu_possible_mask, __cpu_online_mask;
+
+/// Whether a task runs, and what it waits for (TASK_RUNNING and the like in include/linux/sched.h).
+static inline u32 run_state(const struct task_struct *task) {
+  if (field_exists(struct task_struct, __state)) return task->__state;
+  return (u32)((const struct task_struct___before_5_14 *)task)->state;
+}
 
 /// No kernel has more (CONFIG_NR_CPUS on x86-64).
 #define MOST_CPUS 8192u

@@ -17,6 +17,8 @@ enum node_stat_item {
   NR_SLAB_UNRECLAIMABLE_B, NR_KERNEL_MISC_RECLAIMABLE, NR_KERNEL_STACK_KB, NR_PAGETABLE,
 };
 
+enum zone_stat_item___before_5_11 { NR_PAGETABLE___before_5_11 };
+
 enum zone_watermarks { WMARK_LOW };
 
 KERNEL_STRUCTS
@@ -125,7 +127,10 @@ MONITOR(memory) {
   memory->slab_reclaimable = slab << 12;
   memory->slab_unreclaimable = fixed_slab << 12;
   memory->kernel_stack = node_pages(NR_KERNEL_STACK_KB) << 10;
-  memory->page_tables = node_pages(NR_PAGETABLE) << 12;
+  u64 tables = node_pages(NR_PAGETABLE);
+  if (enumerator_exists(enum zone_stat_item___before_5_11, NR_PAGETABLE___before_5_11))
+    tables = positive(vm_zone_stat[enumerator(enum zone_stat_item___before_5_11, NR_PAGETABLE___before_5_11)]);
+  memory->page_tables = tables << 12;
   // Last, since the list may lead astray: what is above stands then.
   u64 cached_blocks = buffers();
   memory->buffers = cached_blocks << 12;

@@ -6,7 +6,7 @@ struct ps_record {
   s32 pid, tgid;
   u32 uid;
   u32 flags;
-  u32 state;  // __state in the lower half, exit_state in the upper one.
+  u32 state;  // run_state() in the lower half, exit_state in the upper one.
   u32 reserved;
   u64 start_boottime;  // Nanoseconds since the host booted.
   u64 utime, stime;    // Nanoseconds.
@@ -18,7 +18,7 @@ static void record(struct grass_run *run, struct task_struct *task) {
   const struct cred *cred = task->real_cred;
   struct task_struct *parent = task->real_parent;
   s32 pid = task->pid, tgid = task->tgid;
-  u32 state = task->__state, exit_state = (u32)task->exit_state, flags = task->flags;
+  u32 state = run_state(task), exit_state = (u32)task->exit_state, flags = task->flags;
   u64 start_boottime = task->start_boottime, utime = task->utime, stime = task->stime;
   u64 comm[2];
   load_comm(comm, task);

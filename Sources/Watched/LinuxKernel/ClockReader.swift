@@ -16,9 +16,11 @@ package struct ClockReader: Sendable {
     if let shadow = kernel.symbols.address(of: "shadow_timekeeper") {
       timekeeper = shadow
     } else {
-      // From 6.13 on timekeeper and shadow share a struct that starts with a sequence lock.
+      // From 6.13 on timekeeper and shadow share a struct that starts with a sequence lock, and from 6.17 on that is the
+      // first of an array, of which the others are for clocks of devices.
       let core = try kernel.types.structure("tk_data")
-      timekeeper = try kernel.symbol("tk_core", for: subject) + core.field("shadow_timekeeper").offset
+      let data = try kernel.symbols.address(of: "timekeeper_data") ?? kernel.symbol("tk_core", for: subject)
+      timekeeper = try data + core.field("shadow_timekeeper").offset
     }
     var fields = FieldSelection(try kernel.types.structure("timekeeper"))
     base = try fields.want("tkr_mono.base")

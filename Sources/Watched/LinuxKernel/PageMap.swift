@@ -1,5 +1,5 @@
 import Binding
-import KernelInfo
+package import KernelInfo
 package import Memory
 package import Paging
 
@@ -12,12 +12,16 @@ package struct PageMap: KernelReader {
   private let base: VirtualAddress?
   private let defaultBase: VirtualAddress
   package let pageSize: Int
+  /// What each page but the first of those that belong together has to say of the first.
+  package let compound: FieldLayout
 
   package init(kernel: Kernel) throws {
     base = kernel.symbols.address(of: "vmemmap_base")
     // Without KASLR the memory map starts where Documentation/arch/x86/x86_64/mm.rst says.
     defaultBase = VirtualAddress(kernel.found.pagingLevels == 5 ? 0xffd4_0000_0000_0000 : 0xffff_ea00_0000_0000)
-    pageSize = try kernel.types.structure("page").size
+    let page = try kernel.types.structure("page")
+    pageSize = page.size
+    compound = try page.field("compound_head", or: "compound_info")
     guard pageSize > 0 else { throw KernelError(Self.subject, .inconsistent("struct page has no size")) }
   }
 
@@ -26,6 +30,19 @@ package struct PageMap: KernelReader {
     guard let base else { return defaultBase }
     let bytes = try space.read(base, count: 8)
     return try ByteReader(bytes.span.bytes).pointer(0)
+  }
+
+  /// The first of the pages that `page` belongs to, itself where it belongs to no others.
+  ///
+  /// The lowest bit says that it is not the first; the rest is the first one's address or, from 7.1 on where descriptions
+  /// have a power of two in size, the mask that makes it of the page's own address. Such masks have at least their upper
+  /// half set, and no address of the memory map has.
+  /// Source: include/linux/page-flags.h, `_compound_head`.
+  ///
+  /// - Parameter compound: what the field ``compound`` of the page holds.
+  package static func head(of page: VirtualAddress, compound: UInt64) -> VirtualAddress {
+    guard compound & 1 == 1 else { return page }
+    return VirtualAddress(compound >> 32 == 0xffff_ffff ? page.rawValue & (compound - 1) : compound - 1)
   }
 
   /// The page that `page` describes, where the array starts at `start`; nil where it points between two descriptions.

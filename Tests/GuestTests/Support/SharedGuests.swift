@@ -76,19 +76,39 @@ final class SharedGuests: @unchecked Sendable {
 /// The guests of most tests, one of each series, with modules for disks in files and for an Ethernet device.
 ///
 /// They are kept for all of them. A test leaves no more behind than others can live with: processes that sleep, mounts.
-let standardGuests = [("6.1", GuestOptions.Paging.fourLevel), ("6.12", .fiveLevel)].map { label, paging in
+/// `GRASS_GUESTS` names others: `GRASS_GUESTS="5.10/4 7.1/5"` runs the tests on two kernels with page tables of four and
+/// of five levels.
+let standardGuests =
+  ProcessInfo.processInfo.environment["GRASS_GUESTS"].map(guests(named:)) ?? [
+    standardGuest("6.1", .fourLevel), standardGuest("6.12", .fiveLevel),
+  ]
+
+private func standardGuest(_ label: String, _ paging: GuestOptions.Paging) -> GuestOptions {
   let modules = (try? KernelStore().kernel(label))?.deviceModules ?? []
   return GuestOptions(kernel: label, paging: paging, programs: modules.map(\.path))
 }
 
-/// The kernels that every view is checked on: both series, all flavours, both paging depths; with `GRASS_ALL_KERNELS` set,
-/// every kernel that was fetched.
-let guestKinds: [GuestOptions] =
-  ProcessInfo.processInfo.environment["GRASS_ALL_KERNELS"] == nil
-  ? newestKernels
-  : KernelStore().kernels().enumerated().map { index, kernel in
-    GuestOptions(kernel: kernel.release, memory: 512, paging: index % 2 == 0 ? .fourLevel : .fiveLevel)
+/// The guests that words like `6.1/4` mean: a kernel's label, and the depth of page tables.
+private func guests(named names: String) -> [GuestOptions] {
+  names.split(separator: " ").map { name in
+    let parts = name.split(separator: "/")
+    guard parts.count == 2, let paging = Int(parts[1]).flatMap(GuestOptions.Paging.init) else {
+      fatalError("GRASS_GUESTS has '\(name)', which is no kernel with a depth of page tables, as 6.1/4 is")
+    }
+    return standardGuest(String(parts[0]), paging)
   }
+}
+
+/// The kernels that every view is checked on: both series, all flavours, both paging depths; with `GRASS_ALL_KERNELS` set,
+/// every kernel that was fetched; with `GRASS_GUESTS`, those that it names.
+let guestKinds: [GuestOptions] =
+  ProcessInfo.processInfo.environment["GRASS_GUESTS"] != nil
+  ? standardGuests
+  : ProcessInfo.processInfo.environment["GRASS_ALL_KERNELS"] == nil
+    ? newestKernels
+    : KernelStore().kernels().enumerated().map { index, kernel in
+      GuestOptions(kernel: kernel.release, memory: 512, paging: index % 2 == 0 ? .fourLevel : .fiveLevel)
+    }
 
 // Those of real-time kernels come last: the tests of locks, which follow, find them still there.
 private let newestKernels: [GuestOptions] =

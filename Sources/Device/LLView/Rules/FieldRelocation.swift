@@ -218,7 +218,9 @@ struct FieldRelocation {
     let text = String(decoding: UnsafeRawBufferPointer(start: bytes, count: length), as: UTF8.self)
     let name = Self.withoutFlavour(String(text.prefix { $0 != ":" && $0 != "\0" }))
     let builder = IRBuilder(before: call, context: context)
-    guard let value = kernel.types.enumerator(name) else {
+    // An enumerator moves from one enum to another now and then: only the one that the program names is meant.
+    let owner = call.metadata("llvm.preserve.access.index", in: context).map(DebugType.init)?.unqualified.name ?? ""
+    guard let value = kernel.types.enumerator(name, of: owner.isEmpty ? nil : Self.withoutFlavour(owner)) else {
       if flag == 0 {
         call.replace(with: LLVMConstInt(call.type, 0, 0))
       } else {

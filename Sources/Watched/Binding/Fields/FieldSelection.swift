@@ -51,6 +51,11 @@ package struct FieldSelection: Sendable {
     return Field(layout)
   }
 
+  /// Adds the field at the first of two paths that there is, for one that kernels name differently.
+  package mutating func want(_ path: String, or other: String) throws(KernelInfoError) -> Field {
+    try want(structure.hasField(path) || !structure.hasField(other) ? path : other)
+  }
+
   /// Adds the field at `path` if this kernel has it.
   package mutating func wantIfPresent(_ path: String) throws(KernelInfoError) -> Field {
     structure.hasField(path) ? try want(path) : Field(offset: 0, size: 0)

@@ -37,6 +37,13 @@ public struct StructLayout: Sendable {
     }
   }
 
+  /// The field at the first of two paths that there is, for one that kernels name differently.
+  ///
+  /// - Throws: as ``field(_:)`` does for `path`, where there is neither.
+  public func field(_ path: String, or other: String) throws(KernelInfoError) -> FieldLayout {
+    try field(hasField(path) || !hasField(other) ? path : other)
+  }
+
   /// Whether there is such a field.
   public func hasField(_ path: String) -> Bool { (try? find(path)) != nil }
 

@@ -213,11 +213,16 @@ extension TypeTable {
   }
 
   /// The value of an enumerator of any enum, such as `PIDTYPE_TGID`; the first where several are called so.
-  public func enumerator(_ name: String) -> Int64? {
+  public func enumerator(_ name: String) -> Int64? { enumerator(name, of: nil) }
+
+  /// The value of an enumerator of the enum called `enumeration`, nil where that has none of this name; of any enum where
+  /// `enumeration` is nil.
+  public func enumerator(_ name: String, of enumeration: String?) -> Int64? {
     var item = enumeratorIndex.first(hash: NameHash.of(name))
     while item != NameIndex.none {
       let offset = Int(enumerators[Int(item)])
-      if let value = try? enumeratorValue(offset, owner: Int(enumeratorOwners[Int(item)]), name) { return value }
+      let owner = Int(enumeratorOwners[Int(item)])
+      if let value = try? enumeratorValue(offset, owner: owner, name), isOwner(owner, enumeration) { return value }
       item = enumeratorIndex.next(item)
     }
     return nil
@@ -227,6 +232,12 @@ extension TypeTable {
   public func requiredEnumerator(_ name: String) throws(KernelInfoError) -> Int64 {
     guard let value = enumerator(name) else { throw KernelInfoError(.missingEnumerator(name), release: release) }
     return value
+  }
+
+  private func isOwner(_ owner: Int, _ enumeration: String?) -> Bool {
+    guard let enumeration else { return true }
+    guard let record = try? record(at: owner) else { return false }
+    return isName(record.nameOffset, enumeration.utf8)
   }
 
   private func enumeratorValue(_ offset: Int, owner: Int, _ name: String) throws -> Int64? {

@@ -8,10 +8,11 @@ import Paging
 ///
 /// | sockets | table |
 /// | --- | --- |
-/// | TCP | `tcp_hashinfo`, or a namespace's own: established and waiting in `ehash`, listening in `lhash2` |
+/// | TCP | `tcp_hashinfo`, or a namespace's own: established and waiting in `ehash`, listening in `lhash2` or `listening_hash` |
 /// | UDP | `udp_table`, `udplite_table`, or a namespace's own |
 /// | raw | `raw_v4_hashinfo`, `raw_v6_hashinfo` |
-/// | unix, packet | tables of each namespace |
+/// | unix | a table of each namespace, or `unix_socket_table` |
+/// | packet | a list of each namespace |
 /// | netlink | `nl_table`: a resizable hash table for each protocol |
 ///
 /// Only `sock_common` is there of every one: a connection in TIME-WAIT and one that begins are smaller structs.
@@ -44,6 +45,8 @@ struct SocketReader: KernelReader {
   private let tcpFields: FieldSelection
   private let hash, hashMask, listening, listeningMask: Field
   private let listenStride, listenHead: Int
+  /// The listening sockets where the table itself has their buckets.
+  private let ownListening: FieldLayout?
   private let udpTables: [(kind: NetworkSocket.Kind, address: VirtualAddress)]
   private let udpFields: FieldSelection
   private let udpHash, udpMask: Field
@@ -53,6 +56,7 @@ struct SocketReader: KernelReader {
   private let rawForm: ListWalker.Form
   private let netFields: FieldSelection
   private let netTCP, netUDP, netUnix: Field
+  private let unixTable: VirtualAddress?
   private let packetList: Int?
   private let netlinkTable: VirtualAddress
   private let netlinkStride, netlinkHash, netlinkLink: Int
@@ -98,6 +102,9 @@ struct SocketReader: KernelReader {
     listening = try fields.want("lhash2")
     listeningMask = try fields.want("lhash2_mask")
     tcpFields = fields
+    // Until 5.18 listening sockets are in two tables, of which `lhash2` links them by a node of its own.
+    let tables = try types.structure("inet_hashinfo")
+    ownListening = tables.hasField("listening_hash") ? try tables.field("listening_hash") : nil
     let listenBucket = try types.structure("inet_listen_hashbucket")
     listenStride = listenBucket.size
     listenHead = try listenBucket.field("nulls_head").offset
@@ -118,7 +125,9 @@ struct SocketReader: KernelReader {
     fields = FieldSelection(netStructure)
     netTCP = try fields.wantIfPresent("ipv4.tcp_death_row.hashinfo")
     netUDP = try fields.wantIfPresent("ipv4.udp_table")
-    netUnix = try fields.want("unx.table.buckets")
+    // One table for all namespaces until 5.19.
+    unixTable = symbols.address(of: "unix_socket_table")
+    netUnix = try unixTable == nil ? fields.want("unx.table.buckets") : fields.wantIfPresent("unx.table.buckets")
     netFields = fields
     packetList = netStructure.hasField("packet.sklist") ? try netStructure.field("packet.sklist").offset : nil
     netlinkTable = try kernel.symbol("nl_table", for: Self.self)
@@ -243,6 +252,12 @@ struct SocketReader: KernelReader {
         }
       }
     }
+    if let unixTable {
+      runs.append(
+        Buckets(
+          kind: .unix, address: unixTable, count: Self.unixBuckets, stride: 8, head: 0, form: .nullTerminated,
+          link: node))
+    }
     for table in rawTables {
       runs.append(
         Buckets(
@@ -253,7 +268,11 @@ struct SocketReader: KernelReader {
     var listeners: Set<VirtualAddress> = []
     for index in tcps.indices {
       noting { () throws(MemoryFault) in
-        let listen = try tcps.pointer(index, listening)
+        var listen = try tcps.pointer(index, listening)
+        var listenCount = Self.buckets(mask: try tcps.load(index, listeningMask))
+        if let ownListening {
+          (listen, listenCount) = (tcpTables[index] + ownListening.offset, ownListening.elementCount ?? 0)
+        }
         runs.append(
           Buckets(
             kind: .tcp, address: try tcps.pointer(index, hash),
@@ -262,7 +281,7 @@ struct SocketReader: KernelReader {
         if listen.rawValue != 0, listeners.insert(listen).inserted {
           runs.append(
             Buckets(
-              kind: .tcp, address: listen, count: Self.buckets(mask: try tcps.load(index, listeningMask)),
+              kind: .tcp, address: listen, count: listenCount,
               stride: listenStride,
               head: listenHead, form: .nulls, link: node))
         }

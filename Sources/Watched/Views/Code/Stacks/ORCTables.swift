@@ -6,9 +6,36 @@ import Paging
 
 /// Where a function's caller is to be found: one entry of the tables that the kernel has for unwinding.
 struct ORCEntry: Hashable, Sendable {
-  /// Source: `ORC_REG_*` of arch/x86/include/asm/orc_types.h.
-  enum Register: UInt8, Sendable {
-    case undefined, previousSP, dx, di, bp, sp, r10, r13, bpIndirect, spIndirect
+  /// What a frame hangs on. Source: `ORC_REG_*` of arch/x86/include/asm/orc_types.h.
+  enum Register: Sendable {
+    case undefined, previousSP, ax, dx, di, bp, sp, r10, r13, bpIndirect, spIndirect
+  }
+
+  /// Which number stands for which register, by its index.
+  ///
+  /// The numbers are macros, of which the kernel's type information says nothing, and were given anew between 6.18 and
+  /// 7.1. So the tables themselves are asked: at a function's first instruction a frame hangs on `sp`.
+  struct Numbering: Sendable {
+    let registers: [Register]
+
+    private static let all = [
+      Numbering(registers: [.undefined, .previousSP, .dx, .di, .bp, .sp, .r10, .r13, .bpIndirect, .spIndirect]),
+      Numbering(registers: [.undefined, .ax, .dx, .sp, .bp, .di, .r10, .r13, .previousSP, .spIndirect, .bpIndirect]),
+    ]
+
+    static let first = all[0]
+
+    /// The numbering in which `number` stands for `sp`; nil where there is none.
+    init?(sp number: UInt64) {
+      guard let numbering = Self.all.first(where: { $0[number] == .sp }) else { return nil }
+      self = numbering
+    }
+
+    private init(registers: [Register]) { self.registers = registers }
+
+    subscript(_ number: UInt64) -> Register? {
+      number < UInt64(registers.count) ? registers[Int(number)] : nil
+    }
   }
 
   /// How a frame ends, in the order of `ORC_TYPE_*` from 6.4 on.
@@ -44,6 +71,8 @@ struct ORCTables: KernelReader {
   private let lookup: VirtualAddress
   private let lookupCount: Int
   private let own: Table
+  /// Where a function of the kernel's own starts.
+  private let functionStart: UInt64?
   private let layout: EntryLayout
   private let module: FieldSelection
   private let tableCount, tablePlaces, tableEntries: Field
@@ -75,9 +104,9 @@ struct ORCTables: KernelReader {
       signal = layout.hasField("signal") ? try layout.field("signal") : nil
     }
 
-    func load(_ reader: borrowing ByteReader) throws(MemoryFault) -> ORCEntry {
-      let sp = ORCEntry.Register(rawValue: UInt8(truncatingIfNeeded: try spRegister.load(reader)))
-      let bp = ORCEntry.Register(rawValue: UInt8(truncatingIfNeeded: try bpRegister.load(reader)))
+    func load(_ reader: borrowing ByteReader, _ numbering: ORCEntry.Numbering) throws(MemoryFault) -> ORCEntry {
+      let sp = numbering[try spRegister.load(reader)]
+      let bp = numbering[try bpRegister.load(reader)]
       var number = UInt8(truncatingIfNeeded: try kind.load(reader))
       if let end {
         // Calls were 0, registers 1 and 2; no register meant nothing known, or the end.
@@ -112,17 +141,23 @@ struct ORCTables: KernelReader {
       lookup: (lookup, Int(clamping: lookupEnd.rawValue &- lookup.rawValue) / 4),
       own: Table(
         places: places, entries: try kernel.symbol("__start_orc_unwind", for: Self.self),
-        count: min(Int(clamping: size) / 4, Self.mostEntries)))
+        count: min(Int(clamping: size) / 4, Self.mostEntries)),
+      functionStart: kernel.symbols.address(of: "schedule"))
   }
 
-  /// - Parameter lookup: the table of blocks, and how many there are.
+  /// - Parameters:
+  ///   - lookup: the table of blocks, and how many there are.
+  ///   - functionStart: where a function of that text starts, which tells how registers are numbered; nil for
+  ///     ``ORCEntry/Numbering/first``.
   init(
-    types: TypeTable, text: Range<UInt64>, lookup: (start: VirtualAddress, count: Int), own: Table
+    types: TypeTable, text: Range<UInt64>, lookup: (start: VirtualAddress, count: Int), own: Table,
+    functionStart: VirtualAddress? = nil
   ) throws(KernelInfoError) {
     self.text = text
     self.lookup = lookup.start
     lookupCount = lookup.count
     self.own = own
+    self.functionStart = functionStart?.rawValue
     layout = try EntryLayout(types)
     var fields = FieldSelection(try types.structure("module"))
     tableCount = try fields.want("arch.num_orcs")
@@ -190,7 +225,7 @@ struct ORCTables: KernelReader {
     var searches: [Search] = []
     var blocks = ReadBatch<VirtualAddress>()
     var blocked: [UInt64] = []
-    for address in addresses {
+    for address in addresses + (functionStart.map { [$0] } ?? []) {
       let block = Int(clamping: (address &- text.lowerBound) / 256)
       if text.contains(address), block + 1 < lookupCount {
         blocks.add(lookup + block * 4, count: 8)
@@ -220,14 +255,38 @@ struct ORCTables: KernelReader {
     var found = ReadBatch<VirtualAddress>()
     for search in searches { found.add(search.table.entries + search.low * layout.size, count: layout.size) }
     space.read(&found)
+    let numbering: Result<ORCEntry.Numbering, MemoryFault>
+    do throws(MemoryFault) {
+      numbering = .success(try self.numbering(searches, found, results))
+    } catch {
+      numbering = .failure(error)
+    }
     for (index, search) in searches.enumerated() {
       do throws(MemoryFault) {
-        results[search.address] = .success(try layout.load(try found.reader(index)))
+        results[search.address] = .success(try layout.load(try found.reader(index), try numbering.get()))
       } catch {
         results[search.address] = .failure(error)
       }
     }
     return results
+  }
+
+  /// How registers are numbered, as the entry for a function's start says, which is among those found.
+  private func numbering(
+    _ searches: [Search], _ found: borrowing ReadBatch<VirtualAddress>,
+    _ results: [UInt64: Result<ORCEntry?, MemoryFault>]
+  ) throws(MemoryFault) -> ORCEntry.Numbering {
+    guard let functionStart else { return .first }
+    guard let index = searches.firstIndex(where: { $0.address == functionStart }) else {
+      // It could not be looked for.
+      _ = try results[functionStart]?.get()
+      return .first
+    }
+    guard let numbering = ORCEntry.Numbering(sp: try layout.spRegister.load(try found.reader(index))) else {
+      throw MemoryFault(
+        .virtual(VirtualAddress(functionStart)), .inconsistent("registers that are numbered as on no kernel known"))
+    }
+    return numbering
   }
 
   /// Halves what is left of each search until little is, then looks through that.

@@ -25,7 +25,7 @@ struct StackReader: KernelReader {
 
   /// Where registers lie in `pt_regs`.
   struct Registers: Sendable {
-    let ip, sp, bp, cs, r10, r13, di, dx: UInt64
+    let ip, sp, bp, cs, r10, r13, di, dx, ax: UInt64
 
     init(_ types: TypeTable) throws(KernelInfoError) {
       let layout = try types.structure("pt_regs")
@@ -38,6 +38,7 @@ struct StackReader: KernelReader {
       r13 = try offset("r13")
       di = try offset("di")
       dx = try offset("dx")
+      ax = try offset("ax")
     }
   }
 
@@ -173,6 +174,7 @@ struct StackReader: KernelReader {
       case .r13: frame = try needed(registers.r13)
       case .di: frame = try needed(registers.di)
       case .dx: frame = try needed(registers.dx)
+      case .ax: frame = try needed(registers.ax)
       case .undefined, .previousSP: throw MemoryFault(place, .inconsistent("a frame that hangs on no register"))
       }
       let before = (sp: sp, saved: saved)

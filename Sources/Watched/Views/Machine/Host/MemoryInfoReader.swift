@@ -43,9 +43,8 @@ struct MemoryInfoReader: KernelReader {
     let pageCount: FieldLayout
   }
 
-  private static let zoneItemNames = ["NR_FREE_PAGES", "NR_MLOCK", "NR_BOUNCE", "NR_ZONE_WRITE_PENDING"]
-  private static let nodeItemNames = [
-    "NR_ACTIVE_ANON", "NR_INACTIVE_ANON", "NR_ACTIVE_FILE", "NR_INACTIVE_FILE", "NR_UNEVICTABLE", "NR_FILE_PAGES",
+  private static let itemNames = [
+    "NR_FREE_PAGES", "NR_MLOCK", "NR_ACTIVE_ANON", "NR_INACTIVE_ANON", "NR_ACTIVE_FILE", "NR_INACTIVE_FILE", "NR_UNEVICTABLE", "NR_FILE_PAGES",
     "NR_SWAPCACHE", "NR_FILE_DIRTY", "NR_WRITEBACK", "NR_ANON_MAPPED", "NR_FILE_MAPPED", "NR_SHMEM",
     "NR_SLAB_RECLAIMABLE_B", "NR_SLAB_UNRECLAIMABLE_B", "NR_KERNEL_MISC_RECLAIMABLE", "NR_KERNEL_STACK_KB",
     "NR_PAGETABLE",
@@ -58,11 +57,15 @@ struct MemoryInfoReader: KernelReader {
     totalPages = try kernel.symbol("_totalram_pages", for: subject)
     zoneCounters = try kernel.symbol("vm_zone_stat", for: subject)
     nodeCounters = try kernel.symbol("vm_node_stat", for: subject)
-    func items(_ names: [String]) -> [String: Int] {
-      Dictionary(uniqueKeysWithValues: names.compactMap { name in types.enumerator(name).map { (name, Int($0)) } })
+    // Counters move from zones to nodes, as that of page tables did in 5.11: their enum says where each is.
+    func items(_ enumeration: String) -> [String: Int] {
+      Dictionary(
+        uniqueKeysWithValues: Self.itemNames.compactMap { name in
+          types.enumerator(name, of: enumeration).flatMap { (0..<256).contains($0) ? (name, Int($0)) : nil }
+        })
     }
-    zoneItems = items(Self.zoneItemNames).filter { (0..<256).contains($0.value) }
-    nodeItems = items(Self.nodeItemNames).filter { (0..<256).contains($0.value) }
+    zoneItems = items("zone_stat_item")
+    nodeItems = items("node_stat_item")
     zoneCount = (zoneItems.values.max() ?? 0) + 1
     nodeCount = (nodeItems.values.max() ?? 0) + 1
     swapTotal = kernel.symbols.address(of: "total_swap_pages")
@@ -105,8 +108,9 @@ struct MemoryInfoReader: KernelReader {
       // Counters are folded in from each CPU's share, so a small one may read below zero for a moment.
       return UInt64(max(0, try batch.reader(entry).load(index * 8, as: Int64.self)))
     }
-    func zoneItem(_ name: String) throws -> UInt64 { try counter(zone, zoneItems[name]) }
-    func nodeItem(_ name: String) throws -> UInt64 { try counter(node, nodeItems[name]) }
+    func item(_ name: String) throws -> UInt64 {
+      try nodeItems[name].map { try counter(node, $0) } ?? counter(zone, zoneItems[name])
+    }
 
     var nodeAddresses = nodes.single.map { [$0] } ?? []
     if let nodeTable {
@@ -127,16 +131,16 @@ struct MemoryInfoReader: KernelReader {
       (buffers, fault) = (nil, error)
     }
 
-    let freePages = try zoneItem("NR_FREE_PAGES")
-    let reclaimableSlab = try nodeItem("NR_SLAB_RECLAIMABLE_B")
-    let unreclaimableSlab = try nodeItem("NR_SLAB_UNRECLAIMABLE_B")
-    let kernelReclaimable = try reclaimableSlab &+ nodeItem("NR_KERNEL_MISC_RECLAIMABLE")
-    let activeFile = try nodeItem("NR_ACTIVE_FILE")
-    let inactiveFile = try nodeItem("NR_INACTIVE_FILE")
-    let activeAnonymous = try nodeItem("NR_ACTIVE_ANON")
-    let inactiveAnonymous = try nodeItem("NR_INACTIVE_ANON")
-    let swapCache = try nodeItem("NR_SWAPCACHE")
-    let filePages = try nodeItem("NR_FILE_PAGES")
+    let freePages = try item("NR_FREE_PAGES")
+    let reclaimableSlab = try item("NR_SLAB_RECLAIMABLE_B")
+    let unreclaimableSlab = try item("NR_SLAB_UNRECLAIMABLE_B")
+    let kernelReclaimable = try reclaimableSlab &+ item("NR_KERNEL_MISC_RECLAIMABLE")
+    let activeFile = try item("NR_ACTIVE_FILE")
+    let inactiveFile = try item("NR_INACTIVE_FILE")
+    let activeAnonymous = try item("NR_ACTIVE_ANON")
+    let inactiveAnonymous = try item("NR_INACTIVE_ANON")
+    let swapCache = try item("NR_SWAPCACHE")
+    let filePages = try item("NR_FILE_PAGES")
 
     var available = Int64(clamping: freePages) - Int64(clamping: try counter(reserved))
     let pageCache = activeFile &+ inactiveFile
@@ -161,21 +165,21 @@ struct MemoryInfoReader: KernelReader {
     line("Inactive(anon)", pages: inactiveAnonymous)
     line("Active(file)", pages: activeFile)
     line("Inactive(file)", pages: inactiveFile)
-    line("Unevictable", pages: try nodeItem("NR_UNEVICTABLE"))
-    line("Mlocked", pages: try zoneItem("NR_MLOCK"))
+    line("Unevictable", pages: try item("NR_UNEVICTABLE"))
+    line("Mlocked", pages: try item("NR_MLOCK"))
     line("SwapTotal", pages: try counter(swap))
     line("SwapFree", pages: try counter(free))
-    line("Dirty", pages: try nodeItem("NR_FILE_DIRTY"))
-    line("Writeback", pages: try nodeItem("NR_WRITEBACK"))
-    line("AnonPages", pages: try nodeItem("NR_ANON_MAPPED"))
-    line("Mapped", pages: try nodeItem("NR_FILE_MAPPED"))
-    line("Shmem", pages: try nodeItem("NR_SHMEM"))
+    line("Dirty", pages: try item("NR_FILE_DIRTY"))
+    line("Writeback", pages: try item("NR_WRITEBACK"))
+    line("AnonPages", pages: try item("NR_ANON_MAPPED"))
+    line("Mapped", pages: try item("NR_FILE_MAPPED"))
+    line("Shmem", pages: try item("NR_SHMEM"))
     line("KReclaimable", pages: kernelReclaimable)
     line("Slab", pages: reclaimableSlab &+ unreclaimableSlab)
     line("SReclaimable", pages: reclaimableSlab)
     line("SUnreclaim", pages: unreclaimableSlab)
-    info.lines.append(("KernelStack", try nodeItem("NR_KERNEL_STACK_KB") &* 1024))
-    line("PageTables", pages: try nodeItem("NR_PAGETABLE"))
+    info.lines.append(("KernelStack", try item("NR_KERNEL_STACK_KB") &* 1024))
+    line("PageTables", pages: try item("NR_PAGETABLE"))
     return (info, fault)
   }
 

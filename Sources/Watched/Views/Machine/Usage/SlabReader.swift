@@ -20,7 +20,9 @@ struct SlabReader: KernelReader {
   private let cache: FieldSelection
   private let name, size, objectSize, order: Field
   private let link: Int
+  /// The pointer to the first NUMA node's part of a cache, and how far it is to the next one's.
   private let nodes: FieldLayout
+  private let nodeStride, mostNodes: Int
   private let node: FieldSelection
   private let slabCount, objectCount: Field
   private let partial: Int
@@ -41,7 +43,11 @@ struct SlabReader: KernelReader {
     order = try fields.want("oo.x")
     cache = fields
     link = try structure.field("list").offset
-    nodes = try structure.field("node")
+    // Since 7.1 the pointer lies beside another one for the same node, which gives it a place behind.
+    let isAlone = structure.hasField("node")
+    nodes = try structure.field("node", or: "per_node.node")
+    nodeStride = isAlone ? nodes.elementSize : try structure.field("per_node").elementSize
+    mostNodes = (isAlone ? nodes : try structure.field("per_node")).elementCount ?? 1
     let nodeStructure = try types.structure("kmem_cache_node")
     fields = FieldSelection(nodeStructure)
     slabCount = try fields.want("nr_slabs")
@@ -65,7 +71,7 @@ struct SlabReader: KernelReader {
     if let nodeCount {
       let bytes = try space.read(nodeCount, count: 4)
       let count = try ByteReader(bytes.span.bytes).u32(0)
-      nodesPerCache = min(Int(clamping: count), nodes.elementCount ?? 1, 1024)
+      nodesPerCache = min(Int(clamping: count), mostNodes, 1024)
     }
     let limit = min(space.mostObjects(ofSize: 4096), 1 << 16)
     let walker = ListWalker(space: space, form: .circular, limit: limit)
@@ -78,7 +84,7 @@ struct SlabReader: KernelReader {
     let records = addresses.map { address in
       (
         fields: cache.add(to: &batch, at: address),
-        nodes: batch.add(address + nodes.offset, count: nodesPerCache * 8)
+        nodes: batch.add(address + nodes.offset, count: (nodesPerCache - 1) * nodeStride + 8)
       )
     }
     space.read(&batch)
@@ -90,7 +96,7 @@ struct SlabReader: KernelReader {
         table.caches.append(draft)
         names.append(name)
         for node in 0..<nodesPerCache {
-          let pointer = try batch.reader(record.nodes).pointer(node * 8)
+          let pointer = try batch.reader(record.nodes).pointer(node * nodeStride)
           if pointer.rawValue != 0 { nodeAddresses.append((table.caches.count - 1, pointer)) }
         }
       } catch {

@@ -44,8 +44,10 @@ struct VMStatisticsReader: KernelReader {
     names = try kernel.symbol("vmstat_text", for: Self.self)
     zones = Run(
       address: try kernel.symbol("vm_zone_stat", for: Self.self), count: count("NR_VM_ZONE_STAT_ITEMS") ?? 0)
+    // Statistics like the others until 5.13.
     numaEvents = Run(
-      address: kernel.symbols.address(of: "vm_numa_event"), count: count("NR_VM_NUMA_EVENT_ITEMS") ?? 0)
+      address: kernel.symbols.address(of: "vm_numa_event") ?? kernel.symbols.address(of: "vm_numa_stat"),
+      count: count("NR_VM_NUMA_EVENT_ITEMS") ?? count("NR_VM_NUMA_STAT_ITEMS") ?? 0)
     nodes = Run(
       address: try kernel.symbol("vm_node_stat", for: Self.self), count: count("NR_VM_NODE_STAT_ITEMS") ?? 0)
     limitCount = count("NR_VM_WRITEBACK_STAT_ITEMS") ?? count("NR_VM_STAT_ITEMS") ?? 0

@@ -6,7 +6,7 @@ import Paging
 import StorageViews
 import TaskViews
 
-/// Reads the mapped areas of a process, from the tree that holds them.
+/// Reads the mapped areas of a process, from the tree or the list that holds them.
 ///
 /// Source: fs/proc/task_mmu.c, `show_map_vma` and `get_vma_name`. The page for old system calls that all processes share
 /// (`[vsyscall]`) belongs to none of them and is left out.
@@ -18,8 +18,7 @@ struct MappingReader: KernelReader {
   private let mm: Field
   private let space: FieldSelection
   private let heapStart, heapEnd, stackStart: Field
-  private let treeOffset: Int
-  private let tree: MapleTree
+  private let areas: Areas
   private let area: FieldSelection
   private let start, end, flags, pageOffset, file, operations, data: Field
   private let files: OpenFileFields
@@ -27,6 +26,27 @@ struct MappingReader: KernelReader {
   private let special: FieldSelection
   private let specialName: Field
   private let paths: PathReader
+
+  /// Where an address space keeps its areas.
+  private enum Areas: Sendable {
+    case tree(MapleTree, offset: Int)
+    case list(head: Int, next: Int)
+
+    /// The areas of the `mm_struct` at `owner`, in the order of the addresses that they map.
+    func addresses(
+      of owner: VirtualAddress, in space: AddressSpace, limit: Int
+    ) -> (addresses: [VirtualAddress], faults: [MemoryFault]) {
+      switch self {
+      case .tree(let tree, let offset):
+        let found = tree.entries(at: owner + offset, in: space, limit: limit)
+        return (found.entries.sorted { $0.first < $1.first }.map(\.value), found.faults)
+      case .list(let head, let next):
+        let found = ListWalker(space: space, form: .nullTerminated, next: next, limit: limit)
+          .members(ofHeads: [owner + head])
+        return (found.lists.first ?? [], found.faults)
+      }
+    }
+  }
 
   /// More areas than a process may have (`max_map_count` is 65,530 unless it was raised).
   private static let limit = 1 << 20
@@ -37,14 +57,18 @@ struct MappingReader: KernelReader {
     mm = try fields.want("mm")
     task = fields
     let layout = try types.structure("mm_struct")
-    treeOffset = try layout.field("mm_mt").offset
     fields = FieldSelection(layout)
     heapStart = try fields.want("start_brk")
     heapEnd = try fields.want("brk")
     stackStart = try fields.want("start_stack")
     space = fields
-    tree = try MapleTree(types: types)
-    fields = FieldSelection(try types.structure("vm_area_struct"))
+    let areaLayout = try types.structure("vm_area_struct")
+    // A list in the order of addresses until 6.0.
+    areas =
+      layout.hasField("mm_mt")
+      ? .tree(try MapleTree(types: types), offset: try layout.field("mm_mt").offset)
+      : .list(head: try layout.field("mm_mt", or: "mmap").offset, next: try areaLayout.field("vm_next").offset)
+    fields = FieldSelection(areaLayout)
     start = try fields.want("vm_start")
     end = try fields.want("vm_end")
     flags = try fields.want("vm_flags")
@@ -81,9 +105,9 @@ struct MappingReader: KernelReader {
     let heap = (start: try owners.load(0, heapStart), end: try owners.load(0, heapEnd))
     let stack = try owners.load(0, stackStart)
 
-    let found = tree.entries(at: owner + treeOffset, in: kernel, limit: Self.limit)
+    let found = areas.addresses(of: owner, in: kernel, limit: Self.limit)
     table.faults = found.faults
-    let areas = kernel.read(area, at: found.entries.sorted { $0.first < $1.first }.map(\.value))
+    let areas = kernel.read(area, at: found.addresses)
     func pointers(_ field: Field) -> [VirtualAddress] {
       areas.indices.map { (try? areas.pointer($0, field)) ?? VirtualAddress(0) }
     }

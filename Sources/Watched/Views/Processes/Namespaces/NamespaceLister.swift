@@ -21,7 +21,7 @@ struct NamespaceLister: KernelReader {
   private let fileSystemMount: VirtualAddress
   private let mount: FieldSelection
   private let superBlock: Field
-  private let mountsHead, mountLink: Int
+  private let mounts: SuperBlockMounts
   private let mounted: FieldSelection
   private let mountRoot: Field
   private let dentry: FieldSelection
@@ -50,10 +50,8 @@ struct NamespaceLister: KernelReader {
     var fields = FieldSelection(try types.structure("vfsmount"))
     superBlock = try fields.want("mnt_sb")
     mount = fields
-    mountsHead = try types.structure("super_block").field("s_mounts").offset
-    let mountLayout = try types.structure("mount")
-    mountLink = try mountLayout.field("mnt_instance").offset
-    fields = FieldSelection(mountLayout)
+    mounts = try SuperBlockMounts(types: types)
+    fields = FieldSelection(try types.structure("mount"))
     mountRoot = try fields.want("mnt.mnt_root")
     mounted = fields
     fields = FieldSelection(try types.structure("dentry"))
@@ -145,9 +143,9 @@ struct NamespaceLister: KernelReader {
       faults.append(error)
       return []
     }
-    let list = ListWalker(space: space, form: .circular, limit: Self.most).members(ofHeads: [own + mountsHead])
+    let list = mounts.mounts(of: [own], in: space, limit: Self.most)
     faults += list.faults
-    let mounts = space.read(mounted, at: (list.lists.first ?? []).map { $0 - mountLink })
+    let mounts = space.read(mounted, at: list.lists.first ?? [])
     let roots = space.read(dentry, at: mounts.indices.compactMap { try? mounts.pointer($0, mountRoot) })
     var inodeAddresses = Set(roots.indices.compactMap { try? roots.pointer($0, dentryInode) })
     let open = Set(files.descriptors(of: tasks, in: space, &faults).map(\.file))

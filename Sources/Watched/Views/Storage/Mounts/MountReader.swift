@@ -23,7 +23,9 @@ struct MountReader: KernelReader {
   private let link: Int
   private let mountOffset: Int
   private let mount: FieldSelection
-  private let id, parent, root, superBlock, flags, deviceName, group, master: Field
+  private let id, parent, root, superBlock, flags, propagation, deviceName, group, master: Field
+  /// The bits of `propagation` that say so.
+  private let shared, unbindable: UInt64
   private let superSelection: FieldSelection
   private let device, superFlags, type, subtype: Field
   private let typeSelection: FieldSelection
@@ -67,6 +69,11 @@ struct MountReader: KernelReader {
     root = try fields.want("mnt.mnt_root")
     superBlock = try fields.want("mnt.mnt_sb")
     flags = try fields.want("mnt.mnt_flags")
+    // From 6.17 on flags of their own, whose bits have names. Before, MNT_SHARED and MNT_UNBINDABLE (include/linux/mount.h).
+    propagation = try fields.want("mnt_t_flags", or: "mnt.mnt_flags")
+    let isApart = layout.hasField("mnt_t_flags")
+    shared = isApart ? UInt64(bitPattern: try types.requiredEnumerator("T_SHARED")) : 0x1000
+    unbindable = isApart ? UInt64(bitPattern: try types.requiredEnumerator("T_UNBINDABLE")) : 0x2000
     deviceName = try fields.want("mnt_devname")
     group = try fields.want("mnt_group_id")
     master = try fields.want("mnt_master")
@@ -143,7 +150,7 @@ struct MountReader: KernelReader {
 
     var groupsInReach: Set<Int64> = []
     for index in addresses.indices {
-      if let flags = try? mounts.load(index, flags), flags & Self.shared != 0,
+      if let propagation = try? mounts.load(index, propagation), propagation & shared != 0,
         let point = try? points[index].get(), point.isReachable, let group = try? mounts.signed(index, group)
       {
         groupsInReach.insert(group)
@@ -152,6 +159,7 @@ struct MountReader: KernelReader {
     for index in addresses.indices {
       do throws(MemoryFault) {
         let flags = try mounts.load(index, flags)
+        let propagation = try mounts.load(index, propagation)
         // A reader of /proc/PID/mountinfo keeps its place by an entry of its own (MNT_CURSOR).
         if listHead != nil, flags & 0x1000_0000 != 0 { continue }
         let point = try points[index].get()
@@ -178,9 +186,9 @@ struct MountReader: KernelReader {
             } ?? 0,
             major: number >> 20, minor: number & 0xfffff, root: try roots[index].get().bytes,
             mountPoint: point.bytes, options: Self.names(flags, Self.mountFlags, readOnly: 0x40),
-            sharedGroup: flags & Self.shared != 0 ? Int(groupID) : nil, masterGroup: masterGroup.map { Int($0) },
+            sharedGroup: propagation & shared != 0 ? Int(groupID) : nil, masterGroup: masterGroup.map { Int($0) },
             propagatesFrom: from == masterGroup ? nil : from.map { Int($0) },
-            isUnbindable: flags & 0x2000 != 0, fileSystem: kind,
+            isUnbindable: propagation & unbindable != 0, fileSystem: kind,
             source: source.isEmpty ? Array("none".utf8) : source,
             superOptions: Self.names(superFlags, Self.superFlagNames, readOnly: 1)))
       } catch {
@@ -211,9 +219,6 @@ struct MountReader: KernelReader {
     }
     return nil
   }
-
-  /// `MNT_SHARED` (include/linux/mount.h).
-  private static let shared: UInt64 = 0x1000
 
   // Macros of include/linux/mount.h and include/linux/fs.h, which BTF does not carry; in the kernel's order.
   private static let mountFlags: [(UInt64, String)] = [

@@ -28,8 +28,8 @@ struct PageCacheReader: KernelReader {
   private let swapped: Int?
   private let sharedMemory: VirtualAddress?
   private let inodeSize, entryLink: Int
-  private let mountList: Int?
-  private let mountLink, mountOffset: Int
+  private let mounts: SuperBlockMounts
+  private let mountOffset: Int
   private let mount: FieldSelection
   private let mountRoot, mountNamespace: Field
   private let initTask: VirtualAddress
@@ -41,7 +41,6 @@ struct PageCacheReader: KernelReader {
   private let mapping: Int
   private let folio: FieldSelection
   private let folioMapping, folioIndex, folioFlags: Field
-  private let compound: FieldLayout
   private let upToDate: UInt64?
   private let pages: PageMap
   private let swapping, inMemory: Set<VirtualAddress>
@@ -87,7 +86,8 @@ struct PageCacheReader: KernelReader {
     head = try fields.want("i_data.i_pages.xa_head")
     treeOperations = try fields.want("i_data.a_ops")
     node = fields
-    entryLink = try types.structure("dentry").field("d_u.d_alias").offset
+    // In a union without a name since 7.1.
+    entryLink = try types.structure("dentry").field("d_u.d_alias", or: "d_alias").offset
     sharedMemory = symbols.address(of: "shmem_ops")
     if let own = try? types.structure("shmem_inode_info"), let inner = try? own.field("vfs_inode").offset {
       swapped = (try? own.field("swapped").offset).map { $0 - inner }
@@ -95,11 +95,8 @@ struct PageCacheReader: KernelReader {
       swapped = nil
     }
 
-    // A list until 6.17, a chain of mounts since, of which the first is enough.
-    let isList = superLayout.hasField("s_mounts.next")
-    mountList = try superLayout.field("s_mounts").offset
+    mounts = try SuperBlockMounts(types: types)
     let mountLayout = try types.structure("mount")
-    mountLink = isList ? try mountLayout.field("mnt_instance").offset : -1
     mountOffset = try mountLayout.field("mnt").offset
     fields = FieldSelection(mountLayout)
     mountRoot = try fields.want("mnt.mnt_root")
@@ -111,16 +108,17 @@ struct PageCacheReader: KernelReader {
     tree = try PageCacheTree(types: types)
     paths = try kernel.reader(PathReader.self)
 
-    fields = FieldSelection(try types.structure("folio"))
+    // Until 5.15 the first page of those that belong together speaks for all of them.
+    fields = FieldSelection(try types.structure(types.hasStructure("folio") ? "folio" : "page"))
     folioMapping = try fields.want("mapping")
     folioIndex = try fields.want("index")
     folioFlags = try fields.want("flags")
     folio = fields
-    compound = try types.structure("page").field("compound_head")
     upToDate = types.enumerator("PG_uptodate").flatMap { (0..<64).contains($0) ? UInt64($0) : nil }
     pages = try kernel.reader(PageMap.self)
     swapping = Set(symbols.addresses(of: "shmem_aops"))
-    inMemory = swapping.union(symbols.addresses(of: "ram_aops"))
+    // The latter until 5.11.
+    inMemory = swapping.union(["ram_aops", "ramfs_aops"].flatMap { symbols.addresses(of: $0) })
   }
 
   private struct FileSystem {
@@ -184,17 +182,8 @@ struct PageCacheReader: KernelReader {
     _ supers: [VirtualAddress], roots: [VirtualAddress], in space: AddressSpace
   ) -> [VirtualAddress] {
     var candidates: [(system: Int, mount: VirtualAddress)] = []
-    if mountLink >= 0 {
-      let lists = ListWalker(space: space, form: .circular, limit: 1 << 18)
-        .members(ofHeads: supers.map { $0 + (mountList ?? 0) })
-      for (index, list) in lists.lists.enumerated() { candidates += list.map { (index, $0 - mountLink) } }
-    } else {
-      var batch = ReadBatch<VirtualAddress>()
-      for address in supers { batch.add(address + (mountList ?? 0), count: 8) }
-      space.read(&batch)
-      for index in supers.indices {
-        if let first = try? batch.reader(index).pointer(0), first.rawValue != 0 { candidates.append((index, first)) }
-      }
+    for (index, list) in mounts.mounts(of: supers, in: space, limit: 1 << 18).lists.enumerated() {
+      candidates += list.map { (index, $0) }
     }
     var own = VirtualAddress(0)
     if let task = try? space.read(initTask + namespaces.offset, count: 8),
@@ -428,14 +417,14 @@ struct PageCacheReader: KernelReader {
   ) -> Bool {
     // Each page but the first of a folio says which folio it belongs to.
     var links = ReadBatch<VirtualAddress>()
-    for item in wanted { links.add(item.page + compound.offset, count: 8) }
+    for item in wanted { links.add(item.page + pages.compound.offset, count: 8) }
     space.read(&links)
     var batch = ReadBatch<PhysicalAddress>()
     var entries: [(index: UInt64, entry: Int)] = []
     for (position, item) in wanted.enumerated() {
       do throws(MemoryFault) {
-        let link = try links.reader(position).pointer(0)
-        guard item.page == item.head || link == item.head + 1,
+        let link = try links.reader(position).u64(0)
+        guard item.page == item.head || PageMap.head(of: item.page, compound: link) == item.head,
           let place = pages.physicalAddress(ofPage: item.page, start: part.start)
         else { throw MemoryFault(.virtual(item.page), .inconsistent("a page that is no part of its folio")) }
         entries.append((item.index, batch.add(place, count: Int(Self.pageSize))))

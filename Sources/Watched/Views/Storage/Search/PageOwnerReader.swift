@@ -41,7 +41,7 @@ struct PageOwnerReader: KernelReader {
     var fields = FieldSelection(structure)
     flags = try fields.want("flags")
     mapping = try fields.want("mapping")
-    compound = try fields.want("compound_head")
+    compound = try fields.want("compound_head", or: "compound_info")
     type = try fields.want("page_type")
     references = try fields.want("_refcount")
     page = fields
@@ -55,7 +55,8 @@ struct PageOwnerReader: KernelReader {
     inode = fields
     device = try types.structure("super_block").field("s_id")
     let entry = try types.structure("dentry")
-    entryLink = try entry.field("d_u.d_alias").offset
+    // In a union without a name since 7.1.
+    entryLink = try entry.field("d_u.d_alias", or: "d_alias").offset
     entryName = try entry.field("d_name.name")
     func value(_ name: String) -> UInt64? { types.enumerator(name).map { UInt64(bitPattern: $0) } }
     slabType = value("PGTY_slab")
@@ -83,8 +84,7 @@ struct PageOwnerReader: KernelReader {
     let own = space.read(page, at: described)
     // The first page of a compound describes all of it.
     let heads = described.indices.map { index in
-      guard let head = try? own.load(index, compound), head & 1 == 1 else { return described[index] }
-      return VirtualAddress(head - 1)
+      (try? own.load(index, compound)).map { PageMap.head(of: described[index], compound: $0) } ?? described[index]
     }
     let reads = space.read(page, at: heads)
     var slabs: [(frame: Int, page: VirtualAddress)] = []

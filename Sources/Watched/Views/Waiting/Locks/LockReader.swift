@@ -63,7 +63,9 @@ struct LockReader: KernelReader {
       (.semaphore, "semaphore", nil, "count"), (.rtmutex, "rt_mutex_base", "owner", nil),
     ] as [(KernelLock.Kind, String, String?, String?)] {
       // On real-time kernels the first two are rt_mutexes inside.
-      guard let layout = try? types.structure(name) else { continue }
+      // The part that kernels with and without real-time locks share is a struct of its own from 5.15 on.
+      let isOld = kind == .rtmutex && !types.hasStructure(name)
+      guard let layout = try? types.structure(isOld ? "rt_mutex" : name) else { continue }
       let list = kind == .rtmutex ? "waiters" : "wait_list"
       guard layout.hasField(list), owner.map(layout.hasField) ?? true else { continue }
       var fields = FieldSelection(layout)
