@@ -2,8 +2,8 @@ import ArgumentParser
 import Devices
 import Glibc
 import KernelInfo
-import KernelViews
 import LLView
+import LinuxKernel
 import Memory
 
 /// Compiles a monitor for the kernel of a watched host: what `grassd compile` runs, and the one program that needs LLVM.

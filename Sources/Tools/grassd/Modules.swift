@@ -2,7 +2,7 @@ import CUDA
 import Devices
 import Glibc
 import KernelInfo
-import KernelViews
+import LinuxKernel
 
 /// The modules that a device is to have: sources, which are compiled for a kernel, or a program that was.
 struct Modules {

@@ -1,8 +1,8 @@
 import CUDA
 import Devices
 import KernelInfo
-import KernelViews
 import Links
+import LinuxKernel
 import Logging
 import Memory
 import Region
