@@ -1,4 +1,5 @@
 import ArgumentParser
+import Host
 
 @main
 struct GrassCtl: ParsableCommand {
@@ -11,6 +12,7 @@ struct GrassCtl: ParsableCommand {
 
       \(ExitStatus.help)
       """,
+    version: "grassctl \(Version.current)",
     subcommands: [
       Heartbeat.self, Ps.self, Dmesg.self, Info.self, Beacon.self, Cpu.self, MemoryCommand.self,
       PanicCommand.self, Run.self, BenchCommand.self,

@@ -1,5 +1,5 @@
 import ArgumentParser
-import Devices
+import Region
 import Remote
 
 struct Run: ParsableCommand {

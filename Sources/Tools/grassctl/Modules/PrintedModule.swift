@@ -1,5 +1,5 @@
-import Devices
 import KernelViews
+import Region
 import Remote
 
 /// A module whose records grassctl prints as what they mean.
