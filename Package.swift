@@ -36,18 +36,18 @@ targets += module("Host", in: "")
 
 // MARK: The watched side: bytes become values
 
-let kernel: [Target.Dependency] = ["Memory", "Paging", "KernelInfo", "Binding", "LinuxKernel", "Views"]
+let kernel: [Target.Dependency] = ["Memory", "Paging", "KernelInfo", "Binding", "LinuxKernel"]
 targets += module("Memory", in: "Watched", ["CLinux"], tests: ["Samples"])
 targets += module("Paging", in: "Watched", ["Memory"], tests: ["Samples"])
 targets += module("KernelInfo", in: "Watched", ["Memory"])
 targets += module("Binding", in: "Watched", ["Memory", "Paging", "KernelInfo"])
 targets += module(
-  "LinuxKernel", in: "Watched", ["Memory", "Paging", "KernelInfo", "Binding"], tests: ["Samples", "KernelViews"])
+  "LinuxKernel", in: "Watched", ["Memory", "Paging", "KernelInfo", "Binding"], tests: ["Samples"])
 // What a view is.
 targets += module("Views", in: "Watched/Views", path: "Base", ["Memory", "LinuxKernel"], tests: [])
 // Views, base first: each may stand on those above it.
 targets += module("TaskViews", in: "Watched/Views", path: "Tasks", kernel)
-targets += module("CodeViews", in: "Watched/Views", path: "Code", kernel + ["TaskViews"])
+targets += module("CodeViews", in: "Watched/Views", path: "Code", kernel + ["Views", "TaskViews"])
 targets += module("StorageViews", in: "Watched/Views", path: "Storage", kernel + ["TaskViews"])
 targets += module("NetworkViews", in: "Watched/Views", path: "Network", kernel + ["TaskViews"])
 targets += module(
@@ -59,7 +59,8 @@ targets += module("HookViews", in: "Watched/Views", path: "Hooks", kernel + ["Co
 let views: [Target.Dependency] = [
   "TaskViews", "CodeViews", "StorageViews", "NetworkViews", "ProcessViews", "WaitingViews", "MachineViews", "HookViews",
 ]
-targets += module("KernelViews", in: "Watched/Views", path: "All", kernel + views)
+targets += module(
+  "KernelViews", in: "Watched/Views", path: "All", ["Memory", "Paging", "KernelInfo", "LinuxKernel"] + views)
 targets += [
   .testTarget(
     name: "KernelViewsTests", dependencies: kernel + views + ["KernelViews", "Samples"],
@@ -74,7 +75,7 @@ targets += [
 
 // The layout of the shared region, once, for the device program and for Swift.
 targets += [c("CRegion", in: "Between")]
-targets += module("Region", in: "Between", ["Host", "CRegion"], tests: [])
+targets += module("Region", in: "Between", ["Host", "Memory", "CRegion"], tests: [])
 // RDMA devices: rdma-core's libraries, and Swift types that own what they make.
 targets += [
   .systemLibrary(
@@ -82,14 +83,14 @@ targets += [
 ]
 targets += module("Verbs", in: "Between", ["CVerbs", "Host"], tests: [])
 targets += module(
-  "Links", in: "Between", ["Host", "Memory", "Region", "CRegion", "Verbs"], tests: ["LinkConformance"])
+  "Links", in: "Between", ["Host", "Region", "CRegion", "Verbs"], tests: ["LinkConformance"])
 // What every link promises, as checks that run wherever the link does.
-targets += module("LinkConformance", in: "Between", ["Links", "Region", "CRegion"])
+targets += module("LinkConformance", in: "Between", ["Links", "Region"])
 
 // MARK: The device: what runs beside the watched machine
 
 // What monitors stand on, wherever they run.
-targets += [c("CRuntime", in: "Device")]
+targets += [c("CRuntime", in: "Device", ["CRegion"])]
 // The program that serves the region's slots: freestanding C.
 targets += [
   .target(
@@ -107,19 +108,19 @@ targets += [
 ]
 targets += module(
   "LLView", in: "Device",
-  ["Memory", "Paging", "KernelInfo", "LinuxKernel", "Devices", "CRegion", "CMailbox", "CRuntime", "CLLVM"],
-  tests: ["Samples", "KernelViews", "Region", "Links", "Remote"])
+  ["Memory", "Paging", "KernelInfo", "LinuxKernel", "Devices", "Region", "CRegion", "CMailbox", "CRuntime", "CLLVM"],
+  tests: ["Host", "Samples", "Links", "Remote"])
 for target in targets where target.name == "LLView" {
   target.resources = [
-    "grass_run.h", "runtime.c", "resident.c", "grass_gpu.h", "grass_mailbox.h", "grass_region.h",
+    "grass_run.h", "grass_result.h", "runtime.c", "resident.c", "grass_gpu.h", "grass_mailbox.h", "grass_region.h",
   ].map { .embedInCode("Runtime/\($0)") }
 }
 
 // MARK: The remote side: the side that asks
 
 targets += module(
-  "Remote", in: "Remote", ["Host", "Memory", "Paging", "Region", "CRegion", "Links", "Devices"],
-  tests: ["LinkConformance"])
+  "Remote", in: "Remote", ["Host", "Memory", "Paging", "Region", "CRegion", "Links"],
+  tests: ["Devices", "LinkConformance"])
 
 // MARK: Figures, guests, tools
 
@@ -137,28 +138,28 @@ func tool(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .executableTarget(name: name, dependencies: dependencies + [argumentParser], path: "Sources/Tools/\(name)")
 }
 targets += [
-  tool(
-    "grassd",
-    ["Memory", "Paging", "KernelInfo", "LinuxKernel", "CUDA", "Devices", "Region", "Links", logging]),
+  tool("grassd", ["Host", "Memory", "KernelInfo", "LinuxKernel", "CUDA", "Devices", "Region", "Links", logging]),
   // What `grassd compile` runs: the one program that needs LLVM.
-  tool("grass-compile", ["Memory", "KernelInfo", "LinuxKernel", "Devices", "LLView"]),
+  tool("grass-compile", ["Host", "Memory", "KernelInfo", "LinuxKernel", "Region", "Devices", "LLView"]),
   tool(
     "grassctl",
     [
-      "Host", "Memory", "Paging", "KernelInfo", "LinuxKernel", "Views", "KernelViews", "Output", "Links", "Devices",
-      "Remote",
-      "LinkBench",
+      "Host", "Memory", "Paging", "KernelInfo", "KernelViews", "Output", "Region", "Links", "Remote", "LinkBench",
     ]),
-  tool("grasslab", ["Lab"]),
+  tool("grasslab", ["Host", "Lab"]),
   // The conformance suite as a program, to be run inside guests.
   tool("linkcheck", ["CLinux", "Host", "Links", "LinkConformance", "Region", "Verbs"]),
+
+  // What all of them have in common.
+  .testTarget(
+    name: "ToolTests", dependencies: ["Host", "grassd", "grass-compile", "grassctl", "grasslab", "linkcheck"]),
 
   // End to end: real kernels in QEMU guests, the guest's own /proc as the oracle.
   .testTarget(
     name: "GuestTests",
-    dependencies: kernel + views + [
-      "KernelViews", "Devices", "Host", "Region", "Links", "LinkConformance", "Remote", "Lab", "Samples",
-      "LLView", "grassd", "grass-compile", "grassctl", "linkcheck",
+    dependencies: [
+      "Memory", "Paging", "KernelInfo", "KernelViews", "Devices", "Host", "Region", "Links", "LinkConformance",
+      "Remote", "Lab", "Samples", "LLView", "grassd", "grass-compile", "grassctl", "linkcheck",
     ]),
 ]
 
@@ -168,9 +169,9 @@ if isFuzzing {
   targets += [
     .executableTarget(
       name: "grassfuzz",
-      dependencies: kernel + views + [
-        "KernelViews", "Samples", "Region", "Links", "Remote", "CRegion", "CMailbox", "CRuntime", "CLinux", "Devices",
-        "Lab", "Host",
+      dependencies: [
+        "Memory", "Paging", "KernelInfo", "KernelViews", "Samples", "Region", "Links", "Remote", "CRegion", "CMailbox",
+        "CRuntime", "CLinux", "Devices", "Lab",
       ],
       path: "Fuzz", exclude: ["Corpus"])
   ]

@@ -32,6 +32,7 @@ struct LocalFigures {
       report.row(
         "result of \(Plot.label(byteCount)) over shared memory", "\(digits(Double(byteCount) / result, 0)) MB/s",
         "\(percent(copy / result)) of memcpy's \(digits(Double(byteCount) / copy, 0)) MB/s, at least 80%")
+      try Ratios.note("result of \(Plot.label(byteCount)) over shared memory", peer: "memcpy", result / copy)
     }
   }
 
@@ -54,17 +55,20 @@ struct LocalFigures {
       "heartbeat over TCP on loopback, best of \(rounds) × \(own.count)", text(own),
       "\(digits(own.percentile(50) / pingPong.percentile(50), 2)) times a bare ping-pong's \(time(pingPong.percentile(50))), at most 1.5"
     )
+    try Ratios.note(
+      "heartbeat over TCP", peer: "bare ping-pong that polls", own.percentile(50) / pingPong.percentile(50))
     if let ping = Ping.measure(benchmark.address, count: heartbeats) {
       report.figure(ping)
       report.row("ping 127.0.0.1", text(ping.samples), "peer")
     }
     var shares = ["heartbeat \(percent(own.percentile(50) / paper.percentile(50)))"]
+    try Ratios.note("heartbeat over TCP", peer: "paper's sequence", own.percentile(50) / paper.percentile(50))
     for byteCount in [1024, 64 << 10, 1 << 20] {
       for what in [Figure.What.request, .result] {
         let (own, paper) = try pair(benchmark, what, byteCount)
-        shares.append(
-          "\(what.rawValue) of \(Plot.label(byteCount)) \(percent(own.samples.percentile(50) / paper.samples.percentile(50)))"
-        )
+        let share = own.samples.percentile(50) / paper.samples.percentile(50)
+        shares.append("\(what.rawValue) of \(Plot.label(byteCount)) \(percent(share))")
+        try Ratios.note("\(what.rawValue) of \(Plot.label(byteCount)) over TCP", peer: "paper's sequence", share)
       }
     }
     report.row("our sequence over TCP, as a share of the paper's", shares.joined(separator: ", "), "at most 50%")

@@ -39,17 +39,18 @@ struct VerbsFigures {
       "median \(time(heartbeat.median)), mean \(time(heartbeat.mean)), deviation \(time(heartbeat.deviation)), 99% \(time(heartbeat.percentile99))",
       "\(digits(heartbeat.median / least.reduce(0, +), 2)) times ib_write_lat + ib_read_lat (\(time(least[0])) + \(time(least[1]))), at most 1.3"
     )
+    try Ratios.note("heartbeat over verbs", peer: "ib_write_lat + ib_read_lat", heartbeat.median / least.reduce(0, +))
     if let ping = own.first(where: { $0.what == "ping" }) {
       report.row(
         "ping in the same guest",
         "median \(time(ping.median)), mean \(time(ping.mean)), deviation \(time(ping.deviation))",
         "peer")
     }
-    var shares = share(own, "heartbeat", 0)
+    var shares = try share(own, "heartbeat", 0)
     for what in ["request", "result"] {
       report.progress("verbs: \(what)s")
       let all = try figures("\(what) --sizes 1K 64K 1M", count: 500, limit: 4)
-      for byteCount in [1024, 64 << 10, 1 << 20] { shares += share(all, what, byteCount) }
+      for byteCount in [1024, 64 << 10, 1 << 20] { shares += try share(all, what, byteCount) }
     }
     report.row("our sequence over verbs, as a share of the paper's", shares.joined(separator: ", "), "at most 50%")
     report.progress("verbs: throughput, beside perftest")
@@ -66,6 +67,7 @@ struct VerbsFigures {
       report.row(
         "result of \(Plot.label(byteCount)) over verbs", "\(digits(best, 1)) MB/s",
         "\(percent(best / bare)) of ib_read_bw's \(digits(bare, 1)) MB/s, at least 90%")
+      try Ratios.note("result of \(Plot.label(byteCount)) over verbs", peer: "ib_read_bw", bare / best)
     }
   }
 
@@ -96,12 +98,14 @@ struct VerbsFigures {
     }
   }
 
-  private func share(_ rows: [Row], _ what: String, _ byteCount: Int) -> [String] {
+  private func share(_ rows: [Row], _ what: String, _ byteCount: Int) throws -> [String] {
     let both = rows.filter { $0.what == what && $0.byteCount == byteCount }
     guard let own = both.first(where: { $0.sequence == "own" }),
       let paper = both.first(where: { $0.sequence == "paper" })
     else { return [] }
-    return ["\(what)\(byteCount > 0 ? " of \(Plot.label(byteCount))" : "") \(percent(own.median / paper.median))"]
+    let name = byteCount > 0 ? "\(what) of \(Plot.label(byteCount))" : what
+    try Ratios.note("\(name) over verbs", peer: "paper's sequence", own.median / paper.median)
+    return ["\(name) \(percent(own.median / paper.median))"]
   }
 
   /// What perftest calls typical, of a write one way and of a read, in microseconds.

@@ -3,7 +3,7 @@ import LinkBench
 import Links
 import Measuring
 
-// The README's figures of links. Usage: link-bench BIN [shm] [tcp] [verbs]
+// The figures of links in docs/figures.md. Usage: link-bench BIN [shm] [tcp] [verbs]
 // BIN is the folder with the release builds of the tools. A table goes to standard output, every figure to the file
 // that GRASS_RESULTS names.
 

@@ -157,8 +157,13 @@ for view in views {
   let script = path("script.py")
   try Data((view.drgn ?? "").utf8).write(to: URL(fileURLWithPath: script))
   let third = view.drgn == nil ? nil : run(debugger.map { $0 + [script] })
+  let name = ([view.command] + view.arguments).joined(separator: " ")
+  if let other, let plugin = view.volatility {
+    try Ratios.note(name, peer: "Volatility 3 \(plugin)", ours / other.microseconds)
+  }
+  if let third { try Ratios.note(name, peer: "drgn", ours / third.microseconds) }
   row(
-    "`\(([view.command] + view.arguments).joined(separator: " "))`", time(ours),
+    "`\(name)`", time(ours),
     "\((costs.map(\.residentKiB).max() ?? 0) / 1024) MB",
     view.volatility.map { "\(peer(other)) (`\($0)`)" } ?? "–", peer(third))
 }

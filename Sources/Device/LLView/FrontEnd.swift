@@ -78,7 +78,11 @@ public struct FrontEnd: Sendable {
   /// The runtime that LLView links into every monitor, from the source that is part of this module.
   static let runtime = Result { () throws(LLViewError) in
     try compile(
-      "runtime", ["runtime.c": PackageResources.runtime_c, "grass_run.h": PackageResources.grass_run_h], arguments)
+      "runtime",
+      [
+        "runtime.c": PackageResources.runtime_c, "grass_run.h": PackageResources.grass_run_h,
+        "grass_result.h": PackageResources.grass_result_h,
+      ], arguments)
   }
 
   /// A GPU's resident program.
@@ -88,7 +92,7 @@ public struct FrontEnd: Sendable {
       [
         "resident.c": PackageResources.resident_c, "grass_gpu.h": PackageResources.grass_gpu_h,
         "grass_mailbox.h": PackageResources.grass_mailbox_h, "grass_region.h": PackageResources.grass_region_h,
-        "grass_run.h": PackageResources.grass_run_h,
+        "grass_run.h": PackageResources.grass_run_h, "grass_result.h": PackageResources.grass_result_h,
       ], gpuArguments)
   }
 

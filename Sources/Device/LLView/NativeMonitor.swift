@@ -2,7 +2,8 @@ import CLLVM
 import CMailbox
 import CRegion
 public import CRuntime
-public import Devices
+import Devices
+public import Region
 
 /// A monitor as code of this machine, made by LLVM's just-in-time linker, which it owns.
 public final class NativeMonitor: @unchecked Sendable {

@@ -1,5 +1,5 @@
 import CRegion
-public import Devices
+public import Region
 
 /// What a run of a module on the monitor's device gave.
 public struct ModuleRun: Sendable {

@@ -1,10 +1,12 @@
 import ArgumentParser
 import Devices
 import Glibc
+import Host
 import KernelInfo
 import LLView
 import LinuxKernel
 import Memory
+import Region
 
 /// Compiles a monitor for the kernel of a watched host: what `grassd compile` runs, and the one program that needs LLVM.
 @main
@@ -20,7 +22,8 @@ struct GrassCompile: ParsableCommand {
 
       EXIT STATUS: 0 where the monitors fit the kernel and the run was whole; 1 with the reason on standard error; 64 \
       for wrong usage.
-      """)
+      """,
+    version: "grass-compile \(Version.current)")
 
   @Argument(help: "The monitors' sources.")
   var sources: [String] = []

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Host
 import KernelViews
 
 @main
@@ -12,6 +13,7 @@ struct GrassCtl: ParsableCommand {
 
       \(ExitStatus.help)
       """,
+    version: "grassctl \(Version.current)",
     subcommands: own + KernelViews.all.map { $0.command })
 
   /// The commands that are no view.

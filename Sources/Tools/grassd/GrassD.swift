@@ -1,4 +1,5 @@
 import ArgumentParser
+import Host
 
 /// The monitored side.
 @main
@@ -6,6 +7,7 @@ struct GrassD: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "grassd",
     abstract: "Watch a host's memory from outside it, and serve remote hosts.",
+    version: "grassd \(Version.current)",
     subcommands: [Serve.self, Compile.self, Devices.self],
     defaultSubcommand: Serve.self)
 }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import Host
 import Lab
 
 @main
@@ -8,6 +9,7 @@ struct GrassLab: ParsableCommand {
     commandName: "grasslab",
     abstract: "Boots real Linux guests to watch, and breaks them on purpose.",
     discussion: "Guests end with this program, however it ends, and leave nothing behind.",
+    version: "grasslab \(Version.current)",
     subcommands: [Boot.self, Run.self, Card.self, Kernels.self])
 }
 

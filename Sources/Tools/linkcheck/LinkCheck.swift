@@ -1,5 +1,6 @@
 import ArgumentParser
 import Glibc
+import Host
 import LinkConformance
 import Links
 import Region
@@ -11,6 +12,7 @@ struct LinkCheck: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "linkcheck",
     abstract: "Runs the conformance suite against a link.",
+    version: "linkcheck \(Version.current)",
     subcommands: [Serve.self, Promises.self, Peer.self, Soak.self, Memory.self, Vanish.self])
 }
 

@@ -1,6 +1,7 @@
 import Devices
 import Memory
 import Paging
+import Region
 import Testing
 
 @testable import LLView

@@ -3,6 +3,7 @@ import Glibc
 import KernelInfo
 import Memory
 import Paging
+import Region
 import Samples
 import Testing
 

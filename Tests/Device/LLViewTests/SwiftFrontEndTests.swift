@@ -1,4 +1,5 @@
 import Devices
+import Region
 import Testing
 
 @testable import LLView

@@ -1,4 +1,4 @@
-import Devices
+import Region
 import Remote
 import Testing
 

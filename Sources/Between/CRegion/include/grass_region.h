@@ -20,6 +20,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "grass_result.h"
+
 #define GRASS_MAGIC 0x5341525047534152ull
 #define GRASS_VERSION 3u
 

@@ -1,5 +1,5 @@
-public import Devices
 import Memory
+public import Region
 
 /// How each CPU spent its time since the host booted, by number: what `monitors/cpu.c` gives.
 public struct CPUUsage: ModuleView {

@@ -1,5 +1,5 @@
-public import Devices
 import Memory
+public import Region
 
 /// One look at whether the host lives: what `monitors/beacon.c` gives. Two of them tell.
 public struct LifeSigns: ModuleView {

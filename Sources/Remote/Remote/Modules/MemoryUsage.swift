@@ -1,5 +1,5 @@
-public import Devices
 import Memory
+public import Region
 
 /// The main lines of /proc/meminfo, in its order: what `monitors/memory.c` gives.
 public struct MemoryUsage: ModuleView {

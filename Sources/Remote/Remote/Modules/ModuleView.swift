@@ -1,5 +1,5 @@
-public import Devices
 import Memory
+public import Region
 
 /// What the records of one of the modules that come with GRASS mean.
 public protocol ModuleView: Sendable {

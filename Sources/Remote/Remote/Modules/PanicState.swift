@@ -1,5 +1,5 @@
-public import Devices
 import Memory
+public import Region
 
 /// Whether the host died, and the last it said: what `monitors/panic.c` gives.
 public struct PanicState: ModuleView {

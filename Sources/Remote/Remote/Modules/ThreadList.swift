@@ -1,5 +1,5 @@
-public import Devices
 import Memory
+public import Region
 
 /// The host's tasks, threads included, by id: what `monitors/ps.c` gives.
 public struct ThreadList: ModuleView {

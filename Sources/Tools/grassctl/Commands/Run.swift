@@ -1,6 +1,6 @@
 import ArgumentParser
-import Devices
 import Output
+import Region
 import Remote
 
 struct Run: ParsableCommand {

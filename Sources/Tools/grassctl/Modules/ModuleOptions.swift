@@ -1,5 +1,5 @@
 import ArgumentParser
-import Devices
+import Region
 import Remote
 
 /// What commands share that run one of GRASS's own modules.

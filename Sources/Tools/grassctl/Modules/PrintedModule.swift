@@ -1,6 +1,6 @@
-import Devices
 import KernelViews
 import Output
+import Region
 import Remote
 
 /// A module whose records grassctl prints as what they mean.

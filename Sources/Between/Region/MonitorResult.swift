@@ -1,4 +1,4 @@
-import CRuntime
+import CRegion
 import Memory
 
 /// What one run of a monitor gave: its records, and why it is not whole where it is not.
