@@ -2,8 +2,8 @@ import ArgumentParser
 import Devices
 import Glibc
 import KernelInfo
-import KernelViews
 import LLView
+import LinuxKernel
 import Memory
 
 /// Compiles a monitor for the kernel of a watched host: what `grassd compile` runs, and the one program that needs LLVM.
@@ -64,7 +64,7 @@ struct GrassCompile: ParsableCommand {
         try write(try DeviceProgram.code(bound, for: parsedTarget ?? .native), to: output)
       } else if let memory = kernel.memory as? FileMemory {
         let result = try NativeMonitor(bound[0]).run(
-          on: WatchedMachine(memory, space: kernel.addressSpace, slide: kernel.found.coreInfo.kernelOffset),
+          on: WatchedMachine(memory, space: kernel.addressSpace, slide: kernel.found.slide),
           lanes: lanes)
         for record in result.records {
           let digits = record.bytes.map { byte in byte < 16 ? "0\(String(byte, radix: 16))" : String(byte, radix: 16) }
