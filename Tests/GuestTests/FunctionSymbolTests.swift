@@ -115,7 +115,7 @@ private struct FunctionTables {
     // The note names the tables; markers and the order of names lie behind others.
     var places: [String: VirtualAddress] = [:]
     for name in ["names", "num_syms", "token_table", "token_index", "offsets", "relative_base"] {
-      places[name] = found.coreInfo.symbol("kallsyms_\(name)")
+      places[name] = found.coreInfo?.symbol("kallsyms_\(name)")
     }
     func table(_ name: String) throws -> VirtualAddress { try #require(places[name], "\(name)") }
     func aligned(_ address: VirtualAddress) -> VirtualAddress { VirtualAddress((address.rawValue + 7) & ~7) }
@@ -168,7 +168,8 @@ private struct FunctionTables {
     let order = try tables.keys.sorted { try table($0) < table($1) }
     var next = try table(order[0])
     let oldEnd = try table(order[order.count - 1]) + (tables[order[order.count - 1]]?.count ?? 0)
-    var text = found.coreInfo.text
+    let note = try #require(found.coreInfo).text
+    var text = note
     for name in order {
       let bytes = tables[name] ?? []
       parts.append((try physical(next), bytes + [UInt8](repeating: 0, count: (8 - bytes.count % 8) % 8)))
@@ -178,7 +179,7 @@ private struct FunctionTables {
         with: "SYMBOL(kallsyms_\(name))=\(String(next.rawValue, radix: 16))")
       next = next + (bytes.count + 7) & ~7
     }
-    try #require(next < oldEnd && text.utf8.count == found.coreInfo.text.utf8.count)
+    try #require(next < oldEnd && text.utf8.count == note.utf8.count)
     parts.append((try physical(next), [UInt8](repeating: 0, count: Int(oldEnd.distance(from: next)))))
     // Behind its header of 24 bytes.
     parts.append((found.coreInfoAddress + 24, Array(text.utf8)))

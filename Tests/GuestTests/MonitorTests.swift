@@ -312,7 +312,7 @@ final class MonitorBench {
 
   func machine(usesLinearRanges: Bool = true) -> WatchedMachine {
     WatchedMachine(
-      memory, space: kernel.addressSpace, slide: kernel.found.coreInfo.kernelOffset,
+      memory, space: kernel.addressSpace, slide: kernel.found.slide,
       usesLinearRanges: usesLinearRanges)
   }
 

@@ -26,8 +26,8 @@ public struct KernelNames: Sendable {
   public init(_ kernel: FoundKernel) {
     let symbols = kernel.symbols
     self.init(
-      release: kernel.release, build: kernel.coreInfo.buildID ?? "", types: kernel.types,
-      slide: kernel.coreInfo.kernelOffset
+      release: kernel.release, build: kernel.buildID ?? "", types: kernel.types,
+      slide: kernel.slide
     ) { symbols.address(of: $0) }
   }
 }

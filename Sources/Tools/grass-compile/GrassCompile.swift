@@ -67,7 +67,7 @@ struct GrassCompile: ParsableCommand {
         try write(try DeviceProgram.code(bound, for: parsedTarget ?? .native), to: output)
       } else if let memory = kernel.memory as? FileMemory {
         let result = try NativeMonitor(bound[0]).run(
-          on: WatchedMachine(memory, space: kernel.addressSpace, slide: kernel.found.coreInfo.kernelOffset),
+          on: WatchedMachine(memory, space: kernel.addressSpace, slide: kernel.found.slide),
           lanes: lanes)
         for record in result.records {
           let digits = record.bytes.map { byte in byte < 16 ? "0\(String(byte, radix: 16))" : String(byte, radix: 16) }

@@ -16,7 +16,7 @@ struct Modules {
     guard areSources else {
       guard paths.count == 1 else { throw ServerError.mixedMonitors }
       let program = try ModuleProgram(path: paths[0])
-      let found = "\(kernel.release) \(kernel.found.coreInfo.buildID ?? "")"
+      let found = "\(kernel.release) \(kernel.found.buildID ?? "")"
       guard program.kernel == found else { throw ServerError.otherKernel(path: paths[0], program.kernel, found) }
       return program
     }

@@ -90,7 +90,7 @@ final class Server {
   private let firstModules: [String]?
 
   private static func mapping(of kernel: Kernel) -> KernelMapping {
-    KernelMapping(kernel.addressSpace, slide: kernel.found.coreInfo.kernelOffset)
+    KernelMapping(kernel.addressSpace, slide: kernel.found.slide)
   }
 
   /// Takes the modules as their files are now. Whatever is wrong with them, those at work stay.
@@ -136,7 +136,7 @@ final class Server {
           metadata: ["path": "\(memory.path)"])
       }
       guard hint == nil, isWhole else { continue }
-      guard let kernel = try? KernelFinder(memory: memory).find() else {
+      guard let kernel = try? Kernel(memory: memory).found else {
         pause = min(pause * 2, 30)
         continue
       }

@@ -1,21 +1,8 @@
 public import Memory
 
-/// Why a kernel could not be found in memory, or lacks something that was asked for by name.
+/// Why something is not a kernel, or lacks what was asked for by name.
 public struct KernelInfoError: Error, Hashable, Sendable {
-  /// One place that looked like a kernel's VMCOREINFO note, and why no kernel was taken from it.
-  public struct Refusal: Hashable, Sendable {
-    public let address: PhysicalAddress
-    public let reason: String
-
-    package init(address: PhysicalAddress, reason: String) {
-      self.address = address
-      self.reason = reason
-    }
-  }
-
   public enum Code: Hashable, Sendable {
-    /// No note in the memory led to a kernel. `refused` holds the first ones; `candidates` counts all.
-    case kernelNotFound(candidates: Int, refused: [Refusal], scanned: UInt64)
     /// The page is not a VMCOREINFO note.
     case notCoreInfo(PhysicalAddress, String)
     /// VMCOREINFO lacks a line, or the line's value is impossible.
@@ -30,8 +17,6 @@ public struct KernelInfoError: Error, Hashable, Sendable {
     case copiedCoreInfo(original: PhysicalAddress)
     /// BTF contradicts itself.
     case malformedTypes(String)
-    /// Whoever searched did not want this kernel.
-    case notAccepted
     case missingSymbol(String)
     /// The kernel lists its functions and none of its variables, and a search of its image lacks something.
     case noDataSymbols(functions: Int, missing: String)
@@ -53,12 +38,9 @@ public struct KernelInfoError: Error, Hashable, Sendable {
 extension KernelInfoError: CustomStringConvertible {
   public var description: String {
     // Names come from the watched memory and end on terminals: control characters stay out.
-    var isList = false
-    if case .kernelNotFound = code { isList = true }
     var text = String.UnicodeScalarView()
     for scalar in message.unicodeScalars {
-      let isControl = scalar.properties.generalCategory == .control && !(isList && scalar == "\n")
-      text.append(isControl ? "?" : scalar)
+      text.append(scalar.properties.generalCategory == .control ? "?" : scalar)
     }
     return String(text)
   }
@@ -66,24 +48,11 @@ extension KernelInfoError: CustomStringConvertible {
   private var message: String {
     let kernel = release.map { "kernel \($0)" } ?? "the kernel"
     switch code {
-    case .kernelNotFound(let candidates, let refused, let scanned):
-      var text = "no Linux kernel found in \(scanned >> 20) MiB of physical memory: "
-      if candidates == 0 {
-        text +=
-          "no page holds a VMCOREINFO note, and nothing in it is a kallsyms token table. Give all physical memory of a running or crashed x86-64 Linux host"
-      } else {
-        text +=
-          "\(candidates) VMCOREINFO note\(candidates == 1 ? "" : "s") or kallsyms token tables were refused"
-        for refusal in refused { text += "\n  at \(refusal.address): \(refusal.reason)" }
-        if candidates > refused.count { text += "\n  and \(candidates - refused.count) more" }
-        text +=
-          "\nThe kernel must be 6.0 or later, with CONFIG_KALLSYMS and CONFIG_DEBUG_INFO_BTF, and its image complete"
-      }
-      return text
     case .notCoreInfo(let address, let why):
       return "no VMCOREINFO note at physical address \(address): \(why); search without a hint"
     case .badCoreInfoLine(let key, let why):
-      return "VMCOREINFO of \(kernel): \(key) \(why); a kernel from 6.0 on, configured with kallsyms, is needed"
+      return
+        "VMCOREINFO of \(kernel): \(key) \(why); it is damaged, or of a kernel before 6.0, whose tables are looked for by their form"
     case .unreadable(let what, let fault):
       return "\(what) of \(kernel) could not be read: \(fault); the memory must hold the whole kernel image"
     case .malformedSymbols(let why):
@@ -94,8 +63,6 @@ extension KernelInfoError: CustomStringConvertible {
       return "this VMCOREINFO note of \(kernel) is a copy; the kernel's own is at physical address \(original)"
     case .malformedTypes(let why):
       return "the BTF type information of \(kernel) is malformed: \(why); a stale or damaged copy, or a newer format"
-    case .notAccepted:
-      return "\(kernel) was found but not accepted by the caller"
     case .noDataSymbols(let functions, let missing):
       return
         "\(kernel) lists \(functions) functions and no variable: it was built without CONFIG_KALLSYMS_ALL, and a search of its "

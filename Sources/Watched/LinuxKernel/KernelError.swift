@@ -5,7 +5,7 @@ public import Memory
 public struct KernelError: Error, Sendable {
   public enum Cause: Sendable {
     /// No kernel was found, or what was found did not hold together.
-    case notFound([String])
+    case notFound(KernelSearchReport)
     /// A symbol or a type that the view needs is not in this kernel.
     case info(KernelInfoError)
     /// This kernel lists no symbol of this name.
@@ -29,8 +29,7 @@ public struct KernelError: Error, Sendable {
 extension KernelError: CustomStringConvertible {
   public var description: String {
     switch cause {
-    case .notFound(let attempts):
-      "no Linux kernel was found in \(subject): \(attempts.joined(separator: "; "))"
+    case .notFound(let report): "no Linux kernel was found in \(subject): \(report)"
     case .info(let error): "\(subject) cannot be read: \(error)"
     case .missingSymbol(let name):
       "\(subject) cannot be read: this kernel lists no symbol \(name); was it built without CONFIG_KALLSYMS_ALL?"

@@ -1,7 +1,8 @@
 package import KernelInfo
 package import Memory
 
-/// Memory of 8 MiB with the parts of a kernel that lead from its VMCOREINFO note to its symbols and types.
+/// Memory of 8 MiB with the parts of a kernel that lead from its VMCOREINFO note to its symbols and types, and with its page
+/// tables, from 0x30_0000 on.
 package struct SyntheticKernel {
   package static let base: UInt64 = 0xffff_ffff_9e20_0000
   package static let physicalImage: UInt64 = 0x20_0000
@@ -111,6 +112,26 @@ package struct SyntheticKernel {
     bytes(UInt32(11), length ?? UInt32(text.utf8.count), UInt32(0)) + Array("VMCOREINFO\0\0".utf8) + Array(text.utf8)
   }
 
+  /// An entry of the page table at physical `table`, present.
+  package static func entry(
+    _ table: UInt64, _ address: UInt64, level: Int, _ value: UInt64
+  ) -> (place: UInt64, value: UInt64) {
+    (table + (address >> UInt64(12 + 9 * (level - 1)) & 511) * 8, value | 1)
+  }
+
+  /// Five levels: the image in one large page, the direct map in one of a gigabyte.
+  private var pageTables: [(place: UInt64, value: UInt64)] {
+    [
+      Self.entry(Self.physicalImage + UInt64(Self.data) + 0x1000, Self.base, level: 5, 0x30_0000),
+      Self.entry(0x30_0000, Self.base, level: 4, 0x30_1000),
+      Self.entry(0x30_1000, Self.base, level: 3, 0x30_2000),
+      Self.entry(0x30_2000, Self.base, level: 2, Self.physicalImage | 1 << 7),
+      // Both share the root's last entry.
+      Self.entry(0x30_0000, Self.directMap, level: 4, 0x30_3000),
+      Self.entry(0x30_3000, Self.directMap, level: 3, 1 << 7),
+    ]
+  }
+
   package var memory: SyntheticMemory {
     var image = [UInt8](repeating: 0, count: Self.size)
     func put(_ bytes: [UInt8], at place: Int) { image.replaceSubrange(place..<place + bytes.count, with: bytes) }
@@ -121,6 +142,7 @@ package struct SyntheticKernel {
       bytes(Self.physicalBase, Int64(bitPattern: Self.directMap), Int64(bitPattern: Self.directMap + note)),
       at: start + Self.data + 0x100)
     put(btf, at: start + Self.btf)
+    for entry in pageTables { put(bytes(entry.value), at: Int(entry.place)) }
     put(Self.noteBytes(coreInfo), at: Int(note))
     return SyntheticMemory(image)
   }

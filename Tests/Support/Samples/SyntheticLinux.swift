@@ -95,7 +95,6 @@ package struct SyntheticLinux {
   package static let processRoot: UInt64 = 0x31_0000
   package static let kernelCommandLine = "root=/dev/vda ro quiet"
   package static let messages = ["Linux version 6.1.0-test-amd64", "Kernel command line: ro", "Run /sbin/init"]
-  private static let kernelRoot = SyntheticKernel.physicalImage + 0x4_1000
 
   /// - Parameters:
   ///   - listsData: whether it lists its variables, as with CONFIG_KALLSYMS_ALL.
@@ -118,7 +117,6 @@ package struct SyntheticLinux {
     } catch {
       fatalError("the synthetic types: \(error)")
     }
-    mapKernel()
     writeBases()
     mapProcess()
     writeTasks()
@@ -174,9 +172,9 @@ package struct SyntheticLinux {
 
   // MARK: Page tables
 
-  /// Sets an entry of the page table at physical `table`.
   private mutating func entry(_ table: UInt64, _ address: UInt64, level: Int, _ value: UInt64) {
-    putPhysical(value | 1, at: table + (address >> UInt64(12 + 9 * (level - 1)) & 511) * 8)
+    let entry = SyntheticKernel.entry(table, address, level: level, value)
+    putPhysical(entry.value, at: entry.place)
   }
 
   /// Beside each other where the direct map, the vmalloc area and the memory map start; the last is mapped as the first is.
@@ -184,19 +182,6 @@ package struct SyntheticLinux {
     let direct = SyntheticKernel.directMap
     put(bytes(direct, direct + 1 << 38, Place.memoryMapStart), at: Place.bases)
     entry(0x30_0000, Place.memoryMapStart, level: 4, 0x30_3000)
-  }
-
-  /// Five levels: the image in one large page, the direct map in one of a gigabyte.
-  private mutating func mapKernel() {
-    let image = SyntheticKernel.base
-    let direct = SyntheticKernel.directMap
-    entry(Self.kernelRoot, image, level: 5, 0x30_0000)
-    entry(0x30_0000, image, level: 4, 0x30_1000)
-    entry(0x30_1000, image, level: 3, 0x30_2000)
-    entry(0x30_2000, image, level: 2, SyntheticKernel.physicalImage | 1 << 7)
-    // Both share the root's last entry.
-    entry(0x30_0000, direct, level: 4, 0x30_3000)
-    entry(0x30_3000, direct, level: 3, 1 << 7)
   }
 
   /// Two pages of the process: its arguments end one and begin the next.

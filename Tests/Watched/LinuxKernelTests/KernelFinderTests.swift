@@ -9,7 +9,7 @@ struct KernelFinderTests {
   @Test(arguments: KallsymsDecoder.AddressEncoding.allCases)
   func findsKernel(encoding: KallsymsDecoder.AddressEncoding) throws {
     let synthetic = SyntheticKernel(encoding: encoding)
-    let kernel = try KernelFinder(memory: synthetic.memory).find()
+    let kernel = try KernelFinder(layouts: [synthetic.memory]).find().found
     #expect(kernel.release == "6.1.0-test-amd64")
     #expect(kernel.banner == "Linux version 6.1.0-test-amd64 (somebody) #1 SMP")
     #expect(kernel.coreInfoAddress == PhysicalAddress(0x7f_0000))
@@ -39,40 +39,39 @@ struct KernelFinderTests {
     // The same text with one line changed: everything fits, but the kernel's own pointer leads elsewhere.
     let forged = "OSRELEASE=6.1.0-test-amd64\nOFFSET(list_head.next)=8\n" + synthetic.coreInfo
     memory.write(SyntheticKernel.noteBytes(forged), at: PhysicalAddress(0x4000))
-    let kernel = try KernelFinder(memory: memory).find()
+    let kernel = try KernelFinder(layouts: [memory]).find().found
     #expect(kernel.coreInfoAddress == PhysicalAddress(0x40_0000))
-    #expect(kernel.coreInfo.offset("list_head.next") == nil)
+    #expect(kernel.coreInfo?.text.contains("OFFSET(list_head.next)") == false)
     // A hint that leads astray does no harm.
     for hint: UInt64 in [0, 0x1000, 0x2000, 0x3000, 0x4000, 0x40_0001, 0x7f_ffff, .max] {
-      let found = try KernelFinder(memory: memory).find(hint: PhysicalAddress(hint))
+      let found = try KernelFinder(layouts: [memory]).find(hint: PhysicalAddress(hint)).found
       #expect(found.coreInfoAddress == PhysicalAddress(0x40_0000))
     }
   }
 
   @Test func triesTheHintFirst() throws {
     let memory = CountingMemory(base: SyntheticKernel().memory)
-    _ = try KernelFinder(memory: memory).find(hint: PhysicalAddress(0x7f_0000))
-    #expect(memory.count == 5)
+    _ = try KernelFinder(layouts: [memory]).find(hint: PhysicalAddress(0x7f_0000))
+    // Five for the image; for the page tables the direct map's start, and one a level down to a large page.
+    #expect(memory.count == 5 + 1 + 4)
   }
 
-  @Test func callerMayRefuse() throws {
-    var offered = 0
-    let error = #expect(throws: KernelInfoError.self) {
-      try KernelFinder(memory: SyntheticKernel().memory).find { _ in
-        offered += 1
-        return false
-      }
-    }
-    #expect(offered == 1)
-    #expect(error?.description.contains("not accepted") == true)
+  /// All fits but the page tables: they do not map the image, map it elsewhere, or map the direct map elsewhere.
+  @Test(
+    arguments: [(0x30_2000, 0), (0x30_2000, 0x40_0081), (0x30_3000, 0x4000_0081), (0x30_0000, .max)]
+      as [(UInt64, UInt64)])
+  func refusesWherePageTablesDisagree(table: UInt64, value: UInt64) {
+    var memory = SyntheticKernel().memory
+    for entry in 0..<512 as Range<UInt64> { memory.write(bytes(value), at: PhysicalAddress(table + entry * 8)) }
+    let report = KernelSearchReport.ofRefusal(in: memory)
+    #expect(report?.layouts[0].refused.first?.reason.contains("page tables of Linux 6.1.0-test-amd64") == true)
   }
 
   @Test func saysWhereThereIsNoKernel() {
-    let error = #expect(throws: KernelInfoError.self) {
-      try KernelFinder(memory: SyntheticMemory([UInt8](repeating: 0, count: 1 << 20))).find()
-    }
-    #expect(error?.code == .kernelNotFound(candidates: 0, refused: [], scanned: 1 << 20))
-    #expect(throws: KernelInfoError.self) { try KernelFinder(memory: SyntheticMemory()).find() }
+    let report = KernelSearchReport.ofRefusal(in: SyntheticMemory([UInt8](repeating: 0, count: 1 << 20)))
+    #expect(report?.layouts[0].tried == 0 && report?.layouts[0].refused == [] && report?.layouts[0].scanned == 1 << 20)
+    #expect(throws: KernelError.self) { try KernelFinder(layouts: [SyntheticMemory()]).find() }
+    #expect(throws: KernelError.self) { try KernelFinder(layouts: []).find() }
   }
 
   /// What is wrong, and what the refusal says about it.
@@ -96,21 +95,24 @@ struct KernelFinderTests {
     (SyntheticKernel(types: [UInt8](repeating: 0xFF, count: 64)), "BTF"),
   ])
   func refuses(kernel: SyntheticKernel, reason: String) {
-    let error = #expect(throws: KernelInfoError.self) { try KernelFinder(memory: kernel.memory).find() }
+    let report = KernelSearchReport.ofRefusal(in: kernel.memory)
     // The note comes first; what looks like a token table, which lacks its markers here, is tried afterwards.
-    guard case .kernelNotFound(2..., let refused, _) = error?.code else {
-      Issue.record("\(String(describing: error))")
+    guard let layout = report?.layouts.first, layout.tried >= 2 else {
+      Issue.record("\(String(describing: report))")
       return
     }
-    #expect(refused[0].reason.contains(reason))
-    #expect(error?.description.contains("0x7f0000") == true)
+    #expect(layout.refused[0].reason.contains(reason), "\(layout.refused[0])")
+    #expect(report?.description.contains("0x7f0000") == true)
+    #expect(report?.description.contains("6.0 or later") == false)
   }
 
   /// Without CONFIG_KALLSYMS_ALL banner and types are found by their form.
   @Test func findsKernelThatListsNoVariables() throws {
     var kernel = SyntheticKernel()
     kernel.listsData = false
-    let found = try KernelFinder(memory: kernel.memory).find()
+    let memory = SearchedMemory(kernel.memory)
+    // It has no tasks, without which it would not be taken.
+    let found = try KernelProof(memory).image(try NoteReader(memory).claims(at: PhysicalAddress(kernel.note)))
     #expect(!found.listsVariables && found.symbols.count == 2)
     #expect(found.banner == "Linux version \(kernel.release) (somebody) #1 SMP")
     #expect(found.types.hasStructure("task_struct") && found.types.bytes == kernel.btf)
@@ -130,7 +132,7 @@ struct KernelFinderTests {
     for place in stride(from: 0x8_0000, to: 0xf_0000, by: 24) {
       memory.write(header, at: PhysicalAddress(SyntheticKernel.physicalImage + UInt64(place)))
     }
-    let error = #expect(throws: KernelInfoError.self) { try KernelFinder(memory: memory).find() }
+    let error = KernelSearchReport.ofRefusal(in: memory)
     #expect(error?.description.contains("2 functions and no variable") == true)
     #expect(error?.description.contains("CONFIG_KALLSYMS_ALL") == true)
     #expect(error?.description.contains("no type information") == true)
@@ -139,15 +141,15 @@ struct KernelFinderTests {
   @Test func refusesWrongPhysBaseInMemory() {
     var memory = SyntheticKernel().memory
     memory.write([1], at: PhysicalAddress(SyntheticKernel.physicalImage + 0x4_0100))
-    let error = #expect(throws: KernelInfoError.self) { try KernelFinder(memory: memory).find() }
+    let error = KernelSearchReport.ofRefusal(in: memory)
     #expect(error?.description.contains("phys_base in memory is") == true)
   }
 
   /// What the watched memory calls itself ends on a terminal.
   @Test func keepsControlCharactersOut() {
     let kernel = SyntheticKernel(release: "6.1\u{1b}[2J\u{7}", bannerRelease: "6\r")
-    let error = #expect(throws: KernelInfoError.self) { try KernelFinder(memory: kernel.memory).find() }
-    let text = error?.description ?? ""
+    let report = KernelSearchReport.ofRefusal(in: kernel.memory)
+    let text = report?.description ?? ""
     #expect(text.contains("6.1?[2J?"))
     #expect(!text.unicodeScalars.contains { $0.properties.generalCategory == .control && $0 != "\n" })
   }
@@ -157,13 +159,10 @@ struct KernelFinderTests {
     for page in 0..<256 {
       memory.write(SyntheticKernel.noteBytes("OSRELEASE=x\n"), at: PhysicalAddress(UInt64(page * 4096)))
     }
-    let error = #expect(throws: KernelInfoError.self) { try KernelFinder(memory: memory).find() }
-    guard case .kernelNotFound(256, let refused, 1 << 20) = error?.code else {
-      Issue.record("\(String(describing: error))")
-      return
-    }
-    #expect(refused.count == 16)
-    #expect(error?.description.contains("and 240 more") == true)
+    let report = KernelSearchReport.ofRefusal(in: memory)
+    #expect(report?.layouts[0].tried == 256 && report?.layouts[0].scanned == 1 << 20)
+    #expect(report?.layouts[0].refused.count == 16)
+    #expect(report?.description.contains("and 240 more") == true)
   }
 
   /// A note at the very end of memory, with a text that would pass it, or none.
@@ -171,7 +170,19 @@ struct KernelFinderTests {
   func survivesNoteLength(length: UInt32) {
     var memory = SyntheticMemory([UInt8](repeating: 0, count: 8192))
     memory.write(SyntheticKernel.noteBytes("OSRELEASE=x\n", length: length), at: PhysicalAddress(4096))
-    #expect(throws: KernelInfoError.self) { try KernelFinder(memory: memory).find() }
+    #expect(throws: KernelError.self) { try KernelFinder(layouts: [memory]).find() }
+  }
+}
+
+extension KernelSearchReport {
+  /// What a search of `memory` says, in which there is no kernel to be found.
+  static func ofRefusal(in memory: any PhysicalMemory) -> KernelSearchReport? {
+    let error = #expect(throws: KernelError.self) { try KernelFinder(layouts: [memory]).find() }
+    guard case .notFound(let report) = error?.cause else {
+      Issue.record("\(String(describing: error))")
+      return nil
+    }
+    return report
   }
 }
 

@@ -12,23 +12,45 @@ public struct FoundKernel: Sendable {
   public let release: String
   /// The banner as /proc/version prints it, without the line's end.
   public let banner: String
-  public internal(set) var coreInfo: VMCoreInfo
-  /// Where the VMCOREINFO note lies: as a hint it spares a later search. Where there is none, a place in the token table of
-  /// the symbols, and ``coreInfo`` holds what of it is known without the note.
+  /// The note that the kernel keeps for crash tools; nil where it was found without one.
+  public let coreInfo: VMCoreInfo?
+  /// Where the VMCOREINFO note lies, or where there is none a place in the token table of the symbols: as a hint it spares a
+  /// later search.
   public let coreInfoAddress: PhysicalAddress
+  /// The linker's build ID in hexadecimal, where the note gives it.
+  public let buildID: String?
+  /// How far address randomisation moved the image from where it was linked, in bytes.
+  public let slide: UInt64
   /// What to add to a distance from the start of the kernel's mapping to get the physical address.
   public let physicalBase: Int64
   /// The kernel's own top page table (`swapper_pg_dir`).
-  public internal(set) var rootPageTable: PhysicalAddress
+  public let rootPageTable: PhysicalAddress
   /// 4 or 5.
-  public internal(set) var pagingLevels: Int
+  public let pagingLevels: Int
   /// The kernel image at its run-time addresses, from `_text` up to `_end`.
-  public internal(set) var imageRange: Range<VirtualAddress>
-  public internal(set) var symbols: SymbolTable
+  public private(set) var imageRange: Range<VirtualAddress>
+  public private(set) var symbols: SymbolTable
   public let types: TypeTable
-  /// Whether its symbols name variables, as with CONFIG_KALLSYMS_ALL. Where they do not, the image's end is not known
-  /// either; what leads to the variables is found by ``adding(_:imageEnd:)``'s caller.
-  public internal(set) var listsVariables = true
+  /// Whether its symbols name variables, as with CONFIG_KALLSYMS_ALL. Where they do not, those that the first task leads to are
+  /// found by their form and added.
+  public let listsVariables: Bool
+
+  /// What `claims` say, and what the image said to them.
+  package init(_ claims: KernelClaims, release: String, banner: String, types: TypeTable) {
+    self.release = release
+    self.banner = banner
+    coreInfo = if case .note(let note) = claims.claimant { note } else { nil }
+    coreInfoAddress = claims.place
+    buildID = claims.buildID
+    slide = claims.slide
+    physicalBase = claims.physicalBase
+    rootPageTable = claims.root
+    pagingLevels = claims.levels
+    imageRange = claims.image
+    symbols = claims.symbols
+    self.types = types
+    listsVariables = claims.listsVariables
+  }
 
   /// The same kernel with variables that were found by their form, and with its image up to `imageEnd`.
   package func adding(_ variables: [String: VirtualAddress], imageEnd: VirtualAddress) -> FoundKernel {

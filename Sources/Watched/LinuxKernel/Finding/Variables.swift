@@ -1,7 +1,7 @@
 import Binding
 import KernelInfo
 package import Memory
-import Paging
+package import Paging
 
 /// Finds the variables of a kernel that lists functions alone (without CONFIG_KALLSYMS_ALL), by their form.
 ///
@@ -11,10 +11,11 @@ import Paging
 ///
 /// Source: arch/x86/kernel/head64.c, `page_offset_base`; init/init_task.c; kernel/module/main.c, `modules`; kernel/printk/printk.c.
 package struct VariableSearch {
-  private let memory: any PhysicalMemory
-  private let found: FoundKernel
+  /// The kernel with the bases of its direct map and memory map, where they are variables, and with its image's end. Whether
+  /// the bases hold, the page tables have to prove.
+  package let found: FoundKernel
   private let subject: String
-  private let walker: PageWalker
+  private let data: Data
 
   /// More than any image has behind its text.
   private static let longestData: UInt64 = 256 << 20
@@ -25,22 +26,23 @@ package struct VariableSearch {
   private static let largePage: UInt64 = 2 << 20
   private static let smallPage: UInt64 = 4096
 
-  package init(memory: any PhysicalMemory, found: FoundKernel) {
-    self.memory = memory
-    self.found = found
-    walker = PageWalker(memory: memory, format: found.pageTableFormat)
+  /// Looks for the image's end and the bases in it.
+  ///
+  /// - Throws: ``KernelError`` where the page tables do not map the image. Cost: the image's data is read once.
+  package init(memory: any PhysicalMemory, found: FoundKernel) throws(KernelError) {
     subject = "the variables of Linux \(found.release), which lists functions alone"
+    let walker = PageWalker(memory: memory, format: found.pageTableFormat)
+    let end = try Self.imageEnd(found, walker, subject)
+    data = try Self.data(of: found, upTo: end, memory, subject)
+    self.found = found.adding(Self.bases(in: data, found, walker), imageEnd: end)
   }
 
   /// The kernel with those variables that were found.
   ///
-  /// - Throws: ``KernelError`` where the first task is not among them. Cost: the image's data is read once.
-  package func complete() throws(KernelError) -> FoundKernel {
-    let end = try imageEnd()
-    let data = try data(upTo: end)
-    var variables = bases(in: data)
-    // Whether the bases hold, the page tables prove here.
-    let space = try Kernel.makeAddressSpace(memory: memory, found: found.adding(variables, imageEnd: end))
+  /// - Parameter space: the kernel's address space, proven.
+  /// - Throws: ``KernelError`` where the first task is not among them.
+  package func complete(in space: AddressSpace) throws(KernelError) -> FoundKernel {
+    var variables: [String: VirtualAddress] = [:]
     guard let task = try initTask(in: data, space) else {
       throw KernelError(subject, .inconsistent("its image holds no first task whose list of tasks closes"))
     }
@@ -49,7 +51,7 @@ package struct VariableSearch {
     variables["super_blocks"] = superBlocks(of: task, space, data)
     variables["modules"] = modules(in: data, space)
     if found.symbols.address(of: "prb") == nil { variables["prb"] = log(in: data) }
-    return found.adding(variables, imageEnd: end)
+    return found.adding(variables, imageEnd: found.imageRange.upperBound)
   }
 
   // MARK: The image
@@ -76,7 +78,9 @@ package struct VariableSearch {
   }
 
   /// The image ends with the last page that its mapping has where it belongs. What was given back after the boot leaves holes.
-  private func imageEnd() throws(KernelError) -> VirtualAddress {
+  private static func imageEnd(
+    _ found: FoundKernel, _ walker: PageWalker, _ subject: String
+  ) throws(KernelError) -> VirtualAddress {
     let start = found.imageRange.lowerBound
     guard let physical = found.physicalAddress(ofImage: start) else {
       throw KernelError(subject, .inconsistent("its image starts outside its mapping"))
@@ -108,7 +112,9 @@ package struct VariableSearch {
     return last
   }
 
-  private func data(upTo end: VirtualAddress) throws(KernelError) -> Data {
+  private static func data(
+    of found: FoundKernel, upTo end: VirtualAddress, _ memory: any PhysicalMemory, _ subject: String
+  ) throws(KernelError) -> Data {
     let text = found.symbols.address(of: "_etext") ?? found.imageRange.lowerBound
     let start = VirtualAddress(text.rawValue & ~(Self.smallPage - 1))
     guard start < end, end.distance(from: start) <= Self.longestData,
@@ -127,7 +133,9 @@ package struct VariableSearch {
   // MARK: Variables
 
   /// Three words beside each other: where direct map, vmalloc area and memory map start. None where these are constants.
-  private func bases(in data: Data) -> [String: VirtualAddress] {
+  private static func bases(
+    in data: Data, _ found: FoundKernel, _ walker: PageWalker
+  ) -> [String: VirtualAddress] {
     var window: [(value: UInt64, place: VirtualAddress)] = []
     var candidates: [[(value: UInt64, place: VirtualAddress)]] = []
     data.forEachWord { value, place in

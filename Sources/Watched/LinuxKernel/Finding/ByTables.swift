@@ -1,4 +1,3 @@
-import Binding
 import Glibc
 package import KernelInfo
 package import Memory
@@ -14,22 +13,8 @@ package import Memory
 /// ```
 /// The index says where each token starts; a marker where each 256th name does.
 /// Source: scripts/kallsyms.c, `write_src`.
-package struct KallsymsSearch {
-  /// Where the tables lie.
-  package struct Tables {
-    package var names: PhysicalAddress
-    package var namesLength: Int
-    package var tokens: PhysicalAddress
-    package var tokensLength: Int
-    package var tokenIndex: PhysicalAddress
-    package var count: Int
-    package var offsets: PhysicalAddress
-    package var relativeBase: UInt64
-  }
-
-  package let memory: any PhysicalMemory
-  /// The bytes read so far.
-  private(set) var cost = 0
+package struct TableSearch {
+  private let memory: SearchedMemory
 
   /// `0` to `9`.
   private static let digits: [UInt8] = (0..<20).map { $0 % 2 == 0 ? 0x30 + UInt8($0 / 2) : 0 }
@@ -44,10 +29,10 @@ package struct KallsymsSearch {
   private static let mostPlaces = 64
   private static let pieceSize: UInt64 = 1 << 20
 
-  package init(memory: any PhysicalMemory) { self.memory = memory }
+  package init(_ memory: SearchedMemory) { self.memory = memory }
 
   /// The places in `window` that look like the digits of a token table.
-  package func places(in window: MemorySegment) -> [PhysicalAddress] {
+  package static func places(in window: MemorySegment, of memory: any PhysicalMemory) -> [PhysicalAddress] {
     var found: [PhysicalAddress] = []
     var offset: UInt64 = 0
     while offset < window.count, found.count < Self.mostPlaces {
@@ -86,7 +71,7 @@ package struct KallsymsSearch {
   }
 
   /// The tables around the digits at `place`.
-  package mutating func tables(at place: PhysicalAddress) throws(KernelInfoError) -> Tables {
+  package func tables(at place: PhysicalAddress) throws(KernelInfoError) -> SymbolTables {
     do {
       return try checkedTables(at: place)
     } catch let error as KernelInfoError {
@@ -98,23 +83,23 @@ package struct KallsymsSearch {
 
   private func wrong(_ what: String) -> KernelInfoError { KernelInfoError(.malformedSymbols(what)) }
 
-  private mutating func read(_ start: PhysicalAddress, count: Int) throws -> [UInt8] {
-    cost += count
-    return try memory.read(start, count: count)
+  private func read(_ start: PhysicalAddress, count: Int) throws -> [UInt8] {
+    try memory.read(start, count: count)
   }
 
   /// As much of `count` bytes before `end` as the memory has, whole kilobytes.
-  private mutating func read(before end: PhysicalAddress, count: Int) throws -> [UInt8] {
-    guard let segment = memory.segments.first(where: { $0.start < end && end.distance(from: $0.start) <= $0.count })
+  private func read(before end: PhysicalAddress, count: Int) throws -> [UInt8] {
+    guard
+      let segment = memory.memory.segments.first(where: { $0.start < end && end.distance(from: $0.start) <= $0.count })
     else { throw wrong("they start outside the memory") }
     let room = min(UInt64(count), end.distance(from: segment.start))
     return try read(end - Int(room), count: Int(room))
   }
 
-  private mutating func checkedTables(at place: PhysicalAddress) throws -> Tables {
+  private func checkedTables(at place: PhysicalAddress) throws -> SymbolTables {
     // Tokens from `0` on, up to the last.
     let digit = 0x30
-    guard let segment = memory.segments.first(where: { place.distance(from: $0.start) < $0.count }) else {
+    guard let segment = memory.segment(at: place) else {
       throw wrong("they lie outside the memory")
     }
     let room = min(UInt64(Self.longestTokens), segment.count - place.distance(from: segment.start))
@@ -150,14 +135,14 @@ package struct KallsymsSearch {
     let (names, count, length) = try names(before: markersStart, markers)
     try check(names, length, count, markers, isWhole: true)
     let (offsets, base) = try offsets(count, names: names, index: index)
-    return Tables(
+    return SymbolTables(
       names: names, namesLength: length, tokens: tokens, tokensLength: before + end, tokenIndex: index, count: count,
       offsets: offsets, relativeBase: base)
   }
 
   /// The table before the tokens: where each 256th name starts, the first at zero. From 6.1 on three bytes for each symbol may
   /// lie between, which say how names are sorted (kallsyms_seqs_of_names).
-  private mutating func markers(before tokens: PhysicalAddress) throws -> ([Int], PhysicalAddress) {
+  private func markers(before tokens: PhysicalAddress) throws -> ([Int], PhysicalAddress) {
     let bytes = try read(before: tokens, count: 4 * KallsymsDecoder.mostSymbols)
     let reader = ByteReader(bytes.span.bytes)
     var place = bytes.count - 16
@@ -182,7 +167,7 @@ package struct KallsymsSearch {
   }
 
   /// The names end where the markers start; before them stands how many there are.
-  private mutating func names(
+  private func names(
     before markersStart: PhysicalAddress, _ markers: [Int]
   ) throws -> (PhysicalAddress, count: Int, length: Int) {
     let last = markers[markers.count - 1]
@@ -200,7 +185,7 @@ package struct KallsymsSearch {
   }
 
   /// Walks the names: up to the last of `markers`, or all of them up to where they end.
-  private mutating func check(
+  private func check(
     _ names: PhysicalAddress, _ length: Int, _ count: Int, _ markers: [Int], isWhole: Bool = false
   ) throws {
     let bytes = try read(names, count: isWhole ? length : min(length, markers[markers.count - 1] + 2))
@@ -221,7 +206,7 @@ package struct KallsymsSearch {
   }
 
   /// The offsets of the symbols, and what they count from.
-  private mutating func offsets(
+  private func offsets(
     _ count: Int, names: PhysicalAddress, index: PhysicalAddress
   ) throws -> (PhysicalAddress, base: UInt64) {
     let size = (4 * count + 7) & ~7
@@ -233,5 +218,100 @@ package struct KallsymsSearch {
       }
     }
     throw wrong("no base of the offsets lies where kernels up to 6.14 have it")
+  }
+}
+
+// MARK: What the tables lead to
+
+extension TableSearch {
+  /// What the tables around the digits at `place` claim of a kernel: everything else is found from its symbols.
+  ///
+  /// - Returns: several where more than one page table maps the image: which is the kernel's own, what else it maps has to tell.
+  ///   All agree in everything but the page table.
+  /// - Throws: ``KernelInfoError``. Cost: some 20 reads; where variables are not listed, the image and what lies around it once.
+  package func claims(at place: PhysicalAddress) throws(KernelInfoError) -> [KernelClaims] {
+    let tables = try tables(at: place)
+    return try KernelInfoError.naming(nil) {
+      // The base is the lowest address of the image.
+      let symbols = try tables.decode(memory, anchor: "_text", at: VirtualAddress(tables.relativeBase ?? 0))
+      return try symbols.listsVariables()
+        ? [try claims(symbols, tables, place)] : try functionClaims(symbols, tables, place)
+    }
+  }
+
+  /// Of a kernel whose symbols lead to everything but the place of its image.
+  private func claims(_ symbols: SymbolTable, _ tables: SymbolTables, _ place: PhysicalAddress) throws -> KernelClaims {
+    let image = try ImageParts(listedBy: symbols)
+    let base = try physicalBase(of: image, symbols, around: tables.tokenIndex)
+    let root = try FoundKernel.place(of: try symbols.required("init_top_pgt"), "init_top_pgt", physicalBase: base)
+    let isDeep = try symbols.address(of: "__pgtable_l5_enabled").map { address in
+      let place = try FoundKernel.place(of: address, "__pgtable_l5_enabled", physicalBase: base)
+      let bytes = try memory.read(place, count: 4)
+      return try ByteReader(bytes.span.bytes).u32(0) == 1
+    }
+    return KernelClaims(
+      claimant: .form, place: place, physicalBase: base, root: root, levels: isDeep == true ? 5 : 4,
+      slide: image.range.lowerBound.distance(from: KernelClaims.linkedStart), symbols: symbols, image: image.range,
+      banner: image.banner, types: image.types, listsVariables: true)
+  }
+
+  /// Of a kernel that lists no variables: its image is found by the page tables that map it.
+  private func functionClaims(
+    _ symbols: SymbolTable, _ tables: SymbolTables, _ place: PhysicalAddress
+  ) throws -> [KernelClaims] {
+    let text = try symbols.required("_text")
+    let search = ImageSearch(memory)
+    for (image, roots) in search.roots(mapping: text, around: tables.tokenIndex) where !roots.isEmpty {
+      let base = Int64(bitPattern: image.rawValue &- text.distance(from: FoundKernel.imageMap))
+      let parts = try search.parts(symbols, release: nil, physicalBase: base)
+      return roots.map { root in
+        let table = text + Int(truncatingIfNeeded: root.place.distance(from: image))
+        return KernelClaims(
+          claimant: .form, place: place, physicalBase: base, root: root.place, levels: root.levels,
+          slide: text.distance(from: KernelClaims.linkedStart),
+          symbols: symbols.adding(parts.variables).adding(["init_top_pgt": table]), image: parts.range,
+          banner: parts.banner, types: parts.types, listsVariables: false)
+      }
+    }
+    throw KernelInfoError(.noDataSymbols(functions: symbols.count, missing: "no page table that maps it"))
+  }
+
+  /// Looks for the image in physical memory, where it lies in one piece around its tables, aligned as it is in its mapping.
+  ///
+  /// - Returns: the physical base, which the kernel keeps as a variable as well.
+  private func physicalBase(
+    of image: ImageParts, _ symbols: SymbolTable, around tables: PhysicalAddress
+  ) throws -> Int64 {
+    // CONFIG_PHYSICAL_ALIGN: address randomisation moves images by whole large pages.
+    let step: UInt64 = 2 << 20
+    let start = image.range.lowerBound
+    let size = image.range.upperBound.distance(from: start)
+    let skew = start.rawValue % step
+    let banner = image.banner.distance(from: start)
+    let base = try symbols.required("phys_base").distance(from: start)
+    var places: [PhysicalAddress] = []
+    var next = tables.rawValue / step * step &+ skew
+    while next &+ size > tables.rawValue, places.count <= Int(size / step) + 1 {
+      if next <= tables.rawValue { places.append(PhysicalAddress(next)) }
+      guard next >= step else { break }
+      next -= step
+    }
+    var batch = ReadBatch<PhysicalAddress>()
+    for place in places {
+      batch.add(place + Int(clamping: banner), count: 14)
+      batch.add(place + Int(clamping: base), count: 8)
+    }
+    memory.read(&batch)
+    let distance = start.distance(from: FoundKernel.imageMap)
+    for (index, place) in places.enumerated() {
+      let expected = Int64(bitPattern: place.rawValue &- distance)
+      if let text = try? batch.reader(index * 2).copy(), text == Array("Linux version ".utf8),
+        let value = try? batch.reader(index * 2 + 1).load(0, as: Int64.self), value == expected
+      {
+        return expected
+      }
+    }
+    throw KernelInfoError(
+      .inconsistent("its symbols do not lead to the kernel's banner and phys_base anywhere around its tables"))
   }
 }

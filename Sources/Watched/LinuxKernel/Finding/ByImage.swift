@@ -1,34 +1,42 @@
-import Binding
 package import KernelInfo
 package import Memory
+
+/// What of an image the claims of a kernel need beside its symbols.
+package struct ImageParts: Sendable {
+  package var range: Range<VirtualAddress>
+  package var banner: VirtualAddress
+  package var types: KernelClaims.Types
+  /// Names and addresses of what was found, where the symbols do not list them.
+  package var variables: [String: VirtualAddress] = [:]
+}
+
+extension ImageParts {
+  /// What symbols say that list variables.
+  package init(listedBy symbols: SymbolTable) throws(KernelInfoError) {
+    range = try symbols.range("_text", "_end", limit: FoundKernel.imageMapSize)
+    types = .bytes(try symbols.range("__start_BTF", "__stop_BTF", limit: FoundKernel.longestTypes))
+    banner = try symbols.required("linux_banner")
+  }
+}
 
 /// Finds in a kernel's image what no symbol leads to, by its form: the banner, the type information and, where no note names
 /// it, the top page table.
 ///
 /// Source: include/uapi/linux/btf.h, `struct btf_header`; arch/x86/kernel/head_64.S, `level2_kernel_pgt` and what leads there.
 package struct ImageSearch {
-  /// What a look through the image found.
-  package struct Findings {
-    package var banner: (place: PhysicalAddress, text: [UInt8])
-    package var types: (place: PhysicalAddress, table: TypeTable)
-  }
-
   /// A page table that maps the image where it lies, and from which level.
   package struct Root: Hashable {
     package var place: PhysicalAddress
     package var levels: Int
   }
 
-  package let memory: any PhysicalMemory
-  /// The bytes read so far.
-  private(set) var cost = 0
+  private let memory: SearchedMemory
 
   /// More than any kernel's image has.
   private static let longestImage: UInt64 = 256 << 20
   private static let pieceSize: UInt64 = 1 << 20
   /// So many bytes more are read of each piece: what begins in it is seen whole.
   private static let overlap: UInt64 = 512
-  private static let longestTypes: UInt64 = 32 << 20
   /// How many headers of type information are followed.
   private static let mostHeaders = 16
   /// How many page tables are thought to be a kernel's.
@@ -37,27 +45,46 @@ package struct ImageSearch {
   private static let mostPlaces = 256
   private static let pageSize: UInt64 = 4096
 
-  package init(memory: any PhysicalMemory) { self.memory = memory }
+  package init(_ memory: SearchedMemory) { self.memory = memory }
 
   // MARK: Banner and types
 
-  /// Looks from the image's start on.
+  /// What of the image no symbol leads to, where the symbols are functions.
   ///
   /// - Parameter release: what the banner has to name; nil where that is not known.
-  package mutating func find(
+  /// - Throws: ``KernelInfoError`` where it has no banner, or no type information that knows tasks. Cost: the image is read up
+  ///   to the last of both.
+  package func parts(
+    _ symbols: SymbolTable, release: String?, physicalBase: Int64
+  ) throws(KernelInfoError) -> ImageParts {
+    let text = try symbols.required("_text")
+    let start = try FoundKernel.place(of: text, "_text", physicalBase: physicalBase)
+    let found = try find(from: start, release: release, functions: symbols.count)
+    func address(_ place: PhysicalAddress) -> VirtualAddress {
+      text + Int(truncatingIfNeeded: place.distance(from: start))
+    }
+    let types = address(found.types.place)
+    let end = types + found.types.table.bytes.count
+    let banner = address(found.banner)
+    return ImageParts(
+      range: text..<max(end, banner), banner: banner, types: .parsed(found.types.table, at: types..<end),
+      variables: ["__start_BTF": types, "__stop_BTF": end])
+  }
+
+  /// Looks for both from the image's start on.
+  private func find(
     from start: PhysicalAddress, release: String?, functions: Int
-  ) throws(KernelInfoError) -> Findings {
+  ) throws(KernelInfoError) -> (banner: PhysicalAddress, types: (place: PhysicalAddress, table: TypeTable)) {
     let wanted = LiteralSearch(Array("Linux version \(release.map { $0 + " " } ?? "")".utf8))
     // Magic, version 1, no flags, and the length of the header.
     let header = LiteralSearch([0x9f, 0xeb, 1, 0, 24, 0, 0, 0])
-    var banner: (PhysicalAddress, [UInt8])?
+    var banner: PhysicalAddress?
     var types: (PhysicalAddress, TypeTable)?
     var headers = 0
     for piece in pieces(from: start) {
       guard banner == nil || types == nil, let bytes = read(piece.start, count: piece.whole) else { break }
       if banner == nil, let place = wanted.first(in: bytes, from: 0, before: piece.count) {
-        let text = Array(bytes[place..<min(place + 256, bytes.count)].prefix { $0 != 0 && $0 != 10 })
-        banner = (piece.start + place, text)
+        banner = piece.start + place
       }
       var next = 0
       for _ in 0..<Self.mostPlaces {
@@ -73,7 +100,7 @@ package struct ImageSearch {
     }
     guard let banner else { throw missing("no banner", functions) }
     guard let types else { throw missing("no type information", functions) }
-    return Findings(banner: banner, types: types)
+    return (banner, types)
   }
 
   private func missing(_ what: String, _ functions: Int) -> KernelInfoError {
@@ -81,25 +108,25 @@ package struct ImageSearch {
   }
 
   /// The type information behind `header`, where there is some and it knows tasks.
-  private mutating func types(at place: PhysicalAddress, header: [UInt8], release: String) -> TypeTable? {
+  private func types(at place: PhysicalAddress, header: [UInt8], release: String) -> TypeTable? {
     let reader = ByteReader(header.span.bytes)
     // Types start behind the header, names behind the types.
     guard let first = try? reader.u32(8), let types = try? reader.u32(12), let names = try? reader.u32(16),
-      let length = try? reader.u32(20), first == 0, names == types, UInt64(types) + UInt64(length) <= Self.longestTypes,
+      let length = try? reader.u32(20), first == 0, names == types,
+      UInt64(types) + UInt64(length) <= FoundKernel.longestTypes,
       let bytes = read(place, count: 24 + UInt64(types) + UInt64(length)),
       let table = try? TypeTable(bytes, release: release), table.hasStructure("task_struct")
     else { return nil }
     return table
   }
 
-  private mutating func read(_ start: PhysicalAddress, count: UInt64) -> [UInt8]? {
-    cost += Int(count)
-    return try? memory.read(start, count: Int(count))
+  private func read(_ start: PhysicalAddress, count: UInt64) -> [UInt8]? {
+    try? memory.read(start, count: Int(count))
   }
 
   /// The memory from `start` on, as far as an image may go and its segment does.
   private func pieces(from start: PhysicalAddress) -> [(start: PhysicalAddress, count: Int, whole: UInt64)] {
-    guard let segment = memory.segments.first(where: { $0.contains(start, count: 1) }) else { return [] }
+    guard let segment = memory.segment(at: start) else { return [] }
     let room = min(segment.count - start.distance(from: segment.start), Self.longestImage)
     return stride(from: 0, to: room, by: UInt64.Stride(Self.pieceSize)).map { offset in
       let whole = min(Self.pieceSize + Self.overlap, room - offset)
@@ -113,12 +140,12 @@ package struct ImageSearch {
   /// other, a table that names it where the image's mapping is, and one or two above that name each other in their last entry.
   ///
   /// - Parameter text: where the image starts.
-  package mutating func roots(
+  package func roots(
     mapping text: VirtualAddress, around place: PhysicalAddress
   ) -> [(image: PhysicalAddress, roots: [Root])] {
     let reach: UInt64 = 64 << 20
     let step: UInt64 = 2 << 20
-    guard let segment = memory.segments.first(where: { $0.contains(place, count: 1) }) else { return [] }
+    guard let segment = memory.segment(at: place) else { return [] }
     let low = max(segment.start.rawValue, place.rawValue > reach ? place.rawValue - reach : 0)
     let first = (low + Self.pageSize - 1) / Self.pageSize * Self.pageSize
     let end = min(segment.start.rawValue &+ segment.count, place.rawValue &+ reach)
@@ -134,7 +161,6 @@ package struct ImageSearch {
       batch.add(page + Int(text.rawValue >> 30 & 511) * 8, count: 8)
       batch.add(page + 511 * 8, count: 8)
     }
-    cost += batch.byteCount
     memory.read(&batch)
     // What names a table or a large page; 52 bits of address.
     func target(_ entry: Int, _ offset: Int, isLarge: Bool) -> UInt64? {
@@ -171,7 +197,7 @@ package struct ImageSearch {
   ///
   /// Processes' have the same entries for the image, and may lie near it: even in it, where parts of it were freed. But the
   /// image names its own by where it is mapped itself (`init_mm.pgd`), and theirs are named by the direct map.
-  private mutating func ownFirst(_ roots: [Root], of image: PhysicalAddress, at text: VirtualAddress) -> [Root] {
+  private func ownFirst(_ roots: [Root], of image: PhysicalAddress, at text: VirtualAddress) -> [Root] {
     guard roots.count > 1 else { return roots }
     let offsets = Set(roots.lazy.filter { $0.place >= image }.map { $0.place.distance(from: image) })
     var named: Set<UInt64> = []
