@@ -1,3 +1,5 @@
+import Views
+
 /// A JSON value whose strings are bytes, so that names which are not UTF-8 survive.
 ///
 /// A byte that is no part of valid UTF-8 is written as `\udc80`…`\udcff`, the byte's value above `dc00`: what Python

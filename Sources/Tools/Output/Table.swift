@@ -1,3 +1,5 @@
+import Views
+
 /// Columns of text under headings, for people.
 package struct Table {
   package enum Alignment { case left, right }

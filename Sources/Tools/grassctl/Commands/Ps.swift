@@ -92,7 +92,7 @@ struct Ps: ParsableCommand {
           + [
             "\(task.ppid)", String(task.state.rawValue), "\(task.nice)", "\(task.cpu)", "\(task.virtualPages &* 4)",
             "\(task.residentPages &* 4)", task.tty.map { Array($0.utf8).printable } ?? "?",
-            Self.hundredths(task.startTime), Self.minutes(time), branch + command(of: task),
+            Span.hundredths(task.startTime), Span.minutes(time), branch + command(of: task),
           ])
     }
     guard let details else { return table.text() }
@@ -160,16 +160,6 @@ struct Ps: ParsableCommand {
     if task.commandLine.isEmpty || (threads && !task.isLeader) { return "[\(task.comm.printable)]" }
     let line = task.arguments.map(\.printable).joined(separator: " ")
     return task.commandLineFault == nil ? line : line + " …"
-  }
-
-  static func hundredths(_ nanoseconds: UInt64) -> String {
-    let fraction = nanoseconds / 10_000_000 % 100
-    return "\(nanoseconds / 1_000_000_000).\(fraction < 10 ? "0" : "")\(fraction)"
-  }
-
-  static func minutes(_ nanoseconds: UInt64) -> String {
-    let seconds = nanoseconds / 1_000_000_000
-    return "\(seconds / 60):\(seconds % 60 < 10 ? "0" : "")\(seconds % 60)"
   }
 
   /// Nanoseconds in the clock ticks of /proc: USER_HZ is 100 on every x86-64 kernel.

@@ -35,7 +35,7 @@ extension ThreadList: PrintedModule {
       let name = thread.comm.printable
       table.add([
         "\(thread.uid)", "\(thread.tgid)", "\(thread.tid)", "\(thread.ppid)", String(thread.letter.rawValue),
-        Ps.hundredths(thread.startTime), Ps.minutes(thread.userTime &+ thread.systemTime),
+        Span.hundredths(thread.startTime), Span.minutes(thread.userTime &+ thread.systemTime),
         thread.flags & Thread.kernelFlag != 0 ? "[\(name)]" : name,
       ])
     }
@@ -60,7 +60,7 @@ extension CPUUsage: PrintedModule {
     let names = cpus.first?.times.map(\.name) ?? []
     var table = Table([("CPU", .right), ("ONLINE", .left)] + names.map { ($0.uppercased(), .right) })
     for cpu in cpus {
-      table.add(["\(cpu.number)", cpu.isOnline ? "yes" : "no"] + cpu.times.map { Ps.hundredths($0.nanoseconds) })
+      table.add(["\(cpu.number)", cpu.isOnline ? "yes" : "no"] + cpu.times.map { Span.hundredths($0.nanoseconds) })
     }
     return table.text()
   }
@@ -94,7 +94,7 @@ extension LifeSigns: PrintedModule {
     for cpu in cpus {
       table.add([
         "\(cpu.number)", cpu.isOnline ? "yes" : "no", cpu.isIdle ? "idle" : "a task", "\(cpu.runnable)",
-        "\(cpu.switches)", Ps.hundredths(cpu.clock),
+        "\(cpu.switches)", Span.hundredths(cpu.clock),
       ])
     }
     let panic = panicCPU.map { "PANIC on CPU \($0)\n" } ?? ""
