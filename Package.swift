@@ -53,14 +53,14 @@ targets += module("NetworkViews", in: "Watched/Views", path: "Network", kernel +
 targets += module(
   "ProcessViews", in: "Watched/Views", path: "Processes", kernel + ["TaskViews", "StorageViews", "NetworkViews"])
 targets += module(
-  "WaitingViews", in: "Watched/Views", path: "Waiting", kernel + ["TaskViews", "CodeViews", "StorageViews"])
-targets += module("MachineViews", in: "Watched/Views", path: "Machine", kernel)
-targets += module("HookViews", in: "Watched/Views", path: "Hooks", kernel + ["CodeViews", "NetworkViews"])
+  "WaitingViews", in: "Watched/Views", path: "Waiting", kernel + ["Views", "TaskViews", "CodeViews", "StorageViews"])
+targets += module("MachineViews", in: "Watched/Views", path: "Machine", kernel + ["Views"])
+targets += module("HookViews", in: "Watched/Views", path: "Hooks", kernel + ["Views", "CodeViews", "NetworkViews"])
 let views: [Target.Dependency] = [
   "TaskViews", "CodeViews", "StorageViews", "NetworkViews", "ProcessViews", "WaitingViews", "MachineViews", "HookViews",
 ]
 targets += module(
-  "KernelViews", in: "Watched/Views", path: "All", ["Memory", "Paging", "KernelInfo", "LinuxKernel"] + views)
+  "KernelViews", in: "Watched/Views", path: "All", ["Memory", "Paging", "KernelInfo", "LinuxKernel", "Views"] + views)
 targets += [
   .testTarget(
     name: "KernelViewsTests", dependencies: kernel + views + ["KernelViews", "Samples"],
@@ -144,7 +144,8 @@ targets += [
   tool(
     "grassctl",
     [
-      "Host", "Memory", "Paging", "KernelInfo", "KernelViews", "Output", "Region", "Links", "Remote", "LinkBench",
+      "Host", "Memory", "Paging", "KernelInfo", "Views", "KernelViews", "Output", "Region", "Links", "Remote",
+      "LinkBench",
     ]),
   tool("grasslab", ["Host", "Lab"]),
   // The conformance suite as a program, to be run inside guests.

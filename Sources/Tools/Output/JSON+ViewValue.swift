@@ -15,4 +15,17 @@ extension JSON {
       case .object(let members): .object(members.filter { $0.value != .absent }.map { ($0.key, JSON($0.value)) })
       }
   }
+
+  /// A row of a view, as an object with a key for each column.
+  package init<Row>(_ row: Row, _ columns: [ViewColumn<Row>]) {
+    self = .object(
+      columns.flatMap { column -> [(String, JSON)] in
+        guard column.info.isInJSON else { return [] }
+        let value = column.value(row)
+        if column.info.key == "*", case .object(let members) = value {
+          return members.map { ($0.key, JSON($0.value)) }
+        }
+        return value == .absent ? [] : [(column.info.key, JSON(value))]
+      })
+  }
 }

@@ -74,12 +74,7 @@ package struct ViewFormat: Sendable {
     return JSON.lines(
       rows.compactMap { row in
         sections.first { $0.takes(row) }.map { section in
-          .object(
-            section.columns.compactMap { column in
-              guard column.info.isInJSON else { return nil }
-              let value = column.value(row)
-              return value == .absent ? nil : (column.info.key, JSON(value))
-            })
+          JSON(row, section.columns)
         }
       })
   }

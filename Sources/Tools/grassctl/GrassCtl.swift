@@ -18,13 +18,13 @@ struct GrassCtl: ParsableCommand {
 
   /// The commands that are no view.
   private static let own: [any ParsableCommand.Type] = [
-    Heartbeat.self, Ps.self, Dmesg.self, Info.self, Beacon.self, Cpu.self, MemoryCommand.self,
+    Heartbeat.self, Ps.self, Beacon.self, Cpu.self, MemoryCommand.self,
     PanicCommand.self, Run.self, BenchCommand.self,
     Sym.self, Types.self, Read.self,
-    Free.self, VMStat.self, SlabTop.self, PSI.self, Top.self, Interrupts.self, SS.self, IP.self,
-    Mount.self, Maps.self, LsOf.self, Files.self, Timers.self, WorkQueues.self, Locks.self,
-    Stack.self, LsNs.self, CGroups.self,
-    Hooks.self, Netfilter.self, FTrace.self, KProbes.self, Tracepoints.self, BPF.self, SearchCommand.self,
+    Top.self, SS.self, IP.self,
+    Mount.self, Maps.self, LsOf.self, Files.self,
+    LsNs.self, CGroups.self,
+    SearchCommand.self,
     Strings.self,
   ]
 }

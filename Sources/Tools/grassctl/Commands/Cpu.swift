@@ -2,6 +2,7 @@ import ArgumentParser
 import Glibc
 import Output
 import Remote
+import Views
 
 struct Cpu: ParsableCommand {
   static let configuration = CommandConfiguration(

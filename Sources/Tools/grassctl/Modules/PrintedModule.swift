@@ -132,7 +132,7 @@ extension PanicState: PrintedModule {
     [
       .object([
         ("panic_cpu", panicCPU.map { .integer($0) } ?? .null), ("oops", .bool(isInOops)), ("tainted", .unsigned(taint)),
-        ("log", .array(lines.map { Dmesg.json(of: $0.record) })),
+        ("log", .array(lines.map { JSON($0.record, LogView.columns(LogView.Options())) })),
       ])
     ]
   }

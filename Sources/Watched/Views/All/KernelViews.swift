@@ -18,7 +18,12 @@
 /// What is in this list is a command of grassctl, is fuzzed, is looked at on busy guests, is measured and documented.
 public enum KernelViews {
   public static let all: [any KernelView.Type] = [
-    LsMod.self
+    HostView.self, LogView.self,
+    StackView.self,
+    FreeView.self, VMStatView.self, SlabView.self, PressureView.self, InterruptView.self,
+    TimerView.self, WorkQueueView.self, LockView.self,
+    LsMod.self, SystemCallHookView.self, NetfilterView.self, FTraceView.self, KProbeView.self, TracepointView.self,
+    BPFView.self,
   ]
 
   /// The view that is called `name`.

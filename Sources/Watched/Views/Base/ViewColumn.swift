@@ -17,9 +17,9 @@ public enum ViewUnit: String, Sendable {
 
 /// What a column is, whatever the rows are.
 public struct ViewColumnInfo: Sendable {
-  /// The heading in a table; empty where JSON alone has the column.
+  /// The heading in a table; empty where only JSON has the column.
   public var heading: String
-  /// The key in JSON; empty where the table alone has the column.
+  /// The key in JSON; empty where only the table has the column, `*` where each row brings keys of its own.
   public var key: String
   public var unit: ViewUnit
   public var isRightAligned: Bool
@@ -64,6 +64,12 @@ public struct ViewColumn<Row: Sendable>: Sendable {
     json key: String, in unit: ViewUnit = .none, _ value: @escaping @Sendable (Row) -> Value
   ) {
     self.init("", key, in: unit, value)
+  }
+
+  /// Keys of JSON that a row brings itself, beside those that are declared: counters by their names.
+  public init(jsonMembers members: @escaping @Sendable (Row) -> [ViewValue.Member], in unit: ViewUnit = .none) {
+    info = ViewColumnInfo(heading: "", key: "*", unit: unit, isRightAligned: false)
+    value = { .object(members($0)) }
   }
 
   /// A column that only the table has.

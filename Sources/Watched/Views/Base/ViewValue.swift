@@ -91,7 +91,8 @@ extension Optional: ViewRepresentable where Wrapped: ViewRepresentable {
 /// An array of bytes is text; of anything else, a list.
 extension Array: ViewRepresentable where Element: ViewRepresentable {
   public var viewValue: ViewValue {
-    if let bytes = self as? [UInt8] { return .bytes(bytes) }
+    // Asked of the type: an empty array of anything is one of bytes, too.
+    if Element.self == UInt8.self, let bytes = self as? [UInt8] { return .bytes(bytes) }
     return .list(map(\.viewValue))
   }
 }

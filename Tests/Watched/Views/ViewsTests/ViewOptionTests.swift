@@ -67,3 +67,12 @@ struct ViewFilterTests {
     #expect(ViewValue.signed(-1).precedes(.unsigned(0)) && ViewValue.text("a").precedes(.text("b")))
   }
 }
+
+struct ViewValueTests {
+  @Test func bytesAreTextAndAllElseIsAList() {
+    #expect(([0x61, 0xff] as [UInt8]).viewValue == .bytes([0x61, 0xff]))
+    #expect(([] as [UInt8]).viewValue == .bytes([]) && ([] as [String]).viewValue == .list([]))
+    #expect([1, -1].viewValue == .list([.signed(1), .signed(-1)]))
+    #expect((nil as Int?).viewValue == .none && (1 as UInt8?).viewValue == .unsigned(1))
+  }
+}

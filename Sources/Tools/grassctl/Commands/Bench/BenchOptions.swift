@@ -2,6 +2,7 @@ import ArgumentParser
 import LinkBench
 import Links
 import Output
+import Views
 
 /// What all benchmarks share.
 struct BenchOptions: ParsableArguments {

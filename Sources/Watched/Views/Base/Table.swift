@@ -1,5 +1,3 @@
-import Views
-
 /// Columns of text under headings, for people.
 package struct Table {
   package enum Alignment { case left, right }
