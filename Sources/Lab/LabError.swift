@@ -2,5 +2,5 @@
 public struct LabError: Error, Sendable, CustomStringConvertible {
   /// What failed, on what, why, and what to do.
   public let description: String
-  init(_ description: String) { self.description = description }
+  public init(_ description: String) { self.description = description }
 }

@@ -21,9 +21,10 @@ extension GuestTests {
         mount -t cgroup -o freezer none /tmp/cg1 || exit 1
         mount -t cgroup -o none,name=grass none /tmp/cgn || exit 1
         echo "+memory +pids +cpu" > /tmp/cg/cgroup.subtree_control || exit 1
-        sh -c 'mkdir /tmp/cg/gone; echo $$ > /tmp/cg/gone/cgroup.procs; dd if=/dev/zero of=/tmp/charged bs=64k count=4' \
-          2> /dev/null
-        rmdir /tmp/cg/gone || exit 1
+        # A socket keeps the group that it was made in; until 7.0 pages that are charged to it do so, too.
+        sh -c 'mkdir /tmp/cg/gone; echo $$ > /tmp/cg/gone/cgroup.procs; dd if=/dev/zero of=/tmp/charged bs=64k count=4
+          exec nc -ll -p 4747 -e /bin/true' > /dev/null 2>&1 &
+        sleep 1; echo $! > /tmp/cg/cgroup.procs && rmdir /tmp/cg/gone || exit 1
         mkdir -p "/tmp/cg/outer/in ner" /tmp/cg/empty /tmp/cg1/frozen /tmp/cgn/a/b || exit 1
         echo "+memory +pids" > /tmp/cg/outer/cgroup.subtree_control || exit 1
         echo 50003968 > /tmp/cg/outer/memory.max && echo 40960000 > /tmp/cg/outer/memory.high || exit 1
@@ -315,8 +316,13 @@ extension GuestTests {
       let controllers = try grassctl.json(["cgroups", "--controllers", "--memory", guest.memoryPath]).map { line in
         ["subsys_name", "hierarchy", "num_cgroups", "enabled"].map { "\(line[$0] ?? "")" }.joined(separator: "\t")
       }
-      #expect(
-        controllers == (try guest.run("tail -n +2 /proc/cgroups").text).split(separator: "\n").map(String.init))
+      let listed = try guest.run("tail -n +2 /proc/cgroups").text.split(separator: "\n").map(String.init)
+      // From 6.15 on it leaves out those that version 1 never had.
+      let new = Set(try guest.run("cat /tmp/cg/cgroup.controllers").text.split(whereSeparator: \.isWhitespace))
+      let named = Set(listed.compactMap { $0.split(separator: "\t").first.map { $0 == "blkio" ? "io" : $0 } })
+      let others = controllers.filter { !listed.contains($0) }
+      #expect(controllers.filter(listed.contains) == listed)
+      #expect(Set(others.compactMap { $0.split(separator: "\t").first }) == new.subtracting(named), "\(others)")
     }
 
     /// Memory in which words are others than they are, at random: nothing traps, and everything comes to an end.

@@ -91,7 +91,8 @@ extension GuestTests {
       let before = try oracle()
       let printed = try grassctl.json(["psi", "--memory", guest.memoryPath])
       let after = try oracle()
-      try #require(before.count >= 6)
+      // Nothing counts waiting of all for the CPU until 5.12.
+      try #require(before.count >= 5)
       var seen: [String: Int] = [:]
       for resource in printed {
         let name = try #require(resource["resource"] as? String)

@@ -42,6 +42,12 @@ public struct KernelStore: Sendable {
       return order.split(separator: "\n").map { directory.appendingPathComponent(String($0)) }
     }
 
+    /// Whether Debian offers no modules of this kernel, as of series that it has left behind.
+    public var lacksModules: Bool {
+      let order = image.deletingLastPathComponent().appendingPathComponent("devices/order")
+      return (try? Data(contentsOf: order))?.isEmpty ?? false
+    }
+
     /// A module of the laboratory's own, where `scripts/setup` has built it: `hide` hides the process that its parameter
     /// `victim` names, `physical` shows all memory at /dev/physical.
     public func module(_ name: String) -> URL? {

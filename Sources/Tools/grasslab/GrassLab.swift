@@ -33,6 +33,9 @@ struct BootOptions: ParsableArguments {
   @Flag(help: "Put the guest's RAM into huge pages, of which enough must be set aside (vm.nr_hugepages).")
   var hugePages = false
 
+  @Flag(help: "Load the kernel's modules for disks in files and for an Ethernet device, where there are any.")
+  var devices = false
+
   @Option(help: "What to append to the kernel's command line.")
   var append = ""
 
@@ -55,7 +58,17 @@ struct BootOptions: ParsableArguments {
     return guest
   }
 
-  func boot() throws -> Guest { try Guest(guest) }
+  func boot() throws -> Guest {
+    var options = guest
+    let modules = devices ? try KernelStore().kernel(kernel).deviceModules : []
+    options.programs += modules.map(\.path)
+    let guest = try Guest(options)
+    for module in modules {
+      let output = try guest.run("insmod /modules/\(module.lastPathComponent)")
+      guard output.status == 0 else { throw LabError("\(module.lastPathComponent) was not loaded: \(output.text)") }
+    }
+    return guest
+  }
 }
 
 struct Boot: ParsableCommand {

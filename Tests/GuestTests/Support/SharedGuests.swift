@@ -110,6 +110,12 @@ let guestKinds: [GuestOptions] =
       GuestOptions(kernel: kernel.release, memory: 512, paging: index % 2 == 0 ? .fourLevel : .fiveLevel)
     }
 
+/// The kernels at the ends of the range, of which a few broad tests run on one guest each; none where `GRASS_GUESTS` names
+/// the guests of all tests.
+let otherKernels: [GuestOptions] =
+  ProcessInfo.processInfo.environment["GRASS_GUESTS"] != nil
+  ? [] : [("5.10", GuestOptions.Paging.fiveLevel), ("6.18", .fourLevel), ("7.1", .fiveLevel)].map(standardGuest)
+
 // Those of real-time kernels come last: the tests of locks, which follow, find them still there.
 private let newestKernels: [GuestOptions] =
   standardGuests + [
@@ -121,5 +127,8 @@ private let newestKernels: [GuestOptions] =
   ]
 
 extension GuestOptions: CustomStringConvertible {
+  /// Whether there are no modules for this guest's kernel.
+  var lacksModules: Bool { (try? KernelStore().kernel(kernel))?.lacksModules ?? false }
+
   public var description: String { "\(kernel), \(paging.rawValue)-level, \(memory) MiB" }
 }

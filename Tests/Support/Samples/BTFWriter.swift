@@ -16,12 +16,20 @@ package struct BTFWriter {
   package private(set) var types = Bytes()
   package private(set) var names: [UInt8] = [0]
   package private(set) var count = 0
+  /// How many bytes of names lie before these.
+  private var nameStart = 0
 
   package init() {}
 
+  /// Writes the types of a module, which count on from those of its kernel.
+  package init(behind kernel: BTFWriter) {
+    names = []
+    (count, nameStart) = (kernel.count, kernel.names.count)
+  }
+
   package mutating func name(_ text: String) -> UInt32 {
     if text.isEmpty { return 0 }
-    let offset = UInt32(names.count)
+    let offset = UInt32(nameStart + names.count)
     names += Array(text.utf8) + [0]
     return offset
   }

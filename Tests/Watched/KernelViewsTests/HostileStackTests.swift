@@ -30,7 +30,7 @@ struct HostileStackTests {
     var writer = StructWriter()
     writer.structure(
       "pt_regs",
-      ["r13", "bp", "r10", "dx", "di", "ip", "cs", "flags", "sp", "ss"].map { ($0, writer.u64) })
+      ["r13", "bp", "r10", "dx", "di", "ip", "cs", "flags", "sp", "ss", "ax"].map { ($0, writer.u64) })
     writer.structure(
       "orc_entry",
       [
@@ -107,7 +107,7 @@ struct HostileStackTests {
   }
 
   @Test func registersThatWereNotSaved() {
-    for register in [ORCEntry.Register.r10, .r13, .di, .dx, .undefined, .previousSP] {
+    for register in [ORCEntry.Register.r10, .r13, .di, .dx, .ax, .undefined, .previousSP] {
       var unwinding = unwinding([0, Self.text])
       unwinding.step(.success(entry(sp: register)))
       #expect(isBroken(unwinding))
@@ -137,7 +137,7 @@ struct HostileStackTests {
 
   /// Tables for code of `count` entries, 16 bytes each, and the blocks as `blocks` has them.
   private func tables(
-    count: Int, blocks: [UInt32]?, _ change: (inout SyntheticLinux) -> Void = { _ in }
+    count: Int, blocks: [UInt32]?, functionStart: UInt64? = nil, _ change: (inout SyntheticLinux) -> Void = { _ in }
   ) throws -> (tables: ORCTables, space: AddressSpace) {
     var linux = SyntheticLinux()
     for index in 0..<min(count, 1000) {
@@ -153,7 +153,8 @@ struct HostileStackTests {
     let tables = try ORCTables(
       types: types, text: Self.text..<Self.text + 0x4000, lookup: (VirtualAddress(Self.lookup), all.count),
       own: ORCTables.Table(
-        places: VirtualAddress(Self.places), entries: VirtualAddress(Self.entries), count: count))
+        places: VirtualAddress(Self.places), entries: VirtualAddress(Self.entries), count: count),
+      functionStart: functionStart.map(VirtualAddress.init))
     return (tables, try Kernel(memory: linux.memory).addressSpace)
   }
 
@@ -169,6 +170,27 @@ struct HostileStackTests {
       #expect(try find(offset, tables)?.spOffset == index & 0xff, "\(offset)")
     }
     #expect(try find(0x100_0000, tables) == nil)
+  }
+
+  /// Kernels number the registers of these tables in two ways. That of `sp`, on which a frame hangs where a function starts,
+  /// tells them apart.
+  @Test(arguments: [(5, 9, 8), (3, 9, 10), (4, 9, 8), (15, 0, 0)] as [(UInt8, UInt8, UInt8)])
+  func numbersOfRegisters(sp: UInt8, spIndirect: UInt8, bpIndirect: UInt8) throws {
+    func put(_ index: UInt64, sp: UInt8, bp: UInt8, _ linux: inout SyntheticLinux) {
+      linux.put([0, 0, 0, 0, sp, bp, 2, 0], at: Self.entries + index * 8)
+    }
+    let tables = try tables(count: 1000, blocks: nil, functionStart: Self.text + 160) { linux in
+      put(10, sp: sp, bp: 0, &linux)
+      put(11, sp: spIndirect, bp: 0, &linux)
+      put(12, sp: bpIndirect, bp: sp == 3 ? 8 : 1, &linux)
+    }
+    guard sp == 5 || sp == 3 else {
+      #expect(throws: MemoryFault.self) { try find(11 * 16, tables) }
+      return
+    }
+    #expect(try find(11 * 16, tables)?.spRegister == .spIndirect)
+    let last = try find(12 * 16, tables)
+    #expect(last?.spRegister == .bpIndirect && last?.bpRegister == .previousSP)
   }
 
   @Test(arguments: [[0, 0], [5, 2], [.max, .max], [0, .max], [999, 1001], [2000, 3000]] as [[UInt32]])

@@ -110,6 +110,33 @@ struct TypeTableTests {
     #expect(types.enumerator("GREEN") == nil)
   }
 
+  /// Counters move from zones to nodes and keep their names: the enum tells whose number it is.
+  @Test func enumeratorsBelongToTheirEnum() throws {
+    var writer = BTFWriter()
+    _ = writer.enumeration("zone_stat_item", [("NR_FREE_PAGES", 0), ("NR_PAGETABLE", 8)])
+    _ = writer.enumeration("node_stat_item", [("NR_FILE_PAGES", 0), ("NR_FREE_PAGES", 5)])
+    let types = try TypeTable(writer.bytes, release: "test")
+    #expect(types.enumerator("NR_PAGETABLE", of: "node_stat_item") == nil)
+    #expect(types.enumerator("NR_PAGETABLE", of: "zone_stat_item") == 8)
+    #expect(types.enumerator("NR_FREE_PAGES", of: "zone_stat_item") == 0)
+    #expect(types.enumerator("NR_FREE_PAGES", of: "node_stat_item") == 5)
+    #expect(types.enumerator("NR_FREE_PAGES", of: "zone") == nil)
+  }
+
+  @Test func fieldsOfTwoNames() throws {
+    var writer = BTFWriter()
+    let word = writer.integer("unsigned long", size: 8, signed: false)
+    _ = writer.structure(
+      "page", size: 16,
+      [
+        .init(name: "flags", type: word, offset: 0), .init(name: "compound_info", type: word, offset: 64),
+      ])
+    let page = try TypeTable(writer.bytes, release: "test").structure("page")
+    #expect(try page.field("compound_head", or: "compound_info").offset == 8)
+    #expect(try page.field("flags", or: "compound_info").offset == 0)
+    #expect(throws: KernelInfoError.self) { try page.field("mapping", or: "share") }
+  }
+
   @Test func namesWhatIsMissing() throws {
     let types = try Self.sample()
     let structure = #expect(throws: KernelInfoError.self) { try types.structure("nothing") }

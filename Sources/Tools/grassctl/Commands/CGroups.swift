@@ -14,7 +14,7 @@ struct CGroups: ParsableCommand {
   @OptionGroup var source: SourceOptions
   @OptionGroup var output: OutputOptions
 
-  @Flag(help: "The controllers instead, as /proc/cgroups lists them.")
+  @Flag(help: "The controllers instead, as /proc/cgroups lists them, with those that version 1 never had.")
   var controllers = false
 
   func run() throws {

@@ -7,7 +7,7 @@ struct Types: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Shows types of the kernel as it lays them out: structs, unions, enums, typedefs.",
     discussion: """
-      As pahole does, from the type information that the kernel carries: behind each member stand its offset and size in \
+      As pahole does, from the type information that the kernel and its modules carry: behind each member stand its offset and size in \
       bytes (for a bit field the word's offset, the bit, and the word's size), between them the holes. In JSON offsets \
       and sizes are in bytes, bit_offset and bit_size in bits.
       """)
@@ -24,7 +24,7 @@ struct Types: ParsableCommand {
     var text = ""
     for name in names {
       try reporting {
-        let type = try kernel.types.type(name)
+        let type = try kernel.type(name)
         if output.json {
           objects.append(try Self.json(of: type, name: name))
         } else {

@@ -9,8 +9,9 @@ public final class TypeTable: Sendable {
   public let bytes: [UInt8]
   /// The kernel's release, for messages.
   package let release: String
-  /// Where the names lie in `bytes`.
-  private let strings: Range<Int>
+  /// Where the types and the names lie in `bytes`.
+  package let sections: (types: Range<Int>, names: Range<Int>)
+  private var strings: Range<Int> { sections.names }
   /// The offset of each type's record; type number 0 is void and has none.
   private let records: [UInt32]
   /// The offsets of the records of named structs, unions and typedefs, indexed by name.
@@ -80,19 +81,9 @@ public final class TypeTable: Sendable {
   private init(parsing bytes: [UInt8], release: String) throws {
     func malformed(_ why: String) -> KernelInfoError { KernelInfoError(.malformedTypes(why), release: release) }
     let reader = ByteReader(bytes.span.bytes)
-
-    // Header: u16 magic; u8 version, flags; u32 header length, then offset and length of types and of strings, both
-    // counted from the header's end.
-    let magic = try reader.u16(0)
-    guard magic == 0xEB9F, try reader.u8(2) == 1 else { throw malformed("its magic is 0x\(String(magic, radix: 16))") }
-    let headerLength = Int(try reader.u32(4))
-    let types = headerLength + Int(try reader.u32(8))
-    let typesEnd = types + Int(try reader.u32(12))
-    let names = headerLength + Int(try reader.u32(16))
-    let namesEnd = names + Int(try reader.u32(20))
-    guard headerLength >= 24, typesEnd <= bytes.count, namesEnd <= bytes.count, names < namesEnd, bytes.count < 1 << 30
-    else { throw malformed("its sections lie outside its \(bytes.count) bytes") }
-    guard bytes[namesEnd - 1] == 0, bytes[names] == 0 else { throw malformed("its names do not end") }
+    let sections = try Self.sections(of: bytes, release: release)
+    let (types, typesEnd) = (sections.types.lowerBound, sections.types.upperBound)
+    let (names, namesEnd) = (sections.names.lowerBound, sections.names.upperBound)
 
     var records: [UInt32] = [0]
     var named: [UInt32] = []
@@ -138,14 +129,38 @@ public final class TypeTable: Sendable {
     enumeratorIndex = try index(enumerators)
     self.bytes = bytes
     self.release = release
-    self.strings = names..<namesEnd
+    self.sections = sections
     self.records = records
     self.named = named
     self.enumerators = enumerators
     self.enumeratorOwners = enumeratorOwners
   }
 
-  private static func record(at offset: Int, _ reader: borrowing ByteReader) throws -> Record {
+  /// Where types and names lie in type information, the kernel's or a module's, which may have no names of its own.
+  package static func sections(
+    of bytes: [UInt8], isModule: Bool = false, release: String
+  ) throws -> (types: Range<Int>, names: Range<Int>) {
+    func malformed(_ why: String) -> KernelInfoError { KernelInfoError(.malformedTypes(why), release: release) }
+    let reader = ByteReader(bytes.span.bytes)
+    // Header: u16 magic; u8 version, flags; u32 header length, then offset and length of types and of strings, both
+    // counted from the header's end.
+    let magic = try reader.u16(0)
+    guard magic == 0xEB9F, try reader.u8(2) == 1 else { throw malformed("its magic is 0x\(String(magic, radix: 16))") }
+    let headerLength = Int(try reader.u32(4))
+    let types = headerLength + Int(try reader.u32(8))
+    let typesEnd = types + Int(try reader.u32(12))
+    let names = headerLength + Int(try reader.u32(16))
+    let namesEnd = names + Int(try reader.u32(20))
+    guard headerLength >= 24, types <= typesEnd, typesEnd <= bytes.count, namesEnd <= bytes.count, names <= namesEnd,
+      bytes.count < 1 << 30
+    else { throw malformed("its sections lie outside its \(bytes.count) bytes") }
+    guard names < namesEnd ? bytes[namesEnd - 1] == 0 && (isModule || bytes[names] == 0) : isModule else {
+      throw malformed("its names do not end")
+    }
+    return (types..<typesEnd, names..<namesEnd)
+  }
+
+  static func record(at offset: Int, _ reader: borrowing ByteReader) throws -> Record {
     let info = try reader.u32(offset + 4)
     guard let kind = Kind(rawValue: info >> 24 & 0x1f) else {
       throw KernelInfoError(.malformedTypes("the type at \(offset) is of the unknown kind \(info >> 24 & 0x1f)"))

@@ -11,7 +11,7 @@ public struct KernelValue: Sendable {
 }
 
 extension Kernel {
-  /// The value of type `typeName` at `address`, or what `path` leads to from there.
+  /// The value of type `typeName`, the kernel's or a module's, at `address`, or what `path` leads to from there.
   ///
   /// A path is written as in C: `.comm`, `->mm->pgd`, `.files->fdt->fd[2]`. Pointers are followed by `.` and `->` alike,
   /// and an index behind a pointer counts what it points to.
@@ -23,7 +23,7 @@ extension Kernel {
   ) throws(KernelError) -> KernelValue {
     let subject = "\(typeName)\(path) at \(address)"
     return try KernelError.reading(subject) {
-      var type = try types.type(typeName)
+      var type = try type(typeName)
       var place = address
       var field: KernelType.Member?
       for part in try Self.parts(of: path, subject) {

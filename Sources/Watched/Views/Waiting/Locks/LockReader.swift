@@ -10,7 +10,8 @@ import TaskViews
 /// A task that waits for a mutex, a rwsem or a semaphore has a waiter in its kernel stack: two links of a list, then a
 /// pointer to the task itself. Such words are a waiter when both neighbours in the list lead back to it. The list closes in
 /// the lock; which kind of lock that is says the function that waits, whose return address lies below the waiter.
-/// A task that waits for a rt_mutex names its waiter.
+/// From 7.1 on the list has waiters only, and the lock names the first of them: then it is what a word of a waiter's stack
+/// leads to and names one of the list. A task that waits for a rt_mutex names its waiter.
 ///
 /// Source: kernel/locking/mutex.c, `__mutex_lock_common`; kernel/locking/rwsem.c, `rwsem_down_write_slowpath`;
 /// kernel/locking/semaphore.c, `___down_common`; kernel/locking/rtmutex.c, `task_blocks_on_rt_mutex`.
@@ -34,8 +35,10 @@ struct LockReader: KernelReader {
     var selection: FieldSelection
     var owner: Field?
     var count: Field?
-    /// The head of the list of those who wait.
+    /// The head of the list of those who wait, or the pointer to the first of them.
     var waitList: Int
+    /// Whether it is such a pointer, and the list one of waiters only.
+    var namesFirst: Bool
   }
 
   /// More tasks than ever wait for one lock, and words in one stack that may be a waiter.
@@ -66,13 +69,15 @@ struct LockReader: KernelReader {
       // The part that kernels with and without real-time locks share is a struct of its own from 5.15 on.
       let isOld = kind == .rtmutex && !types.hasStructure(name)
       guard let layout = try? types.structure(isOld ? "rt_mutex" : name) else { continue }
-      let list = kind == .rtmutex ? "waiters" : "wait_list"
+      let namesFirst = layout.hasField("first_waiter")
+      let list = kind == .rtmutex ? "waiters" : namesFirst ? "first_waiter" : "wait_list"
       guard layout.hasField(list), owner.map(layout.hasField) ?? true else { continue }
       var fields = FieldSelection(layout)
       let ownerField = try owner.map { try fields.want($0) }
       let countField = try count.map { try fields.want($0) }
       shapes[kind] = Shape(
-        selection: fields, owner: ownerField, count: countField, waitList: try layout.field(list).offset)
+        selection: fields, owner: ownerField, count: countField, waitList: try layout.field(list).offset,
+        namesFirst: namesFirst)
     }
     self.shapes = shapes
     let waiter = try types.structure(types.hasStructure("mutex_waiter") ? "mutex_waiter" : "semaphore_waiter")
@@ -91,6 +96,8 @@ struct LockReader: KernelReader {
     var next: VirtualAddress
     var previous: VirtualAddress
     var kind: KernelLock.Kind
+    /// What in the stack may be the address of the lock, where that names its first waiter.
+    var words: [VirtualAddress] = []
   }
 
   func read(_ tasks: [KernelTask], in space: AddressSpace) -> LockTable {
@@ -151,15 +158,30 @@ struct LockReader: KernelReader {
     where try reader.u64(offset) == task.rawValue {
       let (next, previous) = (try reader.pointer(offset - waiterTask), try reader.pointer(offset - waiterTask + 8))
       let link = start + (offset - waiterTask)
-      guard [next, previous].allSatisfy({ $0.rawValue >> 63 == 1 && $0.rawValue % 8 == 0 && $0 != link }) else {
-        continue
-      }
+      guard [next, previous].allSatisfy({ $0.rawValue >> 63 == 1 && $0.rawValue % 8 == 0 }) else { continue }
       // Entries of other lists are followed by their task, too; no function near them waits for a lock.
       guard let kind = try kind(reader, near: (offset - waiterTask) / 8) else { continue }
-      found.append(Waiter(link: link, next: next, previous: previous, kind: kind))
+      var waiter = Waiter(link: link, next: next, previous: previous, kind: kind)
+      if shapes[kind]?.namesFirst ?? false {
+        waiter.words = try Self.pointers(reader)
+      } else if next == link || previous == link {
+        // A list without its head.
+        continue
+      }
+      found.append(waiter)
       if found.count == Self.mostCandidates { break }
     }
     return found
+  }
+
+  /// The words of a stack that may be addresses of the kernel's, each once.
+  private static func pointers(_ reader: borrowing ByteReader) throws(MemoryFault) -> [VirtualAddress] {
+    var words: Set<UInt64> = []
+    for offset in stride(from: 0, to: reader.count - 7, by: 8) {
+      let word = try reader.u64(offset)
+      if word >> 63 == 1, word % 8 == 0 { words.insert(word) }
+    }
+    return words.sorted().map { VirtualAddress($0) }
   }
 
   /// The kind of lock that the function waits for whose return address lies next to word `place`: below it first.
@@ -200,7 +222,7 @@ struct LockReader: KernelReader {
     return confirmed
   }
 
-  /// Walks the lists that waiters are in; the one member of each that is no waiter lies in the lock.
+  /// Walks the lists that waiters are in, and finds the lock of each.
   private func findLocks(
     of waiters: [VirtualAddress: Waiter], _ parties: [VirtualAddress: KernelLock.Party],
     _ stacks: [VirtualAddress: Range<UInt64>], in space: AddressSpace, _ table: inout LockTable
@@ -220,16 +242,19 @@ struct LockReader: KernelReader {
         guard let task = try? tasks.reader(index).pointer(0), let stack = stacks[task] else { return true }
         return !stack.contains(members[index].rawValue)
       }
-      guard ring.faults.isEmpty, heads.count == 1, let head = heads.first else {
+      let kind = waiter.kind
+      guard let shape = shapes[kind] else { continue }
+      // The one member that is no waiter lies in the lock, or none is there.
+      guard ring.faults.isEmpty, heads.count == (shape.namesFirst ? 0 : 1) else {
         table.faults += ring.faults
         table.faults.append(
           MemoryFault(.virtual(waiter.link), .inconsistent("a list of waiters that closes in no lock, or in several")))
         continue
       }
-      let kind = waiter.kind
-      guard let shape = shapes[kind] else { continue }
       do throws(MemoryFault) {
-        let address = members[head] - shape.waitList
+        var found = heads.first.map { members[$0] - shape.waitList }
+        if shape.namesFirst { found = try lock(kind, ofWaiter: waiter, among: Set(members), shape, in: space) }
+        guard let address = found else { continue }
         // What only looks like a waiter, such as an entry of a wait queue, leads to no lock that says that somebody waits.
         guard try saysThatSomebodyWaits(kind, at: address, shape, in: space) else { continue }
         table.locks.append(try lock(kind, at: address, shape, parties, in: space))
@@ -237,6 +262,41 @@ struct LockReader: KernelReader {
         table.faults.append(error)
       }
     }
+  }
+
+  /// The lock that names one of `members` as its first waiter, to which a word of the waiter's stack leads; nil where what
+  /// looks like a waiter is none. Cost: two round trips.
+  private func lock(
+    _ kind: KernelLock.Kind, ofWaiter waiter: Waiter, among members: Set<VirtualAddress>, _ shape: Shape,
+    in space: AddressSpace
+  ) throws(MemoryFault) -> VirtualAddress? {
+    var batch = ReadBatch<VirtualAddress>()
+    for word in waiter.words { batch.add(word + shape.waitList, count: 8) }
+    space.read(&batch)
+    for (index, word) in waiter.words.enumerated() {
+      // Most words lead elsewhere, or nowhere.
+      guard let first = try? batch.reader(index).pointer(0), members.contains(first) else { continue }
+      if try saysThatSomebodyWaits(kind, at: word, shape, in: space) { return word }
+    }
+    return nil
+  }
+
+  /// The waiters in the lock's list, in its order.
+  private func waiters(
+    of address: VirtualAddress, _ shape: Shape, in space: AddressSpace
+  ) throws(MemoryFault) -> [VirtualAddress] {
+    let walker = ListWalker(space: space, form: .circular, limit: Self.mostWaiters)
+    guard shape.namesFirst else {
+      let list = walker.members(ofHeads: [address + shape.waitList])
+      if let fault = list.faults.first { throw fault }
+      return list.lists[0]
+    }
+    let pointer = try space.read(address + shape.waitList, count: 8)
+    let first = try ByteReader(pointer.span.bytes).pointer(0)
+    if first.rawValue == 0 { return [] }
+    let list = walker.members(ofHeads: [first])
+    if let fault = list.faults.first { throw fault }
+    return [first] + list.lists[0]
   }
 
   /// Whether the lock's own state fits a list of waiters that is not empty.
@@ -270,17 +330,15 @@ struct LockReader: KernelReader {
     let owner = try shape.owner.map { owner throws(MemoryFault) in
       VirtualAddress(try reads.load(0, owner) & ~7)
     }
-    let head = address + shape.waitList
-    let members = ListWalker(space: space, form: .circular, limit: Self.mostWaiters).members(ofHeads: [head])
-    if let fault = members.faults.first { throw fault }
+    let links = try waiters(of: address, shape, in: space)
     var batch = ReadBatch<VirtualAddress>()
-    for link in members.lists[0] {
+    for link in links {
       batch.add(link + waiterTask, count: 8)
       batch.add(link + waiterType.offset, count: waiterType.size)
     }
     space.read(&batch)
     var waiters: [KernelLock.Party] = []
-    for index in members.lists[0].indices {
+    for index in links.indices {
       let task = try batch.reader(index * 2).pointer(0)
       var party = try Self.party(task, parties)
       if kind == .rwsem {
