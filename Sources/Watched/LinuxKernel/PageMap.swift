@@ -25,7 +25,9 @@ package struct PageMap: KernelReader {
     guard pageSize > 0 else { throw KernelError(Self.subject, .inconsistent("struct page has no size")) }
   }
 
-  /// Where the array starts. Cost: a read.
+  /// Where the array starts.
+  ///
+  /// Cost: a read.
   package func start(in space: AddressSpace) throws(MemoryFault) -> VirtualAddress {
     guard let base else { return defaultBase }
     let bytes = try space.read(base, count: 8)
