@@ -7,7 +7,7 @@ struct Locks: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Lists the locks of the kernel that tasks wait for, with owners and waiters, and the locks on files.",
     discussion: """
-      Locks that nobody waits for are found by address alone: locks rtnl_mutex, locks 0xffff888001234560 --kind rwsem. Of a \
+      Locks that nobody waits for are found only by name or address: locks rtnl_mutex, locks 0xffff888001234560 --kind rwsem. Of a \
       rwsem that is held to read, the owner is the last reader, and READERS how many there are. Locks on files are those of \
       /proc/locks.
       """)
