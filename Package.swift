@@ -164,7 +164,7 @@ targets += [
     ]),
 ]
 
-// Built by scripts/fuzz alone: everything in it needs the sanitizers.
+// Built only by scripts/fuzz: everything in it needs the sanitizers.
 let isFuzzing = Context.environment["GRASS_FUZZ"] != nil
 if isFuzzing {
   targets += [

@@ -9,7 +9,7 @@ import Samples
 
 /// A link to a monitor that answers what the fuzzer wants, at once.
 ///
-/// Used by one thread alone.
+/// Used by one thread only.
 private final class FalseLink: Link, @unchecked Sendable {
   let address = "fuzz"
   let grant: LinkGrant
@@ -20,7 +20,7 @@ private final class FalseLink: Link, @unchecked Sendable {
   private var posted: UInt64 = 0
   private var reads = 0
 
-  /// - Parameter header: bytes to lay over the region's header, or none.
+  /// A link whose region has `header` laid over its own, where that is not empty.
   init(_ input: FuzzInput, layout: RegionLayout, header: [UInt8], polling: LinkPolling) {
     self.input = input
     self.layout = layout

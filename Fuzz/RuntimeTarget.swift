@@ -116,7 +116,7 @@ private final class RuntimeLane {
 
   /// What the views read there.
   private func expected(_ address: UInt64, _ count: Int, _ space: AddressSpace) -> [UInt8]? {
-    // The views' addresses may be anyone's, a monitor's are the kernel's alone.
+    // The views' addresses may be anyone's, a monitor's only the kernel's.
     guard Self.isKernel(address), Self.isKernel(address &+ UInt64(count - 1)) else { return nil }
     return try? space.read(VirtualAddress(address), count: count)
   }

@@ -8,8 +8,9 @@ import Samples
 import Synchronization
 
 extension FuzzTarget {
-  /// Every view of a real guest's memory, with changes laid over it where the view reads. The views that read all of the
-  /// memory are left out: they take too long.
+  /// Every view of a real guest's memory, with changes laid over it where the view reads.
+  ///
+  /// The views that read all of the memory are left out: they take too long.
   ///
   /// An input is a view's number, and then changes: `u8 kind, u32 read, u16 offset, u64 value`. Read and offset choose a
   /// byte of what the view reads of the unchanged memory; the kind says what is put there.

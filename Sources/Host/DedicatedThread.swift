@@ -2,7 +2,7 @@ import Glibc
 
 /// A thread of its own for one closure, joined by its owner.
 package final class DedicatedThread: @unchecked Sendable {
-  // Written by `init` and `join` alone, which one owner calls.
+  // Written only by `init` and `join`, which one owner calls.
   private var handle: pthread_t?
 
   private final class Body {
@@ -10,7 +10,9 @@ package final class DedicatedThread: @unchecked Sendable {
     init(_ run: @escaping @Sendable () -> Void) { self.run = run }
   }
 
-  /// Starts `body`. Messages call the thread by `name`.
+  /// Starts `body`.
+  ///
+  /// Messages call the thread by `name`.
   ///
   /// - Throws: ``SystemCallError`` where `pthread_create` fails.
   package init(name: String, _ body: @escaping @Sendable () -> Void) throws(SystemCallError) {
@@ -36,7 +38,9 @@ package final class DedicatedThread: @unchecked Sendable {
     pthread_detach(thread)
   }
 
-  /// Waits until the body has returned. A second call does nothing.
+  /// Waits until the body has returned.
+  ///
+  /// A second call does nothing.
   package func join() {
     guard let thread = handle else { return }
     handle = nil

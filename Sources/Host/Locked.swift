@@ -4,7 +4,7 @@ import Glibc
 ///
 /// The thread sanitizer knows nothing of a `Mutex` on Linux and takes all that it guards for a race; pthread's it knows.
 package final class Locked<Value>: @unchecked Sendable {
-  // Used under the lock alone.
+  // Used only under the lock.
   private var value: Value
   private let lock: UnsafeMutablePointer<pthread_mutex_t>
 

@@ -2,7 +2,9 @@ import Glibc
 
 /// The few things about system calls that this package's modules share.
 package enum SystemCall {
-  /// The text for an errno. The corresponding C function is `strerror_r`.
+  /// The text for an errno.
+  ///
+  /// The corresponding C function is `strerror_r`.
   package static func describe(_ code: Int32) -> String {
     withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { buffer in
       guard let start = buffer.baseAddress, strerror_r(code, start, 256) == 0 else { return "error \(code)" }
@@ -10,7 +12,9 @@ package enum SystemCall {
     }
   }
 
-  /// Repeats a call that a signal interrupted. Returns its result, -1 with errno set for any other failure.
+  /// Repeats a call that a signal interrupted.
+  ///
+  /// - Returns: its result, -1 with errno set for any other failure.
   package static func retrying<Result: SignedInteger>(_ call: () -> Result) -> Result {
     while true {
       let result = call()

@@ -18,9 +18,9 @@ struct Errand {
   /// Asks for nothing that a monitor knows: it takes the request in, checks it whole, and refuses it in a few bytes.
   private static let unknownOperation = UInt32.max
 
-  /// - Parameters:
-  ///   - limits: the longest payloads that a slot takes.
-  ///   - slots: over how many slots to spread what is long enough for that.
+  /// Plans an errand of `byteCount` bytes.
+  ///
+  /// `limits` are the longest payloads that a slot takes. What is long enough is spread over `slots` slots.
   init(
     _ what: Figure.What, byteCount: Int, source: MemorySegment, limits: (request: Int, response: Int), slots: Int
   ) {
@@ -41,7 +41,9 @@ struct Errand {
     shift = shift + count <= room ? shift + count : 0
   }
 
-  /// Stores the payload of a piece's request. Returns its length, and that of the answer.
+  /// Stores the payload of a piece's request.
+  ///
+  /// - Returns: its length, and that of the answer.
   func prepare(_ piece: Int, _ payload: UnsafeMutableRawBufferPointer) -> (request: Int, response: Int) {
     var request = grass_request(operation: Self.unknownOperation, count: 0, levels: 0, reserved: 0)
     let count = pieces[piece]

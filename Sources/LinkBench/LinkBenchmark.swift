@@ -20,8 +20,10 @@ public final class LinkBenchmark {
   /// Connects twice.
   ///
   /// - Parameters:
+  ///   - address: where the region is.
   ///   - slots: what to ask for; the paper's sequence needs one more.
   ///   - timeout: how long one sample may take.
+  /// - Throws: ``SessionError`` where there is no connection, or no slot for the paper's sequence.
   public init(_ address: LinkAddress, slots: Int = 4, timeout: Duration = .seconds(5)) throws(SessionError) {
     self.address = address
     self.timeout = timeout
@@ -39,7 +41,9 @@ public final class LinkBenchmark {
 
   deinit { close() }
 
-  /// Ends both connections. A second call does nothing.
+  /// Ends both connections.
+  ///
+  /// A second call does nothing.
   public func close() {
     session.close()
     paper.close()
@@ -53,8 +57,11 @@ public final class LinkBenchmark {
   /// - Parameters:
   ///   - what: anything but a ping.
   ///   - byteCount: of the request or result; 0 for a heartbeat.
+  ///   - sequences: whose message sequence: GRASS's own, the paper's.
   ///   - count: samples for each sequence.
   ///   - limit: after which there are no more samples, however few there are; at least one a sequence.
+  /// - Returns: a figure for each sequence, in their order.
+  /// - Throws: ``SessionError`` where the link ends or an answer is false.
   public func measure(
     _ what: Figure.What, byteCount: Int, sequences: [Figure.Sequence], count: Int, limit: Duration
   ) throws(SessionError) -> [Figure] {

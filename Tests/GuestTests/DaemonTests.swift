@@ -7,7 +7,9 @@ import Remote
 import Testing
 
 extension GuestTests {
-  /// A real grassd that is stopped, killed, left alone, or abandoned by its clients. It needs no guest to watch.
+  /// A real grassd that is stopped, killed, left alone, or abandoned by its clients.
+  ///
+  /// It needs no guest to watch.
   @Suite(.serialized) struct DaemonTests {
     /// 1 MiB of memory in which no kernel lives.
     private final class Memory {
@@ -119,8 +121,10 @@ extension GuestTests {
       #expect(error?.description.contains("became shorter") == true)
     }
 
-    /// Documented as under 5% of a core. The bound here is wider, for machines that are slow, busy or instrumented; a
-    /// device that polls at full speed takes all of it.
+    /// Documented as under 5% of a core.
+    ///
+    /// The bound here is wider, for machines that are slow, busy or instrumented; a device that polls at full speed
+    /// takes all of it.
     @Test func anIdleDeviceSparesItsCore() throws {
       let memory = try Memory()
       let daemon = try GrassDaemon(memory: memory.path)

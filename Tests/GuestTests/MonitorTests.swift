@@ -13,7 +13,9 @@ import Synchronization
 import Testing
 
 extension GuestTests {
-  /// Modules as grassd runs them, end to end. Each monitor on each kernel is checked by `ViewTests`, whose guests it shares.
+  /// Modules as grassd runs them, end to end.
+  ///
+  /// Each monitor on each kernel is checked by `ViewTests`, whose guests it shares.
   @Suite(.serialized) struct MonitorTests {
     @Test func aMonitorInSwiftSaysWhatItsTwinInCSays() throws {
       let bench = try MonitorBench(try SharedGuests.shared.guest(standardGuests[1]))

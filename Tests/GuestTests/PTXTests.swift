@@ -75,7 +75,9 @@ private final class PTXAssembly {
     try? FileManager.default.removeItem(at: folder)
   }
 
-  /// Waits for its end. Returns the names of the kernels that it assembled.
+  /// Waits for its end.
+  ///
+  /// - Returns: the names of the kernels that it assembled.
   func entries() throws -> [String] {
     let text = String(decoding: messages.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
     process.waitUntilExit()

@@ -28,8 +28,9 @@ extension GuestTests {
       try #require(output.status == 0, "\(output.text)")
     }
 
-    /// Memory like a GPU's: a card that takes dma-bufs keeps its promises there, too. Software devices take none so far, and
-    /// the remote host is told both why and what else was tried.
+    /// Memory like a GPU's: a card that takes dma-bufs keeps its promises there, too.
+    ///
+    /// Software devices take none so far, and the remote host is told both why and what else was tried.
     @Test func aRegionInADMABufferIsServedOrRefusedByName() throws {
       SharedGuests.shared.rest()
       // The first kernel here that makes dma-bufs of its own memory.
@@ -146,8 +147,9 @@ extension GuestTests {
     /// A module for the watched guest's kernel, where it could be built.
     private let hidingModule = try? KernelStore().kernel("6.1").module("hide")
 
-    /// Four sessions take all slots; one is killed in the middle of its requests. The others notice nothing, and its
-    /// slots come back.
+    /// Four sessions take all slots; one is killed in the middle of its requests.
+    ///
+    /// The others notice nothing, and its slots come back.
     private func sharesSlots(_ lab: CardLab) throws {
       let output = try remote(
         lab,

@@ -7,7 +7,9 @@ public final class Daemon {
   private let process = Process()
   private let directory: URL
 
-  /// - Parameter slots: how it is to lay out its slots, as it takes it.
+  /// Starts it, and waits until it answers.
+  ///
+  /// `slots` are its options of slots.
   public init(bin: URL, memory: String, slots: [String] = []) throws {
     directory = FileManager.default.temporaryDirectory.appendingPathComponent("grass-bench-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)

@@ -5,8 +5,8 @@ public import LinkBench
 public enum TCPPingPong {
   /// 64 bytes there and back over a TCP connection on loopback, between two threads.
   ///
-  /// - Parameter polls: whether both sides ask again and again instead of sleeping until bytes come: the least that
-  ///   TCP can cost, for the price of two cores.
+  /// Where it `polls`, both sides ask again and again instead of sleeping until bytes come: the least that TCP can cost,
+  /// for the price of two cores.
   public static func run(count: Int, polls: Bool) throws -> Samples {
     let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     var address = sockaddr_in()

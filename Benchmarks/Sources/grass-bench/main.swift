@@ -42,7 +42,7 @@ func measureRemote(_ daemon: Daemon) throws {
 }
 
 if kernelName == "--memory" {
-  // Views of one image alone, for work on them.
+  // Only the views of one image, for work on them.
   let kernel = try Kernel.open(try MemoryImage.open(CommandLine.arguments[3]))
   let query = TaskQuery(includesThreads: true)
   let count = try kernel.tasks(query).tasks.count

@@ -5,7 +5,9 @@ import Links
 import Measuring
 
 /// Figures of RDMA, in the laboratory: a card guest, its own remote host, asks itself over a software device that loops
-/// back, so that both ends have the same two cores as those of perftest. The watched guest stands still meanwhile.
+/// back, so that both ends have the same two cores as those of perftest.
+///
+/// The watched guest stands still meanwhile.
 struct VerbsFigures {
   private let report: Report
   private let lab: CardLab

@@ -1,6 +1,6 @@
 public import Region
 
-/// Another region's memory, reached by copies alone, as a GPU's is: what a link's owner does with such memory can be tested
+/// Another region's memory, reached only by copies, as a GPU's is: what a link's owner does with such memory can be tested
 /// where there is no GPU.
 public final class CopiedMemory: RegionMemory {
   private let region: SharedRegion

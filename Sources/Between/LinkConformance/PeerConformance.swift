@@ -26,7 +26,7 @@ public struct PeerConformance {
   private let peer: Peer
   private let connect: () throws(LinkError) -> any Link
 
-  /// - Parameter connect: makes a new connection each time, or fails within a second.
+  /// Checks against `peer`, to which `connect` makes a new connection each time, or fails within a second.
   public init(peer: Peer, connect: @escaping () throws(LinkError) -> any Link) {
     self.peer = peer
     self.connect = connect
@@ -41,7 +41,9 @@ public struct PeerConformance {
     }
   }
 
-  /// A link whose other side has software in it may time out; one that has none completes. Neither may hang.
+  /// A link whose other side has software in it may time out; one that has none completes.
+  ///
+  /// Neither may hang.
   private func stoppedPeerHoldsNobodyUp() throws {
     let link = try connect()
     let before = try header(link, within: .seconds(5))

@@ -22,10 +22,13 @@ public protocol Link: AnyObject, Sendable {
   /// Posts a write of local bytes to the region.
   ///
   /// - Parameters:
+  ///   - buffer: memory that this link made.
   ///   - range: the bytes of `buffer`, which stay as they are until the write has completed.
+  ///   - part: the part of the region to write to.
   ///   - offset: from the region's start, in bytes.
   ///   - fenced: whether to wait for all reads posted before.
   /// - Returns: the operation's number: 1 for a link's first, and one more each time.
+  /// - Throws: the error that ended the link. What the owner refuses comes with the completion.
   @discardableResult
   func postWrite(
     _ buffer: LinkBuffer, _ range: Range<Int>, to part: RemotePart, offset: Int, fenced: Bool
@@ -33,10 +36,16 @@ public protocol Link: AnyObject, Sendable {
 
   /// Posts a read of the region into local memory.
   ///
-  /// - Parameter awaiting: says that the read is of a record, and what its sequence number, the eight bytes at `offset`,
-  ///   is expected to become. A link with software on the other side may delay the read a little until it does; one
-  ///   that copies may leave it at these eight bytes where they are others. The rest of `range` is of no use then.
+  /// - Parameters:
+  ///   - buffer: memory that this link made.
+  ///   - range: the bytes of `buffer` to read into; nobody else uses them until the read has completed.
+  ///   - part: the part of the region to read from.
+  ///   - offset: from the region's start, in bytes.
+  ///   - awaiting: says that the read is of a record, and what its sequence number, the eight bytes at `offset`, is
+  ///     expected to become. A link with software on the other side may delay the read a little until it does; one that
+  ///     copies may leave it at these eight bytes where they are others. The rest of `range` is of no use then.
   /// - Returns: the operation's number.
+  /// - Throws: the error that ended the link. What the owner refuses comes with the completion.
   @discardableResult
   func postRead(
     into buffer: LinkBuffer, _ range: Range<Int>, from part: RemotePart, offset: Int, awaiting: UInt64?

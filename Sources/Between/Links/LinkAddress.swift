@@ -51,9 +51,13 @@ public enum LinkAddress: Hashable, Sendable, CustomStringConvertible {
     host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
   }
 
-  /// Connects to the monitor there.
+  /// Connects to the region there.
   ///
-  /// - Parameter slots: how many slots to ask for; the owner may grant fewer, but at least one.
+  /// - Parameters:
+  ///   - slots: how many slots to ask for; the owner may grant fewer, but at least one.
+  ///   - timeout: how long connecting may take.
+  /// - Returns: the link, which is the caller's.
+  /// - Throws: ``LinkError`` with what failed: nobody answers, no slot is free, the region is another version's.
   public func connect(slots: Int = 4, within timeout: Duration = .seconds(5)) throws(LinkError) -> any Link {
     switch self {
     case .sharedMemory(let path): try SharedMemoryLink(path: path, slots: slots)

@@ -1,4 +1,6 @@
-/// Why a link could not be made, or ended. Any error ends the link that it comes from.
+/// Why a link could not be made, or ended.
+///
+/// Any error ends the link that it comes from.
 public struct LinkError: Error, Hashable, Sendable, CustomStringConvertible {
   public enum Reason: Hashable, Sendable {
     /// The text is no address of a link.
@@ -40,7 +42,7 @@ public struct LinkError: Error, Hashable, Sendable, CustomStringConvertible {
       case .badAddress(let why):
         "is not an address of a link: \(why); write shm:///PATH, verbs://HOST:PORT or tcp://127.0.0.1:PORT"
       case .notLoopback:
-        "is refused: sessions carry no keys yet, so TCP serves this machine alone; use 127.0.0.1 or ::1"
+        "is refused: sessions carry no keys yet, so TCP serves only this machine; use 127.0.0.1 or ::1"
       case .system(let call, let code): "\(call) failed: \(describeError(code))"
       case .region(let why): why
       case .refused(let why): "the monitored side refused the session: \(why)"

@@ -13,9 +13,13 @@ extension TCPResponder: Responder {}
 extension VerbsResponder: Responder {}
 
 extension LinkAddress {
-  /// Starts to serve a region there. Returns nil where nothing has to be done: a region's file is there by itself.
+  /// Starts to serve a region there.
   ///
-  /// - Parameter assist: has the region's monitor look at its slots at once, on the caller's thread, or does nothing.
+  /// - Parameters:
+  ///   - region: what is served. Kept until the responder ends.
+  ///   - assist: has the mailbox program look at the region's slots at once, on the caller's thread, or does nothing.
+  /// - Returns: what serves it, or nil where nothing has to be done: a region's file is there by itself.
+  /// - Throws: ``LinkError`` where the address cannot be served: it is in use, not allowed, or has no such device.
   public func serve(
     _ region: SharedRegion, assist: @escaping @Sendable () -> Void = {}
   ) throws(LinkError) -> (any Responder)? {

@@ -22,14 +22,19 @@ struct SpinBudget {
     end = begin + min(max(4 * usual, Self.least), Self.most)
   }
 
-  /// Ends a wait, from whose length the next ones learn. Waits too long to spin through teach to give up sooner.
+  /// Ends a wait.
+  ///
+  /// The next ones spin some times as long as waits took of late. A wait that took longer than the most that is spun makes
+  /// the next ones give up sooner.
   mutating func finish() {
     let elapsed = SystemCall.monotonicNanoseconds() - begin
     usual -= usual / 8
     if elapsed <= Self.most { usual += elapsed / 8 }
   }
 
-  /// Whether to look again. Every so often it gives the processor to whoever else wants it: often that is the other side.
+  /// Whether to look again.
+  ///
+  /// Every so often it gives the processor to whoever else wants it: often that is the other side.
   mutating func mayContinue() -> Bool {
     guard SystemCall.monotonicNanoseconds() < end else { return false }
     looks &+= 1

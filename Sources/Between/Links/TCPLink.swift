@@ -95,8 +95,10 @@ public final class TCPLink: Link, @unchecked Sendable {
     return number
   }
 
-  /// Queues an operation's header. Nothing leaves before the next call of ``poll()`` or
-  /// ``wait(for:until:)``, so that operations posted together travel together.
+  /// Queues an operation's header.
+  ///
+  /// Nothing leaves before the next call of ``poll()`` or ``wait(for:until:)``, so that operations posted together
+  /// travel together.
   private func post(
     _ kind: TCPWire.Kind, _ part: RemotePart, offset: Int, count: Int, awaiting: UInt64
   ) throws(LinkError) -> UInt64 {
@@ -174,7 +176,9 @@ public final class TCPLink: Link, @unchecked Sendable {
     }
   }
 
-  /// Takes in what is there. Returns whether there may be more at once.
+  /// Takes in what is there.
+  ///
+  /// - Returns: whether there may be more at once.
   private func receive() throws(LinkError) -> Bool {
     if arriving > 0, consumed == received {
       // Straight to where it is wanted.

@@ -30,8 +30,13 @@ public final class TCPResponder: Sendable {
 
   /// Starts to serve `region` at a loopback address; port 0 lets the kernel choose.
   ///
-  /// - Parameter assist: has the region's monitor look at its slots at once, on the caller's thread, or does nothing.
-  ///   Called while an answer is awaited: with few processors it takes long until the monitor's own thread has one.
+  /// - Parameters:
+  ///   - region: what is served. Kept until the responder ends.
+  ///   - host: a loopback address or name.
+  ///   - port: 0 lets the kernel choose.
+  ///   - assist: has the mailbox program look at the region's slots at once, on the caller's thread, or does nothing.
+  ///     Called while an answer is awaited: with few processors it takes long until the mailbox's own thread has one.
+  /// - Throws: ``LinkError`` where it cannot listen there.
   public init(
     region: SharedRegion, host: String, port: UInt16, assist: @escaping @Sendable () -> Void = {}
   ) throws(LinkError) {
@@ -67,7 +72,9 @@ public final class TCPResponder: Sendable {
 
   deinit { stop() }
 
-  /// Ends all connections and waits for the threads. A second call does nothing.
+  /// Ends all connections and waits for the threads.
+  ///
+  /// A second call does nothing.
   public func stop() {
     let live = connections.withLock { connections in
       connections.isStopped = true

@@ -2,7 +2,9 @@ import Glibc
 import Host
 import Region
 
-/// A connected or listening TCP socket; closed with its last reference. The errors it throws carry its address.
+/// A connected or listening TCP socket; closed with its last reference.
+///
+/// The errors it throws carry its address.
 final class TCPSocket: @unchecked Sendable {
   let descriptor: Int32
   let address: String
@@ -23,7 +25,9 @@ final class TCPSocket: @unchecked Sendable {
   /// Ends the connection, which wakes whoever waits for it.
   func shutdown() { Glibc.shutdown(descriptor, Int32(SHUT_RDWR)) }
 
-  /// Sends what the socket takes at once. Returns the number of bytes, 0 where it takes none now.
+  /// Sends what the socket takes at once.
+  ///
+  /// - Returns: the number of bytes, 0 where it takes none now.
   func send(_ bytes: UnsafeRawBufferPointer) -> Result<Int, LinkError> {
     let count = SystemCall.retrying {
       Glibc.send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_DONTWAIT) | Int32(MSG_NOSIGNAL))
@@ -32,9 +36,11 @@ final class TCPSocket: @unchecked Sendable {
     return errno == EAGAIN ? .success(0) : .failure(failure("send"))
   }
 
-  /// Receives what is there. Returns the number of bytes, nil where there is nothing yet.
+  /// Receives what is there.
   ///
   /// Fails with ``LinkError/Reason/peerGone`` at the connection's end.
+  ///
+  /// - Returns: the number of bytes, nil where there is nothing yet.
   func receive(_ bytes: UnsafeMutableRawBufferPointer) -> Result<Int?, LinkError> {
     let count = SystemCall.retrying {
       recv(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_DONTWAIT))
@@ -44,7 +50,11 @@ final class TCPSocket: @unchecked Sendable {
     return errno == EAGAIN ? .success(nil) : .failure(failure("recv"))
   }
 
-  /// Waits for readiness. Returns false where the time is over. Negative milliseconds wait for ever.
+  /// Waits for readiness.
+  ///
+  /// Negative milliseconds wait for ever.
+  ///
+  /// - Returns: false where the time is over.
   func waitUntilReady(reading: Bool, writing: Bool, milliseconds: Int32) throws(LinkError) -> Bool {
     var entry = pollfd(
       fd: descriptor, events: Int16((reading ? POLLIN : 0) | (writing ? POLLOUT : 0)), revents: 0)
@@ -117,7 +127,9 @@ final class TCPSocket: @unchecked Sendable {
     return socket
   }
 
-  /// Listens at a loopback host; port 0 lets the kernel choose. Returns the socket and its port.
+  /// Listens at a loopback host; port 0 lets the kernel choose.
+  ///
+  /// - Returns: the socket and its port.
   static func listen(host: String, port: UInt16) throws(LinkError) -> (TCPSocket, UInt16) {
     let address = LinkAddress.tcp(host: host, port: port).description
     let socket = try make(host, address)

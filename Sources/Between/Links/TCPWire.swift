@@ -1,4 +1,6 @@
-/// What travels over a TCP link. All integers are little endian.
+/// What travels over a TCP link.
+///
+/// All integers are little endian.
 ///
 /// The remote side sends a hello of 24 bytes, then operations: a header of 64 bytes, and for a write its bytes. The
 /// owner answers the hello with a grant of 160 bytes, and operations with replies: a header of 24 bytes, and for a read

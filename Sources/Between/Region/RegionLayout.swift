@@ -13,7 +13,7 @@ public struct RegionLayout: Sendable {
     guard let slots = UInt32(exactly: slots), let requestSize = UInt64(exactly: requestSize),
       let responseSize = UInt64(exactly: responseSize), let scratchSize = UInt64(exactly: scratchSize),
       grass_layout(&header, slots, requestSize, responseSize, scratchSize)
-    else { throw RegionError("to be made", .badLayout) }
+    else { throw RegionError("of \(slots) slots", .badLayout) }
     self.header = header
   }
 

@@ -1,4 +1,4 @@
-/// A device's memory that a region lies in: the device and network cards reach it, this process by copies alone.
+/// A device's memory that a region lies in: the device and network cards reach it, this process only by copies.
 public protocol RegionMemory: AnyObject, Sendable {
   /// Where it begins, for the device and for network cards; nothing of this process lies there.
   var address: UInt64 { get }

@@ -8,11 +8,11 @@ import Host
 /// A lock on the file's byte 0 says that the owner lives; a lock on byte 1 + n that slot n is granted to a session that
 /// lives. The kernel drops both kinds with the process that holds them, however it ends.
 public final class SharedRegion: @unchecked Sendable {
-  // Immutable after init; the memory itself is accessed by atomic words alone, or by copies.
+  // Immutable after init; the memory itself is accessed only by atomic words, or by copies.
   public let layout: RegionLayout
   /// The path, for a region that has one.
   public let path: String?
-  /// The region's memory, valid as long as this object; where it is a device's, an address for the device alone.
+  /// The region's memory, valid as long as this object; where it is a device's, an address that only the device can use.
   public let base: UnsafeMutableRawPointer
   /// The device's memory that it lies in; nil for host memory.
   public let device: (any RegionMemory)?

@@ -48,7 +48,9 @@ public final class SlotClaim: @unchecked Sendable {
     return fcntl(descriptor, Self.getLock, &lock) != 0 || lock.l_type != Int16(F_UNLCK)
   }
 
-  /// Takes an exclusive lock on bytes of a file, all or none. The corresponding C call is `fcntl(F_OFD_SETLK)`.
+  /// Takes an exclusive lock on bytes of a file, all or none.
+  ///
+  /// The corresponding C call is `fcntl(F_OFD_SETLK)`.
   static func lock(_ descriptor: Int32, byte: Int, count: Int) -> Bool {
     var lock = request(byte: byte, count: count)
     return fcntl(descriptor, setLock, &lock) == 0

@@ -28,7 +28,9 @@ public final class CompletionQueue: @unchecked Sendable {
     public let status: Status
   }
 
-  /// - Parameter depth: how many completions can wait to be polled.
+  /// Makes a queue in which `depth` completions can wait to be polled.
+  ///
+  /// - Throws: ``VerbsError`` with the device's reason.
   public init(connection: Connection, depth: Int) throws(VerbsError) {
     guard let context = connection.context else { throw VerbsError(.noDevice) }
     guard let channel = ibv_create_comp_channel(context) else { throw VerbsError(errnoOf: "ibv_create_comp_channel") }
@@ -49,7 +51,9 @@ public final class CompletionQueue: @unchecked Sendable {
     ibv_destroy_comp_channel(channel)
   }
 
-  /// The oldest completion not yet taken. Cost: no system call. The corresponding C function is `ibv_poll_cq`.
+  /// The oldest completion not yet taken.
+  ///
+  /// Cost: no system call. The corresponding C function is `ibv_poll_cq`.
   public func poll() throws(VerbsError) -> Completion? {
     var entry = ibv_wc()
     let count = ibv_poll_cq(queue, 1, &entry)
@@ -69,8 +73,10 @@ public final class CompletionQueue: @unchecked Sendable {
   /// Becomes readable with the first completion after ``arm()``.
   public var descriptor: Int32 { channel.pointee.fd }
 
-  /// Asks to be woken by the next completion. Those that came before wake nobody: poll once more before sleeping. The
-  /// corresponding C function is `ibv_req_notify_cq`.
+  /// Asks to be woken by the next completion.
+  ///
+  /// Those that came before wake nobody: poll once more before sleeping. The corresponding C function is
+  /// `ibv_req_notify_cq`.
   public func arm() throws(VerbsError) {
     takeEvents()
     let code = ibv_req_notify_cq(queue, 0)

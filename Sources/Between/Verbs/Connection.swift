@@ -12,8 +12,9 @@ public final class Connection: @unchecked Sendable {
 
   /// The reads in flight that are worth having, where both sides' devices take as many.
   private static let readsWanted: Int32 = 16
-  /// 4.096 µs × 2^17 = 0.54 s until a packet is sent again; six times, then the connection is lost after 3.8 s. It
-  /// survives shorter cuts of a link: after a disaster nobody may be left to accept a new connection.
+  /// 4.096 µs × 2^17 = 0.54 s until a packet is sent again; six times, then the connection is lost after 3.8 s.
+  ///
+  /// It survives shorter cuts of a link: after a disaster nobody may be left to accept a new connection.
   private static let acknowledgeTime: UInt8 = 17
 
   public init(manager: ConnectionManager) throws(VerbsError) {
@@ -44,8 +45,9 @@ public final class Connection: @unchecked Sendable {
 
   // MARK: The active side
 
-  /// Finds the device and the way to a host. The corresponding C functions are `rdma_resolve_addr` and
-  /// `rdma_resolve_route`.
+  /// Finds the device and the way to a host.
+  ///
+  /// The corresponding C functions are `rdma_resolve_addr` and `rdma_resolve_route`.
   public func resolve(host: String, port: UInt16, until deadline: ContinuousClock.Instant) throws(VerbsError) {
     let milliseconds = Int32(clamping: Int(max(1, (deadline - .now) / .milliseconds(1))))
     let code = try Self.withAddress(host, port, isListener: false) { address in
@@ -63,9 +65,14 @@ public final class Connection: @unchecked Sendable {
     try expect(.routeResolved, until: deadline)
   }
 
-  /// Connects the queue pair that was made for this. The corresponding C function is `rdma_connect`.
+  /// Connects the queue pair that was made for this.
   ///
-  /// - Parameter privateData: at most 56 bytes for the other side.
+  /// The corresponding C function is `rdma_connect`.
+  ///
+  /// - Parameters:
+  ///   - privateData: at most 56 bytes for the other side.
+  ///   - deadline: when to give up.
+  /// - Throws: ``VerbsError`` where the other side refuses, is not there, or does not answer in time.
   public func connect(privateData: [UInt8], until deadline: ContinuousClock.Instant) throws(VerbsError) {
     let reads = Self.reads(identifier.pointee.verbs)
     guard
@@ -87,8 +94,9 @@ public final class Connection: @unchecked Sendable {
 
   // MARK: The passive side
 
-  /// Listens at an address of this machine; port 0 lets the kernel choose. The corresponding C functions are
-  /// `rdma_bind_addr` and `rdma_listen`.
+  /// Listens at an address of this machine; port 0 lets the kernel choose.
+  ///
+  /// The corresponding C functions are `rdma_bind_addr` and `rdma_listen`.
   public func listen(host: String, port: UInt16) throws(VerbsError) {
     let code = try Self.withAddress(host, port, isListener: true) { address in
       rdma_bind_addr(identifier, address) == 0 ? 0 : errno
@@ -98,7 +106,9 @@ public final class Connection: @unchecked Sendable {
     guard rdma_listen(identifier, 16) == 0 else { throw VerbsError(errnoOf: "rdma_listen") }
   }
 
-  /// Accepts a request, once a queue pair was made for it. The corresponding C function is `rdma_accept`.
+  /// Accepts a request, once a queue pair was made for it.
+  ///
+  /// The corresponding C function is `rdma_accept`.
   public func accept(_ request: ConnectionEvent) throws(VerbsError) {
     let reads = Self.reads(identifier.pointee.verbs)
     _ = grass_verbs_set_acknowledge_time(identifier, Self.acknowledgeTime)
@@ -108,13 +118,17 @@ public final class Connection: @unchecked Sendable {
     else { throw VerbsError(errnoOf: "rdma_accept") }
   }
 
-  /// Refuses a request, saying why in at most 148 bytes. The corresponding C function is `rdma_reject`.
+  /// Refuses a request, saying why in at most 148 bytes.
+  ///
+  /// The corresponding C function is `rdma_reject`.
   public func reject(_ why: [UInt8]) {
     let bytes = [UInt8](why.prefix(148))
     rdma_reject(identifier, bytes, UInt8(bytes.count))
   }
 
-  /// Ends the connection; what is in flight is flushed. The corresponding C function is `rdma_disconnect`.
+  /// Ends the connection; what is in flight is flushed.
+  ///
+  /// The corresponding C function is `rdma_disconnect`.
   public func disconnect() { rdma_disconnect(identifier) }
 
   // MARK: -

@@ -26,7 +26,9 @@ public final class ConnectionManager: @unchecked Sendable {
   /// Becomes readable when an event waits.
   public var descriptor: Int32 { channel.pointee.fd }
 
-  /// The next event, or nil where none waits. The corresponding C function is `rdma_get_cm_event`.
+  /// The next event, or nil where none waits.
+  ///
+  /// The corresponding C function is `rdma_get_cm_event`.
   public func nextEvent() throws(VerbsError) -> ConnectionEvent? {
     var event = grass_verbs_event()
     while grass_verbs_next_event(channel, &event) != 0 {

@@ -15,8 +15,9 @@ public final class QueuePair: @unchecked Sendable {
   /// The longest write that can be carried in the request itself, so that the device need not fetch it.
   private let inlineCount: Int
 
-  /// Makes a queue pair for a connection that has been resolved or requested, on the same device as `domain`. The
-  /// corresponding C function is `rdma_create_qp`.
+  /// Makes a queue pair for a connection that has been resolved or requested, on the same device as `domain`.
+  ///
+  /// The corresponding C function is `rdma_create_qp`.
   public init(connection: Connection, domain: ProtectionDomain, depth: Int) throws(VerbsError) {
     // One more for a message received, and room for those flushed in the end.
     let completions = try CompletionQueue(connection: connection, depth: depth + 2)
@@ -48,11 +49,18 @@ public final class QueuePair: @unchecked Sendable {
     case read
   }
 
-  /// Posts an RDMA write or read. The corresponding C function is `ibv_post_send`.
+  /// Posts an RDMA write or read.
+  ///
+  /// The corresponding C function is `ibv_post_send`.
   ///
   /// - Parameters:
+  ///   - kind: which of them.
   ///   - number: comes back with the completion.
-  ///   - local: memory of `key`, which stays as it is, or is left alone, until the completion.
+  ///   - local: memory of `key`, which stays as it is, or is not looked at, until the completion.
+  ///   - key: the local key of the registration that `local` lies in.
+  ///   - remote: the other side's address.
+  ///   - remoteKey: the key that the other side gave for it.
+  /// - Throws: ``VerbsError`` where the queue is full or the device refuses.
   public func post(
     _ kind: Kind, number: UInt64, local: UnsafeMutableRawBufferPointer, key: UInt32, remote: UInt64, remoteKey: UInt32
   ) throws(VerbsError) {
@@ -81,7 +89,9 @@ public final class QueuePair: @unchecked Sendable {
       grass_verbs_post(pair, IBV_WR_SEND, number, local.baseAddress, UInt32(local.count), key, 0, 0, 0))
   }
 
-  /// Gives memory for the next message. The corresponding C function is `ibv_post_recv`.
+  /// Gives memory for the next message.
+  ///
+  /// The corresponding C function is `ibv_post_recv`.
   public func postReceive(number: UInt64, local: UnsafeMutableRawBufferPointer, key: UInt32) throws(VerbsError) {
     let code = grass_verbs_post_receive(pair, number, local.baseAddress, UInt32(local.count), key)
     guard code == 0 else { throw VerbsError(.call("ibv_post_recv", code: code)) }

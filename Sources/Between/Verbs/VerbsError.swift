@@ -43,7 +43,7 @@ public struct VerbsError: Error, Hashable, Sendable, CustomStringConvertible {
     case .deviceMemory(let dmaBuffer, let address):
       """
       a GPU's memory cannot be registered: as a dma-buf, \(SystemCall.describe(dmaBuffer)); by its address, which needs \
-      the module nvidia_peermem, \(SystemCall.describe(address)). Software devices (rxe, siw) take host memory alone: \
+      the module nvidia_peermem, \(SystemCall.describe(address)). Software devices (rxe, siw) take only host memory: \
       have the region lie there
       """
     case .event(let name, let status):

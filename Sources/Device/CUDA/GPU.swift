@@ -1,6 +1,8 @@
 import CLinux
 
-/// One GPU as the driver lists it. Has no state.
+/// One GPU as the driver lists it.
+///
+/// Has no state.
 public struct GPU: Sendable {
   public let number: Int
   public let name: String

@@ -1,13 +1,17 @@
 import Glibc
 
-/// A process's state on one GPU. Everything made in it keeps it alive, and is gone before it is.
+/// A process's state on one GPU.
+///
+/// Everything made in it keeps it alive, and is gone before it is.
 public final class GPUContext: @unchecked Sendable {
   // The driver's handle; the driver takes calls from any thread.
   public let gpu: GPU
   let driver: Driver
   private let handle: Driver.Handle?
 
-  /// Makes a context. Cost: some hundred milliseconds.
+  /// Makes a context.
+  ///
+  /// Cost: some hundred milliseconds.
   public init(_ gpu: GPU) throws(CUDAError) {
     driver = try Driver.shared.get()
     self.gpu = gpu
@@ -26,7 +30,9 @@ public final class GPUContext: @unchecked Sendable {
   }
 }
 
-/// Memory of a GPU's own. Owns it.
+/// Memory of a GPU's own.
+///
+/// Owns it.
 public struct GPUMemory: ~Copyable {
   private let context: GPUContext
   /// Where the GPU sees it.
@@ -43,7 +49,9 @@ public struct GPUMemory: ~Copyable {
     }
   }
 
-  /// Copies bytes into it. A program that runs meanwhile may see them in any order.
+  /// Copies bytes into it.
+  ///
+  /// A program that runs meanwhile may see them in any order.
   public borrowing func store(_ bytes: UnsafeRawBufferPointer, at offset: Int = 0) throws(CUDAError) {
     precondition(offset >= 0 && bytes.count <= count - offset)
     guard let base = bytes.baseAddress, bytes.count > 0 else { return }
@@ -52,7 +60,9 @@ public struct GPUMemory: ~Copyable {
     }
   }
 
-  /// Copies bytes out of it. What a program that runs meanwhile writes may be there or not, word by word.
+  /// Copies bytes out of it.
+  ///
+  /// What a program that runs meanwhile writes may be there or not, word by word.
   public borrowing func load(into bytes: UnsafeMutableRawBufferPointer, at offset: Int = 0) throws(CUDAError) {
     precondition(offset >= 0 && bytes.count <= count - offset)
     guard let base = bytes.baseAddress, bytes.count > 0 else { return }
@@ -68,10 +78,11 @@ public struct GPUMemory: ~Copyable {
     }
   }
 
-  /// Hands a part of it, in whole pages, to other devices of this machine. Returns a dma-buf's descriptor, the caller's to
-  /// close.
+  /// Hands a part of it, in whole pages, to other devices of this machine.
   ///
   /// From then on the driver orders its own copies with what those devices do.
+  ///
+  /// - Returns: a dma-buf's descriptor, the caller's to close.
   public borrowing func export(from offset: Int, count: Int) throws(CUDAError) -> Int32 {
     precondition(offset >= 0 && count > 0 && count <= self.count - offset)
     return try context.use { driver throws(CUDAError) in
@@ -95,7 +106,9 @@ public struct GPUMemory: ~Copyable {
   }
 }
 
-/// Host memory that a GPU sees, too. Owns the registration, not the memory, which must outlive it.
+/// Host memory that a GPU sees, too.
+///
+/// Owns the registration, not the memory, which must outlive it.
 public struct RegisteredMemory: ~Copyable {
   private let context: GPUContext
   private let pieces: [Piece]
@@ -109,13 +122,19 @@ public struct RegisteredMemory: ~Copyable {
   /// The driver takes less than 512 GiB in one call; more memory goes in pieces.
   private static let largestPiece = 64 << 30
 
-  /// Registers memory of whole pages. Its pages stay where they are from now on, whatever becomes of their file.
+  /// Registers memory of whole pages.
+  ///
+  /// Its pages stay where they are from now on, whatever becomes of their file.
+  ///
+  /// Cost: about 50 ms a GiB.
   ///
   /// - Parameters:
+  ///   - context: the GPU that is to see it.
+  ///   - memory: whole pages. They outlive the registration.
   ///   - isReadOnly: whether the GPU may not write it.
   ///   - isDriver: whether a driver maps it there by physical addresses, which ascend: memory without pages that could be
   ///     pinned.
-  /// Cost: about 50 ms a GiB.
+  /// - Throws: ``CUDAError`` where the driver does not take such memory, or not so much of it.
   public init(
     _ context: GPUContext, _ memory: UnsafeRawBufferPointer, isReadOnly: Bool, isDriver: Bool = false
   ) throws(CUDAError) {

@@ -2,7 +2,9 @@
 public struct GPUCode: Sendable {
   let image: [UInt8]
 
-  /// Compiles PTX with the driver's own compiler. Cost: seconds for a large program.
+  /// Compiles PTX with the driver's own compiler.
+  ///
+  /// Cost: seconds for a large program.
   public init(_ context: GPUContext, ptx: [UInt8]) throws(CUDAError) {
     image = try context.use { driver throws(CUDAError) in
       var log = [CChar](repeating: 0, count: 8192)
@@ -42,12 +44,16 @@ public struct GPUCode: Sendable {
   }
 }
 
-/// A program on a GPU. Owns it there; nothing of it may run any more when it goes.
+/// A program on a GPU.
+///
+/// Owns it there; nothing of it may run any more when it goes.
 public struct GPUProgram: ~Copyable {
   private let context: GPUContext
   private let module: Driver.Handle?
 
-  /// Loads a program. The driver may wait for what runs on the GPU.
+  /// Loads a program.
+  ///
+  /// The driver may wait for what runs on the GPU.
   public init(_ context: GPUContext, _ code: GPUCode) throws(CUDAError) {
     self.context = context
     module = try context.use { driver throws(CUDAError) in
@@ -79,7 +85,9 @@ public struct GPUProgram: ~Copyable {
     }
   }
 
-  /// Starts a kernel. Its parameters are 64-bit words.
+  /// Starts a kernel.
+  ///
+  /// Its parameters are 64-bit words.
   public borrowing func launch(
     _ kernel: String, blocks: Int, threads: Int, on stream: borrowing GPUStream, _ parameters: [UInt64]
   ) throws(CUDAError) {
@@ -99,7 +107,9 @@ public struct GPUProgram: ~Copyable {
   }
 }
 
-/// A queue of a GPU's work that waits for no other. Owns it.
+/// A queue of a GPU's work that waits for no other.
+///
+/// Owns it.
 public struct GPUStream: ~Copyable {
   private let context: GPUContext
   let handle: Driver.Handle?
@@ -119,7 +129,9 @@ public struct GPUStream: ~Copyable {
     try? context.use { _ in _ = driver.streamDestroy(handle) }
   }
 
-  /// Whether all work is done. A kernel's failure is thrown.
+  /// Whether all work is done.
+  ///
+  /// A kernel's failure is thrown.
   public borrowing func isIdle() throws(CUDAError) -> Bool {
     let handle = handle
     return try context.use { driver throws(CUDAError) in

@@ -15,7 +15,7 @@ import Synchronization
 ///
 /// Modules run on a second thread, so that their runs keep nobody waiting but the next run.
 public final class CPUDevice: Device, @unchecked Sendable {
-  // The monitor is the thread's alone from start to join, but for its kernel hint, which is atomic.
+  // Only the thread uses the monitor from start to join, but for its kernel hint, which is atomic.
   private let monitor: UnsafeMutablePointer<grass_mailbox>
   private let segments: UnsafeMutablePointer<grass_segment>
   private let segmentCount: Int
@@ -47,12 +47,13 @@ public final class CPUDevice: Device, @unchecked Sendable {
     }
   }
 
-  /// Starts the monitor.
+  /// Starts the mailbox program on a thread of its own.
   ///
   /// - Parameters:
-  ///   - region: Where it answers. Kept until it has stopped.
-  ///   - segments: The watched memory, without overlap.
-  ///   - owner: Whatever must live for the segments' pointers to be valid.
+  ///   - region: where it answers. Kept until it has stopped.
+  ///   - watched: the watched memory, without overlap.
+  ///   - owner: whatever must live for the segments' pointers to be valid.
+  /// - Throws: ``DeviceError`` where the region lies in another device's memory or is broken, or no thread can be had.
   public init(
     region: SharedRegion, segments watched: [DeviceSegment], owner: AnyObject?
   ) throws(DeviceError) {
@@ -132,7 +133,9 @@ public final class CPUDevice: Device, @unchecked Sendable {
     scratch.deallocate()
   }
 
-  /// Stops the monitor, waits for its thread and says so in the beacon. A second call does nothing.
+  /// Stops the monitor, waits for its thread and says so in the beacon.
+  ///
+  /// A second call does nothing.
   public func stop() {
     guard thread != nil else { return }
     stopThread()

@@ -77,7 +77,9 @@ final class CPUWorker: @unchecked Sendable {
       monitor, modules, UnsafeMutableRawPointer(output).assumingMemoryBound(to: UInt8.self))
   }
 
-  /// Wakes the worker where a run waits for it. Returns whether one is under way.
+  /// Wakes the worker where a run waits for it.
+  ///
+  /// - Returns: whether one is under way.
   func wake() -> Bool {
     let turn = grass_job_turn(job)
     if turn != seen {
@@ -87,7 +89,9 @@ final class CPUWorker: @unchecked Sendable {
     return modules.pointee.is_running
   }
 
-  /// Ends the run at work as the polling thread would, then the worker. `step` is one step of the monitor.
+  /// Ends the run at work as the polling thread would, then the worker.
+  ///
+  /// `step` is one step of the monitor.
   func finish(_ step: () -> UInt32) {
     while wake() {
       _ = step()

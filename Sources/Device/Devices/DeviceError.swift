@@ -16,7 +16,7 @@ public struct DeviceError: Error, Hashable, Sendable, CustomStringConvertible {
     case regionElsewhere
     /// The GPU does not see what changes in host memory.
     case staleView(gpu: String)
-    /// The GPU can map memory in whole pages alone.
+    /// The GPU can map memory only in whole pages.
     case notInPages
   }
 
@@ -32,10 +32,10 @@ public struct DeviceError: Error, Hashable, Sendable, CustomStringConvertible {
     case .wrongTarget(let why): "the program does not fit the device: \(why); make it with `grassd compile --target`"
     case .gpu(let why): "the GPU device: \(why)"
     case .unpinnableRegion(let path, let why):
-      "the GPU device: the region at \(path) cannot be mapped into the GPU (\(why)); Linux pins shared memory alone: "
+      "the GPU device: the region at \(path) cannot be mapped into the GPU (\(why)); Linux pins only shared memory: "
         + "put it on a tmpfs, such as shm:///dev/shm/grass"
     case .regionElsewhere:
-      "the device: the region lies in the memory of another; a processor polls host memory alone, and a GPU that or its own"
+      "the device: the region lies in the memory of another; the CPU device needs it in host memory, a GPU in host memory or its own"
     case .staleView(let gpu):
       "the GPU device: \(gpu) does not see what changes in host memory; what it reported would be old"
     case .notInPages:

@@ -59,13 +59,17 @@ public final class GPUDevice: Device, @unchecked Sendable {
 
   /// Maps the memory, proves that the GPU sees what changes in it, and starts the resident program with its modules.
   ///
-  /// - Parameters:
-  ///   - region: Where it answers. Kept until it has stopped.
-  ///   - segments: The watched memory, without overlap, in whole pages.
-  ///   - owner: Whatever must live for the segments' pointers to be valid.
-  ///   - program: The resident program, with modules that fit `kernel`.
-  ///
   /// Cost: seconds, most of them the driver's compiler, and 50 ms a GiB of watched memory.
+  ///
+  /// - Parameters:
+  ///   - context: the GPU.
+  ///   - region: where it answers. Kept until it has stopped.
+  ///   - watched: the watched memory, without overlap, in whole pages.
+  ///   - owner: whatever must live for the segments' pointers to be valid.
+  ///   - program: the resident program, with monitors that fit `kernel`.
+  ///   - kernel: how the watched kernel maps its memory.
+  /// - Throws: ``DeviceError`` where the GPU cannot map the memory, does not see what changes in it, or refuses the
+  ///   program.
   public init(
     _ context: GPUContext, region: SharedRegion, segments watched: [DeviceSegment], owner: AnyObject?,
     program: ModuleProgram, kernel: KernelMapping

@@ -3,7 +3,9 @@ import Glibc
 public import Region
 
 /// Memory of a GPU's own for a region: the GPU polls it without crossing the bus, and a network card that takes it as a
-/// dma-buf writes and reads it without the host's memory. This process reaches it by the driver's copies.
+/// dma-buf writes and reads it without the host's memory.
+///
+/// This process reaches it by the driver's copies.
 public final class GPURegionMemory: RegionMemory, @unchecked Sendable {
   // Immutable after init; the driver takes copies from any thread.
   public let address: UInt64

@@ -9,7 +9,7 @@ public struct KernelMapping: Sendable {
   private let slide: UInt64
   private let ranges: [AddressSpace.LinearRange]
 
-  /// - Parameter slide: what the kernel added to its image's addresses when it booted.
+  /// The mapping that `space` has, with the `slide` that the kernel added to its image's addresses when it booted.
   public init(_ space: AddressSpace, slide: UInt64) {
     root = space.root.rawValue
     levels = UInt64(space.format.levels)
@@ -19,8 +19,10 @@ public struct KernelMapping: Sendable {
 
   /// Fills in all but where the memory lies.
   ///
-  /// - Parameter usesLinearRanges: whether the ranges that the kernel maps linearly are translated by an addition;
-  ///   otherwise by walking.
+  /// - Parameters:
+  ///   - machine: what a device tells its monitors of the watched machine.
+  ///   - usesLinearRanges: whether the ranges that the kernel maps linearly are translated by an addition; otherwise by
+  ///     walking.
   public func fill(_ machine: inout grass_machine, usesLinearRanges: Bool = true) {
     machine.root = root
     machine.levels = levels

@@ -17,7 +17,9 @@ public struct ModuleProgram: Sendable {
     case gpu(ptx: [UInt8], capability: Int)
   }
 
-  /// A loaded shared object. It stays loaded as long as this lives.
+  /// A loaded shared object.
+  ///
+  /// It stays loaded as long as this lives.
   final class NativeCode: @unchecked Sendable {
     // The handle is only closed; the function does not change.
     private let handle: UnsafeMutableRawPointer

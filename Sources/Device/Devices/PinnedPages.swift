@@ -69,8 +69,8 @@ final class Canary {
 
   func change(to value: UInt64) { grass_store(writable, value) }
 
-  /// Where the word lies in this machine's memory, its page being pinned; nil where Linux does not say, which it says to root
-  /// alone.
+  /// Where the word lies in this machine's memory, its page being pinned; nil where Linux does not say, as it does only
+  /// to root.
   var physicalAddress: UInt64? {
     let file = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)
     guard file >= 0 else { return nil }

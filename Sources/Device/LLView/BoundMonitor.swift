@@ -14,10 +14,13 @@ public struct BoundMonitor: Sendable {
 
   /// Binds a monitor's bitcode, as ``FrontEnd`` makes it, to a kernel.
   ///
-  /// - Parameter name: whose code it is, for errors, until the code itself says.
-  /// - Throws: ``LLViewError`` naming what the kernel lacks or what the monitor may not do.
-  ///
   /// Cost: some tens of milliseconds.
+  ///
+  /// - Parameters:
+  ///   - bytes: the bitcode.
+  ///   - file: whose code it is, for errors, until the code itself says.
+  ///   - kernel: the names that the kernel gives to types and variables.
+  /// - Throws: ``LLViewError`` naming what the kernel lacks or what the monitor may not do.
   public init(_ bytes: [UInt8], name file: String, for kernel: KernelNames) throws(LLViewError) {
     let runtime = try FrontEnd.runtime.get()
     var module = try IRModule(bytes, name: file)

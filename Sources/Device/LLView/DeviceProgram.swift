@@ -8,9 +8,13 @@ import CLLVM
 public struct DeviceProgram {
   /// Puts monitors together.
   ///
-  /// - Parameter monitors: all bound to the same kernel, each with a name of its own of up to 31 bytes.
-  ///
   /// Cost: some hundred milliseconds.
+  ///
+  /// - Parameters:
+  ///   - monitors: all bound to the same kernel, each with a name of its own of up to 31 bytes.
+  ///   - target: the processor or GPU.
+  /// - Returns: a shared object, or PTX.
+  /// - Throws: ``LLViewError`` where two monitors have one name, or LLVM or the linker fails.
   public static func code(_ monitors: [BoundMonitor], for target: Target) throws(LLViewError) -> [UInt8] {
     let names = monitors.map(\.name)
     for (index, name) in names.enumerated() {
@@ -53,9 +57,11 @@ public struct DeviceProgram {
     }
   }
 
-  /// Lets a GPU answer loads of watched memory from its multiprocessors' caches, which are emptied before each stage: past
-  /// them, words of one line of the host's memory come one after the other, a microsecond each. What a monitor itself calls
-  /// volatile does not go there, nor do vectors, with which memory is read through from end to end.
+  /// Lets a GPU answer loads of watched memory from its multiprocessors' caches, which are emptied before each stage:
+  /// past them, words of one line of the host's memory come one after the other, a microsecond each.
+  ///
+  /// What a monitor itself calls volatile does not go there, nor do vectors, with which memory is read through from end
+  /// to end.
   private static func allowCache(in module: borrowing IRModule) {
     for instruction in module.functions.flatMap(\.instructions)
     where instruction.opcode == LLVMLoad && instruction.metadata(Translation.pinned, in: module.context) != nil

@@ -1,7 +1,8 @@
 import Glibc
 
-/// Makes bitcode of C: Debian's clang with its BPF front end, which records each access to a kernel struct by name. Also
-/// of Embedded Swift, with a window in C.
+/// Makes bitcode of C: Debian's clang with its BPF front end, which records each access to a kernel struct by name.
+///
+/// Also of Embedded Swift, with a window in C.
 public struct FrontEnd: Sendable {
   /// The compilers to run.
   public var clang: String
@@ -27,8 +28,9 @@ public struct FrontEnd: Sendable {
     "-O2", "-ffreestanding", "-fno-strict-aliasing", "-fwrapv", "-Wall", "-Werror", "-emit-llvm", "-c",
   ]
 
-  /// Compiles one C file, or a Swift file and the header beside it. Cost: a run of clang, about a tenth of a second, and
-  /// one of swiftc, about one second.
+  /// Compiles one C file, or a Swift file and the header beside it.
+  ///
+  /// Cost: a run of clang, about a tenth of a second, and one of swiftc, about one second.
   public func compile(_ path: String) throws(LLViewError) -> [UInt8] {
     if path.hasSuffix(".swift") { return try compileSwift(path) }
     return try compile(path, Self.arguments)
@@ -47,7 +49,9 @@ public struct FrontEnd: Sendable {
     return try Self.read(output)
   }
 
-  /// Runs a compiler. `package` is what has it.
+  /// Runs a compiler.
+  ///
+  /// `package` is what has it.
   func run(
     _ command: [String], for name: String, in folder: borrowing TemporaryFolder,
     package: String = "Debian's clang-19 (scripts/setup does)"
@@ -127,7 +131,9 @@ public struct FrontEnd: Sendable {
     return bytes
   }
 
-  /// Runs a program and waits for it. Returns its exit status, or -1 where it could not be started or was killed.
+  /// Runs a program and waits for it.
+  ///
+  /// - Returns: its exit status, or -1 where it could not be started or was killed.
   static func run(_ command: [String], errors: String) -> Int32 {
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)

@@ -60,10 +60,12 @@ extension NativeMonitor {
   /// Runs all lanes, one after the other, on the calling thread.
   ///
   /// - Parameters:
+  ///   - machine: what is watched.
   ///   - lanes: how many there are.
   ///   - budget: passes of loops that each lane may take.
   ///   - arguments: up to four numbers for the monitor.
   ///   - capacity: bytes of records in all, a multiple of 8.
+  /// - Returns: its records, and the faults of lanes that ended early.
   public func run(
     on machine: WatchedMachine, lanes: Int = 1, budget: UInt64 = 1 << 24, arguments: [UInt64] = [],
     capacity: Int = 1 << 20

@@ -33,7 +33,9 @@ public enum Target: Hashable, Sendable, CustomStringConvertible {
   }
 }
 
-/// LLVM's idea of a processor. Owns it.
+/// LLVM's idea of a processor.
+///
+/// Owns it.
 struct TargetMachine: ~Copyable {
   let machine: LLVMTargetMachineRef
 
@@ -51,7 +53,7 @@ struct TargetMachine: ~Copyable {
 
   /// Optimises a module and makes code of it.
   ///
-  /// - Parameter finish: changes what was optimised before code is made of it.
+  /// `finish` changes what was optimised before code is made of it.
   func emit(
     _ module: borrowing IRModule, _ kind: LLVMCodeGenFileType, monitor: String,
     finish: (borrowing IRModule) -> Void = { _ in }

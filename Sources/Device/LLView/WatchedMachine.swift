@@ -11,7 +11,11 @@ public final class WatchedMachine: @unchecked Sendable {
   private let extents: UnsafeMutablePointer<grass_extent>
   private let owner: AnyObject
 
+  /// Describes a machine to monitors.
+  ///
   /// - Parameters:
+  ///   - memory: its physical memory.
+  ///   - space: its kernel's addresses.
   ///   - slide: what the kernel added to its image's addresses when it booted.
   ///   - usesLinearRanges: whether the proven ranges of `space` are translated by an addition; otherwise by walking.
   public init(

@@ -5,7 +5,9 @@ import Glibc
 final class AnonymousFile: Sendable {
   let descriptor: Int32
 
-  /// - Parameter inHugePages: of 2 MiB, of which the machine must have enough set aside (vm.nr_hugepages).
+  /// Makes a file of `count` bytes, all zero.
+  ///
+  /// Huge pages are of 2 MiB; the machine must have enough of them set aside (vm.nr_hugepages).
   init(name: String, count: Int, inHugePages: Bool = false) throws(LabError) {
     // Not closed on exec would leak into every child; QEMU opens it by its path below /proc instead.
     descriptor = grass_memfd_create(name, inHugePages ? GRASS_MEMFD_HUGE : GRASS_MEMFD_PLAIN)

@@ -26,6 +26,7 @@ public final class CardLab: Sendable {
   ///   - tools: paths of more programs of this machine, for the card and the remote host.
   ///   - slots: how `grassd` is to lay out its slots, as it takes it; by default as it does by itself.
   ///   - kernel: which kernel the card and the remote host boot.
+  /// - Throws: ``LabError`` where a guest does not come up or `grassd` does not serve.
   public init(
     programs: URL, watching: GuestOptions?, hasRemote: Bool, tools: [String] = [], slots: String = "",
     kernel: String = "6.1"

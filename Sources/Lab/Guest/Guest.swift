@@ -23,7 +23,9 @@ public final class Guest: Sendable {
   /// The way to the guest's agent.
   private struct Agent {
     let socket: AbstractSocket
-    /// The number of the newest command. Answers carry it: one that nobody waited for must not pass for the next one's.
+    /// The number of the newest command.
+    ///
+    /// Answers carry it: one that nobody waited for must not pass for the next one's.
     var number = 0
     /// The size of an answer whose header was read and whose bytes were not, since the time ran out between the two.
     var owed = 0
@@ -193,7 +195,9 @@ public final class Guest: Sendable {
 
   deinit { shutDown() }
 
-  /// Ends QEMU at once and waits for it. A second call does nothing.
+  /// Ends QEMU at once and waits for it.
+  ///
+  /// A second call does nothing.
   public func shutDown() {
     process.withLock { process in
       if process.isRunning { kill(process.processIdentifier, SIGKILL) }
@@ -292,7 +296,9 @@ public final class Guest: Sendable {
     case raw
   }
 
-  /// Writes the guest's memory to a file, as QEMU does. The guest stands still meanwhile.
+  /// Writes the guest's memory to a file, as QEMU does.
+  ///
+  /// The guest stands still meanwhile.
   ///
   /// - Throws: ``LabError`` if QEMU refuses, and for a raw image of a guest with RAM on both sides of the PCI hole: the
   ///   image would hold the devices' registers, and not all of the RAM.

@@ -2,7 +2,9 @@ import Foundation
 
 /// The root file system of a guest: busybox, the workload, and the agent.
 enum Initramfs {
-  /// - Parameter modules: kernel modules to load, in this order.
+  /// The archive that a guest boots with.
+  ///
+  /// It loads `modules`, the kernel's, in this order.
   static func make(_ options: GuestOptions, modules: [URL], cache: URL) throws -> [UInt8] {
     var archive = CPIOArchive()
     for directory in ["bin", "dev", "etc", "proc", "sys", "tmp", "root", "lib", "lib64", "modules"] {

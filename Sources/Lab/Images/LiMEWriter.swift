@@ -2,7 +2,7 @@ public import Foundation
 
 /// Makes a LiME image of a raw one, as the LiME module would write it in the guest.
 public enum LiMEWriter {
-  /// - Parameter ranges: what to take of the raw image; offsets are physical addresses.
+  /// Writes what `ranges` have of a raw image, whose offsets are physical addresses.
   public static func write(raw: URL, ranges: [Range<UInt64>], to target: URL) throws {
     let input = try FileHandle(forReadingFrom: raw)
     _ = FileManager.default.createFile(atPath: target.path, contents: nil)

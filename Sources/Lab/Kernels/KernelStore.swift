@@ -9,8 +9,9 @@ public struct KernelStore: Sendable {
     directory = (cache ?? Self.standardCache(ProcessInfo.processInfo.environment)).appendingPathComponent("kernels")
   }
 
-  /// Where `scripts/setup` puts what it fetches: `$GRASS_CACHE`, else `grass` in `$XDG_CACHE_HOME` or in `~/.cache`. Like
-  /// the shell there, takes an empty variable for a missing one.
+  /// Where `scripts/setup` puts what it fetches: `$GRASS_CACHE`, else `grass` in `$XDG_CACHE_HOME` or in `~/.cache`.
+  ///
+  /// Like the shell there, takes an empty variable for a missing one.
   static func standardCache(_ environment: [String: String]) -> URL {
     if let path = environment["GRASS_CACHE"], !path.isEmpty { return URL(fileURLWithPath: path) }
     let parent =

@@ -6,7 +6,7 @@ import Region
 
 /// The slots of one session: what is in flight over the link, and where answers land.
 ///
-/// Used under its session's lock alone.
+/// Used only under its session's lock.
 final class Exchange: @unchecked Sendable {
   let slotCount: Int
   let requestCapacity: Int

@@ -13,16 +13,20 @@ public struct ModuleRun: Sendable {
 }
 
 extension Session {
-  /// Runs a module that the monitor's device has.
-  ///
-  /// - Parameters:
-  ///   - lanes: how many share the work; 0 leaves it to the device, which also has a limit.
-  ///   - budget: passes of loops that each lane may take; 0 leaves it to the device, which also has a limit.
-  ///   - arguments: up to four numbers; what they mean is the module's.
-  ///   - walks: whether to translate each address by a walk through the page tables, however often: a measure of what
-  ///     the device's shorter ways give.
+  /// Runs a monitor that the device has.
   ///
   /// Cost: one round trip; two for a result longer than a few words.
+  ///
+  /// - Parameters:
+  ///   - module: the monitor's name.
+  ///   - lanes: how many share the work; 0 leaves it to the device, which also has a limit.
+  ///   - budget: passes of loops that each lane may take; 0 leaves it to the device, which also has a limit.
+  ///   - arguments: up to four numbers; what they mean is the monitor's.
+  ///   - walks: whether to translate each address by a walk through the page tables, however often: a measure of what
+  ///     the device's shorter ways give.
+  ///   - timeout: how long it may take; by default, what the session says.
+  /// - Returns: its records, and what it cost.
+  /// - Throws: ``SessionError`` where the device has no such monitor, refuses the run, or does not answer.
   public func run(
     _ module: String, lanes: Int = 0, budget: UInt64 = 0, arguments: [UInt64] = [], walks: Bool = false,
     within timeout: Duration? = nil

@@ -8,7 +8,9 @@ public import Paging
 public final class RemoteMemory: TranslatingMemory {
   public let session: Session
   public let segments: [MemorySegment]
-  /// Where the monitor found the kernel's VMCOREINFO note: a hint, to be checked. Nil where it found none.
+  /// Where the monitor found the kernel's VMCOREINFO note: a hint, to be checked.
+  ///
+  /// Nil where it found none.
   public let kernelHint: PhysicalAddress?
 
   /// Asks the monitor what it sees.

@@ -54,7 +54,9 @@ public final class Session: Sendable {
   /// of more, all would be answered before the first is taken out.
   package static func pieceSize(share: Int) -> Int { min(max(share, 64 * 1024), 512 * 1024) }
 
-  /// Ends the session and its link. A second call does nothing.
+  /// Ends the session and its link.
+  ///
+  /// A second call does nothing.
   public func close() { exchange.withLock { $0.close() } }
 
   /// How many round trips this session has made: requests that were in flight together count as one, and so does a
@@ -64,8 +66,11 @@ public final class Session: Sendable {
   /// Performs `count` requests, as many at a time as there are slots.
   ///
   /// - Parameters:
-  ///   - prepare: Stores the payload of request n, and returns its length and that of the answer expected.
-  ///   - accept: Takes the answer's payload of request n, in private memory; it may come before those of lower numbers.
+  ///   - count: how many.
+  ///   - timeout: how long all of them may take; nil for what the session says.
+  ///   - prepare: stores the payload of request n, and returns its length and that of the answer expected.
+  ///   - accept: takes the answer's payload of request n, in private memory; it may come before those of lower numbers.
+  /// - Throws: ``SessionError`` where the link ends, an answer is false or does not come, and whatever `accept` throws.
   package func perform(
     _ count: Int, within timeout: Duration?,
     prepare: (Int, UnsafeMutableRawBufferPointer) -> (request: Int, response: Int),

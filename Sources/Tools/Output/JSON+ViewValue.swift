@@ -1,7 +1,9 @@
 package import Views
 
 extension JSON {
-  /// A value of a view. What is absent is `null` here; an object leaves it out.
+  /// A value of a view.
+  ///
+  /// What is absent is `null` here; an object leaves it out.
   package init(_ value: ViewValue) {
     self =
       switch value {

@@ -1,6 +1,8 @@
 import Glibc
 
-/// The program that compiles monitors. It stands beside this one, and is the only one that needs LLVM.
+/// The program that compiles monitors.
+///
+/// It stands beside this one, and is the only one that needs LLVM.
 enum Compiler {
   private static let name = "grass-compile"
 
@@ -14,7 +16,9 @@ enum Compiler {
     return path
   }
 
-  /// Becomes it. Returns only by throwing.
+  /// Becomes it.
+  ///
+  /// It comes back only by throwing.
   static func become(_ arguments: [String]) throws -> Never {
     let path = try path()
     let values: [UnsafeMutablePointer<CChar>?] = ([path] + arguments).map { strdup($0) } + [nil]

@@ -93,7 +93,9 @@ final class Server {
     KernelMapping(kernel.addressSpace, slide: kernel.found.slide)
   }
 
-  /// Takes the modules as their files are now. Whatever is wrong with them, those at work stay.
+  /// Takes the modules as their files are now.
+  ///
+  /// Whatever is wrong with them, those at work stay.
   private func loadModules(logger: Logger) {
     do {
       let kernel = try Kernel(memory: memory, hint: hint)
@@ -174,7 +176,7 @@ enum ServerError: Error, CustomStringConvertible {
       "--region gpu: a GPU's memory has no file, which shm:// is reached by; listen at verbs:// or tcp://"
     case .noKernel(let path):
       "\(path): no kernel was found yet, and a GPU's program is made for one; start again when the host has booted"
-    case .mixedMonitors: "--monitors: give sources (.c, .swift) alone, or one program made by `grassd compile`"
+    case .mixedMonitors: "--monitors: give only sources (.c, .swift), or one program made by `grassd compile`"
     case .otherKernel(let path, let program, let found):
       "\(path) is for kernel \(program), but this host runs \(found); make it again with `grassd compile`"
     case .compiler(let why): "the modules were not compiled: \(why)"

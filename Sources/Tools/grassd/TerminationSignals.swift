@@ -20,7 +20,9 @@ struct TerminationSignals {
     signal(SIGPIPE, SIG_IGN)
   }
 
-  /// Waits for one of them. Returns nil where none came within the time.
+  /// Waits for one of them.
+  ///
+  /// - Returns: nil where none came within the time.
   func wait(seconds: Int) -> Wish? {
     var set = set
     var time = timespec(tv_sec: seconds, tv_nsec: 0)

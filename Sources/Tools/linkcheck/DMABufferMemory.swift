@@ -3,8 +3,10 @@ import Glibc
 import Host
 import Region
 
-/// Memory that its owner hands out as a dma-buf and by no address, as a GPU's is: made of this machine's own by udmabuf. So
-/// how a network card takes such memory can be tried where there is no GPU.
+/// Memory that its owner hands out as a dma-buf and by no address, as a GPU's is: made of this machine's own by
+/// udmabuf.
+///
+/// So how a network card takes such memory can be tried where there is no GPU.
 final class DMABufferMemory: RegionMemory {
   let address: UInt64
   let count: Int

@@ -22,8 +22,12 @@ public final class Kernel: Sendable {
 
   /// Finds the kernel in `memory`, with nothing given but the bytes.
   ///
-  /// - Parameter hint: where one was found before; believed only if it holds.
-  /// - Throws: ``KernelError`` with what was tried. Cost: one pass over the memory until it is found; none with a hint.
+  /// Cost: one pass over the memory until it is found; none with a hint.
+  ///
+  /// - Parameters:
+  ///   - memory: the physical memory of a machine, or a copy of it.
+  ///   - hint: where one was found before; believed only if it holds.
+  /// - Throws: ``KernelError`` with what was tried.
   public convenience init(memory: any PhysicalMemory, hint: PhysicalAddress? = nil) throws(KernelError) {
     self.init(try KernelFinder(layouts: [memory]).find(hint: hint))
   }

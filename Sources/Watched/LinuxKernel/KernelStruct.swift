@@ -53,24 +53,32 @@ public struct KernelStruct: Sendable {
     }
   }
 
-  /// The struct of type `type` that the pointer at `path` leads to. Cost: a read.
+  /// The struct of type `type` that the pointer at `path` leads to.
+  ///
+  /// Cost: a read.
   public func follow(_ path: String, to type: String) throws(KernelError) -> KernelStruct {
     try kernel.struct(type, at: try pointer(path))
   }
 }
 
 extension Kernel {
-  /// The struct of type `type` at `address`. Prefer ``structs(_:at:)`` wherever there are more. Cost: a read.
+  /// The struct of type `type` at `address`.
+  ///
+  /// Prefer ``structs(_:at:)`` wherever there are more. Cost: a read.
   public func `struct`(_ type: String, at address: VirtualAddress) throws(KernelError) -> KernelStruct {
     try structs(type, at: [address])[0].get()
   }
 
-  /// The variable `symbol`, which is a struct of type `type`. Cost: a read.
+  /// The variable `symbol`, which is a struct of type `type`.
+  ///
+  /// Cost: a read.
   public func `struct`(_ type: String, at symbol: String) throws(KernelError) -> KernelStruct {
     try self.struct(type, at: try self.symbol(symbol, for: "the \(type) '\(symbol)'"))
   }
 
-  /// The structs of type `type` at `addresses`, each of them or why it cannot be read. Cost: one batch.
+  /// The structs of type `type` at `addresses`, each of them or why it cannot be read.
+  ///
+  /// Cost: one batch.
   public func structs(
     _ type: String, at addresses: [VirtualAddress]
   ) throws(KernelError) -> [Result<KernelStruct, KernelError>] {

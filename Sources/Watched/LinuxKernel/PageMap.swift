@@ -25,7 +25,9 @@ package struct PageMap: KernelReader {
     guard pageSize > 0 else { throw KernelError(Self.subject, .inconsistent("struct page has no size")) }
   }
 
-  /// Where the array starts. Cost: a read.
+  /// Where the array starts.
+  ///
+  /// Cost: a read.
   package func start(in space: AddressSpace) throws(MemoryFault) -> VirtualAddress {
     guard let base else { return defaultBase }
     let bytes = try space.read(base, count: 8)
@@ -39,7 +41,7 @@ package struct PageMap: KernelReader {
   /// half set, and no address of the memory map has.
   /// Source: include/linux/page-flags.h, `_compound_head`.
   ///
-  /// - Parameter compound: what the field ``compound`` of the page holds.
+  /// `compound` is what the field ``compound`` of the page holds.
   package static func head(of page: VirtualAddress, compound: UInt64) -> VirtualAddress {
     guard compound & 1 == 1 else { return page }
     return VirtualAddress(compound >> 32 == 0xffff_ffff ? page.rawValue & (compound - 1) : compound - 1)

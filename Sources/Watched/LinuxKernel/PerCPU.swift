@@ -34,7 +34,9 @@ package struct PerCPU: KernelReader {
     }
   }
 
-  /// The CPUs that there may be, in ascending order. Cost: two round trips.
+  /// The CPUs that there may be, in ascending order.
+  ///
+  /// Cost: two round trips.
   package func cpus(in space: AddressSpace) throws(MemoryFault) -> [CPU] {
     var masks = ReadBatch<VirtualAddress>()
     masks.add(online, count: maskSize)

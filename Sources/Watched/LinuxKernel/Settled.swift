@@ -3,7 +3,9 @@ package import Memory
 import Paging
 import Synchronization
 
-/// How often views in this process read again because something was torn. For tests that say how often that is.
+/// How often views in this process read again because something was torn.
+///
+/// For tests that say how often that is.
 package enum TornReads {
   private static let count = Atomic<Int>(0)
 

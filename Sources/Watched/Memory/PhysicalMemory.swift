@@ -22,7 +22,9 @@ extension PhysicalMemory {
   public func prepareCache(of segment: MemorySegment) {}
   public func releaseCache(of segment: MemorySegment) {}
 
-  /// The bytes at `address`, for one read alone. Prefer a batch wherever there is more to read.
+  /// The bytes at `address`, in a read of its own.
+  ///
+  /// Prefer a batch wherever there is more to read.
   public func read(_ address: PhysicalAddress, count: Int) throws(MemoryFault) -> [UInt8] {
     var batch = ReadBatch<PhysicalAddress>()
     batch.add(address, count: count)

@@ -33,14 +33,17 @@ public struct ReadBatch<Address: Sendable>: Sendable {
   /// Entries that were refused when they were added, by index.
   @usableFromInline var refused: [Int: MemoryFault] = [:]
 
-  /// The most bytes that one batch holds. What a view asks for may come from the watched memory; a single lie there must
-  /// not take all memory here.
+  /// The most bytes that one batch holds.
+  ///
+  /// What a view asks for may come from the watched memory; a single lie there must not take all memory here.
   @inlinable
   public static var byteLimit: Int { 1 << 29 }
 
   @inlinable
   public var entries: [Entry] { storedEntries }
-  /// The bytes of all entries, one after the other. Empty until the batch is read; those of a failed entry are zero.
+  /// The bytes of all entries, one after the other.
+  ///
+  /// Empty until the batch is read; those of a failed entry are zero.
   @inlinable
   public var bytes: [UInt8] { storedBytes }
   /// What failed, by the entry's index.
@@ -93,9 +96,11 @@ public struct ReadBatch<Address: Sendable>: Sendable {
     return try ByteReader(storedBytes.span.bytes).slice(entry.offset, count: entry.count)
   }
 
-  /// Reads every entry with `body`, which fills the buffer with the bytes at the address. For sources of memory.
+  /// Reads every entry with `body`, which fills the buffer with the bytes at the address.
   ///
-  /// The buffer is valid during the call of `body` alone, and starts zeroed.
+  /// For sources of memory.
+  ///
+  /// The buffer is valid only during the call of `body`, and starts zeroed.
   @inlinable
   public mutating func fill(_ body: (Address, UnsafeMutableRawBufferPointer) throws(MemoryFault) -> Void) {
     var failed = refused
@@ -116,7 +121,7 @@ public struct ReadBatch<Address: Sendable>: Sendable {
 
   /// Fills the bytes of all entries at once, for a source that gets them in an order of its own.
   ///
-  /// The buffer is valid during the call of `body` alone, holds ``byteCount`` bytes, and starts zeroed. `body` returns
+  /// The buffer is valid only during the call of `body`, holds ``byteCount`` bytes, and starts zeroed. `body` returns
   /// what failed, by the entry's index; bytes of those entries are zeroed.
   @inlinable
   public mutating func fillAll(_ body: (UnsafeMutableRawBufferPointer) -> [Int: MemoryFault]) {
@@ -137,11 +142,14 @@ public struct ReadBatch<Address: Sendable>: Sendable {
     storedFaults = Dictionary(uniqueKeysWithValues: storedEntries.indices.map { ($0, fault) })
   }
 
-  /// Takes the result of `pieces`, a batch that asks for the same bytes in the same order, each entry cut in one or
-  /// more pieces. Costs no copy.
+  /// Takes over what another batch read for this one.
   ///
-  /// - Parameter owners: for each entry of `pieces`, the entry of this batch that it belongs to.
-  /// - Parameter preset: faults known before, of entries whose pieces were not worth reading.
+  /// Costs no copy.
+  ///
+  /// - Parameters:
+  ///   - pieces: a batch that asks for the same bytes in the same order, each entry cut in one or more pieces.
+  ///   - owners: for each entry of `pieces`, the entry of this batch that it belongs to.
+  ///   - preset: faults known before, of entries whose pieces were not worth reading.
   @inlinable
   public mutating func adopt<Other>(
     _ pieces: consuming ReadBatch<Other>, owners: [Int], preset: [Int: MemoryFault] = [:]

@@ -83,7 +83,9 @@ public struct AddressSpace: Sendable {
     }
   }
 
-  /// The bytes at `address`, for one read alone. Prefer a batch wherever there is more to read.
+  /// The bytes at `address`, in a read of its own.
+  ///
+  /// Prefer a batch wherever there is more to read.
   public func read(_ address: VirtualAddress, count: Int) throws(MemoryFault) -> [UInt8] {
     var batch = ReadBatch<VirtualAddress>()
     batch.add(address, count: count)

@@ -10,7 +10,7 @@ final class GrassDaemon {
   private let process: Process
   private let directory: URL
 
-  /// - Parameter monitors: the modules that its device gets.
+  /// Starts it, with `monitors` for its device, and waits until it answers.
   init(memory: String, monitors: [String] = []) throws {
     directory = FileManager.default.temporaryDirectory.appendingPathComponent("grassd-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)

@@ -23,7 +23,7 @@ struct TaskOracle {
 
   /// Reads the guest's /proc.
   ///
-  /// - Parameter threads: each thread's own files, or those of processes.
+  /// With `threads`, each thread's own files; else those of processes.
   init(_ guest: Guest, threads: Bool) throws {
     // One program for all files: a process per file would take minutes under emulation.
     let base = threads ? "/proc/[0-9]*/task/[0-9]*" : "/proc/[0-9]*"

@@ -19,7 +19,9 @@ final class SharedGuests: @unchecked Sendable {
   // Sendable because the lock guards the guests.
   static let shared = SharedGuests()
   private let lock = NSLock()
-  /// The one that was asked for last is the last. At most one runs.
+  /// The one that was asked for last is the last.
+  ///
+  /// At most one runs.
   private var kept: [Guest] = []
   /// How many are kept beside those of ``standardGuests``: each may take its whole RAM.
   private static let others = 2
@@ -54,7 +56,9 @@ final class SharedGuests: @unchecked Sendable {
     return guest
   }
 
-  /// A guest that a test may break, and ends itself. It has the machine to itself.
+  /// A guest that a test may break, and ends itself.
+  ///
+  /// It has the machine to itself.
   func own(_ options: GuestOptions) throws -> Guest {
     rest()
     return try Guest(options)

@@ -51,7 +51,9 @@ import Testing
     words.flatMap { word in withUnsafeBytes(of: word.littleEndian) { [UInt8]($0) } }
   }
 
-  /// - Parameter timeout: what answers that never become whole take; the false monitor's thread may start late.
+  /// Asks a device that answers with `record`.
+  ///
+  /// Answers that never become whole take all of `timeout`; the false device's thread may start late.
   private func ask(
     _ record: @escaping @Sendable (UInt64) -> [UInt8], within timeout: Duration = .seconds(3),
     _ call: (Session) throws(SessionError) -> Void

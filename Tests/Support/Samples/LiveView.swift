@@ -32,7 +32,9 @@ package struct LiveView: Sendable {
 
   private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }
 
-  /// All of them. Lines leave out what changes while nothing else does: counters, states, what a worker works on.
+  /// All of them.
+  ///
+  /// Lines leave out what changes while nothing else does: counters, states, what a worker works on.
   package static let all: [LiveView] = [
     LiveView(
       name: "ps", mayAppear: { line in transient.contains(line.split(separator: " ", maxSplits: 1).last ?? "") },

@@ -87,7 +87,9 @@ package struct SyntheticLinux {
     Place.scalars + UInt64(scalars.firstIndex(of: name) ?? 0) * 8
   }
 
-  /// The tasks: init, a kernel worker, a shell with two threads. Pid 70 lies in a leaf of its own.
+  /// The tasks: init, a kernel worker, a shell with two threads.
+  ///
+  /// Pid 70 lies in a leaf of its own.
   package static let pidNumbers: [Int32] = [1, 2, 5, 70]
   package static let commandLine = Array("/sbin/init\0splash\0".utf8)
   /// Where the process keeps its arguments: they cross a page's end.

@@ -1,7 +1,7 @@
 extension SyntheticLinux {
   /// The structs of a kernel that the views read, with the fields that they read: the form of Linux 6.1.
   ///
-  /// - Parameter wideCounts: whether counts are of 64 bits that are of 32 in a real kernel, as types that lie may say.
+  /// With `wideCounts`, counts are of 64 bits that are of 32 in a real kernel, as types that lie may say.
   static func typeInformation(wideCounts: Bool) -> [UInt8] {
     var types = StructWriter()
     let (u8, u16, u32, u64) = (types.u8, types.u16, types.u32, types.u64)

@@ -5,7 +5,7 @@
 //   | header | beacon | findings ring | response slot 0 … N-1 |   | request slot 0 … N-1 |           | (tests) |
 //
 // Each part starts on a page, so that each can be a registration of its own. Whoever owns the memory writes the
-// responses part alone; a remote host writes request slots that were granted to it and nothing else.
+// responses part only; a remote host writes request slots that were granted to it and nothing else.
 //
 // A slot holds one record:
 //
@@ -506,7 +506,7 @@ static inline void grass_check_finish(uint64_t check[2], const uint64_t sums[2],
 static inline void grass_check(uint64_t check[2], uint64_t sequence, const void *payload, uint64_t length) {
   uint64_t sums[2] = {0, 0};
 #if defined(__NVPTX__)
-  // What one thread checks alone has whole words.
+  // What one thread checks by itself has whole words.
   for (uint64_t index = 0; index < length / 8; index++) grass_check_word(sums, index, ((const uint64_t *)payload)[index]);
 #else
   grass_check_bytes(sums, payload, 0, length);
@@ -559,7 +559,8 @@ static inline enum grass_verdict grass_record_judge(
 
 #if !defined(__NVPTX__)
 /// Copies a record's first `count` bytes, at least `sizeof(struct grass_record)`, out of shared memory and adds its
-/// payload up on the way, as far as the record reaches. Of one with another sequence number, that number alone is copied.
+/// payload up on the way, as far as the record reaches. Of a record with another sequence number, only that number is
+/// copied.
 static inline void grass_record_fetch(
     void *record, const void *shared, uint64_t count, uint64_t sequence, uint64_t sums[2]) {
   uint64_t found = grass_load(shared);

@@ -77,8 +77,10 @@ public final class VerbsLink: Link, @unchecked Sendable {
     var session: RegionToken
   }
 
-  /// The first connection of a session. A lost packet of the connection manager is sent again after four seconds, so an
-  /// attempt that takes long is given up for a new one.
+  /// The first connection of a session.
+  ///
+  /// A lost packet of the connection manager is sent again after four seconds, so an attempt that takes long is given
+  /// up for a new one.
   private static func open(
     host: String, port: UInt16, slots: Int, until deadline: ContinuousClock.Instant
   ) throws(VerbsError) -> Opened {
@@ -327,8 +329,9 @@ public final class VerbsLink: Link, @unchecked Sendable {
     reinforce()
   }
 
-  /// Has the connections completed to their number. One that works is left alone: where the other side's processors are
-  /// dead, nobody may be there to accept another.
+  /// Has the connections completed to their number.
+  ///
+  /// One that works is left alone: where the other side's processors are dead, nobody may be there to accept another.
   private func reinforce() {
     guard ended == nil, paths.count < Self.pathCount, reinforcement == nil else { return }
     reinforcement = VerbsReinforcement(join)
@@ -346,7 +349,9 @@ public final class VerbsLink: Link, @unchecked Sendable {
     }
   }
 
-  /// Why the device refused an operation. It says only that it did: the grant tells why.
+  /// Why the device refused an operation.
+  ///
+  /// It says only that it did: the grant tells why.
   private func refusal(of number: UInt64) -> AccessFault {
     guard number > completed, number <= posted else { return .wrongToken }
     return fault(of: operations[oldest + Int(number - completed) - 1]) ?? .wrongToken

@@ -54,7 +54,9 @@ public final class VerbsResponder: Sendable {
     close(waker)
   }
 
-  /// Ends all sessions and waits for the thread. A second call does nothing.
+  /// Ends all sessions and waits for the thread.
+  ///
+  /// A second call does nothing.
   public func stop() {
     isStopped.value.store(true, ordering: .releasing)
     shutdown(waker, Int32(SHUT_WR))
@@ -68,7 +70,7 @@ public final class VerbsResponder: Sendable {
 
 /// What the thread of a ``VerbsResponder`` owns.
 private final class VerbsService: @unchecked Sendable {
-  // Made by one thread, and from then on used by the responder's own alone.
+  // Made by one thread, and from then on used only by the responder's own.
   let port: UInt16
   private let region: SharedRegion
   private let manager: ConnectionManager

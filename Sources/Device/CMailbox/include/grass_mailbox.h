@@ -82,18 +82,18 @@ struct grass_mailbox {
   struct grass_slot_state slots[GRASS_MAX_SLOTS];
 };
 
-/// Prepares a monitor as `grass_mailbox_start` does, but touches no region: that may be another device's. Who prepared it
-/// says of each slot what lies in it now.
+/// Prepares a mailbox as `grass_mailbox_start` does, but does not touch the region, which may be another device's. The
+/// caller must then call `grass_mailbox_skip` for each slot.
 bool grass_mailbox_prepare(
     struct grass_mailbox *monitor, void *region, const struct grass_header *layout,
     const struct grass_segment *segments, uint64_t segment_count, void *scratch);
 
-/// What lies in a slot was not asked of this monitor: a request that has this sequence number.
+/// Takes the request with this sequence number, which lies in the slot now, as answered: it was not asked of this mailbox.
 void grass_mailbox_skip(struct grass_mailbox *monitor, uint32_t slot, uint64_t sequence);
 
-/// Prepares a monitor over a region that `grass_layout` laid out, and lights the beacon.
+/// Prepares a mailbox over a region that `grass_layout` laid out, and lights the beacon.
 ///
-/// `segments` are in ascending order without overlap. All memory stays the caller's and must outlive the monitor.
+/// `segments` are in ascending order without overlap. All memory stays the caller's and must outlive the mailbox.
 /// `scratch` holds at least `request_size` bytes, aligned to 8. Returns false where the layout is not valid.
 bool grass_mailbox_start(
     struct grass_mailbox *monitor, void *region, const struct grass_header *layout,
@@ -105,8 +105,8 @@ bool grass_mailbox_start(
 /// and as many bytes as its response does.
 uint32_t grass_mailbox_step(struct grass_mailbox *monitor, uint64_t now);
 
-/// Lets a monitor run modules. `modules` stays the caller's, must outlive the monitor, and is the monitor's alone but
-/// for the job. `output` holds at least `response_size` bytes, aligned to 8.
+/// Lets a mailbox run monitors. `modules` stays the caller's, must outlive the mailbox, and nobody else uses anything of
+/// it but the job. `output` holds at least `response_size` bytes, aligned to 8.
 void grass_mailbox_set_monitors(struct grass_mailbox *monitor, struct grass_monitors *modules, uint8_t *output);
 
 /// Whether a job waits for workers: the last `turn` they saw tells.

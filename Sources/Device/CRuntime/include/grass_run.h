@@ -166,7 +166,7 @@ const void *grass_load_at(struct grass_run *run, uint64_t address, uint64_t size
 const uint8_t *grass_reach(
     struct grass_run *run, uint64_t root, int64_t start, uint64_t size, uint64_t alignment, const int64_t *fields,
     uint64_t count, uint8_t *staging);
-/// Where `size` bytes can be stored: in the run's own output alone.
+/// Where `size` bytes can be stored: only in the run's own output.
 void *grass_store_at(struct grass_run *run, uint64_t address, uint64_t size, uint64_t alignment);
 /// `address`, where all `size` bytes lie in the variable at `base`.
 void *grass_within(struct grass_run *run, uint64_t address, uint64_t size, void *base, uint64_t base_size);

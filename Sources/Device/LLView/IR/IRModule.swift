@@ -1,13 +1,15 @@
 import CLLVM
 
-/// A module of LLVM's, with the context it lives in. Owns both.
+/// A module of LLVM's, with the context it lives in.
+///
+/// Owns both.
 struct IRModule: ~Copyable {
   let context: LLVMContextRef
   private(set) var module: LLVMModuleRef
 
   /// Parses bitcode or the text of IR.
   ///
-  /// - Parameter name: whose code it is, for errors.
+  /// `name` says whose code it is, for errors.
   init(_ bytes: [UInt8], name: String) throws(LLViewError) {
     guard let context = LLVMContextCreate() else { throw LLViewError(name, .badModule("no memory for a context")) }
     do throws(LLViewError) {

@@ -127,7 +127,9 @@ struct DebugType {
   }
 }
 
-/// Emits instructions in front of one that is there. Owns LLVM's builder.
+/// Emits instructions in front of one that is there.
+///
+/// Owns LLVM's builder.
 struct IRBuilder: ~Copyable {
   let builder: LLVMBuilderRef
   let context: LLVMContextRef

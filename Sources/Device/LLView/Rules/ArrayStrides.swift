@@ -11,7 +11,7 @@ struct ArrayStrides {
     for instruction in module.functions.flatMap(\.instructions) {
       if LLVMIsAAllocaInst(instruction) != nil, kernelSize(LLVMGetAllocatedType(instruction), layout) != nil {
         throw LLViewError(
-          monitor, .refused("it keeps a whole kernel struct in a variable, which its declaration lists in part alone"))
+          monitor, .refused("it keeps a whole kernel struct in a variable, which its declaration lists only in part"))
       }
       for index in 0..<instruction.operandCount {
         let operand = instruction.operand(index)

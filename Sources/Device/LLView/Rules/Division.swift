@@ -1,6 +1,8 @@
 import CLLVM
 
-/// Rule 7: no division traps. One whose operands do not allow it divides by one instead and ends the run.
+/// Rule 7: no division traps.
+///
+/// One whose operands do not allow it divides by one instead and ends the run.
 struct Division {
   let context: LLVMContextRef
 

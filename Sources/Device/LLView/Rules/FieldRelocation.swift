@@ -134,8 +134,9 @@ struct FieldRelocation {
     LLVMReplaceAllUsesWith(call, address)
   }
 
-  /// A bit field is loaded by clang as the local declaration lays it out. So what is loaded is made anew: the kernel's
-  /// bits, moved to where clang looks for them.
+  /// A bit field is loaded by clang as the local declaration lays it out.
+  ///
+  /// So what is loaded is made anew: the kernel's bits, moved to where clang looks for them.
   private func replaceBitField(
     _ call: LLVMValueRef, _ path: Path, _ member: DebugType, _ field: FieldLayout
   ) throws(LLViewError) {

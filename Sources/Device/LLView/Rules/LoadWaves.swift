@@ -19,7 +19,7 @@ struct LoadWaves {
 
   /// The waves, each in its order, with what their addresses are computed from in front of them.
   ///
-  /// - Parameter loads: those of the block's loads that are to be translated.
+  /// `loads` are those of the block's loads that are to be translated.
   mutating func waves(of loads: Set<LLVMValueRef>, isBarrier: (LLVMValueRef) -> Bool) -> [[LLVMValueRef]] {
     var waves: [[LLVMValueRef]] = []
     var wave: [LLVMValueRef] = []
@@ -38,7 +38,9 @@ struct LoadWaves {
     return wave.isEmpty ? waves : waves + [wave]
   }
 
-  /// Moves what a value is computed from in front of a load. Returns false, with nothing moved, where that cannot be.
+  /// Moves what a value is computed from in front of a load.
+  ///
+  /// - Returns: false, with nothing moved, where that cannot be.
   private mutating func hoist(_ value: LLVMValueRef, before load: LLVMValueRef) -> Bool {
     guard let start = places[load] else { return false }
     var found: Set<LLVMValueRef> = []

@@ -135,7 +135,9 @@ struct Translation {
   /// The most bytes that the fields of one check may be apart: a lane keeps as many, for those that are in two pieces.
   private static let mostReach = 1024
 
-  /// Cuts fields into groups that are close together. One whose alignment does not follow from its root's is alone.
+  /// Cuts fields into groups that are close together.
+  ///
+  /// One whose alignment does not follow from its root's is alone.
   private func groups(_ fields: [Field]) -> [[Field]] {
     var groups = fields.filter { $0.offset % $0.alignment != 0 }.map { [$0] }
     var group: [Field] = []

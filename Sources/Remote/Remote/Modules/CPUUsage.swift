@@ -36,11 +36,15 @@ public struct CPUUsage: ModuleView {
   /// What part of the time between two looks a CPU spent how.
   public struct Shares: Sendable {
     public let number: Int
-    /// 0 to 1 each, and 1 together; guests' time is part of users'. Nil where the CPU counted no time.
+    /// 0 to 1 each, and 1 together; guests' time is part of users'.
+    ///
+    /// Nil where the CPU counted no time.
     public let shares: [(name: String, share: Double?)]
   }
 
-  /// Compares with an earlier look. CPUs that only one of them has are left out.
+  /// Compares with an earlier look.
+  ///
+  /// CPUs that only one of them has are left out.
   public func shares(since earlier: CPUUsage) -> [Shares] {
     let before = Dictionary(earlier.cpus.map { ($0.number, $0) }) { first, _ in first }
     return cpus.compactMap { cpu in

@@ -1,7 +1,9 @@
 import Memory
 public import Region
 
-/// One look at whether the host lives: what `monitors/beacon.c` gives. Two of them tell.
+/// One look at whether the host lives: what `monitors/beacon.c` gives.
+///
+/// Two of them tell.
 public struct LifeSigns: ModuleView {
   public struct CPU: Hashable, Sendable {
     public let number: Int
@@ -48,8 +50,10 @@ public struct LifeSigns: ModuleView {
     case panicked(cpu: Int)
   }
 
-  /// Tells from an earlier look what became of the host. The longer ago that was, the surer: a CPU needs a tick between
-  /// the two, and an idle kernel may do without one for some seconds.
+  /// Tells from an earlier look what became of the host.
+  ///
+  /// The longer ago that was, the surer: a CPU needs a tick between the two, and an idle kernel may do without one for
+  /// some seconds.
   public func verdict(since earlier: LifeSigns) -> Verdict {
     if let panicCPU { return .panicked(cpu: panicCPU) }
     let before = Dictionary(earlier.cpus.map { ($0.number, $0) }) { first, _ in first }

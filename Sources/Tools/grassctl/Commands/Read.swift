@@ -35,7 +35,7 @@ struct Read: ParsableCommand {
   func validate() throws {
     if !(1...1 << 28).contains(count) { throw ValidationError("--count takes 1 to 268435456 bytes.") }
     if words.count > 3 { throw ValidationError("Give ADDRESS, or TYPE ADDRESS [PATH].") }
-    if words.count > 1, physical { throw ValidationError("--physical dumps bytes: give an address alone.") }
+    if words.count > 1, physical { throw ValidationError("--physical dumps bytes: give only an address.") }
   }
 
   func run() throws {

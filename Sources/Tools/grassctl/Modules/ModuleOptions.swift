@@ -18,7 +18,9 @@ struct ModuleOptions: ParsableArguments {
 }
 
 extension Session {
-  /// Runs a module, or says why not and exits. What is not whole is noted.
+  /// Runs a module, or says why not and exits.
+  ///
+  /// What is not whole is noted.
   func look<View: ModuleView>(as type: View.Type = View.self) throws -> (view: View, isPartial: Bool) {
     let run = try reporting { try self.run(View.module) }
     for fault in run.result.faults { writeNote("\(View.module): \(fault)") }

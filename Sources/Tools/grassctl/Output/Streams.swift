@@ -1,6 +1,8 @@
 import Glibc
 
-/// Writes all of `bytes` to standard output. A reader that went away (`grassctl ps | head`) is no error.
+/// Writes all of `bytes` to standard output.
+///
+/// A reader that went away (`grassctl ps | head`) is no error.
 func writeOutput(_ bytes: [UInt8]) {
   bytes.withUnsafeBytes { buffer in
     var rest = buffer[...]

@@ -8,7 +8,7 @@ package import Memory
 /// let state = Field<UInt64>("__state", before: "5.14, 2f064a59a11f", "state")
 /// let fullName = Field<VirtualAddress>(optional: "full_name")          // since 6.1
 /// ```
-/// The newest name comes first; which one a kernel has, its types alone say. The version or commit behind `before` is a note for
+/// The newest name comes first; which one a kernel has, only its types say. The version or commit behind `before` is a note for
 /// people, since distributions backport.
 package final class Field<Value: FieldValue>: DeclaredField, @unchecked Sendable {
   // Bound once, while its shape is made and before anyone else knows of it.
@@ -56,7 +56,7 @@ package final class Field<Value: FieldValue>: DeclaredField, @unchecked Sendable
   }
 }
 
-/// A field that is wanted for its place alone and not read: the link that joins a struct into a list, or what is embedded in it.
+/// A field that is wanted only for its place and not read: the link that joins a struct into a list, or what is embedded in it.
 package final class Place: DeclaredField, @unchecked Sendable {
   // Bound once, as a Field is.
   private let names: [String]

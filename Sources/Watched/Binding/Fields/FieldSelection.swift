@@ -6,7 +6,9 @@ package import Memory
 /// Kernel structs are large and the wanted fields few: reading neighbouring fields in one window and leaving the rest
 /// out keeps a batch over a link small.
 package struct FieldSelection: Sendable {
-  /// A wanted field. One that this kernel does not have loads as zero.
+  /// A wanted field.
+  ///
+  /// One that this kernel does not have loads as zero.
   ///
   /// No more than numbers, unlike a ``FieldLayout``: fields are loaded many times for each struct.
   package struct Field: Sendable {

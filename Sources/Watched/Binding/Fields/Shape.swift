@@ -25,7 +25,8 @@ package struct Bound<Shape: KernelShape>: Sendable {
   /// The struct's bytes, those that the shape leaves out too.
   package let size: Int
 
-  /// - Parameter name: another struct than the shape's own, which has these fields.
+  /// Binds the shape's fields, of its own struct or of the one called `name`, which has these fields, too.
+  ///
   /// - Throws: ``KernelInfoError`` where the kernel has no such struct, or the struct lacks a field that is not optional.
   package init(_ types: TypeTable, as name: String? = nil) throws(KernelInfoError) {
     let structure = try types.structure(name ?? Shape.type)
@@ -65,7 +66,9 @@ package struct Structs<Shape: KernelShape>: Sendable, RandomAccessCollection {
     self.addresses = addresses
   }
 
-  /// Calls `body` with each struct. What of a struct cannot be read is a fault, and ends no more than that struct.
+  /// Calls `body` with each struct.
+  ///
+  /// What of a struct cannot be read is a fault, and ends no more than that struct.
   package func forEach(
     _ faults: inout [MemoryFault], _ body: (Reading<Shape>) throws(MemoryFault) -> Void
   ) {
@@ -74,7 +77,9 @@ package struct Structs<Shape: KernelShape>: Sendable, RandomAccessCollection {
     }
   }
 
-  /// What `body` makes of each struct, without those that it makes nothing of. What cannot be read is a fault.
+  /// What `body` makes of each struct, without those that it makes nothing of.
+  ///
+  /// What cannot be read is a fault.
   package func compactMap<Result>(
     _ faults: inout [MemoryFault], _ body: (Reading<Shape>) throws(MemoryFault) -> Result?
   ) -> [Result] {
@@ -142,16 +147,17 @@ package struct Reading<Shape: KernelShape>: Sendable {
 }
 
 extension AddressSpace {
-  /// Reads the structs at `addresses`. Cost: one batch.
+  /// Reads the structs at `addresses`.
+  ///
+  /// Cost: one batch.
   package func read<Shape>(_ bound: Bound<Shape>, at addresses: [VirtualAddress]) -> Structs<Shape> {
     Structs(bound, addresses, in: self)
   }
 
   /// The structs that a list joins: the members of the list whose head is at `head`, in its order.
   ///
-  /// - Parameters:
-  ///   - link: the `list_head` by which they are joined.
-  ///   - limit: more members than this are a fault.
+  /// They are joined by the `list_head` called `link`; more members than `limit` are a fault.
+  ///
   /// Cost: a round trip for each page that the links lie in, and a batch.
   package func list<Shape>(
     of bound: Bound<Shape>, through link: KeyPath<Shape, Place>, head: VirtualAddress, limit: Int,

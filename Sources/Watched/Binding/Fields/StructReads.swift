@@ -45,7 +45,9 @@ package struct StructReads: Sendable {
 }
 
 extension AddressSpace {
-  /// Reads `selection` of the structs at `addresses`. Cost: one batch.
+  /// Reads `selection` of the structs at `addresses`.
+  ///
+  /// Cost: one batch.
   package func read(_ selection: FieldSelection, at addresses: [VirtualAddress]) -> StructReads {
     StructReads(selection, addresses, in: self)
   }

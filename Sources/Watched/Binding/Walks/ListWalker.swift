@@ -8,7 +8,9 @@ package import Paging
 /// is read is the page that holds a link: allocators put the members of a list close together, and the next link is
 /// often in the same page.
 package struct ListWalker: Sendable {
-  /// How a list ends. Source: include/linux/list.h and list_nulls.h.
+  /// How a list ends.
+  ///
+  /// Source: include/linux/list.h and list_nulls.h.
   package enum Form: Sendable {
     /// `list_head`: the last link names the head.
     case circular
@@ -62,8 +64,8 @@ package struct ListWalker: Sendable {
 
   /// As ``members(ofHeads:)``, for lists of lists.
   ///
-  /// - Parameter seen: the links that earlier calls came to: a list that leads to one of them ends there, with a fault. They
-  ///   count toward the limit.
+  /// `seen` has the links that earlier calls came to: a list that leads to one of them ends there, with a fault. They count
+  /// toward the limit.
   package func members(ofHeads heads: [VirtualAddress], seen: inout Set<VirtualAddress>) -> Members {
     var batch = ReadBatch<VirtualAddress>()
     for head in heads { batch.add(head, count: 8) }

@@ -34,7 +34,7 @@ package struct MapleTree: Sendable {
   ///
   /// Every node is read at most once. Cost: one batch a level.
   ///
-  /// - Parameter limit: reads no more entries than this, nor more nodes; what is left out then is a fault.
+  /// It reads no more entries than `limit`, nor more nodes; what is left out then is a fault.
   package func entries(at tree: VirtualAddress, in space: AddressSpace, limit: Int) -> (
     entries: [Entry], faults: [MemoryFault]
   ) {

@@ -24,7 +24,9 @@ package struct RedBlackTree: Sendable {
     package var faults: [MemoryFault] = []
   }
 
-  /// The nodes of the tree under `root`, which is what its `rb_root` holds. Cost: one batch a level.
+  /// The nodes of the tree under `root`, which is what its `rb_root` holds.
+  ///
+  /// Cost: one batch a level.
   package func nodes(root: VirtualAddress, in space: AddressSpace, limit: Int) -> Nodes {
     var result = Nodes()
     var children: [VirtualAddress: (left: VirtualAddress, right: VirtualAddress)] = [:]

@@ -32,7 +32,7 @@ package struct XArray: Sendable {
   /// Every node is read at most once and must lie lower than its parent, so that no loop is followed. Cost: one batch a
   /// level.
   ///
-  /// - Parameter limit: reads no more values than this, nor more nodes; what is left out then is a fault.
+  /// It reads no more values than `limit`, nor more nodes; what is left out then is a fault.
   package func values(head: VirtualAddress, in space: AddressSpace, limit: Int) -> Contents {
     var contents = Contents()
     guard isNode(head.rawValue) else {

@@ -3,7 +3,7 @@ public import Memory
 /// The symbols of the kernel image, in ascending order of address, decoded from its kallsyms tables.
 ///
 /// kallsyms has a symbol for every name in the image, but none of loaded modules. Without CONFIG_KALLSYMS_ALL it has
-/// functions alone; variables that were found otherwise have addresses here, but are not among the symbols.
+/// functions only; variables that were found otherwise have addresses here, but are not among the symbols.
 public final class SymbolTable: Sendable {
   /// Per symbol its type letter followed by its name, without separators.
   package let text: [UInt8]

@@ -51,9 +51,9 @@ package struct ImageSearch {
 
   /// What of the image no symbol leads to, where the symbols are functions.
   ///
-  /// - Parameter release: what the banner has to name; nil where that is not known.
-  /// - Throws: ``KernelInfoError`` where it has no banner, or no type information that knows tasks. Cost: the image is read up
-  ///   to the last of both.
+  /// The banner has to name `release`, where that is known. Cost: the image is read up to the last of banner and types.
+  ///
+  /// - Throws: ``KernelInfoError`` where it has no banner, or no type information that knows tasks.
   package func parts(
     _ symbols: SymbolTable, release: String?, physicalBase: Int64
   ) throws(KernelInfoError) -> ImageParts {
@@ -139,7 +139,7 @@ package struct ImageSearch {
   /// Places of the image around `place`, and the page tables that map `text` to it: a table of large pages that follow each
   /// other, a table that names it where the image's mapping is, and one or two above that name each other in their last entry.
   ///
-  /// - Parameter text: where the image starts.
+  /// `text` is where the image starts.
   package func roots(
     mapping text: VirtualAddress, around place: PhysicalAddress
   ) -> [(image: PhysicalAddress, roots: [Root])] {

@@ -140,8 +140,9 @@ package struct TableSearch {
       offsets: offsets, relativeBase: base)
   }
 
-  /// The table before the tokens: where each 256th name starts, the first at zero. From 6.1 on three bytes for each symbol may
-  /// lie between, which say how names are sorted (kallsyms_seqs_of_names).
+  /// The table before the tokens: where each 256th name starts, the first at zero.
+  ///
+  /// From 6.1 on three bytes for each symbol may lie between, which say how names are sorted (kallsyms_seqs_of_names).
   private func markers(before tokens: PhysicalAddress) throws -> ([Int], PhysicalAddress) {
     let bytes = try read(before: tokens, count: 4 * KallsymsDecoder.mostSymbols)
     let reader = ByteReader(bytes.span.bytes)

@@ -31,8 +31,9 @@ public struct FoundKernel: Sendable {
   public private(set) var imageRange: Range<VirtualAddress>
   public private(set) var symbols: SymbolTable
   public let types: TypeTable
-  /// Whether its symbols name variables, as with CONFIG_KALLSYMS_ALL. Where they do not, those that the first task leads to are
-  /// found by their form and added.
+  /// Whether its symbols name variables, as with CONFIG_KALLSYMS_ALL.
+  ///
+  /// Where they do not, those that the first task leads to are found by their form and added.
   public let listsVariables: Bool
 
   /// What `claims` say, and what the image said to them.

@@ -26,12 +26,13 @@ package struct KernelFinder {
 
   /// Finds the kernel.
   ///
-  /// - Parameter hint: where one was found before (``FoundKernel/coreInfoAddress``). It is tried first, and believed only if
-  ///   it holds.
-  /// - Throws: ``KernelError`` with what looked like a kernel and why it was refused.
-  ///
   /// Cost: a 24-byte read for each page until the note is found, thousands in a batch; then about ten batches, of about 8 MB
   /// in all. Where there is no note, all of the memory is read once more.
+  ///
+  /// - Parameter hint: where one was found before (``FoundKernel/coreInfoAddress``). It is tried first, and believed only if
+  ///   it holds.
+  /// - Returns: the first kernel that was proven.
+  /// - Throws: ``KernelError`` with what looked like a kernel and why it was refused.
   package func find(hint: PhysicalAddress? = nil) throws(KernelError) -> ProvenKernel {
     let searches = layouts.map { Search($0) }
     for phase in Phase.allCases {
@@ -40,7 +41,7 @@ package struct KernelFinder {
         if layouts.count == 1 || kernel.endsWithItsMemory { return kernel }
         search.proven = kernel
       }
-      // Where a note leads to no kernel in one layout and does in another, the first is the wrong one. A hint is of one alone.
+      // Where a note leads to no kernel in one layout and does in another, the first is the wrong one. A hint is of only one.
       if phase != .hint, let kernel = searches.lazy.compactMap(\.proven).first { return kernel }
     }
     throw KernelError("this memory", .notFound(KernelSearchReport(searches.map(\.report))))

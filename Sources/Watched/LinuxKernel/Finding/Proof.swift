@@ -14,7 +14,7 @@ package struct ProvenKernel: Sendable {
 ///
 /// The banner names the release, `phys_base` is where the image says, the kernel's own pointer to its note leads to the note
 /// that claims it, the types parse, and the page tables map image and direct map to where the symbols say they lie. Of a kernel
-/// that lists functions alone the variables are found here, too, for its tasks are part of what has to hold.
+/// that lists only functions the variables are found here, too, for its tasks are part of what has to hold.
 package struct KernelProof {
   private let memory: SearchedMemory
 
@@ -34,7 +34,9 @@ package struct KernelProof {
     return ProvenKernel(memory: memory.memory, found: found, addressSpace: try addressSpace(of: found))
   }
 
-  /// The kernel whose image fits `claims`. What its page tables say is not asked here.
+  /// The kernel whose image fits `claims`.
+  ///
+  /// What its page tables say is not asked here.
   package func image(_ claims: KernelClaims) throws(KernelInfoError) -> FoundKernel {
     try KernelInfoError.naming(claims.release) { try checkedImage(claims) }
   }

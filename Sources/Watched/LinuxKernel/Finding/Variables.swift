@@ -3,7 +3,7 @@ import KernelInfo
 package import Memory
 package import Paging
 
-/// Finds the variables of a kernel that lists functions alone (without CONFIG_KALLSYMS_ALL), by their form.
+/// Finds the variables of a kernel that lists only functions (without CONFIG_KALLSYMS_ALL), by their form.
 ///
 /// The image's end is where its page tables stop to map it in one piece. In it lie the bases of the direct map and of the memory
 /// map beside each other, and the first task, which leads to namespaces and further. Whatever is taken has to hold together:
@@ -11,8 +11,9 @@ package import Paging
 ///
 /// Source: arch/x86/kernel/head64.c, `page_offset_base`; init/init_task.c; kernel/module/main.c, `modules`; kernel/printk/printk.c.
 package struct VariableSearch {
-  /// The kernel with the bases of its direct map and memory map, where they are variables, and with its image's end. Whether
-  /// the bases hold, the page tables have to prove.
+  /// The kernel with the bases of its direct map and memory map, where they are variables, and with its image's end.
+  ///
+  /// Whether the bases hold, the page tables have to prove.
   package let found: FoundKernel
   private let subject: String
   private let data: Data
@@ -30,7 +31,7 @@ package struct VariableSearch {
   ///
   /// - Throws: ``KernelError`` where the page tables do not map the image. Cost: the image's data is read once.
   package init(memory: any PhysicalMemory, found: FoundKernel) throws(KernelError) {
-    subject = "the variables of Linux \(found.release), which lists functions alone"
+    subject = "the variables of Linux \(found.release), which lists only functions"
     let walker = PageWalker(memory: memory, format: found.pageTableFormat)
     let end = try Self.imageEnd(found, walker, subject)
     data = try Self.data(of: found, upTo: end, memory, subject)
@@ -40,6 +41,7 @@ package struct VariableSearch {
   /// The kernel with those variables that were found.
   ///
   /// - Parameter space: the kernel's address space, proven.
+  /// - Returns: the kernel, with their addresses among its symbols.
   /// - Throws: ``KernelError`` where the first task is not among them.
   package func complete(in space: AddressSpace) throws(KernelError) -> FoundKernel {
     var variables: [String: VirtualAddress] = [:]
@@ -77,7 +79,9 @@ package struct VariableSearch {
     }
   }
 
-  /// The image ends with the last page that its mapping has where it belongs. What was given back after the boot leaves holes.
+  /// The image ends with the last page that its mapping has where it belongs.
+  ///
+  /// What was given back after the boot leaves holes.
   private static func imageEnd(
     _ found: FoundKernel, _ walker: PageWalker, _ subject: String
   ) throws(KernelError) -> VirtualAddress {
@@ -132,7 +136,9 @@ package struct VariableSearch {
 
   // MARK: Variables
 
-  /// Three words beside each other: where direct map, vmalloc area and memory map start. None where these are constants.
+  /// Three words beside each other: where direct map, vmalloc area and memory map start.
+  ///
+  /// None where these are constants.
   private static func bases(
     in data: Data, _ found: FoundKernel, _ walker: PageWalker
   ) -> [String: VirtualAddress] {
@@ -276,7 +282,7 @@ package struct VariableSearch {
     }
   }
 
-  /// The list of mounted file systems' superblocks: of its members the head alone lies in the image.
+  /// The list of mounted file systems' superblocks, of which only the head lies in the image.
   private func superBlocks(of task: VirtualAddress, _ space: AddressSpace, _ data: Data) -> VirtualAddress? {
     guard let files = try? follow(task, "task_struct", "fs", space),
       let mount = try? follow(files, "fs_struct", "root.mnt", space),

@@ -1,8 +1,10 @@
 package import Binding
 package import KernelInfo
 
-/// Where a module's parts of memory are told: where each starts, how far it goes, and where the code in it ends, which is
-/// at its start. Code comes first.
+/// Where a module's parts of memory are told: where each starts, how far it goes, and where the code in it ends, which
+/// is at its start.
+///
+/// Code comes first.
 ///
 /// Source: include/linux/module.h, `struct module_memory` since 6.4 (ac3b43283923), `struct module_layout` before.
 package final class ModuleMemory: DeclaredField, @unchecked Sendable {

@@ -13,17 +13,22 @@ public final class FileMemory: PhysicalMemory {
   private let file: MappedFile
 
   public var path: String { file.path }
-  /// Whether a driver shows it as pages of no file: other devices take such memory by its physical addresses alone.
+  /// Whether a driver shows it as pages of no file: other devices take such memory only by its physical addresses.
   public var isDriver: Bool { file.ram != nil }
-  /// Whether the file is still as long as when it was opened. Cost: one system call.
+  /// Whether the file is still as long as when it was opened.
+  ///
+  /// Cost: one system call.
   public var isWhole: Bool { file.isWhole }
-  /// A word that becomes 1 once bytes were read that the file does not hold any more; valid as long as this object. For
-  /// a device that reads ``withSegments(_:)`` by itself.
+  /// A word that becomes 1 once bytes were read that the file does not hold any more; valid as long as this object.
+  ///
+  /// For a device that reads ``withSegments(_:)`` by itself.
   public var lost: UnsafePointer<UInt32> { UnsafePointer(file.lost) }
   public var segments: [MemorySegment] { extents.map(\.segment) }
 
-  /// - Parameter extents: in any order. What lies outside the file is cut off, and so is what an extent before it
-  ///   already holds: some cores list the kernel's image once more.
+  /// Shows `extents` of a file, in any order.
+  ///
+  /// What lies outside the file is cut off, and so is what an extent before it already holds: some cores list the
+  /// kernel's image once more.
   init(file: MappedFile, format: String, extents: [Extent]) {
     self.file = file
     self.format = format

@@ -11,8 +11,9 @@ final class MappedFile: @unchecked Sendable {
   /// Where the mapping ends, in bytes.
   let count: Int
   let base: UnsafeRawPointer
-  /// Of a driver that shows this machine's memory, where each physical address is an offset: what of it is RAM, and
-  /// mapped. Nil for any other file, which is mapped whole.
+  /// The ranges that are mapped of a driver that shows this machine's memory, each physical address as an offset: its RAM.
+  ///
+  /// Nil for any other file, which is mapped whole.
   let ram: [Range<Int>]?
   /// Becomes 1 once a page was read that is gone; valid as long as this object.
   let lost: UnsafeMutablePointer<UInt32>
@@ -93,13 +94,17 @@ final class MappedFile: @unchecked Sendable {
     close(descriptor)
   }
 
-  /// Whether the file is still as long as the mapping. Cost: one system call.
+  /// Whether the file is still as long as the mapping.
+  ///
+  /// Cost: one system call.
   var isWhole: Bool {
     var status = stat()
     return fstat(descriptor, &status) == 0 && (status.st_mode & S_IFMT != S_IFREG || Int(status.st_size) >= count)
   }
 
-  /// A copy of `count` bytes from `offset`, fewer where the file ends before. Not of a machine's memory.
+  /// A copy of `count` bytes from `offset`, fewer where the file ends before.
+  ///
+  /// Not of a machine's memory.
   func bytes(at offset: Int, count wanted: Int) -> [UInt8] {
     guard offset >= 0, offset < count, ram == nil else { return [] }
     return [UInt8](UnsafeRawBufferPointer(start: base + offset, count: min(wanted, count - offset)))

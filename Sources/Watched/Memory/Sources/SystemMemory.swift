@@ -2,8 +2,9 @@ import Glibc
 
 /// What Linux says of this machine's own memory.
 enum SystemMemory {
-  /// Where this machine's RAM lies, in whole pages, in ascending order. Empty where /proc/iomem hides the addresses, which it
-  /// does from all but root.
+  /// Where this machine's RAM lies, in whole pages, in ascending order.
+  ///
+  /// Empty where /proc/iomem hides the addresses, which it does from all but root.
   static func ranges() -> [Range<Int>] { ranges(in: contents("/proc/iomem")) }
 
   /// The lines of /proc/iomem that are not part of another one and say `System RAM`.

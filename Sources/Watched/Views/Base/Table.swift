@@ -21,6 +21,7 @@ package struct Table {
   /// Adds a row; what could steer a terminal is escaped, as names come from the watched memory.
   ///
   /// - Parameters:
+  ///   - row: a cell for each column.
   ///   - isBad: of each cell, whether it is shown in colour.
   ///   - below: lines that follow the row, indented.
   package mutating func add(_ row: [String], isBad: [Bool] = [], below: [String] = []) {
@@ -56,7 +57,9 @@ package struct Table {
     return coloured(line, row, widths) + "\n"
   }
 
-  /// The line with its bad cells in red. A cell that the width cut off loses no more than that.
+  /// The line with its bad cells in red.
+  ///
+  /// A cell that the width cut off loses no more than that.
   private func coloured(_ line: String, _ row: Row, _ widths: [Int]) -> String {
     var output = ""
     var rest = Substring(line)
