@@ -113,6 +113,11 @@ for target in targets where target.name == "LLView" {
   ].map { .embedInCode("Runtime/\($0)") }
 }
 
+// What grassd decides: finding, loading, reloading, reporting.
+targets += module(
+  "Daemon", in: "Device",
+  ["Memory", "Paging", "LinuxKernel", "CUDA", "Devices", "Region", "Links"], tests: ["Samples", "KernelInfo"])
+
 // MARK: The remote side: the side that asks
 
 targets += module(
@@ -133,9 +138,7 @@ func tool(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .executableTarget(name: name, dependencies: dependencies + [argumentParser], path: "Sources/Tools/\(name)")
 }
 targets += [
-  tool(
-    "grassd",
-    ["Memory", "Paging", "KernelInfo", "LinuxKernel", "CUDA", "Devices", "Region", "Links", logging]),
+  tool("grassd", ["Daemon", "CUDA", "Region", "Links", logging]),
   // What `grassd compile` runs: the one program that needs LLVM.
   tool("grass-compile", ["Memory", "KernelInfo", "LinuxKernel", "Devices", "LLView"]),
   tool(

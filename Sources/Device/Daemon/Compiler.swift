@@ -1,7 +1,7 @@
 import Glibc
 
 /// The program that compiles monitors. It stands beside this one, and is the only one that needs LLVM.
-enum Compiler {
+public enum Compiler {
   private static let name = "grass-compile"
 
   /// Its path.
@@ -15,7 +15,7 @@ enum Compiler {
   }
 
   /// Becomes it. Returns only by throwing.
-  static func become(_ arguments: [String]) throws -> Never {
+  public static func become(_ arguments: [String]) throws -> Never {
     let path = try path()
     let values: [UnsafeMutablePointer<CChar>?] = ([path] + arguments).map { strdup($0) } + [nil]
     execv(path, values)

@@ -1,183 +1,145 @@
 import CUDA
-import Devices
-import KernelInfo
-import Links
+public import Devices
+public import Links
 import LinuxKernel
-import Logging
 import Memory
-import Region
+public import Region
 
-/// The monitored side, whole: the memory, the region, the device and the links.
-final class Server {
+/// The watched side, whole: the memory, the region, the device, the links, and the watch that keeps them with the kernel.
+public final class Server {
+  /// What to watch, and how to serve it.
+  public struct Options: Sendable {
+    /// The path of the watched memory.
+    public var memory: String
+    public var listen: [LinkAddress]
+    public var layout: RegionLayout
+    public var regionInGPU: Bool
+    public var device: DeviceName
+    /// The paths of monitors: sources, or one program.
+    public var monitors: [String]
+
+    public init(
+      memory: String, listen: [LinkAddress], layout: RegionLayout, regionInGPU: Bool = false, device: DeviceName = .cpu,
+      monitors: [String] = []
+    ) {
+      self.memory = memory
+      self.listen = listen
+      self.layout = layout
+      self.regionInGPU = regionInGPU
+      self.device = device
+      self.monitors = monitors
+    }
+  }
+
   /// Where remote hosts reach it, ports that were chosen filled in.
-  let addresses: [LinkAddress]
-  var memoryDescription: String { "\(memory.path): \(memory.format)" }
+  public let addresses: [LinkAddress]
+  /// What it watches and what runs the monitor, for people.
+  public var description: String { "\(path): \(memory.format), on \(device.description), the region in \(place.name)" }
 
+  private let path: String
   private let memory: FileMemory
-  private var regionDescription: String?
+  private let place: Place
   private let device: any Device
-  private let modules: Modules
+  private let watch: Watch
   private let responders: [any Responder]
-  private var region: SharedRegion?
 
-  init(
-    memory path: String, listen: [LinkAddress], layout: RegionLayout, regionInGPU: Bool, device name: DeviceName,
-    monitors: [String]
-  ) throws {
-    let candidates = try MemoryImage.open(path)
-    // Which way of reading the file is right, only a kernel found in it tells.
-    let kernel = try? Kernel.open(candidates)
-    guard let memory = kernel?.memory as? FileMemory ?? candidates.first else { throw ServerError.noMemory(path) }
-    self.memory = memory
-    hint = kernel?.found.coreInfoAddress
-    if case .gpu = name {
-      GPU.allowHostMemory(beyondReported: memory.withSegments { $0.reduce(0) { $0 + $1.segment.count } })
-    }
-    let modules = Modules(paths: monitors, device: name)
-    self.modules = modules
-    let program = try kernel.flatMap { kernel in
-      monitors.isEmpty && name == .cpu ? nil : try modules.program(for: kernel, memory: path)
-    }
+  /// Opens the memory, looks for a kernel in it, and begins to serve.
+  ///
+  /// - Parameter report: called with what happens, from here on and by ``look()`` and ``reload()``.
+  /// - Throws: what the memory, the device, the region or the links throw, or ``ServerError``.
+  public init(_ options: Options, report: @escaping (ServerEvent) -> Void) throws {
+    path = options.memory
+    let layouts = try MemoryImage.open(options.memory)
+    guard let first = layouts.first else { throw ServerError.noMemory(options.memory) }
+    let monitors = MonitorFiles(options.monitors, for: options.device)
+    watch = Watch(layouts: layouts, monitors: monitors) { report(ServerEvent($0, path: options.memory)) }
+    watch.begin()
+    memory = watch.kernel?.memory as? FileMemory ?? first
 
-    let paths = listen.compactMap { address in
-      if case .sharedMemory(let path) = address { path } else { nil }
+    if case .gpu = options.device {
+      GPU.allowHostMemory(beyondReported: memory.segments.reduce(0) { $0 + $1.count })
     }
-    guard paths.count <= 1 else { throw ServerError.manyRegions }
-    let context: GPUContext? = if case .gpu(let number) = name { try GPUContext(GPU.number(number)) } else { nil }
-    let region: SharedRegion
-    if regionInGPU {
-      guard let context else { throw ServerError.regionWithoutGPU }
-      guard paths.isEmpty else { throw ServerError.regionWithoutFile }
-      let memory = try GPURegionMemory(context, layout: layout)
-      regionDescription =
-        "the GPU's own memory, " + (memory.exportFailure.map { "not exported: \($0)" } ?? "exported as a dma-buf")
-      region = try SharedRegion(layout: layout, in: memory)
-    } else {
-      region = try SharedRegion(path: paths.first, layout: layout)
-    }
-    let segments = memory.withSegments { segments in
-      segments.map {
-        DeviceSegment(pointer: $0.pointer, segment: $0.segment, lost: memory.lost, isDriver: memory.isDriver)
-      }
-    }
-    switch name {
-    case .cpu:
-      device = try CPUDevice(region: region, segments: segments, owner: memory)
-      if let program, let kernel { try device.load(program, for: Self.mapping(of: kernel)) }
-    case .gpu:
-      // Its resident program is compiled with the modules, for a kernel.
-      guard let context, let program, let kernel else { throw ServerError.noKernel(path) }
-      device = try GPUDevice(
-        context, region: region, segments: segments, owner: memory, program: program,
-        kernel: Self.mapping(of: kernel))
-    }
-    needsModules = program == nil && !monitors.isEmpty
-    firstModules = program?.names
-    if let hint { device.setKernelHint(hint) }
+    let place = try Place(options)
+    self.place = place
+    let program: ModuleProgram?
+    (device, program) = try Self.device(options, place, memory, watch.kernel, monitors)
+    watch.attach(device, program: program?.names)
+
     var responders: [any Responder] = []
     let monitor = device
-    addresses = try listen.map { address in
-      guard let responder = try address.serve(region, assist: { monitor.assist() }) else { return address }
+    addresses = try options.listen.map { address in
+      guard let responder = try address.serve(place.region, assist: { monitor.assist() }) else { return address }
       responders.append(responder)
       return responder.address
     }
     self.responders = responders
-    self.region = region
   }
 
-  private var needsModules: Bool
-  /// The names of those that were there from the start.
-  private let firstModules: [String]?
-
-  private static func mapping(of kernel: Kernel) -> KernelMapping {
-    KernelMapping(kernel.addressSpace, slide: kernel.found.slide)
+  /// Does what is due; to be called every ``interval``.
+  ///
+  /// - Throws: ``DeviceError`` where the device has ended by itself.
+  public func look() throws(DeviceError) {
+    if let failure = device.failure() { throw failure }
+    watch.look()
   }
 
-  /// Takes the modules as their files are now. Whatever is wrong with them, those at work stay.
-  private func loadModules(logger: Logger) {
-    do {
-      let kernel = try Kernel(memory: memory, hint: hint)
-      let program = try modules.program(for: kernel, memory: memory.path)
-      try device.load(program, for: Self.mapping(of: kernel))
-      Self.log(program.names, logger)
-    } catch {
-      logger.error("modules not loaded", metadata: ["reason": "\(error)"])
-    }
-    needsModules = false
-  }
+  /// How often ``look()`` is to be called.
+  public static var interval: Duration { Watch.interval }
 
-  private static func log(_ modules: [String], _ logger: Logger) {
-    logger.info("modules loaded", metadata: ["modules": "\(modules.joined(separator: " "))"])
-  }
+  /// Reads the monitors again; what is wrong with them is reported.
+  public func reload() { watch.reload() }
 
-  private var hint: PhysicalAddress?
-
-  /// Serves until a signal comes, and looks for a kernel as long as none was found: the guest may still be booting.
-  func run(until signals: TerminationSignals, logger: Logger) throws {
-    logger.info("monitor started", metadata: ["device": "\(device.description)"])
-    if let regionDescription { logger.info("region made", metadata: ["in": "\(regionDescription)"]) }
-    if let hint { logger.info("kernel found", metadata: ["note": "\(hint)"]) }
-    if let firstModules { Self.log(firstModules, logger) }
-    var pause = 2
-    var isWhole = true
-    if needsModules, hint != nil { loadModules(logger: logger) }
-    while true {
-      switch signals.wait(seconds: pause) {
-      case .end: return
-      case .reload where hint != nil && !modules.paths.isEmpty: loadModules(logger: logger)
-      case .reload: logger.warning("nothing to read again: there is no kernel yet, or no --monitors were given")
-      case nil: break
-      }
-      if let failure = device.failure() { throw failure }
-      if isWhole, !memory.isWhole {
-        isWhole = false
-        logger.error(
-          "the memory's file became shorter: reads fail from now on; start grassd again once it is whole",
-          metadata: ["path": "\(memory.path)"])
-      }
-      guard hint == nil, isWhole else { continue }
-      guard let kernel = try? Kernel(memory: memory).found else {
-        pause = min(pause * 2, 30)
-        continue
-      }
-      hint = kernel.coreInfoAddress
-      device.setKernelHint(kernel.coreInfoAddress)
-      logger.info("kernel found", metadata: ["release": "\(kernel.release)", "note": "\(kernel.coreInfoAddress)"])
-      if needsModules { loadModules(logger: logger) }
-    }
-  }
-
-  /// Ends the links, then the device, then the region and its file.
-  func stop() {
+  /// Ends the links, then the device; the region goes with this object.
+  public func stop() {
     for responder in responders { responder.stop() }
     device.stop()
-    region = nil
   }
-}
 
-enum ServerError: Error, CustomStringConvertible {
-  case noMemory(String)
-  case manyRegions
-  case regionWithoutGPU
-  case regionWithoutFile
-  case noKernel(String)
-  case mixedMonitors
-  case otherKernel(path: String, String, String)
-  case compiler(String)
+  // MARK: Parts
 
-  var description: String {
-    switch self {
-    case .noMemory(let path): "\(path): holds no memory; give a RAM file or an image of memory"
-    case .manyRegions: "--listen: one shm:// URL at most, since there is one region; several remote hosts can share it"
-    case .regionWithoutGPU: "--region gpu: needs --device gpu, in whose memory the region is to lie"
-    case .regionWithoutFile:
-      "--region gpu: a GPU's memory has no file, which shm:// is reached by; listen at verbs:// or tcp://"
-    case .noKernel(let path):
-      "\(path): no kernel was found yet, and a GPU's program is made for one; start again when the host has booted"
-    case .mixedMonitors: "--monitors: give sources (.c, .swift) alone, or one program made by `grassd compile`"
-    case .otherKernel(let path, let program, let found):
-      "\(path) is for kernel \(program), but this host runs \(found); make it again with `grassd compile`"
-    case .compiler(let why): "the modules were not compiled: \(why)"
+  /// The region, and the GPU that it lies in or is served by.
+  private struct Place {
+    let region: SharedRegion
+    let context: GPUContext?
+    let name: String
+
+    init(_ options: Options) throws {
+      let paths = options.listen.compactMap { address in
+        if case .sharedMemory(let path) = address { path } else { nil }
+      }
+      guard paths.count <= 1 else { throw ServerError.manyRegions }
+      context = if case .gpu(let number) = options.device { try GPUContext(GPU.number(number)) } else { nil }
+      guard options.regionInGPU else {
+        region = try SharedRegion(path: paths.first, layout: options.layout)
+        name = "host memory"
+        return
+      }
+      guard let context else { throw ServerError.regionWithoutGPU }
+      guard paths.isEmpty else { throw ServerError.regionWithoutFile }
+      let memory = try GPURegionMemory(context, layout: options.layout)
+      region = try SharedRegion(layout: options.layout, in: memory)
+      name =
+        "the GPU's own memory, " + (memory.exportFailure.map { "not exported: \($0)" } ?? "exported as a dma-buf")
     }
+  }
+
+  /// The device, and the program that it was started with: a GPU cannot do without one.
+  private static func device(
+    _ options: Options, _ place: Place, _ memory: FileMemory, _ kernel: Kernel?, _ monitors: MonitorFiles
+  ) throws -> (any Device, ModuleProgram?) {
+    guard let context = place.context else {
+      let device = try CPUDevice(region: place.region, segments: memory.deviceSegments, owner: memory)
+      guard let kernel, !monitors.isEmpty else { return (device, nil) }
+      // Monitors that are wrong from the start end the daemon before it serves.
+      let program = try monitors.program(for: kernel, isFresh: true)
+      try device.load(program, for: KernelMapping(kernel.addressSpace, slide: kernel.found.slide))
+      return (device, program)
+    }
+    guard let kernel else { throw ServerError.noKernel(options.memory) }
+    let program = try monitors.program(for: kernel, isFresh: true)
+    let device = try GPUDevice(
+      context, region: place.region, segments: memory.deviceSegments, owner: memory, program: program,
+      kernel: KernelMapping(kernel.addressSpace, slide: kernel.found.slide))
+    return (device, program)
   }
 }
