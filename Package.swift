@@ -116,6 +116,11 @@ for target in targets where target.name == "LLView" {
   ].map { .embedInCode("Runtime/\($0)") }
 }
 
+// What grassd decides: finding, loading, reloading, reporting.
+targets += module(
+  "Daemon", in: "Device",
+  ["Memory", "LinuxKernel", "CUDA", "Devices", "Region", "Links"], tests: ["Samples"])
+
 // MARK: The remote side: the side that asks
 
 targets += module(
@@ -138,7 +143,7 @@ func tool(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .executableTarget(name: name, dependencies: dependencies + [argumentParser], path: "Sources/Tools/\(name)")
 }
 targets += [
-  tool("grassd", ["Host", "Memory", "KernelInfo", "LinuxKernel", "CUDA", "Devices", "Region", "Links", logging]),
+  tool("grassd", ["Host", "Daemon", "CUDA", "Region", "Links", logging]),
   // What `grassd compile` runs: the one program that needs LLVM.
   tool("grass-compile", ["Host", "Memory", "KernelInfo", "LinuxKernel", "Region", "Devices", "LLView"]),
   tool(

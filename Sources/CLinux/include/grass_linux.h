@@ -14,6 +14,12 @@ enum grass_memfd {
   GRASS_MEMFD_HUGE = 4,      // In huge pages, which somebody must have set aside: MFD_HUGETLB.
 };
 
+/// Where a file's data goes on, for `lseek`: SEEK_DATA and SEEK_HOLE.
+enum grass_seek {
+  GRASS_SEEK_DATA = 3,  // The next byte that is not in a hole.
+  GRASS_SEEK_HOLE = 4,  // The next byte that is, or the file's end.
+};
+
 /// A file in memory without a name, closed on exec; -1 and errno on failure. The corresponding C function is
 /// `memfd_create`.
 static inline int grass_memfd_create(const char *name, enum grass_memfd kind) {

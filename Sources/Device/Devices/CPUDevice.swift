@@ -17,14 +17,14 @@ import Synchronization
 public final class CPUDevice: Device, @unchecked Sendable {
   // Only the thread uses the monitor from start to join, but for its kernel hint, which is atomic.
   private let monitor: UnsafeMutablePointer<grass_mailbox>
-  private let segments: UnsafeMutablePointer<grass_segment>
-  private let segmentCount: Int
+  private var segments: UnsafeMutableBufferPointer<grass_segment>
   private var worker: CPUWorker?
   private let scratch: UnsafeMutableRawPointer
   private let region: SharedRegion
   private let owner: AnyObject?
   private let isStopping: StopFlag
   private var thread: DedicatedThread?
+  private var failed: DeviceError?
 
   private final class StopFlag: Sendable {
     let value = Atomic<Bool>(false)
@@ -60,22 +60,15 @@ public final class CPUDevice: Device, @unchecked Sendable {
     guard region.device == nil else { throw DeviceError(.regionElsewhere) }
     self.region = region
     self.owner = owner
-    let sorted = watched.sorted { $0.segment.start < $1.segment.start }
-    segmentCount = sorted.count
-    segments = .allocate(capacity: max(1, sorted.count))
-    for (index, segment) in sorted.enumerated() {
-      (segments + index).initialize(
-        to: grass_segment(
-          pointer: segment.pointer.assumingMemoryBound(to: UInt8.self), start: segment.segment.start.rawValue,
-          count: segment.segment.count, lost: segment.lost))
-    }
+    segments = Self.table(of: watched)
     scratch = .allocate(byteCount: region.layout.requestSize, alignment: 64)
     monitor = .allocate(capacity: 1)
     monitor.initialize(to: grass_mailbox())
     isStopping = StopFlag()
     var header = region.layout.header
     let started = grass_mailbox_start(
-      monitor, region.base, &header, segments, UInt64(sorted.count), scratch, SystemCall.monotonicNanoseconds())
+      monitor, region.base, &header, segments.baseAddress, UInt64(segments.count), scratch,
+      SystemCall.monotonicNanoseconds())
     guard started else { throw DeviceError(.badRegion) }
     try startThread()
   }
@@ -107,19 +100,71 @@ public final class CPUDevice: Device, @unchecked Sendable {
     }
     guard thread != nil else { return }
     let next = try CPUWorker(
-      code, names: program.answers, kernel: kernel, segments: UnsafeBufferPointer(start: segments, count: segmentCount),
+      code, names: program.answers, kernel: kernel, segments: UnsafeBufferPointer(segments),
       outputSize: region.layout.responseSize)
+    standingStill {
+      next.attach(to: monitor)
+      worker = next
+    }
+    try startThread()
+  }
+
+  public func withdrawMonitors() {
+    guard thread != nil, worker != nil else { return }
+    standingStill {}
+    resume()
+  }
+
+  public func setSegments(_ watched: [DeviceSegment]) {
+    guard thread != nil else { return }
+    standingStill {
+      let old = segments
+      segments = Self.table(of: watched)
+      monitor.pointee.segments = UnsafePointer(segments.baseAddress)
+      monitor.pointee.segment_count = UInt64(segments.count)
+      monitor.pointee.last_segment = 0
+      old.deallocate()
+    }
+    resume()
+  }
+
+  /// Calls `body` while nobody steps the monitor, which has no modules then.
+  ///
+  /// The thread has to be started again.
+  private func standingStill(_ body: () -> Void) {
     stopThread()
     turn.await()
     // The run at work, if any, ends within its budget; its answer is not lost.
     worker?.finish { [monitor] in grass_mailbox_step(monitor, SystemCall.monotonicNanoseconds()) }
-    next.attach(to: monitor)
-    worker = next
+    monitor.pointee.modules = nil
+    worker = nil
+    body()
     turn.give()
-    try startThread()
   }
 
-  public func failure() -> DeviceError? { nil }
+  /// Starts the thread again, or says by ``failure()`` that it cannot be.
+  private func resume() {
+    do throws(DeviceError) {
+      try startThread()
+    } catch {
+      failed = error
+    }
+  }
+
+  /// `watched` as the monitor takes it, in ascending order.
+  private static func table(of watched: [DeviceSegment]) -> UnsafeMutableBufferPointer<grass_segment> {
+    let table = UnsafeMutableBufferPointer<grass_segment>.allocate(capacity: max(1, watched.count))
+    let sorted = watched.sorted { $0.segment.start < $1.segment.start }
+    _ = table.initialize(
+      from: sorted.map {
+        grass_segment(
+          pointer: $0.pointer.assumingMemoryBound(to: UInt8.self), start: $0.segment.start.rawValue,
+          count: $0.segment.count, lost: $0.lost)
+      })
+    return UnsafeMutableBufferPointer(rebasing: table[..<sorted.count])
+  }
+
+  public func failure() -> DeviceError? { failed }
 
   private struct Unowned: @unchecked Sendable {
     // The thread is joined before the memory goes.

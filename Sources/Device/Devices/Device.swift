@@ -5,8 +5,15 @@ public protocol Device: AnyObject, Sendable {
   /// What it is, for people.
   var description: String { get }
 
-  /// Says where the watched kernel's VMCOREINFO note lies, for the answers to info.
+  /// Says where the watched kernel's VMCOREINFO note lies, for the answers to info; zero for nowhere.
   func setKernelHint(_ address: PhysicalAddress)
+
+  /// Takes other memory in the place of what it reads: the same file in another layout, when a kernel has told which is right.
+  /// Monitors are withdrawn. A GPU begins with a kernel, and so with the right one.
+  func setSegments(_ segments: [DeviceSegment])
+
+  /// Gives up its modules: the kernel that they are bound to is gone. The run at work, if any, ends before.
+  func withdrawMonitors()
 
   /// Takes modules in the place of those it had. Requests wait in their slots meanwhile; none is lost.
   func load(_ program: ModuleProgram, for kernel: KernelMapping) throws(DeviceError)
@@ -24,4 +31,6 @@ public protocol Device: AnyObject, Sendable {
 
 extension Device {
   public func assist() {}
+  public func setSegments(_ segments: [DeviceSegment]) {}
+  public func withdrawMonitors() {}
 }

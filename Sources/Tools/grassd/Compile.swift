@@ -1,4 +1,5 @@
 import ArgumentParser
+import Daemon
 
 /// Compiles monitors, by another program: this one has no LLVM in it.
 struct Compile: ParsableCommand {

@@ -1,10 +1,8 @@
 import ArgumentParser
-import Devices
+import Daemon
 import Glibc
-import KernelInfo
 import Links
 import Logging
-import Memory
 import Region
 
 /// Serves a watched host's memory to remote hosts.
@@ -77,13 +75,24 @@ struct Serve: ParsableCommand {
     let signals = TerminationSignals()
     do {
       let server = try Server(
-        memory: memory, listen: listen.map { url in try LinkAddress(url) },
-        layout: RegionLayout(slots: slots, requestSize: requestSize * 1024, responseSize: responseSize * 1024),
-        regionInGPU: region == .gpu, device: device, monitors: monitors)
+        .init(
+          memory: memory, listen: listen.map { url in try LinkAddress(url) },
+          layout: RegionLayout(slots: slots, requestSize: requestSize * 1024, responseSize: responseSize * 1024),
+          regionInGPU: region == .gpu, device: device, monitors: monitors)
+      ) { event in
+        logger.log(event)
+      }
       for address in server.addresses { print("ready \(address)") }
       fflush(nil)
-      logger.info("serving \(server.memoryDescription)")
-      try server.run(until: signals, logger: logger)
+      logger.info("serving \(server.description)")
+      serving: while true {
+        switch signals.wait(for: Server.interval) {
+        case .end: break serving
+        case .reload: server.reload()
+        case nil: break
+        }
+        try server.look()
+      }
       server.stop()
       logger.info("stopped")
     } catch let error as any CustomStringConvertible {
@@ -91,5 +100,19 @@ struct Serve: ParsableCommand {
       _ = write(STDERR_FILENO, text, text.count)
       throw ExitCode(1)
     }
+  }
+}
+
+extension Logger {
+  fileprivate func log(_ event: ServerEvent) {
+    let level: Level =
+      switch event.weight {
+      case .notice: .info
+      case .warning: .warning
+      case .error: .error
+      }
+    log(
+      level: level, "\(event.text)",
+      metadata: Dictionary(event.details.map { ($0.name, "\($0.value)") }) { first, _ in first })
   }
 }

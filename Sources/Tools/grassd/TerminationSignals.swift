@@ -23,9 +23,10 @@ struct TerminationSignals {
   /// Waits for one of them.
   ///
   /// - Returns: nil where none came within the time.
-  func wait(seconds: Int) -> Wish? {
+  func wait(for time: Duration) -> Wish? {
     var set = set
-    var time = timespec(tv_sec: seconds, tv_nsec: 0)
+    var time = timespec(
+      tv_sec: Int(time.components.seconds), tv_nsec: Int(time.components.attoseconds / 1_000_000_000))
     let signal = sigtimedwait(&set, nil, &time)
     return signal > 0 ? signal == SIGHUP ? .reload : .end : nil
   }

@@ -10,6 +10,12 @@ public protocol PhysicalMemory: Sendable {
   /// Cost: one round trip where the memory is remote.
   func read(_ batch: inout ReadBatch<PhysicalAddress>)
 
+  /// What of `segment` may hold anything but zeros, in ascending order and without overlap, in whole pages but for the ends
+  /// of `segment`. Ask anew for each scan: what a live host's memory takes grows.
+  ///
+  /// Cost: local, and small beside reading `segment`.
+  func dataRanges(in segment: MemorySegment) -> [MemorySegment]
+
   /// Says that all of `segment` is about to be scanned, so that a source may make that cheap.
   func prepareCache(of segment: MemorySegment)
 
@@ -19,6 +25,7 @@ public protocol PhysicalMemory: Sendable {
 }
 
 extension PhysicalMemory {
+  public func dataRanges(in segment: MemorySegment) -> [MemorySegment] { [segment] }
   public func prepareCache(of segment: MemorySegment) {}
   public func releaseCache(of segment: MemorySegment) {}
 

@@ -22,6 +22,28 @@ import Testing
     #expect(beacon.state == .running)
   }
 
+  /// Under a session that goes on: the same bytes, laid out in another way.
+  @Test(arguments: WatchedHost.Kind.allCases) func deviceTakesOtherSegments(_ kind: WatchedHost.Kind) throws {
+    let host = try WatchedHost()
+    host.store(0x1234, at: 4 << 20)
+    let session = try Session(to: host.address(kind))
+    let memory = try RemoteMemory(session: session)
+    #expect(try memory.read(PhysicalAddress(4 << 20), count: 2) == [0x34, 0x12])
+    let half = UInt64(4 << 20)
+    host.device.setSegments([
+      DeviceSegment(
+        pointer: UnsafeRawPointer(host.bytes.base) + Int(half),
+        segment: MemorySegment(start: PhysicalAddress(1 << 32), count: half)),
+      DeviceSegment(
+        pointer: UnsafeRawPointer(host.bytes.base), segment: MemorySegment(start: PhysicalAddress(0), count: half)),
+    ])
+    #expect(throws: MemoryFault.self) { try memory.read(PhysicalAddress(half), count: 2) }
+    #expect(try memory.read(PhysicalAddress(1 << 32), count: 2) == [0x34, 0x12])
+    #expect(try session.info().segments.map(\.start.rawValue) == [0, 1 << 32])
+    host.device.withdrawMonitors()
+    try session.heartbeat()
+  }
+
   @Test(arguments: WatchedHost.Kind.allCases) func readsWhatTheMemoryHolds(_ kind: WatchedHost.Kind) throws {
     let host = try WatchedHost()
     for address in stride(from: 0, to: host.bytes.count, by: 8) {

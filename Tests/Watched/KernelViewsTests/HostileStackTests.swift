@@ -172,8 +172,9 @@ struct HostileStackTests {
     #expect(try find(0x100_0000, tables) == nil)
   }
 
-  /// Kernels number the registers of these tables in two ways. That of `sp`, on which a frame hangs where a function starts,
-  /// tells them apart.
+  /// Kernels number the registers of these tables in two ways.
+  ///
+  /// That of `sp`, on which a frame hangs where a function starts, tells them apart.
   @Test(arguments: [(5, 9, 8), (3, 9, 10), (4, 9, 8), (15, 0, 0)] as [(UInt8, UInt8, UInt8)])
   func numbersOfRegisters(sp: UInt8, spIndirect: UInt8, bpIndirect: UInt8) throws {
     func put(_ index: UInt64, sp: UInt8, bp: UInt8, _ linux: inout SyntheticLinux) {

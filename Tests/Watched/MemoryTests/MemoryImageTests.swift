@@ -75,6 +75,47 @@ struct MemoryImageTests {
     #expect(try split.read(PhysicalAddress(0x7fff_fffe), count: 2) == [1, 2])
   }
 
+  // MARK: Holes
+
+  /// 64 MiB of which three pieces exist; what is written later is seen when asked anew.
+  @Test func passesOverHoles() throws {
+    let file = try TemporaryFile([])
+    try file.setLength(64 << 20)
+    let page = [UInt8](repeating: 0xa5, count: 4096)
+    // The last two lie so near to each other that what is between counts as data.
+    for place in [5 << 20, 40 << 20, 40 << 20 + 16384] { try file.write(page, at: place) }
+    let image = try #require(try MemoryImage.open(file.path).first)
+    let whole = image.segments[0]
+    func ranges(_ segment: MemorySegment) -> [[UInt64]] {
+      image.dataRanges(in: segment).map { [$0.start.rawValue, $0.count] }
+    }
+    #expect(ranges(whole) == [[5 << 20, 4096], [40 << 20, 5 * 4096]])
+    #expect(ranges(MemorySegment(start: PhysicalAddress(6 << 20), count: 1 << 20)) == [])
+    #expect(ranges(MemorySegment(start: PhysicalAddress(5 << 20 + 100), count: 50)) == [[5 << 20 + 100, 50]])
+    #expect(ranges(MemorySegment(start: PhysicalAddress(0), count: .max)) == ranges(whole))
+
+    // A long read has all of it, and fills no hole.
+    let before = try blocks(file.path)
+    image.prepareCache(of: whole)
+    let bytes = try image.read(PhysicalAddress(0), count: 64 << 20)
+    #expect(bytes.count == 64 << 20 && bytes.filter { $0 == 0xa5 }.count == 3 * 4096)
+    #expect(Array(bytes[5 << 20..<5 << 20 + 4096]) == page && bytes[5 << 20 - 1] == 0 && bytes[5 << 20 + 4096] == 0)
+    #expect(try blocks(file.path) == before)
+
+    try file.write(page, at: 20 << 20)
+    #expect(ranges(whole).map { $0[0] } == [5 << 20, 20 << 20, 40 << 20])
+    // Of a file that was cut, nothing is a hole: what is gone is to be noticed.
+    try file.setLength(30 << 20)
+    #expect(ranges(MemorySegment(start: PhysicalAddress(50 << 20), count: 4096)) == [[50 << 20, 4096]])
+    #expect(throws: MemoryFault.self) { try image.read(PhysicalAddress(0), count: 64 << 20) }
+  }
+
+  private func blocks(_ path: String) throws -> Int {
+    var status = stat()
+    try #require(stat(path, &status) == 0)
+    return Int(status.st_blocks)
+  }
+
   // MARK: ELF
 
   static let twoSegments = ELFCoreWriter(segments: [

@@ -91,11 +91,13 @@ package struct KernelFinder {
     ) -> ProvenKernel? {
       let windows = ScanOrder(memory.segments, windowSize: KernelFinder.windowSize, pageSize: KernelFinder.pageSize)
       for window in windows where cost < KernelFinder.patience {
-        memory.prepareCache(of: window)
-        let found = places(window)
-        memory.releaseCache(of: window)
-        for place in found {
-          if let kernel = attempt(place) { return kernel }
+        for range in memory.dataRanges(in: window) {
+          memory.prepareCache(of: range)
+          let found = places(range)
+          memory.releaseCache(of: range)
+          for place in found {
+            if let kernel = attempt(place) { return kernel }
+          }
         }
       }
       return nil

@@ -50,7 +50,9 @@ struct ModuleTypeReader: KernelReader {
       data: data, size: size)
   }
 
-  /// The type information of each module that has some. Cost: a round trip a module in the list, and two.
+  /// The type information of each module that has some.
+  ///
+  /// Cost: a round trip a module in the list, and two.
   func read(in space: AddressSpace) -> (modules: [(address: VirtualAddress, bytes: [UInt8])], faults: [MemoryFault]) {
     guard let source else { return ([], []) }
     let list = ListWalker(space: space, form: .circular, limit: Self.most).members(ofHeads: [source.head])

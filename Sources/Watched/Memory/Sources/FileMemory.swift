@@ -62,6 +62,7 @@ public final class FileMemory: PhysicalMemory {
 
   public func read(_ batch: inout ReadBatch<PhysicalAddress>) {
     var current = 0
+    var isSparse: Bool?
     batch.fill { (address, target) throws(MemoryFault) in
       if current >= extents.count || !extents[current].segment.contains(address, count: target.count) {
         current = index(of: address)
@@ -71,6 +72,10 @@ public final class FileMemory: PhysicalMemory {
       }
       let extent = extents[current]
       let offset = extent.fileOffset + Int(address.distance(from: extent.segment.start))
+      if target.count >= Self.scanSize {
+        if isSparse == nil { isSparse = file.isSparse }
+        if isSparse == true { return copyData(offset, to: target) }
+      }
       target.copyMemory(from: UnsafeRawBufferPointer(start: file.base + offset, count: target.count))
     }
     // Asked afterwards: whatever was cut before the last byte was copied shows.
@@ -79,9 +84,50 @@ public final class FileMemory: PhysicalMemory {
     }
   }
 
-  public func prepareCache(of segment: MemorySegment) { forEachRange(of: segment) { file.populate($0) } }
+  /// Reads as long as this look through memory rather than follow it, and meet holes.
+  private static let scanSize = 256 << 10
 
-  public func releaseCache(of segment: MemorySegment) { forEachRange(of: segment) { file.release($0) } }
+  /// Copies what the file holds from `offset` on; holes are zeros.
+  private func copyData(_ offset: Int, to target: UnsafeMutableRawBufferPointer) {
+    var done = 0
+    for range in file.dataRanges(in: offset..<offset + target.count) {
+      let start = range.lowerBound - offset
+      UnsafeMutableRawBufferPointer(rebasing: target[done..<start]).initializeMemory(as: UInt8.self, repeating: 0)
+      UnsafeMutableRawBufferPointer(rebasing: target[start..<start + range.count])
+        .copyMemory(from: UnsafeRawBufferPointer(start: file.base + range.lowerBound, count: range.count))
+      done = start + range.count
+    }
+    UnsafeMutableRawBufferPointer(rebasing: target[done...]).initializeMemory(as: UInt8.self, repeating: 0)
+  }
+
+  /// What the file holds: holes of at least 64 KiB are passed over.
+  public func dataRanges(in segment: MemorySegment) -> [MemorySegment] {
+    let page: UInt64 = 4096
+    var found: [MemorySegment] = []
+    forEachRange(of: segment) { range, physical in
+      // Files have pages of their own, which need not be those of the memory.
+      var end = physical.rawValue
+      let limit = physical.rawValue + UInt64(range.count)
+      for data in file.dataRanges(in: range) {
+        let first = physical.rawValue + UInt64(data.lowerBound - range.lowerBound)
+        let start = max(first / page * page, end)
+        let last = min((first + UInt64(data.count) + page - 1) / page * page, limit)
+        guard start < last else { continue }
+        found.append(MemorySegment(start: PhysicalAddress(start), count: last - start))
+        end = last
+      }
+    }
+    return found
+  }
+
+  /// What is no hole: to look at one would fill it.
+  public func prepareCache(of segment: MemorySegment) {
+    forEachRange(of: segment) { range, _ in
+      for data in file.dataRanges(in: range) { file.populate(data) }
+    }
+  }
+
+  public func releaseCache(of segment: MemorySegment) { forEachRange(of: segment) { range, _ in file.release(range) } }
 
   /// The index of the last extent that starts at or before `address`, or 0.
   private func index(of address: PhysicalAddress) -> Int {
@@ -94,13 +140,16 @@ public final class FileMemory: PhysicalMemory {
     return low
   }
 
-  private func forEachRange(of segment: MemorySegment, _ body: (Range<Int>) -> Void) {
+  /// Calls `body` with each part of `segment` that there is: where it lies in the file, and at what address it starts.
+  private func forEachRange(of segment: MemorySegment, _ body: (Range<Int>, PhysicalAddress) -> Void) {
     let end = segment.start.rawValue &+ segment.count
     for extent in extents {
       let start = extent.segment.start.rawValue
       let low = max(start, segment.start.rawValue)
       let high = min(start + extent.segment.count, end)
-      if low < high { body(extent.fileOffset + Int(low - start)..<extent.fileOffset + Int(high - start)) }
+      if low < high {
+        body(extent.fileOffset + Int(low - start)..<extent.fileOffset + Int(high - start), PhysicalAddress(low))
+      }
     }
   }
 }

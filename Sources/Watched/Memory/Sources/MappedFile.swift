@@ -102,6 +102,46 @@ final class MappedFile: @unchecked Sendable {
     return fstat(descriptor, &status) == 0 && (status.st_mode & S_IFMT != S_IFREG || Int(status.st_size) >= count)
   }
 
+  /// Holes shorter than this are not told apart from what surrounds them.
+  private static let shortestHole = 64 << 10
+
+  /// Whether the file has holes: it takes less room than it is long.
+  ///
+  /// Cost: one system call.
+  var isSparse: Bool {
+    var status = stat()
+    return ram == nil && fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+      && status.st_blocks < (count + 511) / 512
+  }
+
+  /// What of `range` the file holds; the rest are holes, which read as zeros.
+  ///
+  /// All of it where that cannot be told.
+  ///
+  /// A read of a hole through the mapping would fill it: memory is taken for a page of zeros. Cost: two system calls for
+  /// each range returned.
+  func dataRanges(in range: Range<Int>) -> [Range<Int>] {
+    guard isSparse else { return [range] }
+    var found: [Range<Int>] = []
+    var place = range.lowerBound
+    while place < range.upperBound {
+      let start = Int(lseek(descriptor, off_t(place), Int32(GRASS_SEEK_DATA.rawValue)))
+      // ENXIO says that there is nothing from there on. What was cut off the file is no hole.
+      if start < 0, errno == ENXIO, isWhole { break }
+      let end = start < place ? -1 : Int(lseek(descriptor, off_t(start), Int32(GRASS_SEEK_HOLE.rawValue)))
+      guard end > start else { return [range] }
+      if start >= range.upperBound { break }
+      let piece = start..<min(end, range.upperBound)
+      if let last = found.last, piece.lowerBound - last.upperBound < Self.shortestHole {
+        found[found.count - 1] = last.lowerBound..<piece.upperBound
+      } else {
+        found.append(piece)
+      }
+      place = end
+    }
+    return found
+  }
+
   /// A copy of `count` bytes from `offset`, fewer where the file ends before.
   ///
   /// Not of a machine's memory.

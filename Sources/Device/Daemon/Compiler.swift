@@ -3,7 +3,7 @@ import Glibc
 /// The program that compiles monitors.
 ///
 /// It stands beside this one, and is the only one that needs LLVM.
-enum Compiler {
+public enum Compiler {
   private static let name = "grass-compile"
 
   /// Its path.
@@ -19,7 +19,7 @@ enum Compiler {
   /// Becomes it.
   ///
   /// It comes back only by throwing.
-  static func become(_ arguments: [String]) throws -> Never {
+  public static func become(_ arguments: [String]) throws -> Never {
     let path = try path()
     let values: [UnsafeMutablePointer<CChar>?] = ([path] + arguments).map { strdup($0) } + [nil]
     execv(path, values)

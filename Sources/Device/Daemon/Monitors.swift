@@ -1,0 +1,66 @@
+import CUDA
+package import Devices
+import Glibc
+package import LinuxKernel
+import Memory
+
+/// Where the modules come from that a device is to have.
+package protocol MonitorSource: AnyObject {
+  /// Whether there are to be none.
+  var isEmpty: Bool { get }
+
+  /// The program for a kernel.
+  ///
+  /// `isFresh` says whether sources are read again; otherwise a program that was made for this build may serve.
+  func program(for kernel: Kernel, isFresh: Bool) throws -> ModuleProgram
+}
+
+/// Modules in files: sources, which are compiled for a kernel, or one program that was.
+package final class MonitorFiles: MonitorSource {
+  private let paths: [String]
+  private let device: DeviceName
+  /// The program that was made last.
+  private var program: ModuleProgram?
+
+  package init(_ paths: [String], for device: DeviceName) {
+    self.paths = paths
+    self.device = device
+  }
+
+  package var isEmpty: Bool { paths.isEmpty }
+
+  private var areSources: Bool { paths.allSatisfy { $0.hasSuffix(".c") || $0.hasSuffix(".swift") } }
+
+  package func program(for kernel: Kernel, isFresh: Bool) throws -> ModuleProgram {
+    let build = "\(kernel.release) \(kernel.found.buildID ?? "")"
+    if !isFresh, let program, program.kernel == build { return program }
+    let made = try areSources ? compile(for: kernel) : load()
+    guard areSources || made.kernel == build else {
+      throw ServerError.otherKernel(path: paths[0], made.kernel, build)
+    }
+    program = made
+    return made
+  }
+
+  private func load() throws -> ModuleProgram {
+    guard paths.count == 1 else { throw ServerError.mixedMonitors }
+    return try ModuleProgram(path: paths[0])
+  }
+
+  private func compile(for kernel: Kernel) throws -> ModuleProgram {
+    guard let memory = kernel.memory as? FileMemory else { throw ServerError.compiler("the memory lies in no file") }
+    var template = Array("/tmp/grass-modules-XXXXXX".utf8CString)
+    let file = mkstemp(&template)
+    guard file >= 0 else { throw ServerError.compiler("mkstemp: \(String(cString: strerror(errno)))") }
+    close(file)
+    let output = template.withUnsafeBufferPointer { $0.baseAddress.map { String(cString: $0) } ?? "" }
+    defer { unlink(output) }
+    let target =
+      switch device {
+      case .cpu: "native"
+      case .gpu(let number): "sm_\(try GPU.number(number).capability)"
+      }
+    try Compiler.run(paths + ["--memory", memory.path, "--target", target, "--output", output])
+    return try ModuleProgram(path: output)
+  }
+}

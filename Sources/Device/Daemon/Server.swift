@@ -1,0 +1,146 @@
+import CUDA
+public import Devices
+public import Links
+import LinuxKernel
+import Memory
+public import Region
+
+/// The watched side, whole: the memory, the region, the device, the links, and the watch that keeps them with the kernel.
+public final class Server {
+  /// What to watch, and how to serve it.
+  public struct Options: Sendable {
+    /// The path of the watched memory.
+    public var memory: String
+    public var listen: [LinkAddress]
+    public var layout: RegionLayout
+    public var regionInGPU: Bool
+    public var device: DeviceName
+    /// The paths of monitors: sources, or one program.
+    public var monitors: [String]
+
+    public init(
+      memory: String, listen: [LinkAddress], layout: RegionLayout, regionInGPU: Bool = false, device: DeviceName = .cpu,
+      monitors: [String] = []
+    ) {
+      self.memory = memory
+      self.listen = listen
+      self.layout = layout
+      self.regionInGPU = regionInGPU
+      self.device = device
+      self.monitors = monitors
+    }
+  }
+
+  /// Where remote hosts reach it, ports that were chosen filled in.
+  public let addresses: [LinkAddress]
+  /// What it watches and what runs the monitor, for people.
+  public var description: String { "\(path): \(memory.format), on \(device.description), the region in \(place.name)" }
+
+  private let path: String
+  private let memory: FileMemory
+  private let place: Place
+  private let device: any Device
+  private let watch: Watch
+  private let responders: [any Responder]
+
+  /// Opens the memory, looks for a kernel in it, and begins to serve.
+  ///
+  /// `report` is called with what happens, from here on and by ``look()`` and ``reload()``.
+  ///
+  /// - Throws: what the memory, the device, the region or the links throw, or ``ServerError``.
+  public init(_ options: Options, report: @escaping (ServerEvent) -> Void) throws {
+    path = options.memory
+    let layouts = try MemoryImage.open(options.memory)
+    guard let first = layouts.first else { throw ServerError.noMemory(options.memory) }
+    let monitors = MonitorFiles(options.monitors, for: options.device)
+    watch = Watch(layouts: layouts, monitors: monitors) { report(ServerEvent($0, path: options.memory)) }
+    watch.begin()
+    memory = watch.kernel?.memory as? FileMemory ?? first
+
+    if case .gpu = options.device {
+      GPU.allowHostMemory(beyondReported: memory.segments.reduce(0) { $0 + $1.count })
+    }
+    let place = try Place(options)
+    self.place = place
+    let program: ModuleProgram?
+    (device, program) = try Self.device(options, place, memory, watch.kernel, monitors)
+    watch.attach(device, program: program?.names)
+
+    var responders: [any Responder] = []
+    let monitor = device
+    addresses = try options.listen.map { address in
+      guard let responder = try address.serve(place.region, assist: { monitor.assist() }) else { return address }
+      responders.append(responder)
+      return responder.address
+    }
+    self.responders = responders
+  }
+
+  /// Does what is due; to be called every ``interval``.
+  ///
+  /// - Throws: ``DeviceError`` where the device has ended by itself.
+  public func look() throws(DeviceError) {
+    if let failure = device.failure() { throw failure }
+    watch.look()
+  }
+
+  /// How often ``look()`` is to be called.
+  public static var interval: Duration { Watch.interval }
+
+  /// Reads the monitors again; what is wrong with them is reported.
+  public func reload() { watch.reload() }
+
+  /// Ends the links, then the device; the region goes with this object.
+  public func stop() {
+    for responder in responders { responder.stop() }
+    device.stop()
+  }
+
+  // MARK: Parts
+
+  /// The region, and the GPU that it lies in or is served by.
+  private struct Place {
+    let region: SharedRegion
+    let context: GPUContext?
+    let name: String
+
+    init(_ options: Options) throws {
+      let paths = options.listen.compactMap { address in
+        if case .sharedMemory(let path) = address { path } else { nil }
+      }
+      guard paths.count <= 1 else { throw ServerError.manyRegions }
+      context = if case .gpu(let number) = options.device { try GPUContext(GPU.number(number)) } else { nil }
+      guard options.regionInGPU else {
+        region = try SharedRegion(path: paths.first, layout: options.layout)
+        name = "host memory"
+        return
+      }
+      guard let context else { throw ServerError.regionWithoutGPU }
+      guard paths.isEmpty else { throw ServerError.regionWithoutFile }
+      let memory = try GPURegionMemory(context, layout: options.layout)
+      region = try SharedRegion(layout: options.layout, in: memory)
+      name =
+        "the GPU's own memory, " + (memory.exportFailure.map { "not exported: \($0)" } ?? "exported as a dma-buf")
+    }
+  }
+
+  /// The device, and the program that it was started with: a GPU cannot do without one.
+  private static func device(
+    _ options: Options, _ place: Place, _ memory: FileMemory, _ kernel: Kernel?, _ monitors: MonitorFiles
+  ) throws -> (any Device, ModuleProgram?) {
+    guard let context = place.context else {
+      let device = try CPUDevice(region: place.region, segments: memory.deviceSegments, owner: memory)
+      guard let kernel, !monitors.isEmpty else { return (device, nil) }
+      // Monitors that are wrong from the start end the daemon before it serves.
+      let program = try monitors.program(for: kernel, isFresh: true)
+      try device.load(program, for: KernelMapping(kernel.addressSpace, slide: kernel.found.slide))
+      return (device, program)
+    }
+    guard let kernel else { throw ServerError.noKernel(options.memory) }
+    let program = try monitors.program(for: kernel, isFresh: true)
+    let device = try GPUDevice(
+      context, region: place.region, segments: memory.deviceSegments, owner: memory, program: program,
+      kernel: KernelMapping(kernel.addressSpace, slide: kernel.found.slide))
+    return (device, program)
+  }
+}

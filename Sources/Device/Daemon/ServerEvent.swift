@@ -1,0 +1,34 @@
+/// What happened to a server, as a line for its log.
+public struct ServerEvent: Sendable {
+  public enum Weight: Sendable {
+    case notice, warning, error
+  }
+
+  public let weight: Weight
+  public let text: String
+  /// Names and values that belong to it.
+  public let details: [(name: String, value: String)]
+}
+
+extension ServerEvent {
+  init(_ event: Watch.Event, path: String) {
+    (weight, text, details) =
+      switch event {
+      case .kernelFound(let release, let place):
+        (.notice, "kernel found", [("release", release), ("note", "\(place)")])
+      case .layout(let name): (.notice, "the memory's layout is decided", [("layout", name)])
+      case .kernelLost(let release):
+        (.warning, "the kernel is gone; looking for the next one", [("release", release)])
+      case .monitorsLoaded(let names):
+        (.notice, "modules loaded", [("modules", names.joined(separator: " "))])
+      case .monitorsFailed(let reason): (.error, "modules not loaded", [("reason", reason)])
+      case .nothingToReload:
+        (.warning, "nothing to read again: there is no kernel yet, or no --monitors were given", [])
+      case .memoryCut:
+        (
+          .error, "the memory's file became shorter: reads fail from now on; start grassd again once it is whole",
+          [("path", path)]
+        )
+      }
+  }
+}

@@ -1,0 +1,79 @@
+import KernelInfo
+package import Memory
+import Paging
+
+/// What tells one boot of a kernel from every other, at the places where the kernel keeps it: a cheap way to see whether the
+/// kernel that was proven is still there.
+///
+/// The banner and the names of the build, where image and direct map lie, the note's own bytes, the random value that guards
+/// the first task's stack, and the count of ticks, which a new boot starts anew. A host that reboots changes one of them, whatever
+/// kernel comes next; nothing that a running kernel does.
+package struct BootIdentity: Sendable {
+  /// Bytes that stay as they are as long as the kernel runs.
+  private let constants: [(place: PhysicalAddress, bytes: [UInt8])]
+  /// A count that only grows, and what it was when it was looked at last.
+  private var ticks: (place: PhysicalAddress, count: UInt64)?
+
+  /// As much of a note as is compared: two pages.
+  private static let longestNote = 8192
+
+  /// What the memory has of it now.
+  ///
+  /// Cost: one batch.
+  package init(of kernel: Kernel) {
+    let (found, space) = (kernel.found, kernel.addressSpace)
+    var places: [(PhysicalAddress, count: Int)] = []
+    func add(_ address: VirtualAddress?, count: Int) {
+      if let address, let place = try? space.translate(address) { places.append((place, count)) }
+    }
+    add(found.symbols.address(of: "linux_banner"), count: 128)
+    for name in ["phys_base", "page_offset_base", "vmcoreinfo_note"] {
+      add(found.symbols.address(of: name), count: 8)
+    }
+    func add(_ symbol: String, _ structure: String, _ path: String) {
+      guard let address = found.symbols.address(of: symbol), let layout = try? found.types.structure(structure),
+        layout.hasField(path), let field = try? layout.field(path), (1...128).contains(field.size)
+      else { return }
+      add(address + field.offset, count: field.size)
+    }
+    add("init_uts_ns", "uts_namespace", "name.release")
+    add("init_uts_ns", "uts_namespace", "name.version")
+    // Source: arch/x86/include/asm/stackprotector.h, boot_init_stack_canary.
+    add("init_task", "task_struct", "stack_canary")
+    if let note = found.coreInfo {
+      let length = min(CoreInfoNote.headerSize + note.text.utf8.count, Self.longestNote)
+      places.append((found.coreInfoAddress, length))
+    }
+    let ticks = found.symbols.address(of: "jiffies_64").flatMap { try? space.translate($0) }
+    if let ticks { places.append((ticks, 8)) }
+
+    var batch = ReadBatch<PhysicalAddress>()
+    for (place, count) in places { batch.add(place, count: count) }
+    kernel.memory.read(&batch)
+    var constants: [(PhysicalAddress, [UInt8])] = []
+    for (index, (place, _)) in places.enumerated() {
+      guard let bytes = try? batch.reader(index).copy() else { continue }
+      if ticks != nil, index == places.count - 1 {
+        self.ticks = (place, (try? ByteReader(bytes.span.bytes).u64(0)) ?? 0)
+      } else {
+        constants.append((place, bytes))
+      }
+    }
+    self.constants = constants
+  }
+
+  /// Whether the memory still has it.
+  ///
+  /// Cost: one batch of some hundred bytes.
+  package mutating func holds(in memory: any PhysicalMemory) -> Bool {
+    var batch = ReadBatch<PhysicalAddress>()
+    for (place, bytes) in constants { batch.add(place, count: bytes.count) }
+    if let ticks { batch.add(ticks.place, count: 8) }
+    memory.read(&batch)
+    for (index, (_, bytes)) in constants.enumerated() where (try? batch.reader(index).copy()) != bytes { return false }
+    guard let ticks else { return true }
+    guard let count = try? batch.reader(constants.count).u64(0), count >= ticks.count else { return false }
+    self.ticks = (ticks.place, count)
+    return true
+  }
+}
