@@ -46,12 +46,13 @@ targets += module(
 // What a view is.
 targets += module("Views", in: "Watched/Views", path: "Base", ["Memory", "LinuxKernel"], tests: [])
 // Views, base first: each may stand on those above it.
-targets += module("TaskViews", in: "Watched/Views", path: "Tasks", kernel)
+targets += module("TaskViews", in: "Watched/Views", path: "Tasks", kernel + ["Views"])
 targets += module("CodeViews", in: "Watched/Views", path: "Code", kernel + ["Views", "TaskViews"])
-targets += module("StorageViews", in: "Watched/Views", path: "Storage", kernel + ["TaskViews"])
-targets += module("NetworkViews", in: "Watched/Views", path: "Network", kernel + ["TaskViews"])
+targets += module("StorageViews", in: "Watched/Views", path: "Storage", kernel + ["Views", "TaskViews"])
+targets += module("NetworkViews", in: "Watched/Views", path: "Network", kernel + ["Views", "TaskViews"])
 targets += module(
-  "ProcessViews", in: "Watched/Views", path: "Processes", kernel + ["TaskViews", "StorageViews", "NetworkViews"])
+  "ProcessViews", in: "Watched/Views", path: "Processes",
+  kernel + ["Views", "TaskViews", "StorageViews", "NetworkViews"])
 targets += module(
   "WaitingViews", in: "Watched/Views", path: "Waiting", kernel + ["Views", "TaskViews", "CodeViews", "StorageViews"])
 targets += module("MachineViews", in: "Watched/Views", path: "Machine", kernel + ["Views"])

@@ -29,7 +29,7 @@ package struct ViewFormat: Sendable {
     /// The value of a named column; absent where the row's section lacks it.
     func value(_ name: String, _ row: View.Row) -> ViewValue {
       let section = sections.first { $0.takes(row) }
-      return section?.columns.first { $0.info.isNamed(name) }.map { $0.value(row) } ?? .absent
+      return section?.column(named: name)?.value(row) ?? .absent
     }
     let wanted = rows.filter { row in filters.allSatisfy { $0.holds(value($0.column, row)) } }
     guard let sort else { return wanted }
@@ -51,7 +51,7 @@ package struct ViewFormat: Sendable {
   private static func column<View: KernelView>(
     _ name: String, _ sections: [ViewSection<View.Row>], of view: View.Type
   ) throws(ViewOptionError) -> ViewColumn<View.Row> {
-    if let column = sections.flatMap(\.columns).first(where: { $0.info.isNamed(name) }) { return column }
+    if let column = sections.flatMap(\.columns).named(name, \.info) { return column }
     let known = sections.flatMap(\.columns).map { $0.info.key.isEmpty ? $0.info.heading : $0.info.key }
     throw ViewOptionError("\(View.name) has no column '\(name)'; it has \(known.joined(separator: ", "))")
   }
@@ -67,7 +67,7 @@ package struct ViewFormat: Sendable {
       for name in columns { _ = try Self.column(name, sections, of: view) }
       sections = sections.map { section in
         ViewSection(
-          columns.compactMap { name in section.columns.first { $0.info.isNamed(name) && $0.info.isInJSON } },
+          columns.compactMap { name in section.columns.filter(\.info.isInJSON).named(name, \.info) },
           takes: section.takes)
       }
     }
@@ -94,7 +94,7 @@ package struct ViewFormat: Sendable {
         shown = []
         for name in columns {
           _ = try Self.column(name, sections, of: view)
-          if let own = section.columns.first(where: { $0.info.isNamed(name) }) { shown.append(own) }
+          if let own = section.column(named: name) { shown.append(own) }
         }
         guard !shown.isEmpty else { continue }
       }

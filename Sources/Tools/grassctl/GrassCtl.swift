@@ -18,13 +18,8 @@ struct GrassCtl: ParsableCommand {
 
   /// The commands that are no view.
   private static let own: [any ParsableCommand.Type] = [
-    Heartbeat.self, Ps.self, Beacon.self, Cpu.self, MemoryCommand.self,
-    PanicCommand.self, Run.self, BenchCommand.self,
-    Sym.self, Types.self, Read.self,
-    Top.self, SS.self, IP.self,
-    Mount.self, Maps.self, LsOf.self, Files.self,
-    LsNs.self, CGroups.self,
-    SearchCommand.self,
+    Heartbeat.self, Beacon.self, Cpu.self, MemoryCommand.self, PanicCommand.self, Run.self, BenchCommand.self,
+    Sym.self, Types.self, Read.self, Top.self,
     Strings.self,
   ]
 }

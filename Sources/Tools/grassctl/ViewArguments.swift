@@ -23,10 +23,14 @@ struct ViewArguments<View: KernelView>: ParsableArguments, CustomReflectable {
             Flag(wrappedValue: false, name: name, help: help) as Flag<Bool>
           } else if option.isArgument, option.takesMany {
             Argument(wrappedValue: [], help: valued.named(option.name)) as Argument<[String]>
+          } else if option.isArgument, option.isRequired {
+            Argument(help: valued.named(option.name)) as Argument<String>
           } else if option.isArgument {
             Argument(help: valued.named(option.name)) as Argument<String?>
           } else if option.takesMany {
             Option(wrappedValue: [], name: name, parsing: .singleValue, help: valued) as Option<[String]>
+          } else if option.isRequired {
+            Option(name: name, help: valued) as Option<String>
           } else {
             Option(name: name, help: valued) as Option<String?>
           }
@@ -50,10 +54,14 @@ struct ViewArguments<View: KernelView>: ParsableArguments, CustomReflectable {
         given = try container.decode(Flag<Bool>.self, forKey: key).wrappedValue ? ["yes"] : []
       } else if option.isArgument, option.takesMany {
         given = try container.decode(Argument<[String]>.self, forKey: key).wrappedValue
+      } else if option.isArgument, option.isRequired {
+        given = [try container.decode(Argument<String>.self, forKey: key).wrappedValue]
       } else if option.isArgument {
         given = try container.decode(Argument<String?>.self, forKey: key).wrappedValue.map { [$0] } ?? []
       } else if option.takesMany {
         given = try container.decode(Option<[String]>.self, forKey: key).wrappedValue
+      } else if option.isRequired {
+        given = [try container.decode(Option<String>.self, forKey: key).wrappedValue]
       } else {
         given = try container.decode(Option<String?>.self, forKey: key).wrappedValue.map { [$0] } ?? []
       }

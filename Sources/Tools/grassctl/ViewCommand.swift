@@ -79,7 +79,8 @@ enum Terminal {
 /// The command of a view: opens the kernel, reads the rows, prints them.
 struct ViewCommand<View: KernelView>: ParsableCommand {
   static var configuration: CommandConfiguration {
-    CommandConfiguration(commandName: View.name, abstract: View.summary, discussion: View.discussion)
+    CommandConfiguration(
+      commandName: View.companions.isEmpty ? View.name : "list", abstract: View.summary, discussion: View.discussion)
   }
 
   @OptionGroup var source: SourceOptions
@@ -118,14 +119,28 @@ struct ViewCommand<View: KernelView>: ParsableCommand {
     }
     for note in found.notes { writeNote(note) }
     for shortcoming in found.shortcomings { writeNote(shortcoming) }
-    try reportFaults(found.faults)
+    try reportFaults(found.faults, as: View.remark)
     if !found.shortcomings.isEmpty { throw ExitStatus.partial }
     // As ps and pgrep do where nothing is what was asked for.
     if isEmpty, options.selects || !format.filters.isEmpty { throw ExitStatus.partial }
   }
 }
 
+/// The command of a view beside which there are others: what it does by itself is its subcommand `list`.
+struct ViewCommandGroup<View: KernelView>: ParsableCommand {
+  static var configuration: CommandConfiguration {
+    CommandConfiguration(
+      commandName: View.name, abstract: View.summary, subcommands: [ViewCommand<View>.self] + View.companions,
+      defaultSubcommand: ViewCommand<View>.self)
+  }
+}
+
 extension KernelView {
   /// Its command.
-  static var command: any ParsableCommand.Type { ViewCommand<Self>.self }
+  static var command: any ParsableCommand.Type {
+    companions.isEmpty ? ViewCommand<Self>.self : ViewCommandGroup<Self>.self
+  }
+
+  /// What else can be done with what it shows: `grassctl files get`.
+  fileprivate static var companions: [any ParsableCommand.Type] { self == CachedFileView.self ? [FilesGet.self] : [] }
 }

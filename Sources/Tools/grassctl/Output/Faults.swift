@@ -1,10 +1,12 @@
+import KernelViews
 import Memory
 
 /// Says what could not be read, and ends the command as partial where there was anything.
-func reportFaults(_ faults: [MemoryFault]) throws {
-  guard let first = faults.first else { return }
-  writeNote(
-    faults.count == 1
-      ? "a part could not be read: \(first)" : "\(faults.count) parts could not be read, for example: \(first)")
+func reportFaults(_ faults: [MemoryFault]) throws { try reportFaults(faults, as: \.remark) }
+
+/// The same, said in the words of `remark`.
+func reportFaults(_ faults: [MemoryFault], as remark: ([MemoryFault]) -> String) throws {
+  guard !faults.isEmpty else { return }
+  writeNote(remark(faults))
   throw ExitStatus.partial
 }

@@ -19,11 +19,14 @@
 public enum KernelViews {
   public static let all: [any KernelView.Type] = [
     HostView.self, LogView.self,
-    StackView.self,
+    TaskView.self, MappingView.self, NamespaceView.self, ControlGroupView.self, StackView.self,
     FreeView.self, VMStatView.self, SlabView.self, PressureView.self, InterruptView.self,
+    OpenFileView.self, MountView.self, CachedFileView.self,
+    SocketView.self, NetworkView.self,
     TimerView.self, WorkQueueView.self, LockView.self,
     LsMod.self, SystemCallHookView.self, NetfilterView.self, FTraceView.self, KProbeView.self, TracepointView.self,
     BPFView.self,
+    SearchView.self,
   ]
 
   /// The view that is called `name`.

@@ -57,6 +57,8 @@ public protocol KernelView: Sendable {
   static func text(_ rows: [Row], _ options: Options) -> String?
   /// Lines that a table shows below a row.
   static func details(below row: Row, _ options: Options) -> [String]
+  /// What people are told of faults, of which there is one at least.
+  static func remark(on faults: [MemoryFault]) -> String
 }
 
 extension KernelView {
@@ -65,6 +67,16 @@ extension KernelView {
   public static func columns(_ options: Options) -> [ViewColumn<Row>] { sections(options).flatMap(\.columns) }
   public static func text(_ rows: [Row], _ options: Options) -> String? { nil }
   public static func details(below row: Row, _ options: Options) -> [String] { [] }
+  public static func remark(on faults: [MemoryFault]) -> String { faults.remark }
+}
+
+extension [MemoryFault] {
+  /// How many there are, with the first of them as an example.
+  package var remark: String {
+    guard let first else { return "" }
+    return count == 1
+      ? "a part could not be read: \(first)" : "\(count) parts could not be read, for example: \(first)"
+  }
 }
 
 /// One of a view's tables.
@@ -82,6 +94,16 @@ public struct ViewSection<Row: Sendable>: Sendable {
     self.isInTable = isInTable
     self.takes = takes
   }
+
+  /// A table of those rows that have a `part`, which its columns are about.
+  public init<Part: Sendable>(
+    of part: @escaping @Sendable (Row) -> Part?, _ columns: [ViewColumn<Part>], isInTable: Bool = true
+  ) {
+    self.init(columns.map { $0.of(part) }, isInTable: isInTable) { part($0) != nil }
+  }
+
+  /// The column that `name` names; nil where there is none.
+  package func column(named name: String) -> ViewColumn<Row>? { columns.named(name, \.info) }
 }
 
 /// The rows of a view, and what is wrong with them.

@@ -35,6 +35,13 @@ public struct ViewColumnInfo: Sendable {
   }
 }
 
+extension Sequence {
+  /// The column that a user who writes `name` means: the one that has it as its key, else the first that is named so.
+  package func named(_ name: String, _ info: (Element) -> ViewColumnInfo) -> Element? {
+    first { !name.isEmpty && info($0).key == name } ?? first { info($0).isNamed(name) }
+  }
+}
+
 /// A column of a view: named once, for the table, for JSON and for the documentation.
 ///
 /// ```swift
@@ -47,9 +54,9 @@ public struct ViewColumn<Row: Sendable>: Sendable {
   public var info: ViewColumnInfo
   public let value: @Sendable (Row) -> ViewValue
   /// What the table shows instead of the value as it is.
-  public private(set) var cell: (@Sendable (Row) -> String)?
+  public internal(set) var cell: (@Sendable (Row) -> String)?
   /// Whether the row is in a bad state, as far as this column says: a terminal shows it in colour.
-  public private(set) var isBad: (@Sendable (Row) -> Bool)?
+  public internal(set) var isBad: (@Sendable (Row) -> Bool)?
 
   /// A column of table and JSON.
   public init<Value: ViewRepresentable>(
@@ -76,6 +83,27 @@ public struct ViewColumn<Row: Sendable>: Sendable {
   public init(_ heading: String, isRightAligned: Bool = false, text: @escaping @Sendable (Row) -> String) {
     info = ViewColumnInfo(heading: heading, key: "", unit: .none, isRightAligned: isRightAligned)
     value = { .text(text($0)) }
+  }
+
+  /// A column that only the table has, of a value that rows are sorted and chosen by.
+  public init<Value: ViewRepresentable>(
+    table heading: String, in unit: ViewUnit = .none, _ value: @escaping @Sendable (Row) -> Value
+  ) {
+    self.init(heading, "", in: unit, value)
+  }
+
+  /// The same column of rows of which `part` is one of these; absent where a row has none.
+  public func of<Whole: Sendable>(_ part: @escaping @Sendable (Whole) -> Row?) -> ViewColumn<Whole> {
+    let own = self
+    var column = ViewColumn<Whole>(info: info) { whole in part(whole).map { own.value($0) } ?? .absent }
+    if let cell { column.cell = { whole in part(whole).map { cell($0) } ?? "" } }
+    if let isBad { column.isBad = { whole in part(whole).map { isBad($0) } ?? false } }
+    return column
+  }
+
+  private init(info: ViewColumnInfo, value: @escaping @Sendable (Row) -> ViewValue) {
+    self.info = info
+    self.value = value
   }
 
   /// The same column, of which a table shows `text`.

@@ -84,7 +84,7 @@ extension ViewValue {
   }
 
   /// What conditions on text look at.
-  var searchText: String {
+  package var searchText: String {
     switch self {
     case .absent, .none: ""
     case .bool(let value): value ? "yes" : "no"

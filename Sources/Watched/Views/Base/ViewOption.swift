@@ -6,6 +6,7 @@ import Synchronization
 /// struct Options: ViewOptions {
 ///   @ViewOption(short: "T", help: "List every thread.") var threads = false
 ///   @ViewOption(short: "p", selects: true, help: "Only this process.") var pid: Int32?
+///   @ViewOption(isArgument: true, help: "The file.") var path: String      // no default: must be given
 /// }
 /// ```
 public protocol ViewOptions: Sendable {
@@ -38,8 +39,8 @@ extension ViewOptions {
 
   /// Options with the given texts: what a command line, a query or a configuration says.
   ///
-  /// - Throws: ``ViewOptionError`` for a name that no option has, for a text that its option does not take, and for
-  ///   options that do not go together.
+  /// - Throws: ``ViewOptionError`` for a name that no option has, for a text that its option does not take, for one that
+  ///   is missing, and for options that do not go together.
   public init(_ texts: [(name: String, text: String)]) throws(ViewOptionError) {
     self.init()
     let all = all
@@ -50,6 +51,10 @@ extension ViewOptions {
             + (all.isEmpty ? "; there are none" : "; there are \(all.map(\.name).joined(separator: ", "))"))
       }
       try option.set(text)
+    }
+    if let missing = all.first(where: { $0.isRequired && !$0.isSet }) {
+      throw ViewOptionError(
+        "\(missing.isArgument ? "<\(missing.name)>" : "--\(missing.name)") is missing: \(missing.help)")
     }
     if let problem = problem() { throw ViewOptionError(problem) }
   }
@@ -81,7 +86,11 @@ public protocol AnyViewOption: Sendable {
   var isArgument: Bool { get }
   var takesMany: Bool { get }
   var selects: Bool { get }
+  /// Whether there is nothing to go on with without it.
+  var isRequired: Bool { get }
   var isSet: Bool { get }
+  /// The texts that it takes, where these are few.
+  var choices: [String] { get }
   /// What stands for the value in help: `number`, `text`.
   var valueName: String { get }
 
@@ -109,6 +118,7 @@ public struct ViewOption<Value: ViewOptionValue>: AnyViewOption {
   public let help: String
   public let isArgument: Bool
   public let selects: Bool
+  public let isRequired: Bool
 
   /// - Parameters:
   ///   - isArgument: whether it stands on a command line without a name.
@@ -116,10 +126,17 @@ public struct ViewOption<Value: ViewOptionValue>: AnyViewOption {
   public init(
     wrappedValue: Value, short: Character? = nil, isArgument: Bool = false, selects: Bool = false, help: String
   ) {
+    self.init(wrappedValue, short, isArgument: isArgument, selects: selects, isRequired: false, help)
+  }
+
+  private init(
+    _ wrappedValue: Value, _ short: Character?, isArgument: Bool, selects: Bool, isRequired: Bool, _ help: String
+  ) {
     box = Box(wrappedValue)
     self.short = short
     self.isArgument = isArgument
     self.selects = selects
+    self.isRequired = isRequired
     self.help = help
   }
 
@@ -129,12 +146,19 @@ public struct ViewOption<Value: ViewOptionValue>: AnyViewOption {
     self.init(wrappedValue: nil, short: short, isArgument: isArgument, selects: selects, help: help)
   }
 
+  /// An option that must be given.
+  public init(short: Character? = nil, isArgument: Bool = false, selects: Bool = false, help: String)
+  where Value: ViewOptionDefault {
+    self.init(Value.optionDefault, short, isArgument: isArgument, selects: selects, isRequired: true, help)
+  }
+
   public var wrappedValue: Value { box.state.withLock { $0.value } }
   public var name: String { box.state.withLock { $0.name } }
   public var isSet: Bool { box.state.withLock { $0.isSet } }
   public var isFlag: Bool { Value.isFlag }
   public var takesMany: Bool { Value.takesMany }
   public var valueName: String { Value.valueName }
+  public var choices: [String] { Value.choices }
 
   public func take(name: String) { box.state.withLock { $0.name = name } }
 
@@ -155,6 +179,8 @@ public protocol ViewOptionValue: Sendable {
   static var isFlag: Bool { get }
   static var takesMany: Bool { get }
   static var valueName: String { get }
+  /// The texts that it can be, where these are few.
+  static var choices: [String] { get }
   /// What a text has to be, for a message.
   static var expects: String { get }
   /// Takes what `text` says; false where it says nothing of this kind.
@@ -164,6 +190,7 @@ public protocol ViewOptionValue: Sendable {
 extension ViewOptionValue {
   public static var isFlag: Bool { false }
   public static var takesMany: Bool { false }
+  public static var choices: [String] { [] }
 }
 
 extension Bool: ViewOptionValue {
@@ -220,8 +247,9 @@ extension String: ViewOptionValue {
 
 /// A choice of words: an enumeration whose raw values they are.
 extension ViewOptionValue where Self: RawRepresentable & CaseIterable, RawValue == String {
-  public static var valueName: String { allCases.map(\.rawValue).joined(separator: "|") }
-  public static var expects: String { allCases.map(\.rawValue).joined(separator: ", ") }
+  public static var choices: [String] { allCases.map(\.rawValue) }
+  public static var valueName: String { choices.joined(separator: "|") }
+  public static var expects: String { choices.joined(separator: ", ") }
 
   public mutating func take(_ text: String) -> Bool {
     guard let value = Self(rawValue: text) else { return false }
@@ -232,6 +260,7 @@ extension ViewOptionValue where Self: RawRepresentable & CaseIterable, RawValue 
 
 /// An option that need not be given.
 extension Optional: ViewOptionValue where Wrapped: ViewOptionValue & ViewOptionDefault {
+  public static var choices: [String] { Wrapped.choices }
   public static var valueName: String { Wrapped.valueName }
   public static var expects: String { Wrapped.expects }
 
@@ -246,6 +275,7 @@ extension Optional: ViewOptionValue where Wrapped: ViewOptionValue & ViewOptionD
 /// An option that may be given several times.
 extension Array: ViewOptionValue where Element: ViewOptionValue & ViewOptionDefault {
   public static var takesMany: Bool { true }
+  public static var choices: [String] { Element.choices }
   public static var valueName: String { Element.valueName }
   public static var expects: String { Element.expects }
 

@@ -10,7 +10,7 @@ public struct ViewTable: Sendable {
 
     /// The values of the column that `name` names; nil where there is none.
     public func values(_ name: String) -> [ViewValue]? {
-      guard let index = columns.firstIndex(where: { $0.isNamed(name) }) else { return nil }
+      guard let index = columns.indices.named(name, { columns[$0] }) else { return nil }
       return rows.map { $0[index] }
     }
   }
@@ -39,12 +39,21 @@ extension KernelView {
       view: name, sections: tables, faults: rows.faults, notes: rows.notes, shortcomings: rows.shortcomings)
   }
 
-  /// Every column that there may be: those of all flags, each once.
+  /// Every column that there may be: those of each choice that options offer, and of all flags at once, each column once.
   public static var allColumns: [ViewColumnInfo] {
     var columns: [ViewColumnInfo] = []
+    var tried = [Options()]
     let everything = Options()
     for option in everything.all where option.isFlag { try? option.set("yes") }
-    for options in [Options(), everything] {
+    tried.append(everything)
+    for (index, option) in everything.all.enumerated() {
+      for choice in option.choices {
+        let options = Options()
+        try? options.all[index].set(choice)
+        tried.append(options)
+      }
+    }
+    for options in tried {
       for column in sections(options).flatMap(\.columns).map(\.info)
       where !columns.contains(where: { $0.key == column.key && $0.heading == column.heading }) {
         columns.append(column)

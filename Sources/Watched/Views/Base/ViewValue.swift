@@ -88,6 +88,11 @@ extension Optional: ViewRepresentable where Wrapped: ViewRepresentable {
   public var viewValue: ViewValue { map(\.viewValue) ?? .none }
 }
 
+extension Optional where Wrapped: ViewRepresentable {
+  /// The value, or nothing at all where there is none: JSON then leaves the key out.
+  public var orAbsent: ViewValue { map(\.viewValue) ?? .absent }
+}
+
 /// An array of bytes is text; of anything else, a list.
 extension Array: ViewRepresentable where Element: ViewRepresentable {
   public var viewValue: ViewValue {

@@ -1,4 +1,5 @@
 public import Memory
+import Views
 
 /// One task: a thread of a process, or of the kernel. The thread whose ``tid`` is its ``tgid`` leads its process.
 public struct KernelTask: Sendable {
@@ -72,6 +73,8 @@ public struct KernelTask: Sendable {
   public var sources: Sources
 
   public var isLeader: Bool { tid == tgid }
+  /// Whether it leads a process that only one of pid table and task list knows.
+  public var isMismatch: Bool { isLeader && sources != [.pidTable, .taskList] }
 
   /// The command line cut into its arguments. A title that the process wrote over them is one argument.
   public var arguments: [[UInt8]] {
@@ -79,5 +82,12 @@ public struct KernelTask: Sendable {
     var arguments = commandLine.split(separator: 0, omittingEmptySubsequences: false).map(Array.init)
     if commandLine.last == 0 { arguments.removeLast() }
     return arguments
+  }
+
+  /// What ps shows of it: the command line, with `…` behind it where it is not whole, or the name in brackets.
+  package var command: String {
+    guard !commandLine.isEmpty else { return "[\(comm.printable)]" }
+    let line = arguments.map(\.printable).joined(separator: " ")
+    return commandLineFault == nil ? line : line + " …"
   }
 }

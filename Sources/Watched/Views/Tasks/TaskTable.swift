@@ -33,7 +33,7 @@ public struct TaskTable: Sendable {
   /// on a live host tasks that ended meanwhile, in an image damage or deceit.
   public var faults: [MemoryFault] = []
   /// Processes that only one of pid table and task list knows.
-  public var mismatches: [KernelTask] { tasks.filter { $0.isLeader && $0.sources != [.pidTable, .taskList] } }
+  public var mismatches: [KernelTask] { tasks.filter(\.isMismatch) }
 }
 
 extension Kernel {

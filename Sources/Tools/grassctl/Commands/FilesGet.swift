@@ -1,58 +1,6 @@
 import ArgumentParser
 import Glibc
 import KernelViews
-import Output
-
-struct Files: ParsableCommand {
-  static let configuration = CommandConfiguration(
-    abstract: "Lists the files of which pages are in memory, and gets their contents from there.",
-    subcommands: [FilesList.self, FilesGet.self], defaultSubcommand: FilesList.self)
-}
-
-struct FilesList: ParsableCommand {
-  static let configuration = CommandConfiguration(
-    commandName: "list", abstract: "Lists the files of which pages are in memory.",
-    discussion: """
-      SIZE is in bytes; CACHED, DIRTY (to be written to the device) and SWAPPED in pages of 4 KiB. Files in memory \
-      (tmpfs, ramfs) are in no other place, and are never dirty. A path is the one that the first process sees, where it \
-      sees the file system.
-      """)
-
-  @OptionGroup var source: SourceOptions
-  @OptionGroup var output: OutputOptions
-
-  func run() throws {
-    let kernel = try source.openKernel()
-    let table = try reporting { try kernel.cachedFiles() }
-    if output.json {
-      writeOutput(
-        JSON.lines(
-          table.files.map { file in
-            .object([
-              ("name", .bytes(file.name.display)), ("deleted", .bool(file.name.isDeleted)),
-              ("fstype", .bytes(file.fileSystem)), ("device", .string("\(file.major):\(file.minor)")),
-              ("inode", .unsigned(file.inode)), ("mode", .unsigned(file.mode)), ("size", .signed(file.size)),
-              ("links", .unsigned(file.links)), ("cached", .unsigned(file.cachedPages)),
-              ("dirty", .unsigned(file.dirtyPages)), ("writeback", .unsigned(file.writebackPages)),
-              ("swapped", .unsigned(file.swappedPages)), ("address", .string("\(file.address)")),
-            ])
-          }))
-    } else {
-      var text = Table([
-        ("TYPE", .left), ("DEVICE", .left), ("INODE", .right), ("SIZE", .right), ("CACHED", .right), ("DIRTY", .right),
-        ("SWAPPED", .right), ("NAME", .left),
-      ])
-      for file in table.files {
-        text.add([
-          file.fileSystem.printable, "\(file.major):\(file.minor)", "\(file.inode)", "\(file.size)",
-          "\(file.cachedPages)", "\(file.dirtyPages)", "\(file.swappedPages)", file.name.display.printable,
-        ])
-      }
-      writeOutput(text.text())
-    }
-    try reportFaults(table.faults)
-  }
-}
 
 struct FilesGet: ParsableCommand {
   static let configuration = CommandConfiguration(
