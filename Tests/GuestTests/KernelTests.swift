@@ -29,7 +29,14 @@ extension GuestTests {
     }
 
     private func everyViewIsWhole(_ guest: Guest) throws {
-      let output = try guest.run("a=GRASS; echo \"$a-kernel-needle-4711\" > /tmp/needle; pidof files").text
+      // The script itself must not hold what is looked for.
+      let output = try guest.run(
+        """
+        a=GRASS; echo "$a-kernel-needle-4711" > /tmp/needle
+        MODE=locks /bin/workload > /dev/null 2>&1 & echo $! > /tmp/lockers; sleep 1; pidof files
+        """
+      ).text
+      defer { _ = try? guest.run("kill $(cat /tmp/lockers)") }
       let process = try #require(Int32(output.filter(\.isNumber)), "\(output)")
       let kernel = try Kernel.open(try MemoryImage.open(guest.memoryPath))
       let subject = LiveView.Subject(kernel: kernel, process: process, text: Array("GRASS-kernel-needle-4711".utf8))

@@ -31,11 +31,7 @@ struct ModuleTypeReader: KernelReader {
   private static let budget: UInt64 = 1 << 28
 
   init(kernel: Kernel) throws {
-    // A function may be called so, too.
-    let head = kernel.symbols.addresses(of: "btf_modules").first { address in
-      kernel.symbols.lettersOfSymbols(at: address, named: "btf_modules").contains { "bBdDrR".contains($0) }
-    }
-    guard let head else {
+    guard let head = kernel.symbols.address(of: "btf_modules") else {
       source = nil
       return
     }
