@@ -35,7 +35,10 @@ package struct LiveView: Sendable {
   /// All of them.
   ///
   /// Lines leave out what changes while nothing else does: counters, states, what a worker works on.
-  package static let all: [LiveView] = [
+  package static let all: [LiveView] = special + KernelViews.all.flatMap(derived)
+
+  /// Those of which more is known than that what names a row stays, and those that are no declared view.
+  private static let special: [LiveView] = [
     LiveView(
       name: "ps", mayAppear: { line in transient.contains(line.split(separator: " ", maxSplits: 1).last ?? "") },
       look: { subject in
@@ -67,94 +70,6 @@ package struct LiveView: Sendable {
         return Look(marks: tasks.faults.count + table.faults.count, lines: Set(lines))
       }),
     LiveView(
-      name: "maps",
-      mayAppear: { _ in false },
-      look: { subject in
-        let table = try subject.kernel.mappings(ofProcess: subject.process)
-        let lines = table.mappings.map { "\($0.range) \($0.permissions) \($0.offset) \(text($0.name))" }
-        return Look(marks: table.faults.count, lines: Set(lines))
-      }),
-    LiveView(
-      name: "lsof",
-      mayAppear: { line in
-        let name = line.split(separator: " ", maxSplits: 2).last ?? ""
-        return ["/", "pipe:[", "socket:[", "anon_inode:", "net:[", "mnt:["].contains(where: name.hasPrefix)
-      },
-      look: { subject in
-        let table = try subject.kernel.openFiles()
-        let lines = table.files.map { "\($0.pid) \($0.descriptor) \(text($0.name.display))" }
-        return Look(marks: table.faults.count, lines: Set(lines))
-      }),
-    LiveView(
-      name: "mount", mayAppear: { $0.contains("/tmp/churn-mount") },
-      look: { subject in
-        let table = try subject.kernel.mounts()
-        let lines = table.mounts.map { "\($0.id) \($0.parentID) \(text($0.mountPoint)) \(text($0.fileSystem))" }
-        return Look(marks: table.faults.count, lines: Set(lines))
-      }),
-    LiveView(
-      name: "lsmod", canBeEmpty: true, mayAppear: { _ in false },
-      look: { subject in
-        let table = try subject.kernel.modules()
-        return Look(marks: table.faults.count, lines: Set(table.modules.map { text($0.name) }))
-      }),
-    LiveView(
-      name: "lsns",
-      mayAppear: { line in ["mnt ", "net ", "ipc ", "uts "].contains(where: line.hasPrefix) },
-      look: { subject in
-        let table = try subject.kernel.namespaces()
-        let lines = table.namespaces.map { "\($0.kind.rawValue) \($0.id.number)" }
-        return Look(marks: table.faults.count, lines: Set(lines))
-      }),
-    LiveView(
-      name: "cgroups", mayAppear: { $0.contains("churn") },
-      look: { subject in
-        let table = try subject.kernel.controlGroups()
-        let lines = table.groups.map { "\($0.hierarchy) \($0.level) \(text($0.path))" }
-        return Look(marks: table.faults.count, lines: Set(lines))
-      }),
-    LiveView(
-      name: "ss",
-      look: { subject in
-        let table = try subject.kernel.sockets()
-        let lines = table.sockets.map {
-          "\($0.kind.rawValue) \($0.namespace) \($0.inode) \($0.localPort) \(text($0.path))"
-        }
-        return Look(marks: table.faults.count, lines: Set(lines))
-      }),
-    LiveView(
-      name: "ip",
-      look: { subject in
-        let table = try subject.kernel.network()
-        var lines: [String] = table.interfaces.map { "\($0.namespace) \($0.index) \(text($0.name)) \($0.addresses)" }
-        lines += table.routes.map { "\($0.namespace) \($0.table) \($0.destination)/\($0.prefixLength) \($0.metric)" }
-        return Look(marks: table.faults.count, lines: Set(lines))
-      }),
-    LiveView(
-      name: "hooks", mayAppear: { _ in false },
-      look: { subject in
-        let table = try subject.kernel.hooks(Set(Hook.Kind.allCases))
-        // Hooks of packets belong to network namespaces, which come and go.
-        let lines = table.hooks.filter { $0.namespace == nil }.map {
-          "\($0.kind.rawValue) \($0.name) \($0.code.address) \($0.code.owner)"
-        }
-        return Look(marks: table.faults.count, lines: Set(lines))
-      }),
-    LiveView(
-      name: "bpf", canBeEmpty: true, mayAppear: { _ in false },
-      look: { subject in
-        let table = try subject.kernel.bpf()
-        let lines = table.programs.map { "\($0.id) \(text($0.name))" } + table.maps.map { "\($0.id) \(text($0.name))" }
-        return Look(marks: table.faults.count, lines: Set(lines))
-      }),
-    LiveView(
-      name: "files",
-      look: { subject in
-        let table = try subject.kernel.cachedFiles()
-        let lines = table.files.map { "\($0.major):\($0.minor) \($0.inode) \($0.address) \(text($0.name.display))" }
-        return Look(marks: table.faults.count, lines: Set(lines))
-      }),
-    LiveView(
       name: "timers",
       look: { subject in
         let table = try subject.kernel.timers()
@@ -162,36 +77,6 @@ package struct LiveView: Sendable {
         let lines = table.timers.filter { $0.expiresIn > 3_600_000_000_000 }.map {
           "\($0.address) \($0.function.address) \($0.expires) \($0.tid ?? -1)"
         }
-        return Look(marks: table.faults.count, lines: Set(lines))
-      }),
-    LiveView(
-      name: "workqueues", mayAppear: { _ in false },
-      look: { subject in
-        let table = try subject.kernel.workQueues()
-        let lines = table.queues.map { "queue \(text($0.name))" } + table.pools.map { "pool \($0.id)" }
-        return Look(marks: table.faults.count, lines: Set(lines))
-      }),
-    LiveView(
-      name: "locks", mayAppear: { !$0.contains("/tmp/locked") },
-      look: { subject in
-        let table = try subject.kernel.locks()
-        let lines = table.fileLocks.map {
-          "\($0.kind) \($0.mode) \($0.pid) \($0.inode) \($0.start) \($0.end) \($0.isWaiting) "
-            + text($0.name?.display ?? [])
-        }
-        return Look(marks: table.faults.count, lines: Set(lines))
-      }),
-    LiveView(
-      name: "slabtop",
-      look: { subject in
-        let table = try subject.kernel.slabs()
-        return Look(marks: table.faults.count, lines: Set(table.caches.map { "\(text($0.name)) \($0.objectSize)" }))
-      }),
-    LiveView(
-      name: "interrupts", mayAppear: { _ in false },
-      look: { subject in
-        let table = try subject.kernel.interrupts()
-        let lines = table.lines.map { "\($0.name) \(text($0.chip)) \($0.actions.map(text))" }
         return Look(marks: table.faults.count, lines: Set(lines))
       }),
     LiveView(
@@ -206,33 +91,12 @@ package struct LiveView: Sendable {
         Look(lines: Set(try subject.kernel.pressure().map { "\($0.resource.rawValue) \($0.some != nil)" }))
       }),
     LiveView(
-      name: "vmstat", mayAppear: { _ in false },
-      look: { subject in
-        let statistics = try subject.kernel.vmStatistics()
-        let lines = statistics.zones.map { "\($0.node) \(text($0.name)) \($0.start) \($0.present)" }
-        return Look(marks: statistics.faults.count, lines: Set(lines + statistics.counters.map(\.name)))
-      }),
-    LiveView(
       name: "free", mayAppear: { _ in false },
       look: { subject in
         let (info, fault) = try subject.kernel.memoryInfo()
         let total = info["MemTotal"] ?? 0
         let isSound = info.lines.filter { $0.name.hasPrefix("Mem") }.allSatisfy { $0.bytes <= total }
         return Look(marks: fault == nil ? 0 : 1, lines: Set(info.lines.map(\.name) + ["\(total) \(isSound)"]))
-      }),
-    LiveView(
-      name: "info", mayAppear: { _ in false },
-      look: { subject in
-        let host = try subject.kernel.host()
-        return Look(
-          marks: host.faults.count,
-          lines: ["\(host.nodename) \(host.release) \(host.version) \(host.onlineCPUs) \(text(host.commandLine))"])
-      }),
-    LiveView(
-      name: "dmesg",
-      look: { subject in
-        let log = try subject.kernel.log()
-        return Look(marks: log.torn, lines: Set(log.records.map { "\($0.sequence) \($0.time) \(text($0.text))" }))
       }),
     LiveView(
       name: "read", mayAppear: { _ in false },
@@ -269,6 +133,67 @@ package struct LiveView: Sendable {
         return Look(marks: faults.count, lines: lines)
       }),
   ]
+
+  /// Which lines may turn up between two looks, by the view's name. Of a view that is not here, any may.
+  private static let comesAndGoes: [String: @Sendable (String) -> Bool] = [
+    "maps": { _ in false }, "lsmod": { _ in false }, "bpf": { _ in false }, "hooks": { _ in false },
+    "workqueues": { _ in false }, "interrupts": { _ in false }, "vmstat": { _ in false }, "info": { _ in false },
+    "lsof": { line in
+      let name = line.split(separator: " ", maxSplits: 2).last ?? ""
+      return ["/", "pipe:[", "socket:[", "anon_inode:", "net:[", "mnt:["].contains(where: name.hasPrefix)
+    },
+    "mount": { $0.contains("/tmp/churn-mount") },
+    "lsns": { line in [" mnt", " net", " ipc", " uts"].contains(where: line.hasSuffix) },
+    "cgroups": { $0.contains("churn") },
+    "locks": { !$0.contains("/tmp/locked") },
+  ]
+
+  /// A declared view, once for each way in which it is to be tried: a line is what names a row.
+  private static func derived(_ view: any KernelView.Type) -> [LiveView] {
+    guard !special.contains(where: { $0.name.split(separator: " ").first.map(String.init) == view.name }) else {
+      return []
+    }
+    let example = ViewSubject(process: 1, text: "TEXT")
+    return view.samples(example).enumerated().map { index, sample in
+      // A guest without a network card has neither neighbours nor routes.
+      let options = sample.map { $0.text == "yes" ? "--\($0.name)" : $0.text }
+      return LiveView(
+        name: ([view.name] + options).joined(separator: " "), isSearch: view.readsAllMemory,
+        canBeEmpty: view.canBeEmpty || ["neigh", "route"].contains(options.first), mayAppear: comesAndGoes[view.name],
+        look: { subject in
+          let texts = view.samples(ViewSubject(process: subject.process, text: text(subject.text)))[index]
+          let table = try view.table(of: subject.kernel, options: texts)
+          return Look(
+            marks: table.faults.count + table.shortcomings.count, lines: Set(table.sections.flatMap(lines)))
+        })
+    }
+  }
+
+  /// What names each row of a table; of counters that a row brings by itself, their names.
+  private static func lines(of section: ViewTable.Section) -> [String] {
+    section.rows.flatMap { row -> [String] in
+      var names: [String] = []
+      var counters: [String] = []
+      for (column, value) in zip(section.columns, row) {
+        if column.isIdentity, value != .absent { names.append(line(of: value)) }
+        if column.key == "*", case .object(let members) = value { counters += members.map(\.key) }
+      }
+      return (names.isEmpty ? [] : [names.joined(separator: " ")]) + counters
+    }
+  }
+
+  private static func line(of value: ViewValue) -> String {
+    switch value {
+    case .absent, .none: "-"
+    case .bool(let value): "\(value)"
+    case .signed(let value): "\(value)"
+    case .unsigned(let value): "\(value)"
+    case .number(let value): "\(value)"
+    case .bytes(let bytes): text(bytes)
+    case .list(let values): values.map(line).joined(separator: ",")
+    case .object(let members): members.map { "\($0.key)=\(line(of: $0.value))" }.joined(separator: ",")
+    }
+  }
 
   /// Lines for tasks: workers get their names from what they work on.
   private static func lines(of tasks: [KernelTask]) -> Set<String> {

@@ -48,6 +48,13 @@ public protocol KernelView: Sendable {
   /// The columns of a view whose rows are all of one kind.
   static func columns(_ options: Options) -> [ViewColumn<Row>]
 
+  /// Whether a host that is well may have nothing of it.
+  static var canBeEmpty: Bool { get }
+  /// Whether all of the memory is read.
+  static var readsAllMemory: Bool { get }
+  /// With which options tests, fuzzers, benchmarks and the support matrix ask for it: each a list of names and texts.
+  static func samples(_ subject: ViewSubject) -> [[(name: String, text: String)]]
+
   /// Reads the rows.
   ///
   /// - Throws: ``KernelError`` where the view cannot be had at all. What is missing of it is in the result's faults.
@@ -63,6 +70,9 @@ public protocol KernelView: Sendable {
 
 extension KernelView {
   public static var discussion: String { "" }
+  public static var canBeEmpty: Bool { false }
+  public static var readsAllMemory: Bool { false }
+  public static func samples(_ subject: ViewSubject) -> [[(name: String, text: String)]] { [[]] }
   public static func sections(_ options: Options) -> [ViewSection<Row>] { [ViewSection(columns(options))] }
   public static func columns(_ options: Options) -> [ViewColumn<Row>] { sections(options).flatMap(\.columns) }
   public static func text(_ rows: [Row], _ options: Options) -> String? { nil }
@@ -76,6 +86,19 @@ extension [MemoryFault] {
     guard let first else { return "" }
     return count == 1
       ? "a part could not be read: \(first)" : "\(count) parts could not be read, for example: \(first)"
+  }
+}
+
+/// What of a host views are tried on that have to be told what to look at.
+public struct ViewSubject: Sendable {
+  /// A process.
+  public let process: Int32
+  /// Text that lies in the memory.
+  public let text: String
+
+  public init(process: Int32, text: String) {
+    self.process = process
+    self.text = text
   }
 }
 

@@ -10,6 +10,7 @@ public struct BPFView: KernelView {
 
   public static let name = "bpf"
   public static let group = ViewGroup.integrity
+  public static let canBeEmpty = true
   public static let summary = "Lists the BPF programs and maps that are loaded."
   public static let discussion = "TYPE is the number of enum bpf_prog_type or bpf_map_type (`grassctl types bpf_prog`)."
 

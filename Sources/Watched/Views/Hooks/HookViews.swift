@@ -10,6 +10,7 @@ public protocol HookView: KernelView where Row == Hook {
 
 extension HookView {
   public static var group: ViewGroup { .integrity }
+  public static var canBeEmpty: Bool { true }
   public static func isWanted(_ hook: Hook, _ options: Options) -> Bool { true }
 
   public static func columns(_ options: Options) -> [ViewColumn<Hook>] {
@@ -45,6 +46,7 @@ public struct SystemCallHookView: HookView {
     code and keep the table for tracing.
     """
   public static let kinds: Set<Hook.Kind> = [.systemCall, .interrupt]
+  public static func samples(_ subject: ViewSubject) -> [[(name: String, text: String)]] { [[], [("all", "yes")]] }
   public static func isWanted(_ hook: Hook, _ options: Options) -> Bool { options.all || hook.code.owner != .kernel }
 }
 

@@ -106,6 +106,10 @@ public struct NetworkView: KernelView {
       ViewColumn("ORIGIN", "protocol", \.origin),
     ]
 
+  public static func samples(_ subject: ViewSubject) -> [[(name: String, text: String)]] {
+    Part.allCases.map { [("part", $0.rawValue)] }
+  }
+
   public static func rows(of kernel: Kernel, _ options: Options) throws(KernelError) -> ViewRows<Row> {
     let network = try kernel.network()
     let rows: [Row] =

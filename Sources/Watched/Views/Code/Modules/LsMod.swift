@@ -5,6 +5,7 @@ public import Views
 public struct LsMod: KernelView {
   public static let name = "lsmod"
   public static let group = ViewGroup.integrity
+  public static let canBeEmpty = true
   public static let summary = "Lists the kernel's loaded modules, the newest first."
   public static let discussion = "SIZE is in bytes, as in /proc/modules."
 

@@ -65,6 +65,10 @@ public struct StackView: KernelView {
     return Array(place.description.utf8).printable
   }
 
+  public static func samples(_ subject: ViewSubject) -> [[(name: String, text: String)]] {
+    [[("all", "yes")]]
+  }
+
   public static func rows(of kernel: Kernel, _ options: Options) throws(KernelError) -> ViewRows<KernelStack> {
     var table = try kernel.tasks(TaskQuery(includesThreads: true, includesCommandLines: false))
     let pids = options.pids

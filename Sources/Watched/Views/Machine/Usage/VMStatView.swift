@@ -51,6 +51,10 @@ public struct VMStatView: KernelView {
       ? nil : rows.flatMap(\.counters).map { "\(Array($0.name.utf8).printable) \($0.value)\n" }.joined()
   }
 
+  public static func samples(_ subject: ViewSubject) -> [[(name: String, text: String)]] {
+    [[], [("zones", "yes")]]
+  }
+
   public static func rows(of kernel: Kernel, _ options: Options) throws(KernelError) -> ViewRows<Row> {
     let statistics = try kernel.vmStatistics()
     return ViewRows(

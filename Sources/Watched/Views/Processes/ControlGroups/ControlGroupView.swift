@@ -80,6 +80,10 @@ public struct ControlGroupView: KernelView {
     }.rightAligned
   }
 
+  public static func samples(_ subject: ViewSubject) -> [[(name: String, text: String)]] {
+    [[], [("controllers", "yes")]]
+  }
+
   public static func rows(of kernel: Kernel, _ options: Options) throws(KernelError) -> ViewRows<Row> {
     let table = try kernel.controlGroups()
     return ViewRows(

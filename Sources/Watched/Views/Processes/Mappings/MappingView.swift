@@ -27,6 +27,10 @@ public struct MappingView: KernelView {
     ]
   }
 
+  public static func samples(_ subject: ViewSubject) -> [[(name: String, text: String)]] {
+    [[("pid", "\(subject.process)")]]
+  }
+
   public static func rows(of kernel: Kernel, _ options: Options) throws(KernelError) -> ViewRows<MemoryMapping> {
     let table = try kernel.mappings(ofProcess: options.pid)
     return ViewRows(table.mappings, faults: table.faults)

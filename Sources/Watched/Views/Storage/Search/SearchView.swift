@@ -48,6 +48,12 @@ public struct SearchView: KernelView {
       }
   }
 
+  public static let readsAllMemory = true
+
+  public static func samples(_ subject: ViewSubject) -> [[(name: String, text: String)]] {
+    [[("pattern", subject.text)]]
+  }
+
   public static func rows(of kernel: Kernel, _ options: Options) throws(KernelError) -> ViewRows<MemoryHit> {
     let found = try kernel.search(options.bytes, limit: options.limit)
     return ViewRows(

@@ -80,6 +80,10 @@ public struct WorkQueueView: KernelView {
     ]
   }
 
+  public static func samples(_ subject: ViewSubject) -> [[(name: String, text: String)]] {
+    [[("queues", "yes")]]
+  }
+
   public static func rows(of kernel: Kernel, _ options: Options) throws(KernelError) -> ViewRows<Row> {
     let table = try kernel.workQueues()
     let rows: [Row] =
