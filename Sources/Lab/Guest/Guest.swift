@@ -15,7 +15,7 @@ public final class Guest: Sendable {
   public let bootTime: Duration
 
   private let process: Mutex<Process>
-  private let ram: AnonymousFile
+  private let ram: GuestMemory
   private let consoleFile: AnonymousFile
   private let agent: Mutex<Agent>
   private let monitor: Mutex<QMPConnection>
@@ -71,8 +71,12 @@ public final class Guest: Sendable {
 
   /// Boots a guest and waits until it takes commands.
   ///
+  /// - Parameter ram: where its RAM lies, with whatever lies there already, as after a reboot; by default memory of its own.
   /// - Throws: ``LabError`` with the end of the guest's console if it does not come up within `timeout`.
-  public init(_ options: GuestOptions, store: KernelStore = KernelStore(), timeout: Duration = .seconds(120)) throws {
+  public init(
+    _ options: GuestOptions, ram: GuestMemory? = nil, store: KernelStore = KernelStore(),
+    timeout: Duration = .seconds(120)
+  ) throws {
     let start = ContinuousClock.now
     let kernel = try store.kernel(options.kernel)
     let initramfs = try AnonymousFile(name: "grass-initramfs", count: 0)
@@ -82,11 +86,11 @@ public final class Guest: Sendable {
           options, modules: options.network == nil ? [] : try kernel.modules(),
           cache: store.directory.deletingLastPathComponent())))
 
-    let machine = try Machine.bootSound(options, kernel: kernel, initramfs: initramfs, timeout: timeout)
+    let machine = try Machine.bootSound(options, ram, kernel: kernel, initramfs: initramfs, timeout: timeout)
     self.options = options
     processID = machine.process.processIdentifier
     memoryPath = machine.ram.path
-    ram = machine.ram
+    self.ram = machine.ram
     consoleFile = machine.console
     process = Mutex(machine.process)
     monitor = Mutex(machine.monitor)
@@ -96,7 +100,8 @@ public final class Guest: Sendable {
 
   /// A QEMU that has just booted.
   private struct Machine: ~Copyable {
-    let ram, console: AnonymousFile
+    let ram: GuestMemory
+    let console: AnonymousFile
     let process: Process
     let monitor: QMPConnection
     var agent: Agent
@@ -104,26 +109,28 @@ public final class Guest: Sendable {
     /// Boots until a guest is sound: once in some dozens of boots the emulation panics the kernel on its way up, or
     /// leaves a CPU without its timer, so that what sleeps on it never wakes.
     static func bootSound(
-      _ options: GuestOptions, kernel: KernelStore.Kernel, initramfs: AnonymousFile, timeout: Duration
+      _ options: GuestOptions, _ ram: GuestMemory?, kernel: KernelStore.Kernel, initramfs: AnonymousFile,
+      timeout: Duration
     ) throws -> Machine {
       for _ in 0..<2 {
         do {
-          var machine = try boot(options, kernel: kernel, initramfs: initramfs, deadline: .now + timeout)
+          var machine = try boot(options, ram, kernel: kernel, initramfs: initramfs, deadline: .now + timeout)
           if machine.timersRun(cpus: options.cpus) { return machine }
           machine.end()
         } catch let error as LabError where error.description.contains(panicEnd) {
           continue
         }
       }
-      return try boot(options, kernel: kernel, initramfs: initramfs, deadline: .now + timeout)
+      return try boot(options, ram, kernel: kernel, initramfs: initramfs, deadline: .now + timeout)
     }
 
     private static let panicEnd = "end Kernel panic"
 
     private static func boot(
-      _ options: GuestOptions, kernel: KernelStore.Kernel, initramfs: AnonymousFile, deadline: ContinuousClock.Instant
+      _ options: GuestOptions, _ given: GuestMemory?, kernel: KernelStore.Kernel, initramfs: AnonymousFile,
+      deadline: ContinuousClock.Instant
     ) throws -> Machine {
-      let ram = try AnonymousFile(name: "grass-ram", count: options.memory << 20, inHugePages: options.hugePages)
+      let ram = try given ?? GuestMemory(mebibytes: options.memory, inHugePages: options.hugePages)
       let console = try AnonymousFile(name: "grass-console", count: 0)
       let name = "grass-\(getpid())-\(UUID().uuidString.prefix(8))"
       let process = Process()
@@ -153,7 +160,7 @@ public final class Guest: Sendable {
     }
 
     private init(
-      _ process: Process, ram: AnonymousFile, console: AnonymousFile, name: String, deadline: ContinuousClock.Instant
+      _ process: Process, ram: GuestMemory, console: AnonymousFile, name: String, deadline: ContinuousClock.Instant
     ) throws {
       let monitor = try QMPConnection(AbstractSocket(name: name + "-qmp", deadline: min(deadline, .now + .seconds(15))))
       let socket = try AbstractSocket(name: name + "-agent", deadline: deadline)
@@ -229,7 +236,8 @@ public final class Guest: Sendable {
       ]
     }
     return devices + [
-      "-accel", "tcg,thread=multi", "-M", "q35", "-cpu", "max", "-smp", "\(options.cpus)", "-m", "\(options.memory)M",
+      "-accel", "tcg,thread=multi", "-M", options.machine.rawValue, "-cpu", "max", "-smp", "\(options.cpus)", "-m",
+      "\(options.memory)M",
       "-object", "memory-backend-file,id=ram,size=\(options.memory)M,mem-path=\(ram),share=on",
       "-numa", "node,memdev=ram", "-kernel", kernel, "-initrd", initramfs, "-append", line,
       "-display", "none", "-nodefaults", "-no-user-config", "-no-reboot", "-net", "none",
@@ -307,8 +315,7 @@ public final class Guest: Sendable {
       switch format {
       case .elf: try monitor.execute("dump-guest-memory", ["paging": false, "protocol": "file:\(path)"])
       case .raw:
-        // From this size on q35 keeps 2 GiB below the hole and moves the rest above 4 GiB.
-        guard options.memory < 2816 else {
+        guard options.memory < options.machine.splitMemory else {
           throw LabError("a guest of \(options.memory) MiB has RAM above the PCI hole: dump it as elf, not as raw")
         }
         try monitor.execute("pmemsave", ["val": 0, "size": options.memory << 20, "filename": path])

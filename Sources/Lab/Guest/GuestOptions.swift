@@ -6,6 +6,20 @@ public struct GuestOptions: Sendable, Hashable {
     case fiveLevel = 5
   }
 
+  /// QEMU's machine types, which lay out RAM in different ways.
+  public enum Machine: String, Sendable, CaseIterable {
+    case q35, pc
+
+    /// From how many MiB on RAM lies on both sides of the hole for PCI devices.
+    public var splitMemory: Int {
+      switch self {
+      case .q35: 2816
+      case .pc: 3584
+      }
+    }
+  }
+
+  public var machine = Machine.q35
   /// A label (`6.1`, `6.12-cloud`), a release, or the path of a vmlinuz.
   public var kernel: String
   /// RAM in MiB.

@@ -1,0 +1,98 @@
+import Devices
+import Foundation
+import KernelInfo
+import Lab
+import Links
+import Memory
+import Remote
+import Testing
+
+extension GuestTests {
+  /// Guests that boot, and reboot, under a grassd that is there before them.
+  @Suite(.serialized) struct RebootTests {
+    private let grassctl = BuiltTool(name: "grassctl")
+
+    /// Asks until `isDone` or until the time is over, and says how long it took.
+    private func wait(_ limit: Duration, until isDone: () throws -> Bool) throws -> Duration? {
+      let start = ContinuousClock.now
+      while ContinuousClock.now - start < limit {
+        if try isDone() { return ContinuousClock.now - start }
+        usleep(50_000)
+      }
+      return nil
+    }
+
+    /// QEMU's `pc` splits RAM elsewhere than `q35`, of which nothing in a file of zeros tells.
+    @Test func rawFileServedBeforeItsGuestBoots() throws {
+      SharedGuests.shared.rest()
+      let ram = try GuestMemory(mebibytes: 4096)
+      let daemon = try GrassDaemon(memory: ram.path, monitors: [monitorPath("ps")])
+      defer { daemon.stop() }
+      let session = try Session(to: LinkAddress(daemon.urls[0]))
+      #expect(try session.info().kernelHint == nil)
+      var options = GuestOptions(kernel: "6.1", memory: 4096, sleepers: 3)
+      options.machine = .pc
+      let guest = try Guest(options, ram: ram)
+      defer { guest.shutDown() }
+      // The session is older than the guest.
+      let found = try wait(.seconds(30)) { try session.info().kernelHint != nil }
+      #expect(found != nil, "grassd found no kernel")
+      #expect(
+        try session.info().segments == [
+          MemorySegment(start: PhysicalAddress(0), count: 3 << 30),
+          MemorySegment(start: PhysicalAddress(4 << 30), count: 1 << 30),
+        ])
+      #expect(try wait(.seconds(20)) { try session.modules() == ["ps"] } != nil)
+      #expect(try session.run("ps").result.records.count > 20)
+      for source in [["--host", daemon.urls[0]], ["--memory", ram.path]] {
+        let names = try grassctl.json(["ps"] + source).compactMap { $0["comm"] as? String }
+        #expect(names.contains("kthreadd") && names.count > 20)
+        #expect(try grassctl.run(["info"] + source).text.contains("alive"))
+      }
+      // What lies above the hole is read, too: the last pages of memory.
+      #expect(throws: Never.self) {
+        try RemoteMemory(session: session).read(PhysicalAddress(5 << 30) - 4096, count: 4096)
+      }
+    }
+
+    /// Another build boots in the memory of the one before, under sessions that go on.
+    @Test func rebootIntoAnotherBuild() throws {
+      SharedGuests.shared.rest()
+      let ram = try GuestMemory(mebibytes: 1024)
+      let options = ["6.1", "6.12", "6.12"].map { GuestOptions(kernel: $0, memory: 1024, sleepers: 3) }
+      var guest = try Guest(options[0], ram: ram)
+      let daemon = try GrassDaemon(memory: ram.path, monitors: [monitorPath("ps")])
+      defer { daemon.stop() }
+      let sessions = try daemon.urls.map { try Session(to: LinkAddress($0)) }
+      func release() throws -> String? {
+        let text = try grassctl.run(["info", "--host", daemon.urls[1]]).text
+        return text.split(separator: "\n").first { $0.hasPrefix("System:") }.map(String.init)
+      }
+      var hint = try #require(try sessions[0].info().kernelHint)
+      #expect(try release()?.contains(" 6.1.") == true)
+      #expect(try sessions[1].run("ps").result.records.count > 20)
+      for (number, next) in options.enumerated().dropFirst() {
+        guest.shutDown()
+        guest = try Guest(next, ram: ram)
+        // The one before lies at the same place at times, where the kernel is not moved at random.
+        let took = try wait(.seconds(5)) {
+          let info = try sessions[0].info()
+          return try info.kernelHint != nil && sessions[1].modules() == ["ps"]
+            && (number > 1 || info.kernelHint != hint)
+        }
+        #expect(took != nil, "boot \(number): not found within 5 s")
+        hint = try #require(try sessions[0].info().kernelHint)
+        #expect(try release()?.contains(" 6.12.") == true)
+        let booted = try guest.run("cat /proc/sys/kernel/random/boot_id; ps | wc -l")
+        #expect(booted.status == 0)
+        for session in sessions {
+          let result = try session.run("ps").result
+          #expect(!result.isPartial && result.records.count > 20)
+        }
+        let names = try grassctl.json(["ps", "--host", daemon.urls[0]]).compactMap { $0["comm"] as? String }
+        #expect(names.contains("kthreadd"))
+      }
+      guest.shutDown()
+    }
+  }
+}
