@@ -71,7 +71,8 @@ public final class Guest: Sendable {
 
   /// Boots a guest and waits until it takes commands.
   ///
-  /// - Parameter ram: where its RAM lies, with whatever lies there already, as after a reboot; by default memory of its own.
+  /// Its RAM lies in `ram`, with whatever lies there already, as after a reboot; by default in memory of its own.
+  ///
   /// - Throws: ``LabError`` with the end of the guest's console if it does not come up within `timeout`.
   public init(
     _ options: GuestOptions, ram: GuestMemory? = nil, store: KernelStore = KernelStore(),

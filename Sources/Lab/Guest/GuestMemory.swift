@@ -7,7 +7,7 @@ public final class GuestMemory: Sendable {
   /// Where it can be opened as long as this process lives.
   public var path: String { file.path }
 
-  /// - Parameter inHugePages: of 2 MiB, of which the machine must have enough set aside (vm.nr_hugepages).
+  /// Makes memory; in huge pages of 2 MiB, of which the machine must have enough set aside (vm.nr_hugepages), where it is to.
   public init(mebibytes: Int, inHugePages: Bool = false) throws(LabError) {
     file = try AnonymousFile(name: "grass-ram", count: mebibytes << 20, inHugePages: inHugePages)
   }

@@ -134,7 +134,9 @@ package struct LiveView: Sendable {
       }),
   ]
 
-  /// Which lines may turn up between two looks, by the view's name. Of a view that is not here, any may.
+  /// Which lines may turn up between two looks, by the view's name.
+  ///
+  /// Of a view that is not here, any may.
   private static let comesAndGoes: [String: @Sendable (String) -> Bool] = [
     "maps": { _ in false }, "lsmod": { _ in false }, "bpf": { _ in false }, "hooks": { _ in false },
     "workqueues": { _ in false }, "interrupts": { _ in false }, "vmstat": { _ in false }, "info": { _ in false },
