@@ -36,9 +36,11 @@ targets += module("Host", in: "")
 
 // MARK: The watched side: bytes become values
 
+// Layouts and numbers that C and Swift share: page tables, faults.
+targets += [c("CLayouts", in: "Watched")]
 let kernel: [Target.Dependency] = ["Memory", "Paging", "KernelInfo", "Binding", "LinuxKernel"]
 targets += module("Memory", in: "Watched", ["CLinux"], tests: ["Samples"])
-targets += module("Paging", in: "Watched", ["Memory"], tests: ["Samples"])
+targets += module("Paging", in: "Watched", ["CLayouts", "Memory"], tests: ["Samples", "CPageWalk"])
 targets += module("KernelInfo", in: "Watched", ["Memory"])
 targets += module("Binding", in: "Watched", ["Memory", "Paging", "KernelInfo"])
 targets += module(
@@ -71,10 +73,13 @@ targets += [
   .target(name: "Samples", dependencies: ["Memory", "KernelInfo", "KernelViews"], path: "Tests/Support/Samples")
 ]
 
+// The walk through page tables in C, as devices have it, over bytes that a test gives.
+targets += [.target(name: "CPageWalk", dependencies: ["CLayouts"], path: "Tests/Support/CPageWalk")]
+
 // MARK: What lies between: what both sides share
 
 // The layout of the shared region, once, for the device program and for Swift.
-targets += [c("CRegion", in: "Between")]
+targets += [c("CRegion", in: "Between", ["CLayouts"])]
 targets += module("Region", in: "Between", ["Host", "Memory", "CRegion"], tests: [])
 // RDMA devices: rdma-core's libraries, and Swift types that own what they make.
 targets += [
@@ -90,11 +95,12 @@ targets += module("LinkConformance", in: "Between", ["Links", "Region"])
 // MARK: The device: what runs beside the watched machine
 
 // What monitors stand on, wherever they run.
-targets += [c("CRuntime", in: "Device", ["CRegion"])]
+targets += [c("CRuntime", in: "Device", ["CLayouts", "CRegion"])]
 // The program that serves the region's slots: freestanding C.
 targets += [
   .target(
-    name: "CMailbox", dependencies: ["CRegion", "CRuntime"], path: "Sources/Device/CMailbox", exclude: ["gpu"],
+    name: "CMailbox", dependencies: ["CLayouts", "CRegion", "CRuntime"], path: "Sources/Device/CMailbox",
+    exclude: ["gpu"],
     cSettings: [.unsafeFlags(["-ffreestanding", "-O2"])])
 ]
 // NVIDIA's driver, loaded at run time where there is one.
@@ -113,6 +119,7 @@ targets += module(
 for target in targets where target.name == "LLView" {
   target.resources = [
     "grass_run.h", "grass_result.h", "runtime.c", "resident.c", "grass_gpu.h", "grass_mailbox.h", "grass_region.h",
+    "grass_paging.h", "grass_fault.h",
   ].map { .embedInCode("Runtime/\($0)") }
 }
 

@@ -81,7 +81,7 @@ private final class RuntimeLane {
     machine.pointee.extents = UnsafePointer(extent)
     machine.pointee.extent_count = 1
     machine.pointee.root = root
-    machine.pointee.levels = how & 1 == 0 ? 4 : 5
+    machine.pointee.format = UInt64((how & 1 == 0 ? GRASS_PAGES_X86_64_4 : GRASS_PAGES_X86_64_5).rawValue)
     if how & 4 != 0 { (machine.pointee.direct_start, machine.pointee.direct_count) = (directMap, UInt64(bytes.count)) }
     output = .allocate(capacity: 1)
     output.initialize(

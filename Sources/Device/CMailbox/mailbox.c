@@ -5,12 +5,6 @@
 // as it comes; no address from it is followed without a look-up in the segment table, and a page walk takes as many
 // steps as there are levels.
 
-#define PAGE_BITS 12u
-#define INDEX_BITS 9u
-#define ADDRESS_MASK 0x000ffffffffff000ull
-#define PRESENT 1ull
-#define LARGE (1ull << 7)
-#define LARGEST_LEVEL 3u
 /// What is longer goes past the caches. Measured: out of another core's cache comes a fifth of what comes out of memory.
 #define STREAM_LENGTH 16384u
 
@@ -93,38 +87,13 @@ static bool is_lost(const struct grass_mailbox *monitor) {
   return lost && __atomic_load_n(lost, __ATOMIC_ACQUIRE);
 }
 
-/// Walks the page tables for one address. Returns GRASS_FAULT_NONE and the physical address with the bytes that are
-/// left on its page, or a fault with its level and entry.
-static uint32_t translate(
-    struct grass_mailbox *monitor, uint64_t address, uint64_t root, uint32_t levels, uint64_t *physical,
-    uint64_t *remaining, struct grass_range_status *status) {
-  unsigned unused = 64 - (levels * INDEX_BITS + PAGE_BITS);
-  if ((uint64_t)((int64_t)(address << unused) >> unused) != address) return GRASS_FAULT_NOT_CANONICAL;
-  uint64_t table = root;
-  for (uint32_t level = levels; level >= 1; level--) {
-    unsigned shift = PAGE_BITS + (level - 1) * INDEX_BITS;
-    const uint8_t *place = locate(monitor, table + (address >> shift & ((1u << INDEX_BITS) - 1)) * 8, 8);
-    status->level = level;
-    if (!place) {
-      status->entry = table;
-      return GRASS_FAULT_BAD_ENTRY;
-    }
-    // One load: what is judged is what is used. A guest writes its entries with single stores.
-    uint64_t entry;
-    if (((uintptr_t)place & 7) == 0) entry = __atomic_load_n((const uint64_t *)place, __ATOMIC_RELAXED);
-    else __builtin_memcpy(&entry, place, 8);
-    status->entry = entry;
-    if (!(entry & PRESENT)) return GRASS_FAULT_NOT_PRESENT;
-    if (level == 1 || (entry & LARGE)) {
-      if (level > LARGEST_LEVEL) return GRASS_FAULT_BAD_ENTRY;
-      uint64_t size = 1ull << shift;
-      *physical = (entry & ADDRESS_MASK & ~(size - 1)) | (address & (size - 1));
-      *remaining = size - (address & (size - 1));
-      return GRASS_FAULT_NONE;
-    }
-    table = entry & ADDRESS_MASK;
-  }
-  return GRASS_FAULT_BAD_ENTRY;
+static bool load_entry(void *monitor, uint64_t place, uint64_t *entry) {
+  const uint8_t *pointer = locate(monitor, place, GRASS_PAGE_ENTRY);
+  if (!pointer) return false;
+  // One load: what is judged is what is used. A guest writes its entries with single stores.
+  if (((uintptr_t)pointer & 7) == 0) *entry = __atomic_load_n((const uint64_t *)pointer, __ATOMIC_RELAXED);
+  else __builtin_memcpy(entry, pointer, 8);
+  return true;
 }
 
 /// Zeroes `count` bytes of the response.
@@ -166,21 +135,26 @@ static void append(struct grass_mailbox *monitor, uint8_t *payload, uint64_t at,
 /// Copies one range's bytes to byte `to` of the response, or zeroes them and says why in `status`.
 static void gather(struct grass_mailbox *monitor, const struct grass_range *range, uint32_t levels, uint8_t *payload,
                    uint64_t to, struct grass_range_status *status) {
+  struct grass_page_layout layout = grass_page_layout_x86_64(levels);
   *status = (struct grass_range_status){0};
   uint64_t done = 0;
   while (done < range->length) {
     uint64_t address = range->address + done, physical = address, length = range->length - done;
     if (range->flags & GRASS_RANGE_VIRTUAL) {
-      uint64_t remaining = 0;
-      struct grass_range_status walk = {.address = address};
-      walk.fault = translate(monitor, address, range->root, levels, &physical, &remaining, &walk);
-      if (walk.fault) {
+      struct grass_page_walk walk;
+      uint32_t fault = grass_page_walk(layout, range->root, address, load_entry, monitor, &walk);
+      if (fault) {
         // A page that is not mapped says more than one that is mapped to nothing.
-        *status = walk;
-        if (is_lost(monitor)) status->fault = GRASS_FAULT_LOST;
+        *status = (struct grass_range_status){
+            .fault = is_lost(monitor) ? GRASS_FAULT_LOST : fault,
+            .level = walk.level,
+            .entry = walk.entry,
+            .address = address,
+        };
         break;
       }
-      if (length > remaining) length = remaining;
+      physical = walk.physical;
+      if (length > walk.remaining) length = walk.remaining;
     }
     if (!status->fault) {
       const uint8_t *from = locate(monitor, physical, length);

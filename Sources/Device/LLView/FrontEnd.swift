@@ -79,25 +79,24 @@ public struct FrontEnd: Sendable {
     return try Self.read(output)
   }
 
+  /// Headers that more than one of the programs here include.
+  private static let headers = [
+    "grass_run.h": PackageResources.grass_run_h, "grass_result.h": PackageResources.grass_result_h,
+    "grass_paging.h": PackageResources.grass_paging_h, "grass_fault.h": PackageResources.grass_fault_h,
+  ]
+
   /// The runtime that LLView links into every monitor, from the source that is part of this module.
   static let runtime = Result { () throws(LLViewError) in
-    try compile(
-      "runtime",
-      [
-        "runtime.c": PackageResources.runtime_c, "grass_run.h": PackageResources.grass_run_h,
-        "grass_result.h": PackageResources.grass_result_h,
-      ], arguments)
+    try compile("runtime", headers.merging(["runtime.c": PackageResources.runtime_c]) { $1 }, arguments)
   }
 
   /// A GPU's resident program.
   static let resident = Result { () throws(LLViewError) in
-    try compile(
-      "resident",
-      [
-        "resident.c": PackageResources.resident_c, "grass_gpu.h": PackageResources.grass_gpu_h,
-        "grass_mailbox.h": PackageResources.grass_mailbox_h, "grass_region.h": PackageResources.grass_region_h,
-        "grass_run.h": PackageResources.grass_run_h, "grass_result.h": PackageResources.grass_result_h,
-      ], gpuArguments)
+    let own = [
+      "resident.c": PackageResources.resident_c, "grass_gpu.h": PackageResources.grass_gpu_h,
+      "grass_mailbox.h": PackageResources.grass_mailbox_h, "grass_region.h": PackageResources.grass_region_h,
+    ]
+    return try compile("resident", headers.merging(own) { $1 }, gpuArguments)
   }
 
   private static func compile(

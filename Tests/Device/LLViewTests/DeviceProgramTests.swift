@@ -84,9 +84,9 @@ import Testing
   }
 
   @Test(arguments: [
-    ("emit(run, *(volatile u64 *)0x1000);", GRASS_RUN_WILD),
-    ("emit(run, *(volatile u64 *)0x9000000000000000);", GRASS_RUN_NOT_CANONICAL),
-    ("emit(run, *(volatile u64 *)0xffffaaaaaaaa0000);", GRASS_RUN_NOT_PRESENT),
+    ("emit(run, *(volatile u64 *)0x1000);", GRASS_FAULT_WILD),
+    ("emit(run, *(volatile u64 *)0x9000000000000000);", GRASS_FAULT_NOT_CANONICAL),
+    ("emit(run, *(volatile u64 *)0xffffaaaaaaaa0000);", GRASS_FAULT_NOT_PRESENT),
     // A list whose members never lead back to its head.
     (
       """
@@ -94,11 +94,11 @@ import Testing
       u64 count = 0;
       for (struct link *link = head->next; link != head; link = link->next) count++;
       emit(run, count);
-      """, GRASS_RUN_BUDGET
+      """, GRASS_FAULT_BUDGET
     ),
-    ("for (;;) emit(run, 1);", GRASS_RUN_FULL),
+    ("for (;;) emit(run, 1);", GRASS_FAULT_FULL),
   ])
-  func whatGoesWrongMarksTheAnswerAndNothingElse(_ body: String, _ fault: grass_run_fault) throws {
+  func whatGoesWrongMarksTheAnswerAndNothingElse(_ body: String, _ fault: grass_fault) throws {
     let host = try ProgramHost(
       Self.program([("wrong", "emit(run, 1); if (grass_lane(run) == 2) { \(body) }"), ("right", "emit(run, 2);")]))
     let session = try host.session()
@@ -118,7 +118,7 @@ import Testing
     #expect(try session.run("count").result.words == [100_000 * 0x1234])
     let short = try session.run("count", budget: 50_000)
     #expect(short.result.words == [])
-    #expect(short.result.faults.map(\.code) == [GRASS_RUN_BUDGET.rawValue])
+    #expect(short.result.faults.map(\.code) == [GRASS_FAULT_BUDGET.rawValue])
     #expect(try session.run("count", budget: 200_000).result.isPartial == false)
   }
 

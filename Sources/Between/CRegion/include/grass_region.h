@@ -20,6 +20,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "grass_fault.h"
+#include "grass_paging.h"
 #include "grass_result.h"
 
 #define GRASS_MAGIC 0x5341525047534152ull
@@ -191,22 +193,13 @@ struct grass_segment_answer {
 };
 _Static_assert(sizeof(struct grass_segment_answer) == 16, "part of the protocol");
 
-enum grass_fault {
-  GRASS_FAULT_NONE = 0,
-  GRASS_FAULT_ABSENT = 1,  // `address` is physical; in all others it is the range's own kind.
-  GRASS_FAULT_NOT_CANONICAL = 2,
-  GRASS_FAULT_NOT_PRESENT = 3,
-  GRASS_FAULT_BAD_ENTRY = 4,
-  GRASS_FAULT_LOST = 5,  // The owner of the memory lost it; `address` is physical.
-};
-
 /// Follows the response to a gather `count` times; then come the bytes of all ranges, one after the other. Those of
 /// a range that failed are zero.
 struct grass_range_status {
   uint32_t fault;  // enum grass_fault
   uint32_t level;
   uint64_t entry;
-  uint64_t address;  // Where it failed.
+  uint64_t address;  // Where it failed: physical where that is absent or lost, else of the range's own kind.
 };
 _Static_assert(sizeof(struct grass_range_status) == 24, "part of the protocol");
 
@@ -221,7 +214,7 @@ _Static_assert(sizeof(struct grass_run_answer) == 24, "part of the protocol");
 
 #define GRASS_MAX_FAULTS 8u
 
-/// Why one lane ended early: enum grass_run_fault and what belongs to it.
+/// Why one lane ended early: enum grass_fault and what belongs to it.
 struct grass_lane_fault {
   uint32_t fault;
   uint32_t level;

@@ -9,13 +9,8 @@
 #define SHARED static __attribute__((address_space(3), loader_uninitialized))
 #define KERNEL __attribute__((nvptx_kernel))
 
-#define PAGE_BITS 12u
-#define PAGE_SIZE (1ull << PAGE_BITS)
-#define INDEX_BITS 9u
-#define ADDRESS_MASK 0x000ffffffffff000ull
-#define PRESENT 1ull
-#define LARGE (1ull << 7)
-#define LARGEST_LEVEL 3u
+/// The least bytes of a page.
+#define PAGE_SIZE 4096ull
 #define WARP 32u
 /// Words of a record that the poll itself loads: a heartbeat's are all there.
 #define HEAD_WORDS 8u
@@ -144,50 +139,33 @@ static const uint8_t *locate(const struct grass_mailbox *monitor, uint64_t addre
   return 0;
 }
 
+static bool load_entry(void *monitor, uint64_t place, uint64_t *entry) {
+  const uint8_t *pointer = locate(monitor, place, GRASS_PAGE_ENTRY);
+  if (pointer) *entry = load_word(pointer);
+  return pointer;
+}
+
 /// Where the GPU sees the bytes at a range's address plus `done`, and how many of them lie there in one run; or a fault.
 static const uint8_t *place_of(
     const struct grass_mailbox *monitor, const struct grass_range *range, uint32_t levels, uint64_t done,
     uint64_t *count, struct grass_range_status *status) {
-  uint64_t address = range->address + done;
+  uint64_t address = range->address + done, physical = address;
   *count = range->length - done;
-  if (!(range->flags & GRASS_RANGE_VIRTUAL)) {
-    const uint8_t *from = locate(monitor, address, *count);
-    if (!from) *status = (struct grass_range_status){.fault = GRASS_FAULT_ABSENT, .address = address};
-    return from;
-  }
-  *status = (struct grass_range_status){.address = address};
-  unsigned unused = 64 - (levels * INDEX_BITS + PAGE_BITS);
-  if ((uint64_t)((int64_t)(address << unused) >> unused) != address) {
-    status->fault = GRASS_FAULT_NOT_CANONICAL;
-    return 0;
-  }
-  uint64_t table = range->root;
-  for (uint32_t level = levels; level >= 1; level--) {
-    unsigned shift = PAGE_BITS + (level - 1) * INDEX_BITS;
-    const uint8_t *place = locate(monitor, (table + (address >> shift & ((1u << INDEX_BITS) - 1)) * 8) & ~7ull, 8);
-    uint64_t entry = place ? load_word(place) : table;
-    status->level = level;
-    status->entry = entry;
-    if (!place || (level > LARGEST_LEVEL && (entry & PRESENT) && (entry & LARGE))) {
-      status->fault = GRASS_FAULT_BAD_ENTRY;
+  if (range->flags & GRASS_RANGE_VIRTUAL) {
+    struct grass_page_walk walk;
+    uint32_t fault = grass_page_walk(
+        grass_page_layout_x86_64(levels), range->root, address, load_entry, (void *)monitor, &walk);
+    if (fault) {
+      *status = (struct grass_range_status){
+          .fault = fault, .level = walk.level, .entry = walk.entry, .address = address};
       return 0;
     }
-    if (!(entry & PRESENT)) {
-      status->fault = GRASS_FAULT_NOT_PRESENT;
-      return 0;
-    }
-    if (level == 1 || (entry & LARGE)) {
-      uint64_t size = 1ull << shift, physical = (entry & ADDRESS_MASK & ~(size - 1)) | (address & (size - 1));
-      if (*count > size - (address & (size - 1))) *count = size - (address & (size - 1));
-      const uint8_t *from = locate(monitor, physical, *count);
-      *status = (struct grass_range_status){0};
-      if (!from) *status = (struct grass_range_status){.fault = GRASS_FAULT_ABSENT, .address = physical};
-      return from;
-    }
-    table = entry & ADDRESS_MASK;
+    physical = walk.physical;
+    if (*count > walk.remaining) *count = walk.remaining;
   }
-  status->fault = GRASS_FAULT_BAD_ENTRY;
-  return 0;
+  const uint8_t *from = locate(monitor, physical, *count);
+  if (!from) *status = (struct grass_range_status){.fault = GRASS_FAULT_ABSENT, .address = physical};
+  return from;
 }
 
 /// Copies watched bytes to the GPU's memory, by one warp.
@@ -783,7 +761,7 @@ static void run_lanes(struct grass_gpu *gpu, uint32_t worker, uint32_t stage, ui
         &run, (const struct grass_order *)&order, stage ? &items[lane / GRASS_ITEM_LANES] : 0,
         stage ? (uint32_t)(lane % GRASS_ITEM_LANES) : (uint32_t)lane, job.budget);
     grass_dispatch(&run, job.module);
-    if (!run.fault && clock_now() - job.since > MOST_TIME) run.fault = GRASS_RUN_BUDGET;
+    if (!run.fault && clock_now() - job.since > MOST_TIME) run.fault = GRASS_FAULT_BUDGET;
     if (!run.fault) continue;
     uint32_t index = __atomic_fetch_add(&result->faulted, 1, __ATOMIC_RELAXED);
     if (index < GRASS_MAX_FAULTS)
@@ -794,7 +772,7 @@ static void run_lanes(struct grass_gpu *gpu, uint32_t worker, uint32_t stage, ui
           .address = run.fault_address,
           .entry = run.fault_entry,
       };
-    if (run.fault == GRASS_RUN_BUDGET) break;
+    if (run.fault == GRASS_FAULT_BUDGET) break;
   }
 }
 

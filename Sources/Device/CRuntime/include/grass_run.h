@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "grass_fault.h"
+#include "grass_paging.h"
 #include "grass_result.h"
 
 /// A run of the watched host's physical memory, where the device sees it.
@@ -19,7 +21,7 @@ struct grass_machine {
   const struct grass_extent *extents;  // In ascending order, without overlap.
   uint64_t extent_count;
   uint64_t root;    // Physical address of the kernel's top page table.
-  uint64_t levels;  // 4 or 5
+  uint64_t format;  // Of the page tables: enum grass_page_format, one of x86-64's.
   uint64_t slide;   // What the kernel added to its image's addresses when it booted.
   // Ranges of virtual addresses mapped linearly, proven by a walk beforehand. A count of 0 turns one off.
   uint64_t direct_start, direct_count;
@@ -99,7 +101,7 @@ struct grass_run {
   // Where loads are answered without a call. Empty after a fault, and where each load is to walk.
   struct grass_window near;
   uint64_t budget;  // Steps that are left; a step is one pass of a loop.
-  uint32_t fault;   // enum grass_run_fault, the first one.
+  uint32_t fault;   // enum grass_fault, the first one.
   uint32_t fault_level;
   uint64_t fault_address;
   uint64_t fault_entry;
