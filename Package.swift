@@ -36,10 +36,10 @@ targets += module("Host", in: "")
 
 // MARK: The watched side: bytes become values
 
-// Layouts and numbers that C and Swift share: page tables, faults.
+// Layouts and numbers that C and Swift share: pieces of memory, faults, page tables.
 targets += [c("CLayouts", in: "Watched")]
 let kernel: [Target.Dependency] = ["Memory", "Paging", "KernelInfo", "Binding", "LinuxKernel"]
-targets += module("Memory", in: "Watched", ["CLinux"], tests: ["Samples"])
+targets += module("Memory", in: "Watched", ["CLayouts", "CLinux"], tests: ["Samples"])
 targets += module("Paging", in: "Watched", ["CLayouts", "Memory"], tests: ["Samples", "CPageWalk"])
 targets += module("KernelInfo", in: "Watched", ["Memory"])
 targets += module("Binding", in: "Watched", ["Memory", "Paging", "KernelInfo"])
@@ -80,7 +80,7 @@ targets += [.target(name: "CPageWalk", dependencies: ["CLayouts"], path: "Tests/
 
 // The layout of the shared region, once, for the device program and for Swift.
 targets += [c("CRegion", in: "Between", ["CLayouts"])]
-targets += module("Region", in: "Between", ["Host", "Memory", "CRegion"], tests: [])
+targets += module("Region", in: "Between", ["CLayouts", "Host", "Memory", "CRegion"], tests: [])
 // RDMA devices: rdma-core's libraries, and Swift types that own what they make.
 targets += [
   .systemLibrary(
@@ -119,7 +119,7 @@ targets += module(
 for target in targets where target.name == "LLView" {
   target.resources = [
     "grass_run.h", "grass_result.h", "runtime.c", "resident.c", "grass_gpu.h", "grass_mailbox.h", "grass_region.h",
-    "grass_paging.h", "grass_fault.h",
+    "grass_paging.h", "grass_fault.h", "grass_segment.h",
   ].map { .embedInCode("Runtime/\($0)") }
 }
 

@@ -46,8 +46,9 @@ extension FuzzTarget {
       memory.withUnsafeBytes { bytes in
         guard let pointer = bytes.bindMemory(to: UInt8.self).baseAddress else { return }
         let segments = [
-          grass_segment(pointer: pointer, start: 0, count: 4096, lost: nil),
-          grass_segment(pointer: pointer + 4096, start: 0x1_0000, count: 8192, lost: nil),
+          grass_mapped_segment(segment: grass_segment(start: 0, count: 4096), bytes: pointer, lost: nil),
+          grass_mapped_segment(
+            segment: grass_segment(start: 0x1_0000, count: 8192), bytes: pointer + 4096, lost: nil),
         ]
         segments.withUnsafeBufferPointer { segments in
           var monitor = grass_mailbox()

@@ -24,7 +24,7 @@ static void publish_beacon(struct grass_mailbox *monitor, uint64_t now, uint32_t
 
 bool grass_mailbox_prepare(
     struct grass_mailbox *monitor, void *region, const struct grass_header *layout,
-    const struct grass_segment *segments, uint64_t segment_count, void *scratch) {
+    const struct grass_mapped_segment *segments, uint64_t segment_count, void *scratch) {
   if (!grass_header_is_valid(layout, layout->region_size)) return false;
   *monitor = (struct grass_mailbox){
       .region = region,
@@ -42,7 +42,7 @@ void grass_mailbox_skip(struct grass_mailbox *monitor, uint32_t slot, uint64_t s
 
 bool grass_mailbox_start(
     struct grass_mailbox *monitor, void *region, const struct grass_header *layout,
-    const struct grass_segment *segments, uint64_t segment_count, void *scratch, uint64_t now) {
+    const struct grass_mapped_segment *segments, uint64_t segment_count, void *scratch, uint64_t now) {
   if (!grass_mailbox_prepare(monitor, region, layout, segments, segment_count, scratch)) return false;
   for (uint32_t slot = 0; slot < layout->slot_count; slot++)
     grass_mailbox_skip(
@@ -63,22 +63,12 @@ void grass_mailbox_set_kernel_hint(struct grass_mailbox *monitor, uint64_t addre
 
 /// Where the device sees `length` bytes at a physical address, or NULL where no segment holds all of them.
 static const uint8_t *locate(struct grass_mailbox *monitor, uint64_t address, uint64_t length) {
-  uint64_t low = 0, high = monitor->segment_count, index = monitor->last_segment;
-  while (low < high) {
-    if (index < low || index >= high) index = low + (high - low) / 2;
-    const struct grass_segment *segment = &monitor->segments[index];
-    if (address < segment->start) {
-      high = index;
-    } else if (address - segment->start >= segment->count) {
-      low = index + 1;
-    } else {
-      if (length > segment->count - (address - segment->start)) return NULL;
-      monitor->last_segment = index;
-      return segment->pointer + (address - segment->start);
-    }
-    index = low + (high - low) / 2;
-  }
-  return NULL;
+  uint64_t index =
+      grass_segments_find(monitor->segments, monitor->segment_count, address, monitor->last_segment);
+  if (index == monitor->segment_count) return NULL;
+  const uint8_t *bytes = grass_segment_bytes(&monitor->segments[index], address, length);
+  if (bytes) monitor->last_segment = index;
+  return bytes;
 }
 
 /// Whether what was read last may not be the host's any more.
@@ -218,7 +208,7 @@ static uint64_t refuse(struct grass_mailbox *monitor, uint8_t *to, uint32_t oper
 
 static uint64_t answer_info(struct grass_mailbox *monitor, uint8_t *to, uint64_t capacity, uint64_t now) {
   uint64_t size = sizeof(struct grass_response) + sizeof(struct grass_info_answer);
-  if (monitor->segment_count > (capacity - size) / sizeof(struct grass_segment_answer))
+  if (monitor->segment_count > (capacity - size) / sizeof(struct grass_segment))
     return refuse(monitor, to, GRASS_INFO, GRASS_TOO_LARGE);
   struct grass_response response = {.operation = GRASS_INFO, .count = (uint32_t)monitor->segment_count};
   struct grass_info_answer info = {
@@ -231,8 +221,8 @@ static uint64_t answer_info(struct grass_mailbox *monitor, uint8_t *to, uint64_t
   };
   put(to, &response, sizeof response);
   put(to + sizeof response, &info, sizeof info);
-  for (uint64_t index = 0; index < monitor->segment_count; index++, size += sizeof(struct grass_segment_answer)) {
-    struct grass_segment_answer segment = {monitor->segments[index].start, monitor->segments[index].count};
+  for (uint64_t index = 0; index < monitor->segment_count; index++, size += sizeof(struct grass_segment)) {
+    struct grass_segment segment = monitor->segments[index].segment;
     put(to + size, &segment, sizeof segment);
   }
   return size;

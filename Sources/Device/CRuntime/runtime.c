@@ -24,40 +24,28 @@ CALLED static void *sink(struct grass_run *run) {
   return run->sink;
 }
 
-/// Where the device sees `count` bytes at a physical address, or NULL where no extent holds all of them.
+/// Where the device sees `count` bytes at a physical address, or NULL where no segment holds all of them.
 CALLED static const uint8_t *search(struct grass_run *run, uint64_t physical, uint64_t count) {
   const struct grass_machine *machine = run->machine;
-  uint64_t low = 0, high = machine->extent_count, index = run->last_extent;
-  while (low < high) {
-    if (index < low || index >= high) index = low + (high - low) / 2;
-    const struct grass_extent *extent = &machine->extents[index];
-    if (physical < extent->start) {
-      high = index;
-    } else if (physical - extent->start >= extent->count) {
-      low = index + 1;
-    } else {
-      if (count > extent->count - (physical - extent->start)) return 0;
-      run->last_extent = index;
-      return extent->pointer + (physical - extent->start);
-    }
-    index = low + (high - low) / 2;
-  }
-  return 0;
+  uint64_t index = grass_segments_find(machine->segments, machine->segment_count, physical, run->last_segment);
+  if (index == machine->segment_count) return 0;
+  const uint8_t *bytes = grass_segment_bytes(&machine->segments[index], physical, count);
+  if (bytes) run->last_segment = index;
+  return bytes;
 }
 
-/// The same; the extent that the last one was in comes first.
+/// The same; the segment that the last one was in comes first.
 static const uint8_t *locate(struct grass_run *run, uint64_t physical, uint64_t count) {
-  if (run->last_extent < run->machine->extent_count) {
-    const struct grass_extent *extent = &run->machine->extents[run->last_extent];
-    uint64_t offset = physical - extent->start;
-    if (offset < extent->count && count <= extent->count - offset) return extent->pointer + offset;
+  if (run->last_segment < run->machine->segment_count) {
+    const uint8_t *bytes = grass_segment_bytes(&run->machine->segments[run->last_segment], physical, count);
+    if (bytes) return bytes;
   }
   return search(run, physical, count);
 }
 
-/// What comes next often lies where the last extent is, too.
+/// What comes next often lies where the last segment is, too.
 static void look_there(struct grass_run *run) {
-  run->near = grass_window_into(run->machine, &run->machine->extents[run->last_extent]);
+  run->near = grass_window_into(run->machine, &run->machine->segments[run->last_segment]);
 }
 
 static bool load_entry(void *run, uint64_t place, uint64_t *entry) {
@@ -326,11 +314,11 @@ void grass_next(struct grass_run *run, uint64_t first, uint64_t second) {
 uint64_t grass_argument(const struct grass_run *run, uint32_t index) { return index < 4 ? run->order->arguments[index] : 0; }
 
 uint64_t grass_memory_start(const struct grass_run *run, uint32_t index) {
-  return index < run->machine->extent_count ? run->machine->extents[index].start : 0;
+  return index < run->machine->segment_count ? run->machine->segments[index].segment.start : 0;
 }
 
 uint64_t grass_memory_size(const struct grass_run *run, uint32_t index) {
-  return index < run->machine->extent_count ? run->machine->extents[index].count : 0;
+  return index < run->machine->segment_count ? run->machine->segments[index].segment.count : 0;
 }
 
 const void *grass_physical(struct grass_run *run, uint64_t address) {

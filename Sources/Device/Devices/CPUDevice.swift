@@ -17,7 +17,7 @@ import Synchronization
 public final class CPUDevice: Device, @unchecked Sendable {
   // Only the thread uses the monitor from start to join, but for its kernel hint, which is atomic.
   private let monitor: UnsafeMutablePointer<grass_mailbox>
-  private let segments: UnsafeMutablePointer<grass_segment>
+  private let segments: UnsafeMutablePointer<grass_mapped_segment>
   private let segmentCount: Int
   private var worker: CPUWorker?
   private let scratch: UnsafeMutableRawPointer
@@ -55,7 +55,7 @@ public final class CPUDevice: Device, @unchecked Sendable {
   ///   - owner: whatever must live for the segments' pointers to be valid.
   /// - Throws: ``DeviceError`` where the region lies in another device's memory or is broken, or no thread can be had.
   public init(
-    region: SharedRegion, segments watched: [DeviceSegment], owner: AnyObject?
+    region: SharedRegion, segments watched: [MappedSegment], owner: AnyObject?
   ) throws(DeviceError) {
     guard region.device == nil else { throw DeviceError(.regionElsewhere) }
     self.region = region
@@ -63,12 +63,7 @@ public final class CPUDevice: Device, @unchecked Sendable {
     let sorted = watched.sorted { $0.segment.start < $1.segment.start }
     segmentCount = sorted.count
     segments = .allocate(capacity: max(1, sorted.count))
-    for (index, segment) in sorted.enumerated() {
-      (segments + index).initialize(
-        to: grass_segment(
-          pointer: segment.pointer.assumingMemoryBound(to: UInt8.self), start: segment.segment.start.rawValue,
-          count: segment.segment.count, lost: segment.lost))
-    }
+    for (index, segment) in sorted.enumerated() { (segments + index).initialize(to: segment.raw) }
     scratch = .allocate(byteCount: region.layout.requestSize, alignment: 64)
     monitor = .allocate(capacity: 1)
     monitor.initialize(to: grass_mailbox())

@@ -83,6 +83,7 @@ public struct FrontEnd: Sendable {
   private static let headers = [
     "grass_run.h": PackageResources.grass_run_h, "grass_result.h": PackageResources.grass_result_h,
     "grass_paging.h": PackageResources.grass_paging_h, "grass_fault.h": PackageResources.grass_fault_h,
+    "grass_segment.h": PackageResources.grass_segment_h,
   ]
 
   /// The runtime that LLView links into every monitor, from the source that is part of this module.

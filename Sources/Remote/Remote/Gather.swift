@@ -116,19 +116,12 @@ struct Gather {
   }
 
   private func fault(_ status: grass_range_status) throws(SessionError) -> MemoryFault {
-    let address = VirtualAddress(status.address)
-    let level = Int(status.level)
-    switch status.fault {
-    case GRASS_FAULT_ABSENT.rawValue: return MemoryFault(.physical(PhysicalAddress(status.address)), .absent)
-    case GRASS_FAULT_NOT_CANONICAL.rawValue: return MemoryFault(.virtual(address), .notCanonical)
-    case GRASS_FAULT_NOT_PRESENT.rawValue:
-      return MemoryFault(.virtual(address), .notPresent(level: level, entry: status.entry))
-    case GRASS_FAULT_BAD_ENTRY.rawValue:
-      return MemoryFault(.virtual(address), .badEntry(level: level, entry: status.entry))
-    case GRASS_FAULT_LOST.rawValue:
-      return MemoryFault(
-        .physical(PhysicalAddress(status.address)), .sourceFailed("the monitored side lost the memory's file"))
-    default: throw session.badAnswer("a range failed with code \(status.fault)")
+    guard let reason = MemoryFault.Reason(code: status.fault, level: Int(status.level), entry: status.entry) else {
+      throw session.badAnswer("a range failed with code \(status.fault)")
+    }
+    switch reason {
+    case .absent, .sourceFailed: return MemoryFault(.physical(PhysicalAddress(status.address)), reason)
+    default: return MemoryFault(.virtual(VirtualAddress(status.address)), reason)
     }
   }
 }

@@ -34,7 +34,7 @@ extension Session {
     var run = grass_run_request()
     let name = Array(module.utf8)
     guard name.count < Int(GRASS_NAME_SIZE), let lanes = UInt32(exactly: lanes) else {
-      throw SessionError(host, .refused(status: GRASS_NO_MONITOR.rawValue))
+      throw SessionError(host, .refused(.noMonitor))
     }
     withUnsafeMutableBytes(of: &run.module) { $0.copyBytes(from: name) }
     run.lanes = lanes

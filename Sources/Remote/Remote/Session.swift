@@ -97,7 +97,7 @@ public final class Session: Sendable {
       let rest = payload.count - MemoryLayout<grass_response>.size
       guard rest >= size else { throw badAnswer("it is too short") }
       if operation == GRASS_INFO {
-        guard rest == size + Int(response.count) * MemoryLayout<grass_segment_answer>.size else {
+        guard rest == size + Int(response.count) * MemoryLayout<grass_segment>.size else {
           throw badAnswer("it announces \(response.count) segments in \(rest) bytes")
         }
       } else if rest != size {
@@ -114,7 +114,9 @@ public final class Session: Sendable {
   ) throws(SessionError) -> grass_response {
     guard payload.count >= MemoryLayout<grass_response>.size else { throw badAnswer("it is too short") }
     let response = payload.loadUnaligned(as: grass_response.self)
-    guard response.status == GRASS_OK.rawValue else { throw SessionError(host, .refused(status: response.status)) }
+    guard response.status == GRASS_OK.rawValue else {
+      throw SessionError(host, .refused(.init(rawValue: response.status)))
+    }
     guard response.operation == operation.rawValue else {
       throw badAnswer("it belongs to operation \(response.operation)")
     }
@@ -146,13 +148,13 @@ public final class Session: Sendable {
     var segments: [MemorySegment] = []
     var end: UInt64 = 0
     for offset in stride(
-      from: MemoryLayout<grass_info_answer>.size, to: answer.count, by: MemoryLayout<grass_segment_answer>.size)
+      from: MemoryLayout<grass_info_answer>.size, to: answer.count, by: MemoryLayout<grass_segment>.size)
     {
-      let segment = answer.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: grass_segment_answer.self) }
+      let segment = answer.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: grass_segment.self) }
       let (next, overflow) = segment.start.addingReportingOverflow(segment.count)
       guard segment.start >= end, !overflow else { throw badAnswer("its segments overlap") }
       end = next
-      segments.append(MemorySegment(start: PhysicalAddress(segment.start), count: segment.count))
+      segments.append(MemorySegment(segment))
     }
     return DeviceInfo(
       version: info.version, segments: segments,

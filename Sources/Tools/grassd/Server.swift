@@ -31,7 +31,7 @@ final class Server {
     self.memory = memory
     hint = kernel?.found.coreInfoAddress
     if case .gpu = name {
-      GPU.allowHostMemory(beyondReported: memory.withSegments { $0.reduce(0) { $0 + $1.segment.count } })
+      GPU.allowHostMemory(beyondReported: memory.segments.reduce(0) { $0 + $1.count })
     }
     let modules = Modules(paths: monitors, device: name)
     self.modules = modules
@@ -55,11 +55,7 @@ final class Server {
     } else {
       region = try SharedRegion(path: paths.first, layout: layout)
     }
-    let segments = memory.withSegments { segments in
-      segments.map {
-        DeviceSegment(pointer: $0.pointer, segment: $0.segment, lost: memory.lost, isDriver: memory.isDriver)
-      }
-    }
+    let segments = memory.mappedSegments
     switch name {
     case .cpu:
       device = try CPUDevice(region: region, segments: segments, owner: memory)

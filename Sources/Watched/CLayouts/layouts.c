@@ -1,4 +1,5 @@
 #include "grass_paging.h"
+#include "grass_segment.h"
 
 // Numbers that travel between hosts.
 _Static_assert(GRASS_PAGES_X86_64_4 == 1 && GRASS_PAGES_X86_64_5 == 2, "part of the protocol");

@@ -95,27 +95,22 @@ struct WalkAgreementTests {
 
   /// What a monitor's lane loads that walks for each.
   private func load(_ bench: Bench, _ address: UInt64, _ root: UInt64, _ format: PageTableFormat) -> Outcome {
-    var extent = grass_extent(
-      pointer: UnsafePointer(bench.memory.assumingMemoryBound(to: UInt8.self)), start: Self.start, count: 65536)
     var machine = grass_machine()
-    machine.extent_count = 1
+    machine.segments = UnsafePointer(bench.segment)
+    machine.segment_count = 1
     machine.root = root
     machine.format = UInt64(format.number)
     var output = grass_output()
-    return withUnsafePointer(to: &extent) { extent in
-      machine.extents = extent
-      return withUnsafePointer(to: &machine) { machine in
-        withUnsafeMutablePointer(to: &output) { output in
-          var order = grass_order()
-          (order.machine, order.output, order.lanes, order.walks) = (machine, output, 1, true)
-          return withUnsafePointer(to: &order) { order in
-            var lane = grass_run()
-            return withUnsafeMutablePointer(to: &lane) { lane in
-              grass_run_start(lane, order, nil, 0, 1000)
-              guard let place = grass_load_at(lane, address, 8, 8) else { return Outcome(fault: .max, bytes: []) }
-              return Outcome(
-                fault: lane.pointee.fault, bytes: Array(UnsafeRawBufferPointer(start: place, count: 8)))
-            }
+    return withUnsafePointer(to: &machine) { machine in
+      withUnsafeMutablePointer(to: &output) { output in
+        var order = grass_order()
+        (order.machine, order.output, order.lanes, order.walks) = (machine, output, 1, true)
+        return withUnsafePointer(to: &order) { order in
+          var lane = grass_run()
+          return withUnsafeMutablePointer(to: &lane) { lane in
+            grass_run_start(lane, order, nil, 0, 1000)
+            guard let place = grass_load_at(lane, address, 8, 8) else { return Outcome(fault: .max, bytes: []) }
+            return Outcome(fault: lane.pointee.fault, bytes: Array(UnsafeRawBufferPointer(start: place, count: 8)))
           }
         }
       }

@@ -79,7 +79,7 @@ import Testing
     #expect(try session.run("lanes", lanes: 1 << 24).lanes == 1 << 16)
     #expect(try session.run("sum", arguments: [7, .max]).result.words == [7, .max, 0, 0, 0])
     let error = try #require(throws: SessionError.self) { _ = try session.run("none") }
-    #expect(error.reason == .refused(status: 7))
+    #expect(error.reason == .refused(.noMonitor))
     #expect(throws: SessionError.self) { _ = try session.run(String(repeating: "n", count: 32)) }
   }
 
@@ -200,10 +200,7 @@ private final class ProgramHost {
     let path = "/tmp/grass-test-\(UInt64.random(in: 0 ... .max))"
     address = .sharedMemory(path: path)
     region = try SharedRegion(path: path, layout: RegionLayout(slots: 4, requestSize: 4096, responseSize: 4096))
-    let segments = memory.withSegments { segments in
-      segments.map { DeviceSegment(pointer: $0.pointer, segment: $0.segment, lost: nil) }
-    }
-    device = try CPUDevice(region: region, segments: segments, owner: memory)
+    device = try CPUDevice(region: region, segments: memory.mappedSegments, owner: memory)
     try device.load(program, for: mapping)
   }
 

@@ -23,6 +23,7 @@
 #include "grass_fault.h"
 #include "grass_paging.h"
 #include "grass_result.h"
+#include "grass_segment.h"
 
 #define GRASS_MAGIC 0x5341525047534152ull
 #define GRASS_VERSION 3u
@@ -176,7 +177,7 @@ struct grass_heartbeat_answer {
 };
 _Static_assert(sizeof(struct grass_heartbeat_answer) == 16, "part of the protocol");
 
-/// Follows the response to an info request; then come `count` segments.
+/// Follows the response to an info request; then come `count` segments, of struct grass_segment.
 struct grass_info_answer {
   uint64_t version;
   uint64_t kernel_hint;  // Physical address of the kernel's VMCOREINFO note, 0 while unknown.
@@ -186,12 +187,6 @@ struct grass_info_answer {
   uint64_t torn;     // Requests first seen incomplete.
 };
 _Static_assert(sizeof(struct grass_info_answer) == 48, "part of the protocol");
-
-struct grass_segment_answer {
-  uint64_t start;
-  uint64_t count;
-};
-_Static_assert(sizeof(struct grass_segment_answer) == 16, "part of the protocol");
 
 /// Follows the response to a gather `count` times; then come the bytes of all ranges, one after the other. Those of
 /// a range that failed are zero.

@@ -21,7 +21,7 @@
 /// Nanoseconds after which a run's lanes end, and no more begin.
 #define MOST_TIME 5000000000ull
 /// Pieces of memory that workers keep at hand; hosts have few.
-#define NEAR_EXTENTS 64u
+#define NEAR_SEGMENTS 64u
 /// Longer payloads of runs are sent by all workers together.
 #define LONG_PAYLOAD (2 * GROUP * GRASS_GPU_THREADS * 8)
 
@@ -128,15 +128,8 @@ static void check_together(uint64_t check[2], uint64_t sequence, const uint64_t 
 // MARK: - The watched memory
 
 static const uint8_t *locate(const struct grass_mailbox *monitor, uint64_t address, uint64_t length) {
-  uint64_t low = 0, high = monitor->segment_count;
-  while (low < high) {
-    uint64_t index = low + (high - low) / 2;
-    const struct grass_segment *segment = &monitor->segments[index];
-    if (address < segment->start) high = index;
-    else if (address - segment->start >= segment->count) low = index + 1;
-    else return length > segment->count - (address - segment->start) ? 0 : segment->pointer + (address - segment->start);
-  }
-  return 0;
+  uint64_t index = grass_segments_find(monitor->segments, monitor->segment_count, address, ~0ull);
+  return index == monitor->segment_count ? 0 : grass_segment_bytes(&monitor->segments[index], address, length);
 }
 
 static bool load_entry(void *monitor, uint64_t place, uint64_t *entry) {
@@ -283,7 +276,7 @@ static bool answer_heartbeat(struct grass_gpu *gpu, uint32_t slot, uint64_t word
 static void answer_info(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint64_t capacity) {
   struct grass_mailbox *monitor = &gpu->monitor;
   uint64_t head = sizeof(struct grass_response) + sizeof(struct grass_info_answer);
-  uint64_t size = head + monitor->segment_count * sizeof(struct grass_segment_answer);
+  uint64_t size = head + monitor->segment_count * sizeof(struct grass_segment);
   if (size > capacity) return refuse(gpu, slot, sequence, GRASS_INFO, GRASS_TOO_LARGE);
   if (thread() == 0) {
     *(struct grass_response *)gpu->response =
@@ -297,9 +290,9 @@ static void answer_info(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence,
         .torn = monitor->torn,
     };
   }
-  struct grass_segment_answer *answers = (struct grass_segment_answer *)(gpu->response + head);
+  struct grass_segment *answers = (struct grass_segment *)(gpu->response + head);
   for (uint64_t index = thread(); index < monitor->segment_count; index += GRASS_GPU_THREADS)
-    answers[index] = (struct grass_segment_answer){monitor->segments[index].start, monitor->segments[index].count};
+    answers[index] = monitor->segments[index].segment;
   barrier();
   publish(gpu, slot, sequence, size);
 }
@@ -722,7 +715,7 @@ static void send_parcel(struct grass_gpu *gpu, uint32_t worker, uint32_t workers
 
 // Copies near the lanes: the GPU's own memory is some hundred nanoseconds away.
 SHARED struct grass_machine machine;
-SHARED struct grass_extent extents[NEAR_EXTENTS];
+SHARED struct grass_mapped_segment segments[NEAR_SEGMENTS];
 SHARED struct grass_window widest;
 SHARED struct grass_order order;
 SHARED struct {
@@ -815,9 +808,9 @@ static void run_worker(struct grass_gpu *gpu) {
   if (thread() == 0) {
     meetings = 0;
     machine = gpu->machine;
-    if (machine.extent_count <= NEAR_EXTENTS) {
-      for (uint64_t index = 0; index < machine.extent_count; index++) extents[index] = gpu->machine.extents[index];
-      machine.extents = (const struct grass_extent *)extents;
+    if (machine.segment_count <= NEAR_SEGMENTS) {
+      for (uint64_t index = 0; index < machine.segment_count; index++) segments[index] = gpu->machine.segments[index];
+      machine.segments = (const struct grass_mapped_segment *)segments;
     }
     widest = grass_widest_window((const struct grass_machine *)&machine);
   }
