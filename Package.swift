@@ -80,7 +80,10 @@ targets += [.target(name: "CPageWalk", dependencies: ["CLayouts"], path: "Tests/
 
 // The layout of the shared region, once, for the device program and for Swift.
 targets += [c("CRegion", in: "Between", ["CLayouts"])]
-targets += module("Region", in: "Between", ["CLayouts", "Host", "Memory", "CRegion"], tests: [])
+targets += module("Region", in: "Between", ["Host", "CRegion"], tests: [])
+// The records that monitors emit: a header for each monitor, which its source includes, and a Swift type over it.
+targets += [c("CRecords", in: "Between")]
+targets += module("Records", in: "Between", ["CLayouts", "CRegion", "CRecords", "Memory"], tests: [])
 // RDMA devices: rdma-core's libraries, and Swift types that own what they make.
 targets += [
   .systemLibrary(
@@ -114,19 +117,23 @@ targets += [
 ]
 targets += module(
   "LLView", in: "Device",
-  ["Memory", "Paging", "KernelInfo", "LinuxKernel", "Devices", "Region", "CRegion", "CMailbox", "CRuntime", "CLLVM"],
-  tests: ["Host", "Samples", "Links", "Remote"])
+  ["Memory", "Paging", "KernelInfo", "LinuxKernel", "Devices", "Records", "CRegion", "CMailbox", "CRuntime", "CLLVM"],
+  tests: ["Host", "Region", "Samples", "Links", "Remote"])
 for target in targets where target.name == "LLView" {
   target.resources = [
     "grass_run.h", "grass_result.h", "runtime.c", "resident.c", "grass_gpu.h", "grass_mailbox.h", "grass_region.h",
     "grass_paging.h", "grass_fault.h", "grass_segment.h",
   ].map { .embedInCode("Runtime/\($0)") }
+  // What monitors include, wherever their files lie.
+  target.resources? += [
+    "grass.h", "kernel.h", "tasks.h", "cpu.h", "life.h", "memory.h", "panic.h", "ps.h", "search.h", "window.h",
+  ].map { .embedInCode("Monitors/\($0)") }
 }
 
 // MARK: The remote side: the side that asks
 
 targets += module(
-  "Remote", in: "Remote", ["Host", "Memory", "Paging", "Region", "CRegion", "Links"],
+  "Remote", in: "Remote", ["Host", "Memory", "Paging", "Region", "CRegion", "Records", "Links"],
   tests: ["Devices", "LinkConformance"])
 
 // MARK: Figures, guests, tools
@@ -147,11 +154,11 @@ func tool(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 targets += [
   tool("grassd", ["Host", "Memory", "KernelInfo", "LinuxKernel", "CUDA", "Devices", "Region", "Links", logging]),
   // What `grassd compile` runs: the one program that needs LLVM.
-  tool("grass-compile", ["Host", "Memory", "KernelInfo", "LinuxKernel", "Region", "Devices", "LLView"]),
+  tool("grass-compile", ["Host", "Memory", "KernelInfo", "LinuxKernel", "Records", "Devices", "LLView"]),
   tool(
     "grassctl",
     [
-      "Host", "Memory", "Paging", "KernelInfo", "Views", "KernelViews", "Output", "Region", "Links", "Remote",
+      "Host", "Memory", "Paging", "KernelInfo", "Views", "KernelViews", "Output", "Records", "Links", "Remote",
       "LinkBench",
     ]),
   tool("grasslab", ["Host", "Lab"]),
@@ -166,7 +173,7 @@ targets += [
   .testTarget(
     name: "GuestTests",
     dependencies: [
-      "Memory", "Paging", "KernelInfo", "KernelViews", "Devices", "Host", "Region", "Links", "LinkConformance",
+      "Memory", "Paging", "KernelInfo", "KernelViews", "Devices", "Host", "Records", "Links", "LinkConformance",
       "Remote", "Lab", "Samples", "LLView", "grassd", "grass-compile", "grassctl", "linkcheck",
     ]),
 ]
@@ -178,7 +185,8 @@ if isFuzzing {
     .executableTarget(
       name: "grassfuzz",
       dependencies: [
-        "Memory", "Paging", "KernelInfo", "KernelViews", "Samples", "Region", "Links", "Remote", "CRegion", "CMailbox",
+        "Memory", "Paging", "KernelInfo", "KernelViews", "Samples", "Region", "Records", "Links", "Remote", "CRegion",
+        "CMailbox",
         "CRuntime", "CLinux", "Devices", "Lab",
       ],
       path: "Fuzz", exclude: ["Corpus"])

@@ -3,6 +3,7 @@ import Devices
 import Links
 import Memory
 import Paging
+import Records
 import Region
 import Remote
 import Samples

@@ -2,12 +2,13 @@ import Glibc
 
 /// Makes bitcode of C: Debian's clang with its BPF front end, which records each access to a kernel struct by name.
 ///
-/// Also of Embedded Swift, with a window in C.
+/// Also of Embedded Swift, with a window in C. The headers that monitors include (`grass.h`, `kernel.h`, …) are part of this
+/// module: a monitor compiles wherever its file lies. What lies beside it comes first.
 public struct FrontEnd: Sendable {
   /// The compilers to run.
   public var clang: String
   public var swiftc: String
-  /// Where headers are looked for, besides the source's own folder.
+  /// Where headers are looked for, after the source's own folder and before this module's own.
   public var includePaths: [String]
 
   public init(clang: String = "clang-19", swiftc: String = "swiftc", includePaths: [String] = []) {
@@ -44,10 +45,31 @@ public struct FrontEnd: Sendable {
   private func compile(_ path: String, _ arguments: [String]) throws(LLViewError) -> [UInt8] {
     let name = Self.name(of: path)
     let folder = try TemporaryFolder(for: name)
+    let headers = try Self.writeHeaders(for: name)
     let output = folder.path + "/out.bc"
-    try run([clang] + arguments + includePaths.map { "-I\($0)" } + [path, "-o", output], for: name, in: folder)
+    try run(
+      [clang] + arguments + includeArguments(headers) + [path, "-o", output], for: name, in: folder)
     return try Self.read(output)
   }
+
+  func includeArguments(_ headers: borrowing TemporaryFolder) -> [String] {
+    (includePaths + [headers.path, headers.path + "/swift"]).map { "-I\($0)" }
+  }
+
+  /// Writes the headers that monitors include, as they lie in `monitors`.
+  static func writeHeaders(for name: String) throws(LLViewError) -> TemporaryFolder {
+    let folder = try TemporaryFolder(for: name, subfolders: ["records", "swift"])
+    for (file, text) in monitorHeaders { try folder.write(text, file) }
+    return folder
+  }
+
+  private static let monitorHeaders = [
+    "grass.h": PackageResources.grass_h, "kernel.h": PackageResources.kernel_h, "tasks.h": PackageResources.tasks_h,
+    "records/cpu.h": PackageResources.cpu_h, "records/life.h": PackageResources.life_h,
+    "records/memory.h": PackageResources.memory_h, "records/panic.h": PackageResources.panic_h,
+    "records/ps.h": PackageResources.ps_h, "records/search.h": PackageResources.search_h,
+    "swift/window.h": PackageResources.window_h,
+  ]
 
   /// Runs a compiler.
   ///
@@ -152,13 +174,18 @@ public struct FrontEnd: Sendable {
 /// A folder for a compiler's files, removed with what is in it.
 struct TemporaryFolder: ~Copyable {
   let path: String
+  private let subfolders: [String]
 
-  init(for monitor: String) throws(LLViewError) {
+  init(for monitor: String, subfolders: [String] = []) throws(LLViewError) {
+    self.subfolders = subfolders
     var name = Array("/tmp/grass-monitor-XXXXXX".utf8CString)
     guard mkdtemp(&name) != nil else {
       throw LLViewError(monitor, .frontEnd("no folder in /tmp: \(String(cString: strerror(errno)))"))
     }
     path = name.withUnsafeBufferPointer { $0.baseAddress.map { String(cString: $0) } ?? "" }
+    for folder in subfolders where mkdir("\(path)/\(folder)", 0o700) != 0 {
+      throw LLViewError(monitor, .frontEnd("\(path)/\(folder): \(String(cString: strerror(errno)))"))
+    }
   }
 
   func write(_ bytes: [UInt8], _ file: String) throws(LLViewError) {
@@ -170,6 +197,12 @@ struct TemporaryFolder: ~Copyable {
   }
 
   deinit {
+    for folder in subfolders { Self.remove("\(path)/\(folder)") }
+    Self.remove(path)
+  }
+
+  /// Removes a folder and the files in it.
+  private static func remove(_ path: String) {
     if let folder = opendir(path) {
       while let entry = readdir(folder) {
         let name = withUnsafePointer(to: &entry.pointee.d_name) {

@@ -1,5 +1,5 @@
 import CRegion
-public import Region
+public import Records
 
 /// What a run of a module on the monitor's device gave.
 public struct ModuleRun: Sendable {

@@ -5,6 +5,7 @@ import LLView
 import Links
 import Memory
 import Paging
+import Records
 import Region
 import Remote
 import Synchronization

@@ -2,7 +2,7 @@ import CRuntime
 import Devices
 import Memory
 import Paging
-import Region
+import Records
 import Testing
 
 @testable import LLView

@@ -1,6 +1,6 @@
 import CRuntime
 import Devices
-import Region
+import Records
 import Testing
 
 @testable import LLView

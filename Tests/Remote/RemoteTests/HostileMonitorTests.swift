@@ -4,6 +4,7 @@ import Host
 import Links
 import Memory
 import Paging
+import Records
 import Region
 import Remote
 import Synchronization

@@ -1,10 +1,10 @@
 import KernelViews
 import Output
-import Region
+import Records
 import Remote
 
 /// A module whose records grassctl prints as what they mean.
-protocol PrintedModule: ModuleView {
+protocol PrintedModule: MonitorRecords {
   /// For people.
   var text: String { get }
   /// For programs.
@@ -17,11 +17,11 @@ enum PrintedModules {
     ThreadList.self, CPUUsage.self, MemoryUsage.self, LifeSigns.self, PanicState.self,
   ]
 
-  static func isKnown(_ name: String) -> Bool { known.contains { $0.module == name } }
+  static func isKnown(_ name: String) -> Bool { known.contains { $0.monitor == name } }
 
   /// Nil where the module is not known, or its records are not those of this version's.
   static func parse(_ result: MonitorResult, of name: String) -> (any PrintedModule)? {
-    known.first { $0.module == name }?.init(result)
+    known.first { $0.monitor == name }?.init(result)
   }
 }
 
