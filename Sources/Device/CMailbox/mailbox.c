@@ -123,9 +123,8 @@ static void append(struct grass_mailbox *monitor, uint8_t *payload, uint64_t at,
 }
 
 /// Copies one range's bytes to byte `to` of the response, or zeroes them and says why in `status`.
-static void gather(struct grass_mailbox *monitor, const struct grass_range *range, uint32_t levels, uint8_t *payload,
+static void gather(struct grass_mailbox *monitor, const struct grass_range *range, struct grass_page_layout layout, uint8_t *payload,
                    uint64_t to, struct grass_range_status *status) {
-  struct grass_page_layout layout = grass_page_layout_x86_64(levels);
   *status = (struct grass_range_status){0};
   uint64_t done = 0;
   while (done < range->length) {
@@ -213,6 +212,7 @@ static uint64_t answer_info(struct grass_mailbox *monitor, uint8_t *to, uint64_t
   struct grass_response response = {.operation = GRASS_INFO, .count = (uint32_t)monitor->segment_count};
   struct grass_info_answer info = {
       .version = GRASS_VERSION,
+      .features = monitor->modules ? GRASS_FEATURE_MONITORS : 0,
       .kernel_hint = __atomic_load_n(&monitor->kernel_hint, __ATOMIC_ACQUIRE),
       .clock = now,
       .served = monitor->served,
@@ -240,12 +240,14 @@ static uint64_t answer_gather(
   for (uint64_t index = 0; index < request->count; index++) {
     struct grass_range range;
     __builtin_memcpy(&range, ranges + index * sizeof range, sizeof range);
-    if (range.flags & ~GRASS_RANGE_VIRTUAL) return refuse(monitor, to, GRASS_GATHER, GRASS_BAD_RANGE);
+    if (!grass_range_is_valid(&range)) return refuse(monitor, to, GRASS_GATHER, GRASS_BAD_RANGE);
     is_virtual |= range.flags & GRASS_RANGE_VIRTUAL;
     end += range.length;
   }
-  if (is_virtual ? request->levels != 4 && request->levels != 5 : request->levels > 5)
-    return refuse(monitor, to, GRASS_GATHER, GRASS_BAD_LEVELS);
+  if (request->reserved) return refuse(monitor, to, GRASS_GATHER, GRASS_BAD_FIELD);
+  unsigned levels = grass_page_levels_x86_64(request->format);
+  if (levels == 0 && (is_virtual || request->format != GRASS_PAGES_NONE))
+    return refuse(monitor, to, GRASS_GATHER, GRASS_BAD_FORMAT);
   if (end > capacity) return refuse(monitor, to, GRASS_GATHER, GRASS_TOO_LARGE);
 
   struct grass_response response = {.operation = GRASS_GATHER, .count = request->count};
@@ -256,7 +258,7 @@ static uint64_t answer_gather(
     struct grass_range range;
     __builtin_memcpy(&range, ranges + index * sizeof range, sizeof range);
     struct grass_range_status status;
-    gather(monitor, &range, request->levels, to, at, &status);
+    gather(monitor, &range, grass_page_layout_x86_64(levels), to, at, &status);
     put(to + sizeof response + index * sizeof status, &status, sizeof status);
     at += range.length;
   }
@@ -337,6 +339,9 @@ static uint32_t prepare_run(struct grass_mailbox *monitor, const uint8_t *payloa
   struct grass_monitors *modules = monitor->modules;
   struct grass_run_request run;
   if (length != sizeof(struct grass_request) + sizeof run) return GRASS_BAD_LENGTH;
+  struct grass_request request;
+  __builtin_memcpy(&request, payload, sizeof request);
+  if (!grass_request_is_plain(&request)) return GRASS_BAD_FIELD;
   __builtin_memcpy(&run, payload + sizeof(struct grass_request), sizeof run);
   uint32_t module = 0;
   while (modules && module < modules->count &&
@@ -409,9 +414,12 @@ static uint64_t answer(
   if (length < sizeof request) return refuse(monitor, to, 0, GRASS_BAD_LENGTH);
   __builtin_memcpy(&request, payload, sizeof request);
   uint64_t capacity = grass_record_capacity(monitor->layout.response_size);
+  bool is_plain = request.operation == GRASS_HEARTBEAT || request.operation == GRASS_INFO ||
+                  request.operation == GRASS_MONITORS;
+  if (is_plain && length != sizeof request) return refuse(monitor, to, request.operation, GRASS_BAD_LENGTH);
+  if (is_plain && !grass_request_is_plain(&request)) return refuse(monitor, to, request.operation, GRASS_BAD_FIELD);
   switch (request.operation) {
   case GRASS_HEARTBEAT: {
-    if (length != sizeof request) return refuse(monitor, to, request.operation, GRASS_BAD_LENGTH);
     struct {
       struct grass_response response;
       struct grass_heartbeat_answer heartbeat;
@@ -420,10 +428,8 @@ static uint64_t answer(
     return sizeof reply;
   }
   case GRASS_INFO:
-    if (length != sizeof request) return refuse(monitor, to, request.operation, GRASS_BAD_LENGTH);
     return answer_info(monitor, to, capacity, now);
   case GRASS_MONITORS:
-    if (length != sizeof request) return refuse(monitor, to, request.operation, GRASS_BAD_LENGTH);
     return answer_modules(monitor, to, capacity);
   case GRASS_GATHER:
     return answer_gather(monitor, &request, payload + sizeof request, length - sizeof request, to, capacity);
@@ -476,6 +482,9 @@ static bool serve(struct grass_mailbox *monitor, uint32_t slot, uint64_t now) {
     uint64_t size = refuse(monitor, response_payload(monitor, slot), 0,
                            verdict == GRASS_RECORD_FALSE ? GRASS_BAD_CHECK : GRASS_BAD_LENGTH);
     publish(monitor, slot, sequence, size);
+  } else if (grass_epoch(sequence)) {
+    withdraw(monitor, slot);
+    publish(monitor, slot, sequence, refuse(monitor, response_payload(monitor, slot), 0, GRASS_BAD_EPOCH));
   } else if (is_run(monitor, length)) {
     struct grass_monitors *modules = monitor->modules;
     // One at a time: this one waits in its slot.

@@ -59,7 +59,7 @@ static bool walk(struct grass_run *run, uint64_t address, uint64_t *physical) {
   const struct grass_machine *machine = run->machine;
   struct grass_page_walk walk;
   enum grass_fault fault = grass_page_walk(
-      grass_page_layout_x86_64(machine->format == GRASS_PAGES_X86_64_5 ? 5 : 4), machine->root, address, load_entry, run,
+      grass_page_layout_x86_64(grass_page_levels_x86_64(machine->format)), machine->root, address, load_entry, run,
       &walk);
   *physical = walk.physical;
   if (!fault) return true;

@@ -5,7 +5,8 @@ import Paging
 /// Cuts a batch into gather requests and puts the answers together.
 struct Gather {
   let session: Session
-  let levels: Int
+  /// Of the page tables; nil where all is physical.
+  let format: PageTableFormat?
 
   /// A range of one request: part of an entry.
   private struct Piece {
@@ -36,7 +37,7 @@ struct Gather {
           let pieces = jobs[job]
           payload.storeBytes(
             of: grass_request(
-              operation: GRASS_GATHER.rawValue, count: UInt32(pieces.count), levels: UInt32(levels), reserved: 0),
+              operation: GRASS_GATHER.rawValue, count: UInt32(pieces.count), format: format?.number ?? GRASS_PAGES_NONE.rawValue, reserved: 0),
             as: grass_request.self)
           var answer = Self.responseSize
           for (index, piece) in pieces.enumerated() {

@@ -90,7 +90,7 @@ public final class Session: Sendable {
     var answer: [UInt8] = []
     try perform(1, within: timeout) { _, payload in
       payload.storeBytes(
-        of: grass_request(operation: operation.rawValue, count: 0, levels: 0, reserved: 0), as: grass_request.self)
+        of: grass_request(operation: operation.rawValue, count: 0, format: 0, reserved: 0), as: grass_request.self)
       return (MemoryLayout<grass_request>.size, MemoryLayout<grass_response>.size + size)
     } accept: { _, payload throws(SessionError) in
       let response = try self.response(payload, to: operation)
@@ -117,6 +117,7 @@ public final class Session: Sendable {
     guard response.status == GRASS_OK.rawValue else {
       throw SessionError(host, .refused(.init(rawValue: response.status)))
     }
+    guard response.reserved == 0 else { throw badAnswer("a field is not zero that has to be") }
     guard response.operation == operation.rawValue else {
       throw badAnswer("it belongs to operation \(response.operation)")
     }
@@ -157,7 +158,7 @@ public final class Session: Sendable {
       segments.append(MemorySegment(segment))
     }
     return DeviceInfo(
-      version: info.version, segments: segments,
+      version: info.version, features: .init(rawValue: info.features), segments: segments,
       kernelHint: info.kernel_hint == 0 ? nil : PhysicalAddress(info.kernel_hint), clock: info.clock,
       served: info.served, refused: info.refused, torn: info.torn)
   }
@@ -169,6 +170,6 @@ public final class Session: Sendable {
   public func gather(
     _ batch: inout ReadBatch<MemoryLocation>, format: PageTableFormat, within timeout: Duration? = nil
   ) throws(SessionError) {
-    try Gather(session: self, levels: format.levels).read(&batch, within: timeout)
+    try Gather(session: self, format: format).read(&batch, within: timeout)
   }
 }

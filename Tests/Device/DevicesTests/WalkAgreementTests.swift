@@ -85,7 +85,7 @@ struct WalkAgreementTests {
   /// What the program that serves slots answers.
   private func gather(_ bench: Bench, _ address: UInt64, _ root: UInt64, _ format: PageTableFormat) -> Outcome? {
     let range = [address, root].flatMap { word in withUnsafeBytes(of: word) { [UInt8]($0) } }
-    guard let answer = bench.ask(words(3, 1, UInt32(format.levels), 0) + range + words(8, 1)), answer.count == 48 else {
+    guard let answer = bench.ask(words(3, 1, format.number, 0) + range + words(8, 1)), answer.count == 48 else {
       return nil
     }
     return Outcome(

@@ -249,7 +249,9 @@ static void refuse(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint
 /// Answers a heartbeat, whose record's words are all in `words`, by one thread. Returns whether it was one.
 static bool answer_heartbeat(struct grass_gpu *gpu, uint32_t slot, uint64_t words[HEAD_WORDS]) {
   struct grass_mailbox *monitor = &gpu->monitor;
-  if (words[1] != sizeof(struct grass_request) || (uint32_t)words[4] != GRASS_HEARTBEAT || words[6] != words[0])
+  // Its fields but the operation are zero, and so is its epoch.
+  if (words[1] != sizeof(struct grass_request) || words[4] != GRASS_HEARTBEAT || words[5] || words[6] != words[0] ||
+      grass_epoch(words[0]))
     return false;
   uint64_t check[2];
   grass_check(check, words[0], &words[4], sizeof(struct grass_request));
@@ -283,6 +285,7 @@ static void answer_info(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence,
         (struct grass_response){.operation = GRASS_INFO, .count = (uint32_t)monitor->segment_count};
     *(struct grass_info_answer *)(gpu->response + sizeof(struct grass_response)) = (struct grass_info_answer){
         .version = GRASS_VERSION,
+        .features = GRASS_FEATURE_MONITORS,
         .kernel_hint = load_word(&gpu->control->kernel_hint),
         .clock = clock_now(),
         .served = monitor->served,
@@ -342,14 +345,15 @@ static void answer_gather(
   for (uint64_t index = begin; index < end; index++) {
     bytes += ranges[index].length;
     is_virtual |= ranges[index].flags & GRASS_RANGE_VIRTUAL;
-    is_bad |= (ranges[index].flags & ~GRASS_RANGE_VIRTUAL) != 0;
+    is_bad |= !grass_range_is_valid(&ranges[index]);
   }
   uint64_t status_end = sizeof(struct grass_response) + count * sizeof(struct grass_range_status);
   uint64_t to = status_end + sum_before(bytes, &total);
   if (__nvvm_bar0_or(is_bad)) return refuse(gpu, slot, sequence, GRASS_GATHER, GRASS_BAD_RANGE);
-  uint32_t levels = request->levels;
-  if (__nvvm_bar0_or(is_virtual) ? levels != 4 && levels != 5 : levels > 5)
-    return refuse(gpu, slot, sequence, GRASS_GATHER, GRASS_BAD_LEVELS);
+  if (request->reserved) return refuse(gpu, slot, sequence, GRASS_GATHER, GRASS_BAD_FIELD);
+  uint32_t levels = grass_page_levels_x86_64(request->format);
+  if ((__nvvm_bar0_or(is_virtual) || request->format != GRASS_PAGES_NONE) && levels == 0)
+    return refuse(gpu, slot, sequence, GRASS_GATHER, GRASS_BAD_FORMAT);
   if (status_end + total > capacity) return refuse(gpu, slot, sequence, GRASS_GATHER, GRASS_TOO_LARGE);
   for (uint64_t index = begin; index < end; index++) {
     gpu->places[index].to = to;
@@ -450,6 +454,8 @@ static bool begin_run(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, c
     uint32_t status = GRASS_OK;
     if (length != sizeof(struct grass_request) + sizeof(struct grass_run_request)) {
       status = GRASS_BAD_LENGTH;
+    } else if (!grass_request_is_plain((const struct grass_request *)payload)) {
+      status = GRASS_BAD_FIELD;
     } else {
       const struct grass_run_request *run = (const struct grass_run_request *)(payload + sizeof(struct grass_request));
       const uint64_t *wanted = (const uint64_t *)run->module;
@@ -554,7 +560,9 @@ static bool ends_soon(struct grass_gpu *gpu) {
 }
 
 /// Serves one request, by all threads. Returns whether the slot has been dealt with; else it is looked at again.
-static bool serve(struct grass_gpu *gpu, uint32_t slot) {
+///
+/// Called, lest what it needs take registers from the poll.
+__attribute__((noinline)) static bool serve(struct grass_gpu *gpu, uint32_t slot) {
   struct grass_mailbox *monitor = &gpu->monitor;
   const uint8_t *record = monitor->region + monitor->layout.request_offset + slot * monitor->layout.request_size;
   uint64_t sequence = heads[slot * HEAD_WORDS], length = heads[slot * HEAD_WORDS + 1];
@@ -597,6 +605,8 @@ static bool serve(struct grass_gpu *gpu, uint32_t slot) {
   uint64_t capacity = grass_record_capacity(monitor->layout.response_size);
   if (length < sizeof request) {
     refuse(gpu, slot, sequence, 0, GRASS_BAD_LENGTH);
+  } else if (grass_epoch(sequence)) {
+    refuse(gpu, slot, sequence, 0, GRASS_BAD_EPOCH);
   } else if (request.operation == GRASS_GATHER) {
     answer_gather(
         gpu, slot, sequence, &request, (const struct grass_range *)(payload + sizeof request), length - sizeof request,
@@ -608,6 +618,8 @@ static bool serve(struct grass_gpu *gpu, uint32_t slot) {
     refuse(gpu, slot, sequence, request.operation, GRASS_BAD_OPERATION);
   } else if (length != sizeof request) {
     refuse(gpu, slot, sequence, request.operation, GRASS_BAD_LENGTH);
+  } else if (!grass_request_is_plain(&request)) {
+    refuse(gpu, slot, sequence, request.operation, GRASS_BAD_FIELD);
   } else if (request.operation == GRASS_INFO) {
     answer_info(gpu, slot, sequence, capacity);
   } else if (request.operation == GRASS_MONITORS) {

@@ -72,6 +72,11 @@ static inline struct grass_page_layout grass_page_layout_x86_64(unsigned levels)
   };
 }
 
+/// The levels of a format of x86-64's, 0 of any other: for devices that walk no others.
+static inline unsigned grass_page_levels_x86_64(uint64_t format) {
+  return format == GRASS_PAGES_X86_64_4 ? 4 : format == GRASS_PAGES_X86_64_5 ? 5 : 0;
+}
+
 /// Of arm64: a granule of 2^`page_bits` bytes, and `bits` of virtual address in each half. A table's descriptor and a
 /// page's have bit 1 set, a block's has it clear. `largest` is the highest level with blocks.
 ///
