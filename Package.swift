@@ -36,9 +36,11 @@ targets += module("Host", in: "")
 
 // MARK: The watched side: bytes become values
 
+// Layouts and numbers that C and Swift share: pieces of memory, faults, page tables.
+targets += [c("CLayouts", in: "Watched")]
 let kernel: [Target.Dependency] = ["Memory", "Paging", "KernelInfo", "Binding", "LinuxKernel"]
-targets += module("Memory", in: "Watched", ["CLinux"], tests: ["Samples"])
-targets += module("Paging", in: "Watched", ["Memory"], tests: ["Samples"])
+targets += module("Memory", in: "Watched", ["CLayouts", "CLinux"], tests: ["Samples"])
+targets += module("Paging", in: "Watched", ["CLayouts", "Memory"], tests: ["Samples", "CPageWalk"])
 targets += module("KernelInfo", in: "Watched", ["Memory"])
 targets += module("Binding", in: "Watched", ["Memory", "Paging", "KernelInfo"])
 targets += module(
@@ -72,11 +74,17 @@ targets += [
   .target(name: "Samples", dependencies: ["Memory", "KernelInfo", "KernelViews"], path: "Tests/Support/Samples")
 ]
 
+// The walk through page tables in C, as devices have it, over bytes that a test gives.
+targets += [.target(name: "CPageWalk", dependencies: ["CLayouts"], path: "Tests/Support/CPageWalk")]
+
 // MARK: What lies between: what both sides share
 
 // The layout of the shared region, once, for the device program and for Swift.
-targets += [c("CRegion", in: "Between")]
-targets += module("Region", in: "Between", ["Host", "Memory", "CRegion"], tests: [])
+targets += [c("CRegion", in: "Between", ["CLayouts"])]
+targets += module("Region", in: "Between", ["Host", "CRegion"], tests: [])
+// The records that monitors emit: a header for each monitor, which its source includes, and a Swift type over it.
+targets += [c("CRecords", in: "Between")]
+targets += module("Records", in: "Between", ["CLayouts", "CRegion", "CRecords", "Memory"], tests: [])
 // RDMA devices: rdma-core's libraries, and Swift types that own what they make.
 targets += [
   .systemLibrary(
@@ -91,11 +99,12 @@ targets += module("LinkConformance", in: "Between", ["Links", "Region"])
 // MARK: The device: what runs beside the watched machine
 
 // What monitors stand on, wherever they run.
-targets += [c("CRuntime", in: "Device", ["CRegion"])]
+targets += [c("CRuntime", in: "Device", ["CLayouts", "CRegion"])]
 // The program that serves the region's slots: freestanding C.
 targets += [
   .target(
-    name: "CMailbox", dependencies: ["CRegion", "CRuntime"], path: "Sources/Device/CMailbox", exclude: ["gpu"],
+    name: "CMailbox", dependencies: ["CLayouts", "CRegion", "CRuntime"], path: "Sources/Device/CMailbox",
+    exclude: ["gpu"],
     cSettings: [.unsafeFlags(["-ffreestanding", "-O2"])])
 ]
 // NVIDIA's driver, loaded at run time where there is one.
@@ -109,12 +118,17 @@ targets += [
 ]
 targets += module(
   "LLView", in: "Device",
-  ["Memory", "Paging", "KernelInfo", "LinuxKernel", "Devices", "Region", "CRegion", "CMailbox", "CRuntime", "CLLVM"],
-  tests: ["Host", "Samples", "Links", "Remote"])
+  ["Memory", "Paging", "KernelInfo", "LinuxKernel", "Devices", "Records", "CRegion", "CMailbox", "CRuntime", "CLLVM"],
+  tests: ["Host", "Region", "Samples", "Links", "Remote"])
 for target in targets where target.name == "LLView" {
   target.resources = [
     "grass_run.h", "grass_result.h", "runtime.c", "resident.c", "grass_gpu.h", "grass_mailbox.h", "grass_region.h",
+    "grass_paging.h", "grass_fault.h", "grass_segment.h",
   ].map { .embedInCode("Runtime/\($0)") }
+  // What monitors include, wherever their files lie.
+  target.resources? += [
+    "grass.h", "kernel.h", "tasks.h", "cpu.h", "life.h", "memory.h", "panic.h", "ps.h", "search.h", "window.h",
+  ].map { .embedInCode("Monitors/\($0)") }
 }
 
 // What grassd decides: finding, loading, reloading, reporting.
@@ -125,7 +139,7 @@ targets += module(
 // MARK: The remote side: the side that asks
 
 targets += module(
-  "Remote", in: "Remote", ["Host", "Memory", "Paging", "Region", "CRegion", "Links"],
+  "Remote", in: "Remote", ["Host", "Memory", "Paging", "Region", "CRegion", "Records", "Links"],
   tests: ["Devices", "LinkConformance"])
 
 // MARK: Figures, guests, tools
@@ -146,11 +160,11 @@ func tool(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 targets += [
   tool("grassd", ["Host", "Daemon", "CUDA", "Region", "Links", logging]),
   // What `grassd compile` runs: the one program that needs LLVM.
-  tool("grass-compile", ["Host", "Memory", "KernelInfo", "LinuxKernel", "Region", "Devices", "LLView"]),
+  tool("grass-compile", ["Host", "Memory", "KernelInfo", "LinuxKernel", "Records", "Devices", "LLView"]),
   tool(
     "grassctl",
     [
-      "Host", "Memory", "Paging", "KernelInfo", "Views", "KernelViews", "Output", "Region", "Links", "Remote",
+      "Host", "Memory", "Paging", "KernelInfo", "Views", "KernelViews", "Output", "Records", "Links", "Remote",
       "LinkBench",
     ]),
   tool("grasslab", ["Host", "Lab"]),
@@ -165,7 +179,7 @@ targets += [
   .testTarget(
     name: "GuestTests",
     dependencies: [
-      "Memory", "Paging", "KernelInfo", "KernelViews", "Devices", "Host", "Region", "Links", "LinkConformance",
+      "Memory", "Paging", "KernelInfo", "KernelViews", "Devices", "Host", "Records", "Links", "LinkConformance",
       "Remote", "Lab", "Samples", "LLView", "grassd", "grass-compile", "grassctl", "linkcheck",
     ]),
 ]
@@ -177,7 +191,8 @@ if isFuzzing {
     .executableTarget(
       name: "grassfuzz",
       dependencies: [
-        "Memory", "Paging", "KernelInfo", "KernelViews", "Samples", "Region", "Links", "Remote", "CRegion", "CMailbox",
+        "Memory", "Paging", "KernelInfo", "KernelViews", "Samples", "Region", "Records", "Links", "Remote", "CRegion",
+        "CMailbox",
         "CRuntime", "CLinux", "Devices", "Lab",
       ],
       path: "Fuzz", exclude: ["Corpus"])

@@ -12,7 +12,7 @@ extension FuzzTarget {
     name: "mailbox",
     seeds: {
       let gather =
-        bytes(UInt32(3), UInt32(2), UInt32(4), UInt32(0)) + bytes(UInt64(0x10), UInt64(0))
+        bytes(UInt32(3), UInt32(2), GRASS_PAGES_X86_64_4.rawValue, UInt32(0)) + bytes(UInt64(0x10), UInt64(0))
         + bytes(UInt32(32), UInt32(0))
         + bytes(UInt64(0x1000), UInt64(0x1000)) + bytes(UInt32(16), UInt32(1))
       let heartbeat = bytes(UInt32(1), UInt32(0), UInt32(0), UInt32(0))
@@ -30,7 +30,7 @@ extension FuzzTarget {
       let isSealed = how & 1 == 1
       let payload = input.remaining()
       var header = grass_header()
-      require(grass_layout(&header, 2, 1024, 4096, 0), "the layout")
+      require(grass_layout(&header, 2, 1024, 4096, 0, 4), "the layout")
       // Guest memory of two segments; the second holds page tables that the input writes, too.
       var memory = [UInt8](repeating: 0, count: 3 * 4096)
       for index in 0..<min(payload.count, memory.count) { memory[memory.count - 1 - index] = payload[index] }
@@ -46,8 +46,9 @@ extension FuzzTarget {
       memory.withUnsafeBytes { bytes in
         guard let pointer = bytes.bindMemory(to: UInt8.self).baseAddress else { return }
         let segments = [
-          grass_segment(pointer: pointer, start: 0, count: 4096, lost: nil),
-          grass_segment(pointer: pointer + 4096, start: 0x1_0000, count: 8192, lost: nil),
+          grass_mapped_segment(segment: grass_segment(start: 0, count: 4096), bytes: pointer, lost: nil),
+          grass_mapped_segment(
+            segment: grass_segment(start: 0x1_0000, count: 8192), bytes: pointer + 4096, lost: nil),
         ]
         segments.withUnsafeBufferPointer { segments in
           var monitor = grass_mailbox()

@@ -3,6 +3,7 @@ import Devices
 import Links
 import Memory
 import Paging
+import Records
 import Region
 import Remote
 import Samples
@@ -102,7 +103,9 @@ extension FuzzTarget {
       func answer(_ how: UInt8, _ payload: [UInt8]) -> [UInt8] { [how] + bytes(UInt16(payload.count)) + payload }
       let heartbeat = answer(0, bytes(UInt32(1), 0, 0, 0) + bytes(UInt64(5), UInt64(6)))
       let info = answer(
-        0, bytes(UInt32(2), 0, 2, 0) + bytes(UInt64(1), 0x1000, 3, 4, 5, 6) + bytes(UInt64(0), 0x2000, 0x3000, 0x1000))
+        0,
+        bytes(UInt32(2), 0, 2, 0) + bytes(UInt64(4), 1, 0x1000, 3, 4, 5, 6, 0)
+          + bytes(UInt64(0), 0x2000, 0x3000, 0x1000))
       func gather(_ fault: UInt32) -> [UInt8] {
         var payload = bytes(UInt32(3), 0, 4, 0)
         for count in 0..<4 {

@@ -60,7 +60,7 @@ extension FuzzTarget {
 private final class RuntimeLane {
   private let memory: UnsafeMutableRawBufferPointer
   private let room: UnsafeMutableRawBufferPointer
-  private let extent: UnsafeMutablePointer<grass_extent>
+  private let segment: UnsafeMutablePointer<grass_mapped_segment>
   private let machine: UnsafeMutablePointer<grass_machine>
   private let output: UnsafeMutablePointer<grass_output>
   private let state: UnsafeMutablePointer<grass_run>
@@ -72,16 +72,17 @@ private final class RuntimeLane {
     memory.copyBytes(from: bytes)
     room = .allocate(byteCount: 8192, alignment: 8)
     room.initializeMemory(as: UInt8.self, repeating: 0)
-    extent = .allocate(capacity: 1)
-    extent.initialize(
-      to: grass_extent(
-        pointer: UnsafePointer(memory.bindMemory(to: UInt8.self).baseAddress), start: 0, count: UInt64(bytes.count)))
+    segment = .allocate(capacity: 1)
+    segment.initialize(
+      to: grass_mapped_segment(
+        segment: grass_segment(start: 0, count: UInt64(bytes.count)),
+        bytes: UnsafePointer(memory.bindMemory(to: UInt8.self).baseAddress), lost: nil))
     machine = .allocate(capacity: 1)
     machine.initialize(to: grass_machine())
-    machine.pointee.extents = UnsafePointer(extent)
-    machine.pointee.extent_count = 1
+    machine.pointee.segments = UnsafePointer(segment)
+    machine.pointee.segment_count = 1
     machine.pointee.root = root
-    machine.pointee.levels = how & 1 == 0 ? 4 : 5
+    machine.pointee.format = UInt64((how & 1 == 0 ? GRASS_PAGES_X86_64_4 : GRASS_PAGES_X86_64_5).rawValue)
     if how & 4 != 0 { (machine.pointee.direct_start, machine.pointee.direct_count) = (directMap, UInt64(bytes.count)) }
     output = .allocate(capacity: 1)
     output.initialize(
@@ -101,7 +102,7 @@ private final class RuntimeLane {
   deinit {
     memory.deallocate()
     room.deallocate()
-    extent.deallocate()
+    segment.deallocate()
     machine.deallocate()
     output.deallocate()
     state.deallocate()

@@ -1,13 +1,7 @@
 // How each CPU spent its time since the host booted, as /proc/stat counts it (fs/proc/stat.c, get_idle_time in it).
 // Each lane takes every lanes-th CPU.
 #include "kernel.h"
-
-struct cpu_record {
-  u32 cpu;
-  u32 is_online;
-  // Nanoseconds.
-  u64 user, nice, system, idle, iowait, irq, softirq, steal, guest, guest_nice;
-};
+#include "records/cpu.h"
 
 enum cpu_usage_stat {
   CPUTIME_USER, CPUTIME_NICE, CPUTIME_SYSTEM, CPUTIME_IDLE, CPUTIME_IOWAIT, CPUTIME_IRQ, CPUTIME_SOFTIRQ,
@@ -84,7 +78,7 @@ MONITOR(cpu) {
   bool stops_ticks = &tick_nohz_active && (u32)tick_nohz_active;
   for_each_cpu(cpu, &__cpu_possible_mask) {
     const struct kernel_cpustat *times = per_cpu(kernel_cpustat, cpu);
-    struct cpu_record *record = grass_emit(run, 1, sizeof *record);
+    struct grass_cpu_times *record = grass_emit(run, GRASS_CPU_TIMES, sizeof *record);
     record->cpu = cpu;
     record->is_online = has_cpu(&__cpu_online_mask, cpu);
 #define time(name) times->cpustat[enumerator(enum cpu_usage_stat, CPUTIME_##name)]

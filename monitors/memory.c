@@ -1,13 +1,6 @@
 // The main lines of /proc/meminfo (fs/proc/meminfo.c; si_mem_available in mm/show_mem.c), by lane 0.
 #include "kernel.h"
-
-/// In bytes, in the order of /proc/meminfo.
-struct memory_record {
-  u64 total, free, available, buffers, cached, swap_cached;
-  u64 active, inactive, active_anon, inactive_anon, active_file, inactive_file, unevictable, mlocked;
-  u64 swap_total, swap_free, dirty, writeback, anon, mapped, shmem;
-  u64 kernel_reclaimable, slab, slab_reclaimable, slab_unreclaimable, kernel_stack, page_tables;
-};
+#include "records/memory.h"
 
 enum zone_stat_item { NR_FREE_PAGES, NR_MLOCK };
 
@@ -102,7 +95,7 @@ MONITOR(memory) {
   available += cache - least(cache / 2, watermark);
   available += reclaimable - least(reclaimable / 2, watermark);
 
-  struct memory_record *memory = grass_emit(run, 1, sizeof *memory);
+  struct grass_memory_usage *memory = grass_emit(run, GRASS_MEMORY_USAGE, sizeof *memory);
   memory->total = positive(_totalram_pages) << 12;
   memory->free = free << 12;
   memory->available = positive(available) << 12;

@@ -1,26 +1,7 @@
 // Whether the host died, and the last it said: the newest records of the printk ring buffer, newest first.
 // Lane 0 looks at the state; each lane takes every lanes-th log record. The ring is described in LogReader.swift.
 #include "kernel.h"
-
-struct state_record {
-  s32 panic_cpu;  // The CPU that panicked, -1 as long as none did.
-  s32 oops_in_progress;
-  u64 tainted;  // Bits as in /proc/sys/kernel/tainted.
-};
-
-struct line_record {
-  u64 sequence;
-  u64 time;  // Nanoseconds since boot.
-  u32 caller;
-  u8 level;
-  u8 facility;
-  u16 length;
-  char text[];  // `length` bytes, cut at MOST_TEXT.
-};
-
-/// How many records of the log, and how much of each text.
-#define MOST_LINES 64
-#define MOST_TEXT 512
+#include "records/panic.h"
 
 KERNEL_STRUCTS
 
@@ -87,7 +68,7 @@ static const char *text_of(const struct prb_data_ring *ring, const struct prb_de
 
 MONITOR(panic) {
   if (grass_lane(run) == 0) {
-    struct state_record *state = grass_emit(run, 1, sizeof *state);
+    struct grass_panic_state *state = grass_emit(run, GRASS_PANIC_STATE, sizeof *state);
     state->panic_cpu = panic_cpu;
     state->oops_in_progress = oops_in_progress;
     state->tainted = tainted_mask;
@@ -97,7 +78,7 @@ MONITOR(panic) {
   if (bits > 24) return;
   u64 mask = (1ul << bits) - 1, used = ((head - tail) & ID_MASK) + 1;
   if (used > mask + 1) used = mask + 1;
-  if (used > MOST_LINES) used = MOST_LINES;
+  if (used > GRASS_PANIC_LINES) used = GRASS_PANIC_LINES;
   for (u64 age = grass_lane(run); age < used; age += grass_lanes(run)) {
     u64 id = (head - age) & ID_MASK;
     const struct prb_desc *desc = ring->descs + (id & mask);
@@ -109,15 +90,15 @@ MONITOR(panic) {
     const struct printk_info *info = ring->infos + (id & mask);
     u64 length = info->text_len;
     if (length > room) length = room;
-    if (length > MOST_TEXT) length = MOST_TEXT;
+    if (length > GRASS_PANIC_TEXT) length = GRASS_PANIC_TEXT;
     if (!text) length = 0;
-    struct line_record *line = grass_emit(run, 2, sizeof *line + length);
+    struct grass_panic_line *line = grass_emit(run, GRASS_PANIC_LINE, sizeof *line + length);
     line->sequence = info->seq;
     line->time = info->ts_nsec;
     line->caller = info->caller_id;
     line->level = info->level;
     line->facility = info->facility;
     line->length = length;
-    __builtin_memcpy(line->text, text, length);
+    __builtin_memcpy(line + 1, text, length);
   }
 }

@@ -1,17 +1,6 @@
 // The tasks of the host, threads included, from the pid table.
+#include "records/ps.h"
 #include "tasks.h"
-
-struct ps_record {
-  u64 task, parent;  // Addresses; whose child a task is, its reader sees by them.
-  s32 pid, tgid;
-  u32 uid;
-  u32 flags;
-  u32 state;  // run_state() in the lower half, exit_state in the upper one.
-  u32 reserved;
-  u64 start_boottime;  // Nanoseconds since the host booted.
-  u64 utime, stime;    // Nanoseconds.
-  char comm[16];
-};
 
 static void record(struct grass_run *run, struct task_struct *task) {
   // All loads that depend on nothing but the task go out before any is waited for; first what leads on.
@@ -23,14 +12,15 @@ static void record(struct grass_run *run, struct task_struct *task) {
   u64 comm[2];
   load_comm(comm, task);
   u32 uid = cred->uid.val;
-  struct ps_record *record = grass_emit(run, 1, sizeof *record);
+  struct grass_ps_task *record = grass_emit(run, GRASS_PS_TASK, sizeof *record);
   record->task = (u64)task;
   record->parent = (u64)parent;
   record->pid = pid;
   record->tgid = tgid;
   record->uid = uid;
   record->flags = flags;
-  record->state = (state & 0xffff) | exit_state << 16;
+  record->state = state;
+  record->exit_state = exit_state;
   record->start_boottime = start_boottime;
   record->utime = utime;
   record->stime = stime;

@@ -1,17 +1,13 @@
 // Every aligned word of physical memory that has a value: argument 0, in the bits of argument 1, or in all where that is 0.
 // Finds, say, what points to an object. Emits as many places as there is room for.
 #include "grass.h"
-
-struct search_record {
-  u64 address;  // Physical.
-  u64 value;
-};
+#include "records/search.h"
 
 typedef u64 pair __attribute__((vector_size(16)));
 
 static void check(struct grass_run *run, u64 address, u64 value, u64 wanted, u64 mask) {
   if ((value & mask) != wanted) return;
-  struct search_record *record = grass_emit(run, 1, sizeof *record);
+  struct grass_search_word *record = grass_emit(run, GRASS_SEARCH_WORD, sizeof *record);
   record->address = address;
   record->value = value;
 }

@@ -20,7 +20,7 @@ static struct task_struct *task_of(const void *entry) {
 }
 
 /// Loads a task's name, by words where it is aligned to them: words wait together, a copy for itself.
-static void load_comm(u64 comm[2], const struct task_struct *task) {
+static __attribute__((unused)) void load_comm(u64 comm[2], const struct task_struct *task) {
   if (field_offset(struct task_struct, comm) & 7) {
     __builtin_memcpy(comm, task->comm, 16);
   } else {

@@ -45,7 +45,7 @@ struct Errand {
   ///
   /// - Returns: its length, and that of the answer.
   func prepare(_ piece: Int, _ payload: UnsafeMutableRawBufferPointer) -> (request: Int, response: Int) {
-    var request = grass_request(operation: Self.unknownOperation, count: 0, levels: 0, reserved: 0)
+    var request = grass_request(operation: Self.unknownOperation, count: 0, format: 0, reserved: 0)
     let count = pieces[piece]
     switch what {
     case .heartbeat, .ping:

@@ -21,7 +21,7 @@ final class PaperSequence {
   private let layout: RegionLayout
   private let request: LinkBuffer
   private let response: LinkBuffer
-  private var sequence = UInt64.random(in: 1 << 32..<1 << 62)
+  private var sequence = UInt64.random(in: 1 << 32..<1 << UInt64(GRASS_EPOCH_SHIFT - 1))
 
   private static let flagSize = 8
 

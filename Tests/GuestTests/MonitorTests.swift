@@ -7,7 +7,7 @@ import LLView
 import Lab
 import Links
 import Memory
-import Region
+import Records
 import Remote
 import Synchronization
 import Testing
@@ -45,7 +45,7 @@ extension GuestTests {
         try Data(text.utf8).write(to: source)
       }
       try write("first")
-      let daemon = try GrassDaemon(memory: guest.memoryPath, monitors: [monitorPath("beacon"), source.path])
+      let daemon = try GrassDaemon(memory: guest.memoryPath, monitors: [monitorPath("life"), source.path])
       defer { daemon.stop() }
 
       // Two remote hosts, one on each link, with requests of every kind.
@@ -57,9 +57,9 @@ extension GuestTests {
           while !isDone.load(ordering: .acquiring) {
             do {
               try session.heartbeat()
-              let run = try session.run("beacon")
+              let run = try session.run("life")
               #expect(LifeSigns(run.result) != nil && !run.result.isPartial)
-              #expect(try session.modules().first == "beacon")
+              #expect(try session.modules().first == "life")
               answered.add(3, ordering: .relaxed)
             } catch {
               Issue.record("after \(answered.load(ordering: .relaxed)) answers: \(error)")
@@ -75,7 +75,7 @@ extension GuestTests {
       let session = try Session(to: LinkAddress(daemon.urls[0]))
       func wait(for name: String) throws -> Bool {
         for _ in 0..<300 {
-          if try session.modules() == ["beacon", name] { return true }
+          if try session.modules() == ["life", name] { return true }
           usleep(50_000)
         }
         return false
@@ -91,25 +91,25 @@ extension GuestTests {
       try Data("no C".utf8).write(to: source)
       daemon.signal(SIGHUP)
       usleep(1_500_000)
-      #expect(try session.modules() == ["beacon", "third"])
+      #expect(try session.modules() == ["life", "third"])
       #expect(answered.load(ordering: .relaxed) > 100)
     }
 
     /// A host that is hung, comes back, and dies: told by grassctl, while grassd's device goes on.
     @Test(arguments: [GuestOptions(kernel: "6.1", memory: 512, sleepers: 5)])
-    func beaconAndPanicTellTheDeadFromTheLiving(_ kind: GuestOptions) throws {
+    func lifeAndPanicTellTheDeadFromTheLiving(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.own(kind)
       defer { guest.shutDown() }
       let daemon = try GrassDaemon(
-        memory: guest.memoryPath, monitors: ["ps", "cpu", "memory", "beacon", "panic"].map(monitorPath))
+        memory: guest.memoryPath, monitors: ["ps", "cpu", "memory", "life", "panic"].map(monitorPath))
       defer { daemon.stop() }
       let grassctl = BuiltTool(name: "grassctl")
       let source = ["--host", daemon.urls[0]]
 
       let list = try grassctl.run(["run", "--list"] + source)
-      #expect(list.text == "ps\ncpu\nmemory\nbeacon\npanic\n", "\(list.errors)")
+      #expect(list.text == "ps\ncpu\nmemory\nlife\npanic\n", "\(list.errors)")
       for (module, heading) in [
-        ("ps", "UID"), ("cpu", "CPU ONLINE"), ("memory", "MemTotal:"), ("beacon", "jiffies"), ("panic", "State: alive"),
+        ("ps", "UID"), ("cpu", "CPU ONLINE"), ("memory", "MemTotal:"), ("life", "jiffies"), ("panic", "State: alive"),
       ] {
         let printed = try grassctl.run(["run", module] + source)
         #expect(printed.status == 0, "\(printed.errors)")
@@ -128,19 +128,19 @@ extension GuestTests {
       #expect(cpus.count == kind.cpus)
       #expect(cpus.compactMap { $0["user"] as? Double }.reduce(0, +) > 50, "\(cpus)")
 
-      #expect(try grassctl.run(["beacon"] + source).text.hasPrefix("alive"))
+      #expect(try grassctl.run(["life"] + source).text.hasPrefix("alive"))
       let hang = try guest.hang()
       // The CPUs come to their loop with their next tick.
       usleep(500_000)
-      let hung = try grassctl.run(["beacon", "--interval", "0.5", "--patience", "4"] + source)
+      let hung = try grassctl.run(["life", "--interval", "0.5", "--patience", "4"] + source)
       #expect(hung.status == 4)
       #expect(hung.text.hasPrefix("STILL"), "\(hung.text)\(hung.errors)")
       try guest.endHang(hang)
-      let back = try grassctl.run(["beacon"] + source)
+      let back = try grassctl.run(["life"] + source)
       #expect(back.status == 0 && back.text.hasPrefix("alive"), "\(back.text)\(back.errors)")
 
       try guest.panic()
-      let dead = try grassctl.run(["beacon"] + source)
+      let dead = try grassctl.run(["life"] + source)
       #expect(dead.status == 4)
       #expect(dead.text.hasPrefix("PANIC on CPU"))
       let last = try grassctl.run(["run", "panic"] + source)
@@ -160,7 +160,7 @@ struct MonitorComparison {
     try compareTasks()
     try compareCPUs()
     try compareMemory()
-    try compareBeacon()
+    try compareLife()
     try comparePanic()
   }
 
@@ -230,11 +230,11 @@ struct MonitorComparison {
     }
   }
 
-  private func compareBeacon() throws {
+  private func compareLife() throws {
     // Counts of all CPUs' switches bound the monitor's sum.
     let before = try bench.switches()
     let (first, early) = try bench.standingStill {
-      (try #require(LifeSigns(try bench.run("beacon", lanes: 2))), try bench.kernel.host())
+      (try #require(LifeSigns(try bench.run("life", lanes: 2))), try bench.kernel.host())
     }
     let after = try bench.switches()
     let sum = first.cpus.reduce(0) { $0 + $1.switches }
@@ -249,7 +249,7 @@ struct MonitorComparison {
     usleep(1_000_000)
     let (second, late, tasks) = try bench.standingStill {
       (
-        try #require(LifeSigns(try bench.run("beacon", lanes: 2))), try bench.kernel.host(),
+        try #require(LifeSigns(try bench.run("life", lanes: 2))), try bench.kernel.host(),
         try #require(ThreadList(try bench.run("ps")))
       )
     }

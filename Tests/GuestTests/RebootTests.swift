@@ -4,6 +4,7 @@ import KernelInfo
 import Lab
 import Links
 import Memory
+import Records
 import Remote
 import Testing
 

@@ -39,7 +39,7 @@ import Testing
     defer { memory.deallocate() }
     let segment = MemorySegment(start: PhysicalAddress(0), count: 8 << 20)
     let device = try CPUDevice(
-      region: region, segments: [DeviceSegment(pointer: UnsafeRawPointer(memory), segment: segment)], owner: nil)
+      region: region, segments: [MappedSegment(bytes: UnsafeRawPointer(memory), segment: segment)], owner: nil)
     defer { device.stop() }
     try body(.sharedMemory(path: path), device, region)
   }

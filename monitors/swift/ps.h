@@ -1,5 +1,6 @@
 // What ps.swift sees of the kernel.
 #include "window.h"
+#include "../records/ps.h"
 
 struct task_struct;
 struct pid;
@@ -15,7 +16,8 @@ KERNEL(const struct task_struct *task_parent(const struct task_struct *task), ta
 KERNEL(s32 task_pid(const struct task_struct *task), task->pid)
 KERNEL(s32 task_tgid(const struct task_struct *task), task->tgid)
 KERNEL(u32 task_uid(const struct task_struct *task), task->real_cred->uid.val)
-KERNEL(u32 task_state(const struct task_struct *task), (run_state(task) & 0xffff) | (u32)task->exit_state << 16)
+KERNEL(u16 task_state(const struct task_struct *task), run_state(task))
+KERNEL(u16 task_exit_state(const struct task_struct *task), task->exit_state)
 KERNEL(u32 task_flags(const struct task_struct *task), task->flags)
 KERNEL(u64 task_start(const struct task_struct *task), task->start_boottime)
 KERNEL(u64 task_user_time(const struct task_struct *task), task->utime)

@@ -1,14 +1,6 @@
 // The tasks of the host, as ps.c has them: the same records from Embedded Swift, stage by stage down the pid table as
 // tasks.h goes. What Swift would trap on is undefined in a monitor: hence the operators that wrap.
 
-struct Record {
-  var task, parent: UInt
-  var pid, tgid: Int32
-  var uid, flags, state, reserved: UInt32
-  var start, userTime, systemTime: UInt
-  var name: (UInt, UInt)
-}
-
 /// An entry of an xarray (include/linux/xarray.h, xa_is_node).
 struct Entry {
   let bits: UInt
@@ -23,12 +15,21 @@ struct Entry {
 
 func emit(_ task: OpaquePointer, _ run: OpaquePointer) {
   guard let parent = task_parent(task), let name = task_name(task) else { return }
-  let record = Record(
-    task: UInt(bitPattern: task), parent: UInt(bitPattern: parent), pid: task_pid(task), tgid: task_tgid(task),
-    uid: task_uid(task), flags: task_flags(task), state: task_state(task), reserved: 0, start: task_start(task),
-    userTime: task_user_time(task), systemTime: task_system_time(task),
-    name: name.loadUnaligned(as: (UInt, UInt).self))
-  grass_emit(run, 1, UInt32(truncatingIfNeeded: MemoryLayout<Record>.size))?.storeBytes(of: record, as: Record.self)
+  var record = grass_ps_task()
+  record.task = UInt64(UInt(bitPattern: task))
+  record.parent = UInt64(UInt(bitPattern: parent))
+  record.pid = task_pid(task)
+  record.tgid = task_tgid(task)
+  record.uid = task_uid(task)
+  record.flags = task_flags(task)
+  record.state = task_state(task)
+  record.exit_state = task_exit_state(task)
+  record.start_boottime = UInt64(task_start(task))
+  record.utime = UInt64(task_user_time(task))
+  record.stime = UInt64(task_system_time(task))
+  record.comm = unsafeBitCast(name.loadUnaligned(as: (UInt, UInt).self), to: type(of: record.comm))
+  grass_emit(run, GRASS_PS_TASK.rawValue, UInt32(truncatingIfNeeded: MemoryLayout<grass_ps_task>.size))?
+    .storeBytes(of: record, as: grass_ps_task.self)
 }
 
 /// Slots of a node, and the bits of an index that choose one.

@@ -31,7 +31,7 @@ public struct RegionError: Error, Hashable, Sendable, CustomStringConvertible {
     case .system(let call, let code):
       "shared region \(subject): \(call) failed: \(SystemCall.describe(code))"
     case .badLayout:
-      "shared region \(subject): slot count must be 1 to 64, record sizes multiples of 64 from 128 bytes to 1 GiB"
+      "shared region \(subject): slot count must be 1 to 64, record sizes multiples of 64 from 128 bytes to 1 GiB, findings a multiple of 4 up to 1048576"
     case .inUse: "shared region \(subject): another grassd serves it; stop that one, or choose another path"
     case .notARegion:
       "shared region \(subject): is not a region of this version; give the path that grassd printed, of the same version"

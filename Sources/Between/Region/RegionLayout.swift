@@ -4,15 +4,21 @@ public import CRegion
 public struct RegionLayout: Sendable {
   public let header: grass_header
 
-  /// A layout of the given numbers; sizes are those of whole records, in bytes.
+  /// A layout of the given numbers.
+  ///
+  /// Sizes are those of whole records, in bytes. `findings` says how many entries the log of findings has, a multiple of 4.
+  ///
+  /// - Throws: ``RegionError`` where a number is out of range.
   public init(
     slots: Int = Int(GRASS_DEFAULT_SLOTS), requestSize: Int = Int(GRASS_DEFAULT_REQUEST_SIZE),
-    responseSize: Int = Int(GRASS_DEFAULT_RESPONSE_SIZE), scratchSize: Int = 0
+    responseSize: Int = Int(GRASS_DEFAULT_RESPONSE_SIZE), scratchSize: Int = 0,
+    findings: Int = Int(GRASS_DEFAULT_FINDINGS)
   ) throws(RegionError) {
     var header = grass_header()
     guard let slots = UInt32(exactly: slots), let requestSize = UInt64(exactly: requestSize),
       let responseSize = UInt64(exactly: responseSize), let scratchSize = UInt64(exactly: scratchSize),
-      grass_layout(&header, slots, requestSize, responseSize, scratchSize)
+      let findings = UInt32(exactly: findings),
+      grass_layout(&header, slots, requestSize, responseSize, scratchSize, findings)
     else { throw RegionError("of \(slots) slots", .badLayout) }
     self.header = header
   }
@@ -42,6 +48,15 @@ public struct RegionLayout: Sendable {
     Int(header.scratch_offset)..<Int(header.scratch_offset + header.scratch_size)
   }
   public var beaconOffset: Int { Int(header.beacon_offset) }
+  /// Where the line of a session lies whose first slot this is.
+  public func lineOffset(slot: Int) -> Int { Int(header.lines_offset) + slot * Int(header.line_size) }
+  /// The log of findings, and the findings that are open.
+  public var findings: Range<Int> {
+    Int(header.findings_offset)..<Int(header.findings_offset) + Int(header.finding_count) * Int(header.finding_size)
+  }
+  public var openFindings: Range<Int> {
+    Int(header.open_offset)..<Int(header.open_offset) + Int(header.open_count) * Int(header.open_size)
+  }
 
   public func requestOffset(slot: Int) -> Int { Int(header.request_offset) + slot * requestSize }
   public func responseOffset(slot: Int) -> Int { Int(header.response_offset) + slot * responseSize }

@@ -5,12 +5,6 @@
 // as it comes; no address from it is followed without a look-up in the segment table, and a page walk takes as many
 // steps as there are levels.
 
-#define PAGE_BITS 12u
-#define INDEX_BITS 9u
-#define ADDRESS_MASK 0x000ffffffffff000ull
-#define PRESENT 1ull
-#define LARGE (1ull << 7)
-#define LARGEST_LEVEL 3u
 /// What is longer goes past the caches. Measured: out of another core's cache comes a fifth of what comes out of memory.
 #define STREAM_LENGTH 16384u
 
@@ -30,7 +24,7 @@ static void publish_beacon(struct grass_mailbox *monitor, uint64_t now, uint32_t
 
 bool grass_mailbox_prepare(
     struct grass_mailbox *monitor, void *region, const struct grass_header *layout,
-    const struct grass_segment *segments, uint64_t segment_count, void *scratch) {
+    const struct grass_mapped_segment *segments, uint64_t segment_count, void *scratch) {
   if (!grass_header_is_valid(layout, layout->region_size)) return false;
   *monitor = (struct grass_mailbox){
       .region = region,
@@ -48,7 +42,7 @@ void grass_mailbox_skip(struct grass_mailbox *monitor, uint32_t slot, uint64_t s
 
 bool grass_mailbox_start(
     struct grass_mailbox *monitor, void *region, const struct grass_header *layout,
-    const struct grass_segment *segments, uint64_t segment_count, void *scratch, uint64_t now) {
+    const struct grass_mapped_segment *segments, uint64_t segment_count, void *scratch, uint64_t now) {
   if (!grass_mailbox_prepare(monitor, region, layout, segments, segment_count, scratch)) return false;
   for (uint32_t slot = 0; slot < layout->slot_count; slot++)
     grass_mailbox_skip(
@@ -69,22 +63,12 @@ void grass_mailbox_set_kernel_hint(struct grass_mailbox *monitor, uint64_t addre
 
 /// Where the device sees `length` bytes at a physical address, or NULL where no segment holds all of them.
 static const uint8_t *locate(struct grass_mailbox *monitor, uint64_t address, uint64_t length) {
-  uint64_t low = 0, high = monitor->segment_count, index = monitor->last_segment;
-  while (low < high) {
-    if (index < low || index >= high) index = low + (high - low) / 2;
-    const struct grass_segment *segment = &monitor->segments[index];
-    if (address < segment->start) {
-      high = index;
-    } else if (address - segment->start >= segment->count) {
-      low = index + 1;
-    } else {
-      if (length > segment->count - (address - segment->start)) return NULL;
-      monitor->last_segment = index;
-      return segment->pointer + (address - segment->start);
-    }
-    index = low + (high - low) / 2;
-  }
-  return NULL;
+  uint64_t index =
+      grass_segments_find(monitor->segments, monitor->segment_count, address, monitor->last_segment);
+  if (index == monitor->segment_count) return NULL;
+  const uint8_t *bytes = grass_segment_bytes(&monitor->segments[index], address, length);
+  if (bytes) monitor->last_segment = index;
+  return bytes;
 }
 
 /// Whether what was read last may not be the host's any more.
@@ -93,38 +77,13 @@ static bool is_lost(const struct grass_mailbox *monitor) {
   return lost && __atomic_load_n(lost, __ATOMIC_ACQUIRE);
 }
 
-/// Walks the page tables for one address. Returns GRASS_FAULT_NONE and the physical address with the bytes that are
-/// left on its page, or a fault with its level and entry.
-static uint32_t translate(
-    struct grass_mailbox *monitor, uint64_t address, uint64_t root, uint32_t levels, uint64_t *physical,
-    uint64_t *remaining, struct grass_range_status *status) {
-  unsigned unused = 64 - (levels * INDEX_BITS + PAGE_BITS);
-  if ((uint64_t)((int64_t)(address << unused) >> unused) != address) return GRASS_FAULT_NOT_CANONICAL;
-  uint64_t table = root;
-  for (uint32_t level = levels; level >= 1; level--) {
-    unsigned shift = PAGE_BITS + (level - 1) * INDEX_BITS;
-    const uint8_t *place = locate(monitor, table + (address >> shift & ((1u << INDEX_BITS) - 1)) * 8, 8);
-    status->level = level;
-    if (!place) {
-      status->entry = table;
-      return GRASS_FAULT_BAD_ENTRY;
-    }
-    // One load: what is judged is what is used. A guest writes its entries with single stores.
-    uint64_t entry;
-    if (((uintptr_t)place & 7) == 0) entry = __atomic_load_n((const uint64_t *)place, __ATOMIC_RELAXED);
-    else __builtin_memcpy(&entry, place, 8);
-    status->entry = entry;
-    if (!(entry & PRESENT)) return GRASS_FAULT_NOT_PRESENT;
-    if (level == 1 || (entry & LARGE)) {
-      if (level > LARGEST_LEVEL) return GRASS_FAULT_BAD_ENTRY;
-      uint64_t size = 1ull << shift;
-      *physical = (entry & ADDRESS_MASK & ~(size - 1)) | (address & (size - 1));
-      *remaining = size - (address & (size - 1));
-      return GRASS_FAULT_NONE;
-    }
-    table = entry & ADDRESS_MASK;
-  }
-  return GRASS_FAULT_BAD_ENTRY;
+static bool load_entry(void *monitor, uint64_t place, uint64_t *entry) {
+  const uint8_t *pointer = locate(monitor, place, GRASS_PAGE_ENTRY);
+  if (!pointer) return false;
+  // One load: what is judged is what is used. A guest writes its entries with single stores.
+  if (((uintptr_t)pointer & 7) == 0) *entry = __atomic_load_n((const uint64_t *)pointer, __ATOMIC_RELAXED);
+  else __builtin_memcpy(entry, pointer, 8);
+  return true;
 }
 
 /// Zeroes `count` bytes of the response.
@@ -164,23 +123,27 @@ static void append(struct grass_mailbox *monitor, uint8_t *payload, uint64_t at,
 }
 
 /// Copies one range's bytes to byte `to` of the response, or zeroes them and says why in `status`.
-static void gather(struct grass_mailbox *monitor, const struct grass_range *range, uint32_t levels, uint8_t *payload,
+static void gather(struct grass_mailbox *monitor, const struct grass_range *range, struct grass_page_layout layout, uint8_t *payload,
                    uint64_t to, struct grass_range_status *status) {
   *status = (struct grass_range_status){0};
   uint64_t done = 0;
   while (done < range->length) {
     uint64_t address = range->address + done, physical = address, length = range->length - done;
     if (range->flags & GRASS_RANGE_VIRTUAL) {
-      uint64_t remaining = 0;
-      struct grass_range_status walk = {.address = address};
-      walk.fault = translate(monitor, address, range->root, levels, &physical, &remaining, &walk);
-      if (walk.fault) {
+      struct grass_page_walk walk;
+      uint32_t fault = grass_page_walk(layout, range->root, address, load_entry, monitor, &walk);
+      if (fault) {
         // A page that is not mapped says more than one that is mapped to nothing.
-        *status = walk;
-        if (is_lost(monitor)) status->fault = GRASS_FAULT_LOST;
+        *status = (struct grass_range_status){
+            .fault = is_lost(monitor) ? GRASS_FAULT_LOST : fault,
+            .level = walk.level,
+            .entry = walk.entry,
+            .address = address,
+        };
         break;
       }
-      if (length > remaining) length = remaining;
+      physical = walk.physical;
+      if (length > walk.remaining) length = walk.remaining;
     }
     if (!status->fault) {
       const uint8_t *from = locate(monitor, physical, length);
@@ -244,11 +207,12 @@ static uint64_t refuse(struct grass_mailbox *monitor, uint8_t *to, uint32_t oper
 
 static uint64_t answer_info(struct grass_mailbox *monitor, uint8_t *to, uint64_t capacity, uint64_t now) {
   uint64_t size = sizeof(struct grass_response) + sizeof(struct grass_info_answer);
-  if (monitor->segment_count > (capacity - size) / sizeof(struct grass_segment_answer))
+  if (monitor->segment_count > (capacity - size) / sizeof(struct grass_segment))
     return refuse(monitor, to, GRASS_INFO, GRASS_TOO_LARGE);
   struct grass_response response = {.operation = GRASS_INFO, .count = (uint32_t)monitor->segment_count};
   struct grass_info_answer info = {
       .version = GRASS_VERSION,
+      .features = monitor->modules ? GRASS_FEATURE_MONITORS : 0,
       .kernel_hint = __atomic_load_n(&monitor->kernel_hint, __ATOMIC_ACQUIRE),
       .clock = now,
       .served = monitor->served,
@@ -257,8 +221,8 @@ static uint64_t answer_info(struct grass_mailbox *monitor, uint8_t *to, uint64_t
   };
   put(to, &response, sizeof response);
   put(to + sizeof response, &info, sizeof info);
-  for (uint64_t index = 0; index < monitor->segment_count; index++, size += sizeof(struct grass_segment_answer)) {
-    struct grass_segment_answer segment = {monitor->segments[index].start, monitor->segments[index].count};
+  for (uint64_t index = 0; index < monitor->segment_count; index++, size += sizeof(struct grass_segment)) {
+    struct grass_segment segment = monitor->segments[index].segment;
     put(to + size, &segment, sizeof segment);
   }
   return size;
@@ -276,12 +240,14 @@ static uint64_t answer_gather(
   for (uint64_t index = 0; index < request->count; index++) {
     struct grass_range range;
     __builtin_memcpy(&range, ranges + index * sizeof range, sizeof range);
-    if (range.flags & ~GRASS_RANGE_VIRTUAL) return refuse(monitor, to, GRASS_GATHER, GRASS_BAD_RANGE);
+    if (!grass_range_is_valid(&range)) return refuse(monitor, to, GRASS_GATHER, GRASS_BAD_RANGE);
     is_virtual |= range.flags & GRASS_RANGE_VIRTUAL;
     end += range.length;
   }
-  if (is_virtual ? request->levels != 4 && request->levels != 5 : request->levels > 5)
-    return refuse(monitor, to, GRASS_GATHER, GRASS_BAD_LEVELS);
+  if (request->reserved) return refuse(monitor, to, GRASS_GATHER, GRASS_BAD_FIELD);
+  unsigned levels = grass_page_levels_x86_64(request->format);
+  if (levels == 0 && (is_virtual || request->format != GRASS_PAGES_NONE))
+    return refuse(monitor, to, GRASS_GATHER, GRASS_BAD_FORMAT);
   if (end > capacity) return refuse(monitor, to, GRASS_GATHER, GRASS_TOO_LARGE);
 
   struct grass_response response = {.operation = GRASS_GATHER, .count = request->count};
@@ -292,7 +258,7 @@ static uint64_t answer_gather(
     struct grass_range range;
     __builtin_memcpy(&range, ranges + index * sizeof range, sizeof range);
     struct grass_range_status status;
-    gather(monitor, &range, request->levels, to, at, &status);
+    gather(monitor, &range, grass_page_layout_x86_64(levels), to, at, &status);
     put(to + sizeof response + index * sizeof status, &status, sizeof status);
     at += range.length;
   }
@@ -373,6 +339,9 @@ static uint32_t prepare_run(struct grass_mailbox *monitor, const uint8_t *payloa
   struct grass_monitors *modules = monitor->modules;
   struct grass_run_request run;
   if (length != sizeof(struct grass_request) + sizeof run) return GRASS_BAD_LENGTH;
+  struct grass_request request;
+  __builtin_memcpy(&request, payload, sizeof request);
+  if (!grass_request_is_plain(&request)) return GRASS_BAD_FIELD;
   __builtin_memcpy(&run, payload + sizeof(struct grass_request), sizeof run);
   uint32_t module = 0;
   while (modules && module < modules->count &&
@@ -445,9 +414,12 @@ static uint64_t answer(
   if (length < sizeof request) return refuse(monitor, to, 0, GRASS_BAD_LENGTH);
   __builtin_memcpy(&request, payload, sizeof request);
   uint64_t capacity = grass_record_capacity(monitor->layout.response_size);
+  bool is_plain = request.operation == GRASS_HEARTBEAT || request.operation == GRASS_INFO ||
+                  request.operation == GRASS_MONITORS;
+  if (is_plain && length != sizeof request) return refuse(monitor, to, request.operation, GRASS_BAD_LENGTH);
+  if (is_plain && !grass_request_is_plain(&request)) return refuse(monitor, to, request.operation, GRASS_BAD_FIELD);
   switch (request.operation) {
   case GRASS_HEARTBEAT: {
-    if (length != sizeof request) return refuse(monitor, to, request.operation, GRASS_BAD_LENGTH);
     struct {
       struct grass_response response;
       struct grass_heartbeat_answer heartbeat;
@@ -456,10 +428,8 @@ static uint64_t answer(
     return sizeof reply;
   }
   case GRASS_INFO:
-    if (length != sizeof request) return refuse(monitor, to, request.operation, GRASS_BAD_LENGTH);
     return answer_info(monitor, to, capacity, now);
   case GRASS_MONITORS:
-    if (length != sizeof request) return refuse(monitor, to, request.operation, GRASS_BAD_LENGTH);
     return answer_modules(monitor, to, capacity);
   case GRASS_GATHER:
     return answer_gather(monitor, &request, payload + sizeof request, length - sizeof request, to, capacity);
@@ -512,6 +482,9 @@ static bool serve(struct grass_mailbox *monitor, uint32_t slot, uint64_t now) {
     uint64_t size = refuse(monitor, response_payload(monitor, slot), 0,
                            verdict == GRASS_RECORD_FALSE ? GRASS_BAD_CHECK : GRASS_BAD_LENGTH);
     publish(monitor, slot, sequence, size);
+  } else if (grass_epoch(sequence)) {
+    withdraw(monitor, slot);
+    publish(monitor, slot, sequence, refuse(monitor, response_payload(monitor, slot), 0, GRASS_BAD_EPOCH));
   } else if (is_run(monitor, length)) {
     struct grass_monitors *modules = monitor->modules;
     // One at a time: this one waits in its slot.

@@ -6,13 +6,9 @@
 //
 // What nearly every load does is short and goes into the monitor at each of them. The rest is called.
 
-#define PAGE_BITS 12u
 #define PAGE_SIZE (1ull << PAGE_BITS)
-#define INDEX_BITS 9u
-#define ADDRESS_MASK 0x000ffffffffff000ull
-#define PRESENT 1ull
-#define LARGE (1ull << 7)
-#define LARGEST_LEVEL 3u
+/// Addresses that are translated one by one are remembered by pages of this size, the smallest of all formats.
+#define PAGE_BITS 12u
 
 #define CALLED __attribute__((noinline))
 
@@ -28,70 +24,50 @@ CALLED static void *sink(struct grass_run *run) {
   return run->sink;
 }
 
-/// Where the device sees `count` bytes at a physical address, or NULL where no extent holds all of them.
+/// Where the device sees `count` bytes at a physical address, or NULL where no segment holds all of them.
 CALLED static const uint8_t *search(struct grass_run *run, uint64_t physical, uint64_t count) {
   const struct grass_machine *machine = run->machine;
-  uint64_t low = 0, high = machine->extent_count, index = run->last_extent;
-  while (low < high) {
-    if (index < low || index >= high) index = low + (high - low) / 2;
-    const struct grass_extent *extent = &machine->extents[index];
-    if (physical < extent->start) {
-      high = index;
-    } else if (physical - extent->start >= extent->count) {
-      low = index + 1;
-    } else {
-      if (count > extent->count - (physical - extent->start)) return 0;
-      run->last_extent = index;
-      return extent->pointer + (physical - extent->start);
-    }
-    index = low + (high - low) / 2;
-  }
-  return 0;
+  uint64_t index = grass_segments_find(machine->segments, machine->segment_count, physical, run->last_segment);
+  if (index == machine->segment_count) return 0;
+  const uint8_t *bytes = grass_segment_bytes(&machine->segments[index], physical, count);
+  if (bytes) run->last_segment = index;
+  return bytes;
 }
 
-/// The same; the extent that the last one was in comes first.
+/// The same; the segment that the last one was in comes first.
 static const uint8_t *locate(struct grass_run *run, uint64_t physical, uint64_t count) {
-  if (run->last_extent < run->machine->extent_count) {
-    const struct grass_extent *extent = &run->machine->extents[run->last_extent];
-    uint64_t offset = physical - extent->start;
-    if (offset < extent->count && count <= extent->count - offset) return extent->pointer + offset;
+  if (run->last_segment < run->machine->segment_count) {
+    const uint8_t *bytes = grass_segment_bytes(&run->machine->segments[run->last_segment], physical, count);
+    if (bytes) return bytes;
   }
   return search(run, physical, count);
 }
 
-/// What comes next often lies where the last extent is, too.
+/// What comes next often lies where the last segment is, too.
 static void look_there(struct grass_run *run) {
-  run->near = grass_window_into(run->machine, &run->machine->extents[run->last_extent]);
+  run->near = grass_window_into(run->machine, &run->machine->segments[run->last_segment]);
+}
+
+static bool load_entry(void *run, uint64_t place, uint64_t *entry) {
+  const uint8_t *pointer = locate(run, place, GRASS_PAGE_ENTRY);
+  if (pointer) *entry = *(const volatile uint64_t *)pointer;
+  return pointer;
 }
 
 /// Walks the kernel's page tables. Returns whether the address is mapped, else the fault is noted.
 static bool walk(struct grass_run *run, uint64_t address, uint64_t *physical) {
-  unsigned levels = (unsigned)run->machine->levels;
-  unsigned unused = 64 - (levels * INDEX_BITS + PAGE_BITS);
-  if ((uint64_t)((int64_t)(address << unused) >> unused) != address) {
-    fail(run, GRASS_RUN_NOT_CANONICAL, address);
-    return false;
+  const struct grass_machine *machine = run->machine;
+  struct grass_page_walk walk;
+  enum grass_fault fault = grass_page_walk(
+      grass_page_layout_x86_64(grass_page_levels_x86_64(machine->format)), machine->root, address, load_entry, run,
+      &walk);
+  *physical = walk.physical;
+  if (!fault) return true;
+  if (!run->fault) {
+    run->fault_level = walk.level;
+    run->fault_entry = walk.entry;
   }
-  uint64_t table = run->machine->root;
-  for (unsigned level = levels; level >= 1; level--) {
-    unsigned shift = PAGE_BITS + (level - 1) * INDEX_BITS;
-    const uint8_t *place = locate(run, table + (address >> shift & ((1u << INDEX_BITS) - 1)) * 8, 8);
-    uint64_t entry = place ? *(const volatile uint64_t *)place : table;
-    if (!place || !(entry & PRESENT) || (level > LARGEST_LEVEL && (entry & LARGE))) {
-      if (!run->fault) {
-        run->fault_level = level;
-        run->fault_entry = entry;
-      }
-      fail(run, place && !(entry & PRESENT) ? GRASS_RUN_NOT_PRESENT : GRASS_RUN_BAD_ENTRY, address);
-      return false;
-    }
-    if (level == 1 || (entry & LARGE)) {
-      uint64_t size = 1ull << shift;
-      *physical = (entry & ADDRESS_MASK & ~(size - 1)) | (address & (size - 1));
-      return true;
-    }
-    table = entry & ADDRESS_MASK;
-  }
+  fail(run, fault, address);
   return false;
 }
 
@@ -122,7 +98,7 @@ CALLED static const uint8_t *translate(struct grass_run *run, uint64_t address, 
     }
   }
   const uint8_t *pointer = locate(run, physical, size);
-  if (!pointer) fail(run, GRASS_RUN_ABSENT, address);
+  if (!pointer) fail(run, GRASS_FAULT_ABSENT, address);
   else if (is_direct) look_there(run);
   return pointer;
 }
@@ -144,14 +120,14 @@ const void *grass_symbol(struct grass_run *run, uint64_t linked) {
 CALLED static const void *load_slowly(struct grass_run *run, uint64_t address, uint64_t size, uint64_t alignment) {
   if (run->fault) return sink(run);
   if (address & (alignment - 1)) {
-    fail(run, GRASS_RUN_UNALIGNED, address);
+    fail(run, GRASS_FAULT_UNALIGNED, address);
   } else if (is_kernel(address)) {
     const uint8_t *pointer = translate(run, address, size);
     if (pointer) return pointer;
   } else if (is_output(run, address, size)) {
     return (const void *)(uintptr_t)address;
   } else {
-    fail(run, GRASS_RUN_WILD, address);
+    fail(run, GRASS_FAULT_WILD, address);
   }
   return sink(run);
 }
@@ -208,8 +184,8 @@ const uint8_t *grass_reach(
 
 CALLED static void *refuse_store(struct grass_run *run, uint64_t address, uint64_t alignment) {
   if (run->fault) return sink(run);
-  if (address & (alignment - 1)) fail(run, GRASS_RUN_UNALIGNED, address);
-  else fail(run, is_kernel(address) ? GRASS_RUN_STORE : GRASS_RUN_WILD, address);
+  if (address & (alignment - 1)) fail(run, GRASS_FAULT_UNALIGNED, address);
+  else fail(run, is_kernel(address) ? GRASS_FAULT_STORE : GRASS_FAULT_WILD, address);
   return sink(run);
 }
 
@@ -220,7 +196,7 @@ void *grass_store_at(struct grass_run *run, uint64_t address, uint64_t size, uin
 
 void *grass_within(struct grass_run *run, uint64_t address, uint64_t size, void *base, uint64_t base_size) {
   if (is_inside(address, size, (uint64_t)(uintptr_t)base, base_size)) return (void *)(uintptr_t)address;
-  fail(run, GRASS_RUN_BOUNDS, address - (uint64_t)(uintptr_t)base);
+  fail(run, GRASS_FAULT_BOUNDS, address - (uint64_t)(uintptr_t)base);
   return sink(run);
 }
 
@@ -229,12 +205,12 @@ static uint8_t *stretch(
     struct grass_run *run, uint64_t address, void *base, uint64_t base_size, bool is_store, uint64_t *count) {
   if (base) {
     if (is_inside(address, *count, (uint64_t)(uintptr_t)base, base_size)) return (uint8_t *)(uintptr_t)address;
-    fail(run, GRASS_RUN_BOUNDS, address - (uint64_t)(uintptr_t)base);
+    fail(run, GRASS_FAULT_BOUNDS, address - (uint64_t)(uintptr_t)base);
   } else if (!is_kernel(address)) {
     if (is_output(run, address, *count)) return (uint8_t *)(uintptr_t)address;
-    fail(run, GRASS_RUN_WILD, address);
+    fail(run, GRASS_FAULT_WILD, address);
   } else if (is_store) {
-    fail(run, GRASS_RUN_STORE, address);
+    fail(run, GRASS_FAULT_STORE, address);
   } else {
     uint64_t left = PAGE_SIZE - (address & (PAGE_SIZE - 1));
     if (*count > left) *count = left;
@@ -279,7 +255,7 @@ CALLED void grass_fill(struct grass_run *run, uint64_t to, void *to_base, uint64
 bool grass_step(struct grass_run *run) {
   if (run->fault) return false;
   if (run->budget == 0) {
-    fail(run, GRASS_RUN_BUDGET, 0);
+    fail(run, GRASS_FAULT_BUDGET, 0);
     return false;
   }
   run->budget--;
@@ -287,7 +263,7 @@ bool grass_step(struct grass_run *run) {
 }
 
 void grass_bad_division(struct grass_run *run, bool is_bad) {
-  if (is_bad) fail(run, GRASS_RUN_DIVISION, 0);
+  if (is_bad) fail(run, GRASS_FAULT_DIVISION, 0);
 }
 
 void *grass_emit(struct grass_run *run, uint32_t kind, uint32_t size) {
@@ -304,7 +280,7 @@ void *grass_emit(struct grass_run *run, uint32_t kind, uint32_t size) {
       for (uint64_t index = 1; index < count; index++) rest[index] = 0;
       *(struct grass_entry *)rest = (struct grass_entry){.kind = 0, .size = (uint32_t)(count - 1) * 8};
     }
-    fail(run, GRASS_RUN_FULL, 0);
+    fail(run, GRASS_FAULT_FULL, 0);
     return 0;
   }
   uint64_t *words = (uint64_t *)(output->bytes + at);
@@ -331,22 +307,22 @@ void grass_next(struct grass_run *run, uint64_t first, uint64_t second) {
     next->items[index] = (struct grass_item){{first, second}};
   } else {
     __atomic_fetch_sub(&next->count, 1, __ATOMIC_RELAXED);
-    fail(run, GRASS_RUN_FULL, 0);
+    fail(run, GRASS_FAULT_FULL, 0);
   }
 }
 
 uint64_t grass_argument(const struct grass_run *run, uint32_t index) { return index < 4 ? run->order->arguments[index] : 0; }
 
 uint64_t grass_memory_start(const struct grass_run *run, uint32_t index) {
-  return index < run->machine->extent_count ? run->machine->extents[index].start : 0;
+  return index < run->machine->segment_count ? run->machine->segments[index].segment.start : 0;
 }
 
 uint64_t grass_memory_size(const struct grass_run *run, uint32_t index) {
-  return index < run->machine->extent_count ? run->machine->extents[index].count : 0;
+  return index < run->machine->segment_count ? run->machine->segments[index].segment.count : 0;
 }
 
 const void *grass_physical(struct grass_run *run, uint64_t address) {
   if (address < run->machine->direct_count) return (const void *)(uintptr_t)(run->machine->direct_start + address);
-  fail(run, GRASS_RUN_ABSENT, address);
+  fail(run, GRASS_FAULT_ABSENT, address);
   return 0;
 }

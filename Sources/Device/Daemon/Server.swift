@@ -129,7 +129,7 @@ public final class Server {
     _ options: Options, _ place: Place, _ memory: FileMemory, _ kernel: Kernel?, _ monitors: MonitorFiles
   ) throws -> (any Device, ModuleProgram?) {
     guard let context = place.context else {
-      let device = try CPUDevice(region: place.region, segments: memory.deviceSegments, owner: memory)
+      let device = try CPUDevice(region: place.region, segments: memory.mappedSegments, owner: memory)
       guard let kernel, !monitors.isEmpty else { return (device, nil) }
       // Monitors that are wrong from the start end the daemon before it serves.
       let program = try monitors.program(for: kernel, isFresh: true)
@@ -139,7 +139,7 @@ public final class Server {
     guard let kernel else { throw ServerError.noKernel(options.memory) }
     let program = try monitors.program(for: kernel, isFresh: true)
     let device = try GPUDevice(
-      context, region: place.region, segments: memory.deviceSegments, owner: memory, program: program,
+      context, region: place.region, segments: memory.mappedSegments, owner: memory, program: program,
       kernel: KernelMapping(kernel.addressSpace, slide: kernel.found.slide))
     return (device, program)
   }

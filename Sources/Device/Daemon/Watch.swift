@@ -122,7 +122,7 @@ package final class Watch {
   private func bind() {
     guard let kernel, let device else { return }
     if let file = kernel.memory as? FileMemory, file !== memory as? FileMemory {
-      device.setSegments(file.deviceSegments)
+      device.setSegments(file.mappedSegments)
       report(.layout(file.format))
     }
     memory = kernel.memory
@@ -139,17 +139,6 @@ package final class Watch {
       report(.monitorsLoaded(program.names))
     } catch {
       report(.monitorsFailed("\(error)"))
-    }
-  }
-}
-
-extension FileMemory {
-  /// The memory as devices take it.
-  ///
-  /// The pointers are valid as long as this object.
-  package var deviceSegments: [DeviceSegment] {
-    withSegments { segments in
-      segments.map { DeviceSegment(pointer: $0.pointer, segment: $0.segment, lost: lost, isDriver: isDriver) }
     }
   }
 }

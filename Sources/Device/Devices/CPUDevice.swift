@@ -17,7 +17,7 @@ import Synchronization
 public final class CPUDevice: Device, @unchecked Sendable {
   // Only the thread uses the monitor from start to join, but for its kernel hint, which is atomic.
   private let monitor: UnsafeMutablePointer<grass_mailbox>
-  private var segments: UnsafeMutableBufferPointer<grass_segment>
+  private var segments: UnsafeMutableBufferPointer<grass_mapped_segment>
   private var worker: CPUWorker?
   private let scratch: UnsafeMutableRawPointer
   private let region: SharedRegion
@@ -55,7 +55,7 @@ public final class CPUDevice: Device, @unchecked Sendable {
   ///   - owner: whatever must live for the segments' pointers to be valid.
   /// - Throws: ``DeviceError`` where the region lies in another device's memory or is broken, or no thread can be had.
   public init(
-    region: SharedRegion, segments watched: [DeviceSegment], owner: AnyObject?
+    region: SharedRegion, segments watched: [MappedSegment], owner: AnyObject?
   ) throws(DeviceError) {
     guard region.device == nil else { throw DeviceError(.regionElsewhere) }
     self.region = region
@@ -115,7 +115,7 @@ public final class CPUDevice: Device, @unchecked Sendable {
     resume()
   }
 
-  public func setSegments(_ watched: [DeviceSegment]) {
+  public func setSegments(_ watched: [MappedSegment]) {
     guard thread != nil else { return }
     standingStill {
       let old = segments
@@ -152,15 +152,11 @@ public final class CPUDevice: Device, @unchecked Sendable {
   }
 
   /// `watched` as the monitor takes it, in ascending order.
-  private static func table(of watched: [DeviceSegment]) -> UnsafeMutableBufferPointer<grass_segment> {
-    let table = UnsafeMutableBufferPointer<grass_segment>.allocate(capacity: max(1, watched.count))
+  private static func table(of watched: [MappedSegment]) -> UnsafeMutableBufferPointer<grass_mapped_segment> {
+    let table = UnsafeMutableBufferPointer<grass_mapped_segment>.allocate(capacity: max(1, watched.count))
     let sorted = watched.sorted { $0.segment.start < $1.segment.start }
     _ = table.initialize(
-      from: sorted.map {
-        grass_segment(
-          pointer: $0.pointer.assumingMemoryBound(to: UInt8.self), start: $0.segment.start.rawValue,
-          count: $0.segment.count, lost: $0.lost)
-      })
+      from: sorted.map(\.raw))
     return UnsafeMutableBufferPointer(rebasing: table[..<sorted.count])
   }
 

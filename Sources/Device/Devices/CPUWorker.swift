@@ -13,7 +13,6 @@ final class CPUWorker: @unchecked Sendable {
   /// The job among them: both threads reach it at once, so neither goes through the whole.
   private let job: UnsafeMutablePointer<grass_job>
   private let names: UnsafeMutableBufferPointer<grass_monitor_answer>
-  private let extents: UnsafeMutableBufferPointer<grass_extent>
   private let machine: UnsafeMutablePointer<grass_machine>
   private let output: UnsafeMutablePointer<UInt64>
   private let code: ModuleProgram.NativeCode
@@ -29,20 +28,20 @@ final class CPUWorker: @unchecked Sendable {
   private static let mostItems = 1 << 16
   private static let end = UInt64.max
 
+  /// Starts the worker's thread; `segments`, the watched memory in ascending order, have to outlive it.
+  ///
+  /// - Throws: ``DeviceError`` where there can be no thread.
   init(
     _ code: ModuleProgram.NativeCode, names answers: [grass_monitor_answer], kernel: KernelMapping,
-    segments: UnsafeBufferPointer<grass_segment>, outputSize: Int
+    segments: UnsafeBufferPointer<grass_mapped_segment>, outputSize: Int
   ) throws(DeviceError) {
     self.code = code
     names = .allocate(capacity: max(1, answers.count))
     _ = names.initialize(from: answers)
-    extents = .allocate(capacity: max(1, segments.count))
-    _ = extents.initialize(
-      from: segments.map { grass_extent(pointer: $0.pointer, start: $0.start, count: $0.count) })
     machine = .allocate(capacity: 1)
     machine.initialize(to: grass_machine())
-    machine.pointee.extents = UnsafePointer(extents.baseAddress)
-    machine.pointee.extent_count = UInt64(segments.count)
+    machine.pointee.segments = segments.baseAddress
+    machine.pointee.segment_count = UInt64(segments.count)
     kernel.fill(&machine.pointee)
     output = .allocate(capacity: outputSize / 8)
     output.initialize(repeating: 0, count: outputSize / 8)
@@ -115,7 +114,6 @@ final class CPUWorker: @unchecked Sendable {
     modules.deallocate()
     output.deallocate()
     machine.deallocate()
-    extents.deallocate()
     names.deallocate()
   }
 

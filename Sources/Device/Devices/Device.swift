@@ -10,7 +10,7 @@ public protocol Device: AnyObject, Sendable {
 
   /// Takes other memory in the place of what it reads: the same file in another layout, when a kernel has told which is right.
   /// Monitors are withdrawn. A GPU begins with a kernel, and so with the right one.
-  func setSegments(_ segments: [DeviceSegment])
+  func setSegments(_ segments: [MappedSegment])
 
   /// Gives up its modules: the kernel that they are bound to is gone. The run at work, if any, ends before.
   func withdrawMonitors()
@@ -31,6 +31,6 @@ public protocol Device: AnyObject, Sendable {
 
 extension Device {
   public func assist() {}
-  public func setSegments(_ segments: [DeviceSegment]) {}
+  public func setSegments(_ segments: [MappedSegment]) {}
   public func withdrawMonitors() {}
 }

@@ -29,7 +29,6 @@ public final class GPUDevice: Device, @unchecked Sendable {
     let stream: GPUStream
     let state: GPUMemory
     let segments: GPUMemory
-    let extents: GPUMemory
     var names: GPUMemory
     let scratch: GPUMemory
     let response: GPUMemory
@@ -71,7 +70,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
   /// - Throws: ``DeviceError`` where the GPU cannot map the memory, does not see what changes in it, or refuses the
   ///   program.
   public init(
-    _ context: GPUContext, region: SharedRegion, segments watched: [DeviceSegment], owner: AnyObject?,
+    _ context: GPUContext, region: SharedRegion, segments watched: [MappedSegment], owner: AnyObject?,
     program: ModuleProgram, kernel: KernelMapping
   ) throws(DeviceError) {
     gpu = context.gpu
@@ -216,47 +215,44 @@ public final class GPUDevice: Device, @unchecked Sendable {
   }
 
   private func makeParts(
-    _ code: GPUCode, names program: ModuleProgram, regionView: consuming RegisteredMemory, watched: [DeviceSegment]
+    _ code: GPUCode, names program: ModuleProgram, regionView: consuming RegisteredMemory, watched: [MappedSegment]
   ) throws(CUDAError) -> Parts {
     var views: MemoryViews?
-    var segments: [grass_segment] = []
-    var extents: [grass_extent] = []
+    var segments: [grass_mapped_segment] = []
     let page = 4096
     for segment in watched {
       let count = Int(segment.segment.count)
-      guard Int(bitPattern: segment.pointer) % page == 0, count % page == 0 else {
+      guard Int(bitPattern: segment.bytes) % page == 0, count % page == 0 else {
         throw CUDAError(.program("\(DeviceError(.notInPages))"))
       }
       let view = try RegisteredMemory(
-        context, UnsafeRawBufferPointer(start: segment.pointer, count: count), isReadOnly: gpu.mapsReadOnly,
+        context, UnsafeRawBufferPointer(start: segment.bytes, count: count), isReadOnly: gpu.mapsReadOnly,
         isDriver: segment.isDriver)
       var start = segment.segment.start.rawValue
       for part in view.parts {
-        let pointer = UnsafePointer<UInt8>(bitPattern: UInt(part.device))
-        if let last = segments.indices.last, segments[last].start + segments[last].count == start,
-          segments[last].pointer.map({ UInt64(UInt(bitPattern: $0)) + segments[last].count }) == part.device
+        if let last = segments.last, last.segment.start + last.segment.count == start,
+          last.bytes.map({ UInt64(UInt(bitPattern: $0)) + last.segment.count }) == part.device
         {
-          segments[last].count += UInt64(part.count)
-          extents[last].count += UInt64(part.count)
+          segments[segments.count - 1].segment.count += UInt64(part.count)
         } else {
-          segments.append(grass_segment(pointer: pointer, start: start, count: UInt64(part.count), lost: nil))
-          extents.append(grass_extent(pointer: pointer, start: start, count: UInt64(part.count)))
+          segments.append(
+            grass_mapped_segment(
+              segment: grass_segment(start: start, count: UInt64(part.count)),
+              bytes: UnsafePointer(bitPattern: UInt(part.device)), lost: nil))
         }
         start += UInt64(part.count)
       }
       views = MemoryViews(view, next: views)
     }
     guard let views else { throw CUDAError(.program("there is no memory to watch")) }
-    let segmentMemory = try GPUMemory(context, count: segments.count * MemoryLayout<grass_segment>.stride)
+    let segmentMemory = try GPUMemory(context, count: segments.count * MemoryLayout<grass_mapped_segment>.stride)
     try Self.store(segments, in: segmentMemory)
-    let extentMemory = try GPUMemory(context, count: extents.count * MemoryLayout<grass_extent>.stride)
-    try Self.store(extents, in: extentMemory)
     segmentCount = segments.count
-    machine = watched.contains(where: \.isDriver) ? extents : nil
+    machine = watched.contains(where: \.isDriver) ? segments : nil
     return Parts(
       program: try GPUProgram(context, code), stream: try GPUStream(context),
       state: try GPUMemory(context, count: MemoryLayout<grass_gpu>.stride), segments: segmentMemory,
-      extents: extentMemory, names: try Self.names(program, in: context),
+      names: try Self.names(program, in: context),
       scratch: try GPUMemory(context, count: region.layout.requestSize),
       response: try GPUMemory(context, count: region.layout.responseSize),
       places: try GPUMemory(
@@ -268,7 +264,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
 
   private var segmentCount = 0
   /// Where the GPU sees this machine's own memory, where that is what it watches.
-  private var machine: [grass_extent]?
+  private var machine: [grass_mapped_segment]?
 
   /// Where the GPU sees the canary: in memory mapped as the watched memory is, or, where that is this machine's own, in the
   /// watched memory itself.
@@ -277,10 +273,10 @@ public final class GPUDevice: Device, @unchecked Sendable {
     guard let address = canary.physicalAddress else {
       throw DeviceError(.gpu("where a page of this process lies cannot be told (/proc/self/pagemap); run as root"))
     }
-    guard let extent = machine.first(where: { address >= $0.start && address - $0.start < $0.count }) else {
+    guard let bytes = machine.lazy.compactMap({ grass_segment_bytes([$0], address, 1) }).first else {
       throw DeviceError(.gpu("the memory to watch does not hold this process, so it is not this machine's"))
     }
-    return UInt64(UInt(bitPattern: extent.pointer)) + (address - extent.start)
+    return UInt64(UInt(bitPattern: bytes))
   }
 
   /// Changes a word under the GPU's eyes, and has it say what it sees.
@@ -365,13 +361,14 @@ public final class GPUDevice: Device, @unchecked Sendable {
           UnsafeMutablePointer(bitPattern: UInt(address))
         }
         state.monitor.region = pointer(parts.regionView.parts.first?.device ?? region.device?.address ?? 0)
-        state.monitor.segments = UnsafePointer(pointer(parts.segments.address) as UnsafeMutablePointer<grass_segment>?)
+        state.monitor.segments = UnsafePointer(
+          pointer(parts.segments.address) as UnsafeMutablePointer<grass_mapped_segment>?)
         state.monitor.segment_count = UInt64(segmentCount)
         state.monitor.scratch = pointer(parts.scratch.address)
         state.machine = grass_machine()
         kernel.fill(&state.machine)
-        state.machine.extents = UnsafePointer(pointer(parts.extents.address) as UnsafeMutablePointer<grass_extent>?)
-        state.machine.extent_count = UInt64(segmentCount)
+        state.machine.segments = state.monitor.segments
+        state.machine.segment_count = state.monitor.segment_count
         state.parcel = grass_parcel()
         state.arrived = 0
         withUnsafeMutableBytes(of: &state.items) { bytes in

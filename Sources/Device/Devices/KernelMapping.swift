@@ -5,14 +5,14 @@ public import Paging
 /// How a watched kernel maps its memory: what monitors need to follow its addresses.
 public struct KernelMapping: Sendable {
   private let root: UInt64
-  private let levels: UInt64
+  private let format: UInt32
   private let slide: UInt64
   private let ranges: [AddressSpace.LinearRange]
 
   /// The mapping that `space` has, with the `slide` that the kernel added to its image's addresses when it booted.
   public init(_ space: AddressSpace, slide: UInt64) {
-    root = space.root.rawValue
-    levels = UInt64(space.format.levels)
+    root = space.upperRoot.rawValue
+    format = space.format.number
     ranges = space.linearRanges
     self.slide = slide
   }
@@ -25,7 +25,7 @@ public struct KernelMapping: Sendable {
   ///     walking.
   public func fill(_ machine: inout grass_machine, usesLinearRanges: Bool = true) {
     machine.root = root
-    machine.levels = levels
+    machine.format = UInt64(format)
     machine.slide = slide
     for range in usesLinearRanges ? ranges : [] {
       if range.physical.rawValue == 0 {

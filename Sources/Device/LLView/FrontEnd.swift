@@ -2,12 +2,13 @@ import Glibc
 
 /// Makes bitcode of C: Debian's clang with its BPF front end, which records each access to a kernel struct by name.
 ///
-/// Also of Embedded Swift, with a window in C.
+/// Also of Embedded Swift, with a window in C. The headers that monitors include (`grass.h`, `kernel.h`, …) are part of this
+/// module: a monitor compiles wherever its file lies. What lies beside it comes first.
 public struct FrontEnd: Sendable {
   /// The compilers to run.
   public var clang: String
   public var swiftc: String
-  /// Where headers are looked for, besides the source's own folder.
+  /// Where headers are looked for, after the source's own folder and before this module's own.
   public var includePaths: [String]
 
   public init(clang: String = "clang-19", swiftc: String = "swiftc", includePaths: [String] = []) {
@@ -44,10 +45,31 @@ public struct FrontEnd: Sendable {
   private func compile(_ path: String, _ arguments: [String]) throws(LLViewError) -> [UInt8] {
     let name = Self.name(of: path)
     let folder = try TemporaryFolder(for: name)
+    let headers = try Self.writeHeaders(for: name)
     let output = folder.path + "/out.bc"
-    try run([clang] + arguments + includePaths.map { "-I\($0)" } + [path, "-o", output], for: name, in: folder)
+    try run(
+      [clang] + arguments + includeArguments(headers) + [path, "-o", output], for: name, in: folder)
     return try Self.read(output)
   }
+
+  func includeArguments(_ headers: borrowing TemporaryFolder) -> [String] {
+    (includePaths + [headers.path, headers.path + "/swift"]).map { "-I\($0)" }
+  }
+
+  /// Writes the headers that monitors include, as they lie in `monitors`.
+  static func writeHeaders(for name: String) throws(LLViewError) -> TemporaryFolder {
+    let folder = try TemporaryFolder(for: name, subfolders: ["records", "swift"])
+    for (file, text) in monitorHeaders { try folder.write(text, file) }
+    return folder
+  }
+
+  private static let monitorHeaders = [
+    "grass.h": PackageResources.grass_h, "kernel.h": PackageResources.kernel_h, "tasks.h": PackageResources.tasks_h,
+    "records/cpu.h": PackageResources.cpu_h, "records/life.h": PackageResources.life_h,
+    "records/memory.h": PackageResources.memory_h, "records/panic.h": PackageResources.panic_h,
+    "records/ps.h": PackageResources.ps_h, "records/search.h": PackageResources.search_h,
+    "swift/window.h": PackageResources.window_h,
+  ]
 
   /// Runs a compiler.
   ///
@@ -79,25 +101,25 @@ public struct FrontEnd: Sendable {
     return try Self.read(output)
   }
 
+  /// Headers that more than one of the programs here include.
+  private static let headers = [
+    "grass_run.h": PackageResources.grass_run_h, "grass_result.h": PackageResources.grass_result_h,
+    "grass_paging.h": PackageResources.grass_paging_h, "grass_fault.h": PackageResources.grass_fault_h,
+    "grass_segment.h": PackageResources.grass_segment_h,
+  ]
+
   /// The runtime that LLView links into every monitor, from the source that is part of this module.
   static let runtime = Result { () throws(LLViewError) in
-    try compile(
-      "runtime",
-      [
-        "runtime.c": PackageResources.runtime_c, "grass_run.h": PackageResources.grass_run_h,
-        "grass_result.h": PackageResources.grass_result_h,
-      ], arguments)
+    try compile("runtime", headers.merging(["runtime.c": PackageResources.runtime_c]) { $1 }, arguments)
   }
 
   /// A GPU's resident program.
   static let resident = Result { () throws(LLViewError) in
-    try compile(
-      "resident",
-      [
-        "resident.c": PackageResources.resident_c, "grass_gpu.h": PackageResources.grass_gpu_h,
-        "grass_mailbox.h": PackageResources.grass_mailbox_h, "grass_region.h": PackageResources.grass_region_h,
-        "grass_run.h": PackageResources.grass_run_h, "grass_result.h": PackageResources.grass_result_h,
-      ], gpuArguments)
+    let own = [
+      "resident.c": PackageResources.resident_c, "grass_gpu.h": PackageResources.grass_gpu_h,
+      "grass_mailbox.h": PackageResources.grass_mailbox_h, "grass_region.h": PackageResources.grass_region_h,
+    ]
+    return try compile("resident", headers.merging(own) { $1 }, gpuArguments)
   }
 
   private static func compile(
@@ -152,13 +174,22 @@ public struct FrontEnd: Sendable {
 /// A folder for a compiler's files, removed with what is in it.
 struct TemporaryFolder: ~Copyable {
   let path: String
+  private let subfolders: [String]
 
-  init(for monitor: String) throws(LLViewError) {
+  init(for monitor: String, subfolders: [String] = []) throws(LLViewError) {
     var name = Array("/tmp/grass-monitor-XXXXXX".utf8CString)
     guard mkdtemp(&name) != nil else {
       throw LLViewError(monitor, .frontEnd("no folder in /tmp: \(String(cString: strerror(errno)))"))
     }
-    path = name.withUnsafeBufferPointer { $0.baseAddress.map { String(cString: $0) } ?? "" }
+    let path = name.withUnsafeBufferPointer { $0.baseAddress.map { String(cString: $0) } ?? "" }
+    for folder in subfolders where mkdir("\(path)/\(folder)", 0o700) != 0 {
+      let why = String(cString: strerror(errno))
+      for made in subfolders { rmdir("\(path)/\(made)") }
+      rmdir(path)
+      throw LLViewError(monitor, .frontEnd("\(path)/\(folder): \(why)"))
+    }
+    self.path = path
+    self.subfolders = subfolders
   }
 
   func write(_ bytes: [UInt8], _ file: String) throws(LLViewError) {
@@ -170,6 +201,12 @@ struct TemporaryFolder: ~Copyable {
   }
 
   deinit {
+    for folder in subfolders { Self.remove("\(path)/\(folder)") }
+    Self.remove(path)
+  }
+
+  /// Removes a folder and the files in it.
+  private static func remove(_ path: String) {
     if let folder = opendir(path) {
       while let entry = readdir(folder) {
         let name = withUnsafePointer(to: &entry.pointee.d_name) {

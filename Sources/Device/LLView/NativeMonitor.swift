@@ -3,7 +3,7 @@ import CMailbox
 import CRegion
 public import CRuntime
 import Devices
-public import Region
+public import Records
 
 /// A monitor as code of this machine, made by LLVM's just-in-time linker, which it owns.
 public final class NativeMonitor: @unchecked Sendable {

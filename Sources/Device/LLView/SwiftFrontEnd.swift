@@ -16,9 +16,10 @@ extension FrontEnd {
     let window = path.dropLast("swift".count) + "h"
     var module = try IRModule(try compileWindow(String(window)), name: name)
     let folder = try TemporaryFolder(for: name)
+    let headers = try Self.writeHeaders(for: name)
     let output = folder.path + "/out.ll"
     try run(
-      [swiftc] + Self.swiftArguments + includePaths.flatMap { ["-Xcc", "-I\($0)"] }
+      [swiftc] + Self.swiftArguments + includeArguments(headers).flatMap { ["-Xcc", $0] }
         + ["-import-objc-header", String(window), path, "-o", output], for: name, in: folder,
       package: "Swift's toolchain")
     let text = String(decoding: try Self.read(output), as: UTF8.self)

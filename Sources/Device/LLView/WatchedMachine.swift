@@ -5,10 +5,10 @@ public import Paging
 
 /// The watched memory and its kernel, as monitors' runtime sees them.
 public final class WatchedMachine: @unchecked Sendable {
-  // Constant once made; the memory behind the extents changes by itself and is only read.
+  // Constant once made; the memory behind the segments changes by itself and is only read.
   public let machine: UnsafePointer<grass_machine>
   private let storage: UnsafeMutablePointer<grass_machine>
-  private let extents: UnsafeMutablePointer<grass_extent>
+  private let segments: UnsafeMutableBufferPointer<grass_mapped_segment>
   private let owner: AnyObject
 
   /// Describes a machine to monitors.
@@ -22,18 +22,13 @@ public final class WatchedMachine: @unchecked Sendable {
     _ memory: FileMemory, space: AddressSpace, slide: UInt64, usesLinearRanges: Bool = true
   ) {
     owner = memory
-    let segments = memory.withSegments { $0 }
-    extents = .allocate(capacity: max(1, segments.count))
-    for (index, segment) in segments.enumerated() {
-      (extents + index).initialize(
-        to: grass_extent(
-          pointer: segment.pointer.assumingMemoryBound(to: UInt8.self), start: segment.segment.start.rawValue,
-          count: segment.segment.count))
-    }
+    let mapped = memory.mappedSegments.map(\.raw)
+    segments = .allocate(capacity: mapped.count)
+    _ = segments.initialize(from: mapped)
     storage = .allocate(capacity: 1)
     var machine = grass_machine()
-    machine.extents = UnsafePointer(extents)
-    machine.extent_count = UInt64(segments.count)
+    machine.segments = UnsafePointer(segments.baseAddress)
+    machine.segment_count = UInt64(segments.count)
     KernelMapping(space, slide: slide).fill(&machine, usesLinearRanges: usesLinearRanges)
     storage.initialize(to: machine)
     self.machine = UnsafePointer(storage)
@@ -41,6 +36,6 @@ public final class WatchedMachine: @unchecked Sendable {
 
   deinit {
     storage.deallocate()
-    extents.deallocate()
+    segments.deallocate()
   }
 }

@@ -1,9 +1,12 @@
+import CRegion
 public import Memory
 
 /// What a monitor answers to info.
 public struct DeviceInfo: Hashable, Sendable {
   /// The version of the protocol that it speaks.
   public let version: UInt64
+  /// What it does.
+  public let features: Features
   /// The physical memory that it sees, in ascending order without overlap.
   public let segments: [MemorySegment]
   /// Where the kernel's VMCOREINFO note was found, to be checked before it is believed; nil while unknown.
@@ -14,4 +17,24 @@ public struct DeviceInfo: Hashable, Sendable {
   public let served: UInt64
   public let refused: UInt64
   public let torn: UInt64
+
+  /// What a device does, a bit each: `enum grass_feature`.
+  ///
+  /// Bits that this version does not know may be set.
+  public struct Features: OptionSet, Hashable, Sendable {
+    public let rawValue: UInt64
+    public init(rawValue: UInt64) { self.rawValue = rawValue }
+    private init(_ feature: grass_feature) { rawValue = UInt64(feature.rawValue) }
+
+    /// It runs monitors.
+    public static let monitors = Features(GRASS_FEATURE_MONITORS)
+    /// It writes a line for each session.
+    public static let lines = Features(GRASS_FEATURE_LINES)
+    /// It writes findings.
+    public static let findings = Features(GRASS_FEATURE_FINDINGS)
+    public static let digests = Features(GRASS_FEATURE_DIGESTS)
+    public static let streams = Features(GRASS_FEATURE_STREAMS)
+    /// Records are sealed under keys.
+    public static let keys = Features(GRASS_FEATURE_KEYS)
+  }
 }

@@ -67,9 +67,9 @@ final class Exchange: @unchecked Sendable {
     }
     requestCapacity = Int(grass_record_capacity(UInt64(layout.requestSize)))
     responseCapacity = Int(grass_record_capacity(UInt64(layout.responseSize)))
-    // A start nobody had before: what a former session left in the slots never matches. The top bits are clear, so
-    // that counting on does not overflow.
-    sequence = UInt64.random(in: 1 << 32..<1 << 62)
+    // A start nobody had before: what a former session left in the slots never matches. The top bits are the epoch, 0
+    // without keys; the next is clear, so that counting on does not reach them.
+    sequence = UInt64.random(in: 1 << 32..<1 << UInt64(GRASS_EPOCH_SHIFT - 1))
   }
 
   func close() { link.close() }

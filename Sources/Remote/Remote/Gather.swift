@@ -5,7 +5,8 @@ import Paging
 /// Cuts a batch into gather requests and puts the answers together.
 struct Gather {
   let session: Session
-  let levels: Int
+  /// Of the page tables; nil where all is physical.
+  let format: PageTableFormat?
 
   /// A range of one request: part of an entry.
   private struct Piece {
@@ -36,7 +37,8 @@ struct Gather {
           let pieces = jobs[job]
           payload.storeBytes(
             of: grass_request(
-              operation: GRASS_GATHER.rawValue, count: UInt32(pieces.count), levels: UInt32(levels), reserved: 0),
+              operation: GRASS_GATHER.rawValue, count: UInt32(pieces.count),
+              format: format?.number ?? GRASS_PAGES_NONE.rawValue, reserved: 0),
             as: grass_request.self)
           var answer = Self.responseSize
           for (index, piece) in pieces.enumerated() {
@@ -116,19 +118,12 @@ struct Gather {
   }
 
   private func fault(_ status: grass_range_status) throws(SessionError) -> MemoryFault {
-    let address = VirtualAddress(status.address)
-    let level = Int(status.level)
-    switch status.fault {
-    case GRASS_FAULT_ABSENT.rawValue: return MemoryFault(.physical(PhysicalAddress(status.address)), .absent)
-    case GRASS_FAULT_NOT_CANONICAL.rawValue: return MemoryFault(.virtual(address), .notCanonical)
-    case GRASS_FAULT_NOT_PRESENT.rawValue:
-      return MemoryFault(.virtual(address), .notPresent(level: level, entry: status.entry))
-    case GRASS_FAULT_BAD_ENTRY.rawValue:
-      return MemoryFault(.virtual(address), .badEntry(level: level, entry: status.entry))
-    case GRASS_FAULT_LOST.rawValue:
-      return MemoryFault(
-        .physical(PhysicalAddress(status.address)), .sourceFailed("the monitored side lost the memory's file"))
-    default: throw session.badAnswer("a range failed with code \(status.fault)")
+    guard let reason = MemoryFault.Reason(code: status.fault, level: Int(status.level), entry: status.entry) else {
+      throw session.badAnswer("a range failed with code \(status.fault)")
+    }
+    switch reason {
+    case .absent, .sourceFailed: return MemoryFault(.physical(PhysicalAddress(status.address)), reason)
+    default: return MemoryFault(.virtual(VirtualAddress(status.address)), reason)
     }
   }
 }

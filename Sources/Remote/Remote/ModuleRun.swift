@@ -1,5 +1,5 @@
 import CRegion
-public import Region
+public import Records
 
 /// What a run of a module on the monitor's device gave.
 public struct ModuleRun: Sendable {
@@ -34,7 +34,7 @@ extension Session {
     var run = grass_run_request()
     let name = Array(module.utf8)
     guard name.count < Int(GRASS_NAME_SIZE), let lanes = UInt32(exactly: lanes) else {
-      throw SessionError(host, .refused(status: GRASS_NO_MONITOR.rawValue))
+      throw SessionError(host, .refused(.noMonitor))
     }
     withUnsafeMutableBytes(of: &run.module) { $0.copyBytes(from: name) }
     run.lanes = lanes
@@ -50,7 +50,7 @@ extension Session {
     var answer: ModuleRun?
     try perform(1, within: timeout) { _, payload in
       payload.storeBytes(
-        of: grass_request(operation: GRASS_RUN.rawValue, count: 0, levels: 0, reserved: 0), as: grass_request.self)
+        of: grass_request(operation: GRASS_RUN.rawValue, count: 0, format: 0, reserved: 0), as: grass_request.self)
       payload.storeBytes(of: run, toByteOffset: MemoryLayout<grass_request>.size, as: grass_run_request.self)
       return (MemoryLayout<grass_request>.size + MemoryLayout<grass_run_request>.size, headSize + answerSize)
     } accept: { _, payload throws(SessionError) in
@@ -86,7 +86,7 @@ extension Session {
     var names: [String] = []
     try perform(1, within: timeout) { _, payload in
       payload.storeBytes(
-        of: grass_request(operation: GRASS_MONITORS.rawValue, count: 0, levels: 0, reserved: 0), as: grass_request.self)
+        of: grass_request(operation: GRASS_MONITORS.rawValue, count: 0, format: 0, reserved: 0), as: grass_request.self)
       return (MemoryLayout<grass_request>.size, headSize)
     } accept: { _, payload throws(SessionError) in
       let response = try self.response(payload, to: GRASS_MONITORS)

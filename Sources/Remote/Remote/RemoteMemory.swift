@@ -23,7 +23,7 @@ public final class RemoteMemory: TranslatingMemory {
 
   public func read(_ batch: inout ReadBatch<PhysicalAddress>) {
     do throws(SessionError) {
-      try Gather(session: session, levels: 0).read(&batch, within: nil) { .physical($0) }
+      try Gather(session: session, format: nil).read(&batch, within: nil) { .physical($0) }
     } catch {
       batch.fail(MemoryFault(.physical(batch.entries.first?.address ?? PhysicalAddress(0)), Self.reason(error)))
     }

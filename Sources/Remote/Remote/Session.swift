@@ -90,14 +90,14 @@ public final class Session: Sendable {
     var answer: [UInt8] = []
     try perform(1, within: timeout) { _, payload in
       payload.storeBytes(
-        of: grass_request(operation: operation.rawValue, count: 0, levels: 0, reserved: 0), as: grass_request.self)
+        of: grass_request(operation: operation.rawValue, count: 0, format: 0, reserved: 0), as: grass_request.self)
       return (MemoryLayout<grass_request>.size, MemoryLayout<grass_response>.size + size)
     } accept: { _, payload throws(SessionError) in
       let response = try self.response(payload, to: operation)
       let rest = payload.count - MemoryLayout<grass_response>.size
       guard rest >= size else { throw badAnswer("it is too short") }
       if operation == GRASS_INFO {
-        guard rest == size + Int(response.count) * MemoryLayout<grass_segment_answer>.size else {
+        guard rest == size + Int(response.count) * MemoryLayout<grass_segment>.size else {
           throw badAnswer("it announces \(response.count) segments in \(rest) bytes")
         }
       } else if rest != size {
@@ -114,7 +114,10 @@ public final class Session: Sendable {
   ) throws(SessionError) -> grass_response {
     guard payload.count >= MemoryLayout<grass_response>.size else { throw badAnswer("it is too short") }
     let response = payload.loadUnaligned(as: grass_response.self)
-    guard response.status == GRASS_OK.rawValue else { throw SessionError(host, .refused(status: response.status)) }
+    guard response.status == GRASS_OK.rawValue else {
+      throw SessionError(host, .refused(.init(rawValue: response.status)))
+    }
+    guard response.reserved == 0 else { throw badAnswer("a field is not zero that has to be") }
     guard response.operation == operation.rawValue else {
       throw badAnswer("it belongs to operation \(response.operation)")
     }
@@ -143,19 +146,20 @@ public final class Session: Sendable {
   public func info(within timeout: Duration? = nil) throws(SessionError) -> DeviceInfo {
     let answer = try ask(GRASS_INFO, answer: MemoryLayout<grass_info_answer>.size, within: timeout)
     let info = answer.withUnsafeBytes { $0.loadUnaligned(as: grass_info_answer.self) }
+    guard info.reserved == 0 else { throw badAnswer("a field is not zero that has to be") }
     var segments: [MemorySegment] = []
     var end: UInt64 = 0
     for offset in stride(
-      from: MemoryLayout<grass_info_answer>.size, to: answer.count, by: MemoryLayout<grass_segment_answer>.size)
+      from: MemoryLayout<grass_info_answer>.size, to: answer.count, by: MemoryLayout<grass_segment>.size)
     {
-      let segment = answer.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: grass_segment_answer.self) }
+      let segment = answer.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: grass_segment.self) }
       let (next, overflow) = segment.start.addingReportingOverflow(segment.count)
       guard segment.start >= end, !overflow else { throw badAnswer("its segments overlap") }
       end = next
-      segments.append(MemorySegment(start: PhysicalAddress(segment.start), count: segment.count))
+      segments.append(MemorySegment(segment))
     }
     return DeviceInfo(
-      version: info.version, segments: segments,
+      version: info.version, features: .init(rawValue: info.features), segments: segments,
       kernelHint: info.kernel_hint == 0 ? nil : PhysicalAddress(info.kernel_hint), clock: info.clock,
       served: info.served, refused: info.refused, torn: info.torn)
   }
@@ -167,6 +171,6 @@ public final class Session: Sendable {
   public func gather(
     _ batch: inout ReadBatch<MemoryLocation>, format: PageTableFormat, within timeout: Duration? = nil
   ) throws(SessionError) {
-    try Gather(session: self, levels: format.levels).read(&batch, within: timeout)
+    try Gather(session: self, format: format).read(&batch, within: timeout)
   }
 }

@@ -9,8 +9,8 @@ public struct SessionError: Error, Hashable, Sendable, CustomStringConvertible {
     case noAnswer
     /// Every copy of the answer that was read in time was torn or failed its check.
     case tornAnswer
-    /// The monitor refused the request, with a status of `enum grass_status`.
-    case refused(status: UInt32)
+    /// The device refused the request.
+    case refused(RequestStatus)
     /// The answer does not fit the request.
     case badAnswer(String)
     /// What lies there is no region of this version.
@@ -33,11 +33,11 @@ public struct SessionError: Error, Hashable, Sendable, CustomStringConvertible {
     case .link(let error): error.description
     case .noAnswer: "monitor at \(host): did not answer in time; its device is stopped or overloaded"
     case .tornAnswer: "monitor at \(host): every answer read in time was damaged; something else writes its region"
-    case .refused(status: 7):
+    case .refused(.noMonitor):
       "monitor at \(host): has no module of that name; `grassctl run --list` names those it has"
-    case .refused(status: 8): "monitor at \(host): does not know a flag of this run; it is of another version"
+    case .refused(.badRun): "monitor at \(host): does not know a flag of this run; it is of another version"
     case .refused(let status):
-      "monitor at \(host): refused the request with status \(status); both sides must be of the same version"
+      "monitor at \(host): refused the request: \(status); both sides must be of the same version"
     case .badAnswer(let why): "monitor at \(host): sent an answer that cannot be: \(why)"
     case .notARegion: "monitor at \(host): has no region of this version; both sides must be of the same version"
     case .tooLarge: "monitor at \(host): the request does not fit its slots; ask for less, or give grassd larger ones"

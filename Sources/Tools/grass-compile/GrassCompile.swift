@@ -6,7 +6,7 @@ import KernelInfo
 import LLView
 import LinuxKernel
 import Memory
-import Region
+import Records
 
 /// Compiles a monitor for the kernel of a watched host: what `grassd compile` runs, and the one program that needs LLVM.
 @main

@@ -18,6 +18,6 @@ enum ExitStatus {
   static let help = """
     Exit status: 0 the answer is whole; 1 it is partial, as standard error says; 2 the host does not answer; \
     3 the memory cannot be opened, or no kernel is found in it; 4 the host is dead \
-    (only beacon says so); 64 bad usage.
+    (only life says so); 64 bad usage.
     """
 }

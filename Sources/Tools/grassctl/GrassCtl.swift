@@ -18,7 +18,8 @@ struct GrassCtl: ParsableCommand {
 
   /// The commands that are no view.
   private static let own: [any ParsableCommand.Type] = [
-    Heartbeat.self, Beacon.self, Cpu.self, MemoryCommand.self, PanicCommand.self, Run.self, BenchCommand.self,
+    Heartbeat.self, BeaconCommand.self, Life.self, Cpu.self, MemoryCommand.self, PanicCommand.self, Run.self,
+    BenchCommand.self,
     Sym.self, Types.self, Read.self, Top.self, Strings.self,
   ]
 }

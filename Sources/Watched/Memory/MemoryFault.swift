@@ -1,3 +1,5 @@
+import CLayouts
+
 /// Why bytes of the watched memory could not be had.
 public struct MemoryFault: Error, Hashable, Sendable {
   /// What was asked for.
@@ -36,6 +38,20 @@ public struct MemoryFault: Error, Hashable, Sendable {
   }
 }
 
+extension MemoryFault.Reason {
+  /// What a device says: one of `enum grass_fault` that concerns memory, else nil.
+  package init?(code: UInt32, level: Int, entry: UInt64) {
+    switch code {
+    case GRASS_FAULT_ABSENT.rawValue: self = .absent
+    case GRASS_FAULT_NOT_CANONICAL.rawValue: self = .notCanonical
+    case GRASS_FAULT_NOT_PRESENT.rawValue: self = .notPresent(level: level, entry: entry)
+    case GRASS_FAULT_BAD_ENTRY.rawValue: self = .badEntry(level: level, entry: entry)
+    case GRASS_FAULT_LOST.rawValue: self = .sourceFailed("the monitored side lost the memory's file")
+    default: return nil
+    }
+  }
+}
+
 extension MemoryFault: CustomStringConvertible {
   public var description: String {
     let place =
@@ -44,21 +60,26 @@ extension MemoryFault: CustomStringConvertible {
       case .virtual(let address): "virtual address \(address)"
       case .offset(let offset): "offset \(offset)"
       }
-    let reason =
-      switch reason {
-      case .absent: "is not in the memory that was given"
-      case .notCanonical: "is not canonical"
-      case .notPresent(let level, let entry):
-        "is not mapped: the level \(level) page-table entry is 0x\(String(entry, radix: 16))"
-      case .badEntry(let level, let entry):
-        "has an impossible level \(level) page-table entry, 0x\(String(entry, radix: 16))"
-      case .outOfBounds(let size, let count): "with \(size) bytes lies outside the \(count) bytes that were read"
-      case .tooLarge(let size, let room):
-        "with \(size) bytes is too much to read at once: the batch has room for \(room) of at most "
-          + "\(ReadBatch<PhysicalAddress>.byteLimit) bytes"
-      case .inconsistent(let what): "does not hold what leads there: \(what)"
-      case .sourceFailed(let why): "could not be read: \(why)"
-      }
     return "\(place) \(reason)"
+  }
+}
+
+extension MemoryFault.Reason: CustomStringConvertible {
+  /// What follows the name of the place.
+  public var description: String {
+    switch self {
+    case .absent: "is not in the memory that was given"
+    case .notCanonical: "is not canonical"
+    case .notPresent(let level, let entry):
+      "is not mapped: the level \(level) page-table entry is 0x\(String(entry, radix: 16))"
+    case .badEntry(let level, let entry):
+      "has an impossible level \(level) page-table entry, 0x\(String(entry, radix: 16))"
+    case .outOfBounds(let size, let count): "with \(size) bytes lies outside the \(count) bytes that were read"
+    case .tooLarge(let size, let room):
+      "with \(size) bytes is too much to read at once: the batch has room for \(room) of at most "
+        + "\(ReadBatch<PhysicalAddress>.byteLimit) bytes"
+    case .inconsistent(let what): "does not hold what leads there: \(what)"
+    case .sourceFailed(let why): "could not be read: \(why)"
+    }
   }
 }

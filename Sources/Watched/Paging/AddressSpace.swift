@@ -1,6 +1,7 @@
 public import Memory
 
-/// A virtual address space of the watched host: a root page table, and the ranges known to be mapped linearly.
+/// A virtual address space of the watched host: a root page table, or one for each half, and the ranges known to be mapped
+/// linearly.
 public struct AddressSpace: Sendable {
   /// A range of virtual addresses mapped to consecutive physical ones, so that translating is an addition.
   ///
@@ -28,19 +29,29 @@ public struct AddressSpace: Sendable {
 
   public let walker: PageWalker
   /// The physical address of the root table: what CR3 holds, without its flags.
+  ///
+  /// Of a format with two roots, that of the lower half: what TTBR0 holds.
   public let root: PhysicalAddress
+  /// The physical address of the upper half's root, what TTBR1 holds; ``root`` where the format has one alone.
+  public let upperRoot: PhysicalAddress
   public let linearRanges: [LinearRange]
 
+  /// An address space; `upperRoot` is that of a format which has two roots, and nil for any other.
   public init(
-    memory: any PhysicalMemory, format: PageTableFormat, root: PhysicalAddress, linearRanges: [LinearRange] = []
+    memory: any PhysicalMemory, format: PageTableFormat, root: PhysicalAddress, upperRoot: PhysicalAddress? = nil,
+    linearRanges: [LinearRange] = []
   ) {
     walker = PageWalker(memory: memory, format: format)
     self.root = root
+    self.upperRoot = upperRoot ?? root
     self.linearRanges = linearRanges
   }
 
   public var memory: any PhysicalMemory { walker.memory }
   public var format: PageTableFormat { walker.format }
+
+  /// The root table that translates `address`.
+  public func root(for address: VirtualAddress) -> PhysicalAddress { format.isUpper(address) ? upperRoot : root }
 
   /// Where `address` is to be read: at a physical address if a linear range holds it, else through the tables.
   @inlinable
@@ -48,13 +59,13 @@ public struct AddressSpace: Sendable {
     for range in linearRanges {
       if let physical = range.translate(address, count: count) { return .physical(physical) }
     }
-    return .virtual(address, root: root)
+    return .virtual(address, root: root(for: address))
   }
 
   /// The physical address of one virtual address.
   public func translate(_ address: VirtualAddress) throws(MemoryFault) -> PhysicalAddress {
     if case .physical(let physical) = location(of: address, count: 1) { return physical }
-    return try walker.translate([(address, root)])[0].get().physical
+    return try walker.translate([(address, root(for: address))])[0].get().physical
   }
 
   /// Reads all entries of `batch`.

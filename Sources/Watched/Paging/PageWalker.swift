@@ -38,7 +38,7 @@ public struct PageWalker: Sendable {
       var batch = ReadBatch<PhysicalAddress>()
       batch.reserveCapacity(walking.count)
       for index in walking {
-        batch.add(tables[index] + format.entryOffset(of: addresses[index].address, level: level), count: 8)
+        batch.add(format.place(of: addresses[index].address, in: tables[index], level: level), count: 8)
       }
       memory.read(&batch)
       var next: [Int] = []
@@ -47,11 +47,17 @@ public struct PageWalker: Sendable {
         let address = addresses[index].address
         do throws(MemoryFault) {
           let entry = try batch.reader(position).u64(0)
-          switch try step(entry, address: address, level: level) {
-          case .page(let mapping): results[index] = .success(mapping)
+          switch format.entry(entry, level: level) {
           case .table(let table):
             tables[index] = table
             next.append(index)
+          case .page(let page):
+            let size = format.coverage(level: level)
+            let offset = address.rawValue & (size - 1)
+            results[index] = .success(
+              Mapping(physical: PhysicalAddress(page.rawValue | offset), remaining: Int(size - offset)))
+          case .notPresent: throw MemoryFault(.virtual(address), .notPresent(level: level, entry: entry))
+          case .impossible: throw MemoryFault(.virtual(address), .badEntry(level: level, entry: entry))
           }
         } catch {
           // A table outside the memory is the entry's fault, not the reader's; a source that failed says so itself.
@@ -63,27 +69,6 @@ public struct PageWalker: Sendable {
       walking = next
     }
     return results
-  }
-
-  private enum Step {
-    case page(Mapping)
-    case table(PhysicalAddress)
-  }
-
-  private func step(_ entry: UInt64, address: VirtualAddress, level: Int) throws(MemoryFault) -> Step {
-    guard entry & format.presentMask != 0 else {
-      throw MemoryFault(.virtual(address), .notPresent(level: level, entry: entry))
-    }
-    let isLarge = level > 1 && entry & format.largePageMask != 0
-    guard level == 1 || isLarge else { return .table(PhysicalAddress(entry & format.addressMask)) }
-    guard level <= format.largestPageLevel else {
-      throw MemoryFault(.virtual(address), .badEntry(level: level, entry: entry))
-    }
-    let pageSize = UInt64(1) << UInt64(format.shift(level: level))
-    let offset = address.rawValue & (pageSize - 1)
-    // In a large page's entry the lowest address bit is the PAT bit, hence the second mask.
-    let frame = entry & format.addressMask & ~(pageSize - 1)
-    return .page(Mapping(physical: PhysicalAddress(frame | offset), remaining: Int(pageSize - offset)))
   }
 
   /// Reads all entries of `batch`, walking page tables for those that are virtual.

@@ -44,7 +44,7 @@ struct WatchTests {
       told.withLock { $0.loaded.append(program.names) }
     }
     func withdrawMonitors() { told.withLock { $0.withdrawals += 1 } }
-    func setSegments(_ segments: [DeviceSegment]) { told.withLock { $0.segments.append(segments.map(\.segment)) } }
+    func setSegments(_ segments: [MappedSegment]) { told.withLock { $0.segments.append(segments.map(\.segment)) } }
     func failure() -> DeviceError? { nil }
     func stop() {}
   }

@@ -7,7 +7,7 @@ import Testing
 final class Bench {
   let region: SharedRegion
   let monitor: UnsafeMutablePointer<grass_mailbox>
-  let segment: UnsafeMutablePointer<grass_segment>
+  let segment: UnsafeMutablePointer<grass_mapped_segment>
   let memory: UnsafeMutableRawPointer
   let scratch: UnsafeMutableRawPointer
   var sequence: UInt64 = 100
@@ -20,8 +20,8 @@ final class Bench {
     scratch = .allocate(byteCount: 4096, alignment: 64)
     segment = .allocate(capacity: 1)
     segment.initialize(
-      to: grass_segment(
-        pointer: memory.assumingMemoryBound(to: UInt8.self), start: 0x10_0000, count: 65536,
+      to: grass_mapped_segment(
+        segment: grass_segment(start: 0x10_0000, count: 65536), bytes: memory.assumingMemoryBound(to: UInt8.self),
         lost: nil))
     monitor = .allocate(capacity: 1)
     monitor.initialize(to: grass_mailbox())

@@ -59,7 +59,7 @@ struct ModuleRequestTests {
       output[1] = value
       modules.pointee.job.output.used = 16
       var state = grass_run()
-      state.fault = GRASS_RUN_WILD.rawValue
+      state.fault = GRASS_FAULT_WILD.rawValue
       for _ in 0..<faults { grass_job_note(&modules.pointee.job, &state) }
       for _ in 0..<modules.pointee.job.workers { grass_job_finish(&modules.pointee.job) }
     }

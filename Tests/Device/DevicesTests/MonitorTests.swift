@@ -7,9 +7,10 @@ import Testing
 /// Drives the device program step by step with requests of every wrong shape.
 struct MonitorTests {
   private static func gather(
-    _ ranges: [(address: UInt64, root: UInt64, length: UInt32, flags: UInt32)], levels: UInt32 = 4, count: UInt32? = nil
+    _ ranges: [(address: UInt64, root: UInt64, length: UInt32, flags: UInt32)],
+    format: UInt32 = GRASS_PAGES_X86_64_4.rawValue, count: UInt32? = nil
   ) -> [UInt8] {
-    words(3, count ?? UInt32(ranges.count), levels, 0)
+    words(3, count ?? UInt32(ranges.count), format, 0)
       + ranges.flatMap { range in
         withUnsafeBytes(of: range.address) { [UInt8]($0) } + withUnsafeBytes(of: range.root) { [UInt8]($0) }
           + words(range.length, range.flags)
@@ -36,8 +37,20 @@ struct MonitorTests {
       ("one range too long", Self.gather([(0, 0, 8192, 0)]), GRASS_TOO_LARGE),
       ("a total that overflows", Self.gather([(0, 0, .max, 0), (0, 0, .max, 0), (0, 0, 2, 0)]), GRASS_TOO_LARGE),
       ("unknown flags", Self.gather([(0, 0, 1, 2)]), GRASS_BAD_RANGE),
-      ("three levels", Self.gather([(0, 0, 1, 1)], levels: 3), GRASS_BAD_LEVELS),
-      ("levels without end", Self.gather([(0, 0, 1, 1)], levels: .max), GRASS_BAD_LEVELS),
+      ("a root of what is physical", Self.gather([(0, 1, 1, 0)]), GRASS_BAD_RANGE),
+      ("no such format", Self.gather([(0, 0, 1, 1)], format: 3), GRASS_BAD_FORMAT),
+      ("another machine's format", Self.gather([(0, 0, 1, 1)], format: 17), GRASS_BAD_FORMAT),
+      ("no format", Self.gather([(0, 0, 1, 1)], format: 0), GRASS_BAD_FORMAT),
+      ("the greatest format", Self.gather([(0, 0, 1, 1)], format: .max), GRASS_BAD_FORMAT),
+      ("a false format that nothing needs", Self.gather([(0x10_0000, 0, 1, 0)], format: 3), GRASS_BAD_FORMAT),
+      ("a heartbeat that counts", words(1, 1, 0, 0), GRASS_BAD_FIELD),
+      ("a heartbeat with a format", words(1, 0, 1, 0), GRASS_BAD_FIELD),
+      ("a heartbeat with more", words(1, 0, 0, 1), GRASS_BAD_FIELD),
+      ("a question with more", words(2, 0, 0, 1), GRASS_BAD_FIELD),
+      ("a question that counts", words(5, 1, 0, 0), GRASS_BAD_FIELD),
+      ("a gather with more", words(3, 0, 0, 1), GRASS_BAD_FIELD),
+      ("digests", words(6, 0, 0, 0), GRASS_BAD_OPERATION),
+      ("a stream", words(7, 0, 0, 0), GRASS_BAD_OPERATION),
     ]
     for (name, payload, expected) in cases {
       #expect(bench.status(payload) == expected.rawValue, "\(name)")
@@ -62,6 +75,17 @@ struct MonitorTests {
         == GRASS_BAD_CHECK.rawValue)
     #expect(bench.status(Self.heartbeat) { $0.storeBytes(of: 7, toByteOffset: 48, as: UInt64.self) } == nil)
     #expect(bench.monitor.pointee.torn == 5)
+    #expect(bench.status(Self.heartbeat) == GRASS_OK.rawValue)
+  }
+
+  /// A sequence number's top bits are its epoch, of which there is only the one without keys.
+  @Test func epochsWithoutKeysAreRefused() throws {
+    let bench = try Bench()
+    for epoch: UInt64 in [1, 2, 0xffff] {
+      bench.sequence = epoch << 48 | 7
+      #expect(bench.status(Self.heartbeat) == GRASS_BAD_EPOCH.rawValue)
+    }
+    bench.sequence = 1 << 48 - 2
     #expect(bench.status(Self.heartbeat) == GRASS_OK.rawValue)
   }
 

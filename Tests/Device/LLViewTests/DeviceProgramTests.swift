@@ -5,6 +5,7 @@ import LLView
 import Links
 import Memory
 import Paging
+import Records
 import Region
 import Remote
 import Synchronization
@@ -79,14 +80,14 @@ import Testing
     #expect(try session.run("lanes", lanes: 1 << 24).lanes == 1 << 16)
     #expect(try session.run("sum", arguments: [7, .max]).result.words == [7, .max, 0, 0, 0])
     let error = try #require(throws: SessionError.self) { _ = try session.run("none") }
-    #expect(error.reason == .refused(status: 7))
+    #expect(error.reason == .refused(.noMonitor))
     #expect(throws: SessionError.self) { _ = try session.run(String(repeating: "n", count: 32)) }
   }
 
   @Test(arguments: [
-    ("emit(run, *(volatile u64 *)0x1000);", GRASS_RUN_WILD),
-    ("emit(run, *(volatile u64 *)0x9000000000000000);", GRASS_RUN_NOT_CANONICAL),
-    ("emit(run, *(volatile u64 *)0xffffaaaaaaaa0000);", GRASS_RUN_NOT_PRESENT),
+    ("emit(run, *(volatile u64 *)0x1000);", GRASS_FAULT_WILD),
+    ("emit(run, *(volatile u64 *)0x9000000000000000);", GRASS_FAULT_NOT_CANONICAL),
+    ("emit(run, *(volatile u64 *)0xffffaaaaaaaa0000);", GRASS_FAULT_NOT_PRESENT),
     // A list whose members never lead back to its head.
     (
       """
@@ -94,11 +95,11 @@ import Testing
       u64 count = 0;
       for (struct link *link = head->next; link != head; link = link->next) count++;
       emit(run, count);
-      """, GRASS_RUN_BUDGET
+      """, GRASS_FAULT_BUDGET
     ),
-    ("for (;;) emit(run, 1);", GRASS_RUN_FULL),
+    ("for (;;) emit(run, 1);", GRASS_FAULT_FULL),
   ])
-  func whatGoesWrongMarksTheAnswerAndNothingElse(_ body: String, _ fault: grass_run_fault) throws {
+  func whatGoesWrongMarksTheAnswerAndNothingElse(_ body: String, _ fault: grass_fault) throws {
     let host = try ProgramHost(
       Self.program([("wrong", "emit(run, 1); if (grass_lane(run) == 2) { \(body) }"), ("right", "emit(run, 2);")]))
     let session = try host.session()
@@ -118,7 +119,7 @@ import Testing
     #expect(try session.run("count").result.words == [100_000 * 0x1234])
     let short = try session.run("count", budget: 50_000)
     #expect(short.result.words == [])
-    #expect(short.result.faults.map(\.code) == [GRASS_RUN_BUDGET.rawValue])
+    #expect(short.result.faults.map(\.code) == [GRASS_FAULT_BUDGET.rawValue])
     #expect(try session.run("count", budget: 200_000).result.isPartial == false)
   }
 
@@ -200,10 +201,7 @@ private final class ProgramHost {
     let path = "/tmp/grass-test-\(UInt64.random(in: 0 ... .max))"
     address = .sharedMemory(path: path)
     region = try SharedRegion(path: path, layout: RegionLayout(slots: 4, requestSize: 4096, responseSize: 4096))
-    let segments = memory.withSegments { segments in
-      segments.map { DeviceSegment(pointer: $0.pointer, segment: $0.segment, lost: nil) }
-    }
-    device = try CPUDevice(region: region, segments: segments, owner: memory)
+    device = try CPUDevice(region: region, segments: memory.mappedSegments, owner: memory)
     try device.load(program, for: mapping)
   }
 

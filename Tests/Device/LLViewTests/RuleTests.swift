@@ -1,7 +1,8 @@
+import CRuntime
 import Devices
 import Memory
 import Paging
-import Region
+import Records
 import Testing
 
 @testable import LLView
@@ -89,21 +90,21 @@ struct RuleTests {
   // MARK: What ends a run
 
   @Test(arguments: [
-    ("emit(run, 1); for (;;) ;", 9),
-    ("emit(run, 1); u64 n = 0; while (n < ~0ul) { n += grass_lane(run); }", 9),
-    ("emit(run, 1); emit(run, *(volatile u64 *)0x1000);", 6),
-    ("emit(run, 1); emit(run, *(volatile u64 *)0);", 6),
-    ("emit(run, 1); emit(run, *(volatile u64 *)0x9000000000000000);", 1),
-    ("emit(run, 1); emit(run, *(volatile u64 *)0xffffaaaaaaaa0000);", 2),
-    ("emit(run, 1); emit(run, *(volatile u64 *)(kernel_page + 1));", 5),
-    ("emit(run, 1); *(volatile u64 *)(kernel_page + 8 * grass_lanes(run)) = 1;", 7),
-    ("emit(run, 1); u64 own[4]; own[grass_lanes(run) + 9] = 3; emit(run, own[grass_lanes(run)]);", 8),
-    ("emit(run, 1); for (;;) emit(run, 1);", 10),
-    ("emit(run, 1); emit(run, 7 / grass_lane(run));", 11),
+    ("emit(run, 1); for (;;) ;", GRASS_FAULT_BUDGET),
+    ("emit(run, 1); u64 n = 0; while (n < ~0ul) { n += grass_lane(run); }", GRASS_FAULT_BUDGET),
+    ("emit(run, 1); emit(run, *(volatile u64 *)0x1000);", GRASS_FAULT_WILD),
+    ("emit(run, 1); emit(run, *(volatile u64 *)0);", GRASS_FAULT_WILD),
+    ("emit(run, 1); emit(run, *(volatile u64 *)0x9000000000000000);", GRASS_FAULT_NOT_CANONICAL),
+    ("emit(run, 1); emit(run, *(volatile u64 *)0xffffaaaaaaaa0000);", GRASS_FAULT_NOT_PRESENT),
+    ("emit(run, 1); emit(run, *(volatile u64 *)(kernel_page + 1));", GRASS_FAULT_UNALIGNED),
+    ("emit(run, 1); *(volatile u64 *)(kernel_page + 8 * grass_lanes(run)) = 1;", GRASS_FAULT_STORE),
+    ("emit(run, 1); u64 own[4]; own[grass_lanes(run) + 9] = 3; emit(run, own[grass_lanes(run)]);", GRASS_FAULT_BOUNDS),
+    ("emit(run, 1); for (;;) emit(run, 1);", GRASS_FAULT_FULL),
+    ("emit(run, 1); emit(run, 7 / grass_lane(run));", GRASS_FAULT_DIVISION),
   ])
-  func faultsMarkTheResult(_ source: String, _ fault: UInt32) throws {
+  func faultsMarkTheResult(_ source: String, _ fault: grass_fault) throws {
     let result = try run(source)
-    #expect(result.faults == [fault])
+    #expect(result.faults == [fault.rawValue])
     // What came before stays.
     #expect(result.words.first == 1)
   }
@@ -121,7 +122,7 @@ struct RuleTests {
     #expect(result.words == [1])
     #expect(result.records.map(\.kind) == [2])
     #expect(result.faults.map(\.lane) == [0, 2, 3])
-    #expect(result.faults.allSatisfy { $0.code == 10 })
+    #expect(result.faults.allSatisfy { $0.code == GRASS_FAULT_FULL.rawValue })
   }
 
   @Test func copiesCrossPagesAndStopAtFaults() throws {
@@ -129,7 +130,10 @@ struct RuleTests {
       "u64 own[2]; __builtin_memcpy(own, kernel_page + 8, 16); emit(run, own[0] & 0xffffffff); emit(run, own[1] & 255);"
     )
     #expect(result.words == [0x1234, 0xb1])
-    #expect(try run("u64 own[2]; __builtin_memcpy(own, (void *)0x10, 16); emit(run, own[0]);").faults == [6])
+    #expect(
+      try run("u64 own[2]; __builtin_memcpy(own, (void *)0x10, 16); emit(run, own[0]);").faults == [
+        GRASS_FAULT_WILD.rawValue
+      ])
   }
 
   // MARK: Waves
@@ -141,9 +145,12 @@ struct RuleTests {
     #expect(try run(loads + "emit(run, a); emit(run, b); emit(run, c); emit(run, d);").words == [0x1234, 77, 0x55, 1])
     // The last one is on a page that is not there.
     let torn = loads.replacing("kernel_page", with: "(kernel_page + 0xfe0)")
-    #expect(try run(torn + "emit(run, a); emit(run, b); emit(run, c); emit(run, d);").faults == [2])
+    #expect(
+      try run(torn + "emit(run, a); emit(run, b); emit(run, c); emit(run, d);").faults == [
+        GRASS_FAULT_NOT_PRESENT.rawValue
+      ])
     let unaligned = loads.replacing("kernel_page", with: "(kernel_page + 2)")
-    #expect(try run(unaligned + "emit(run, a + b + c + d);").faults == [5])
+    #expect(try run(unaligned + "emit(run, a + b + c + d);").faults == [GRASS_FAULT_UNALIGNED.rawValue])
   }
 
   @Test func loadsThatDoNotDependOnEachOtherGoOutTogether() throws {
@@ -229,7 +236,8 @@ struct RuleTests {
       "if (grass_stage(run) == 0) for (int i = 0; i < 1100; i++) grass_next(run, i, 0);"
         + "if (grass_stage(run) == 1) grass_next(run, 0, 0);"
         + "if (grass_stage(run) == 2 && grass_lane(run) == 0 && grass_item(run, 0)) emit(run, 1);")
-    #expect(result.words.isEmpty && result.faults.count == 8 && result.faults.allSatisfy { $0 == 10 })
+    #expect(
+      result.words.isEmpty && result.faults.count == 8 && result.faults.allSatisfy { $0 == GRASS_FAULT_FULL.rawValue })
   }
 
   // MARK: What is refused

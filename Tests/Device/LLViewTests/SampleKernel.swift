@@ -3,7 +3,7 @@ import Glibc
 import KernelInfo
 import Memory
 import Paging
-import Region
+import Records
 import Samples
 import Testing
 

@@ -1,5 +1,6 @@
+import CRuntime
 import Devices
-import Region
+import Records
 import Testing
 
 @testable import LLView
@@ -20,7 +21,7 @@ struct SwiftFrontEndTests {
     #expect(try SampleKernel.run(monitor, arguments: [5]).words == [0x1234 * 11])
     // A loop that the memory makes endless.
     let endless = try SampleKernel.run(monitor, arguments: [.max])
-    #expect(endless.faults.map(\.code) == [9])
+    #expect(endless.faults.map(\.code) == [GRASS_FAULT_BUDGET.rawValue])
   }
 
   @Test(arguments: [

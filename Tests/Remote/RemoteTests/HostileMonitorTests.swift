@@ -4,6 +4,7 @@ import Host
 import Links
 import Memory
 import Paging
+import Records
 import Region
 import Remote
 import Synchronization
@@ -86,7 +87,10 @@ import Testing
     #expect(try ask({ Self.sealed($0, Array(heartbeat.dropLast())) }, beat) == .badAnswer("it is too short"))
     #expect(try ask({ Self.sealed($0, heartbeat + [0]) }, beat) == .badAnswer("it is too long"))
     #expect(try ask({ Self.sealed($0, Self.words(2, 0, 0, 0)) }, beat) == .badAnswer("it belongs to operation 2"))
-    #expect(try ask({ Self.sealed($0, Self.words(1, 77, 0, 0)) }, beat) == .refused(status: 77))
+    #expect(
+      try ask({ Self.sealed($0, Self.words(1, 0, 0, 1, 1, 0, 2, 0)) }, beat)
+        == .badAnswer("a field is not zero that has to be"))
+    #expect(try ask({ Self.sealed($0, Self.words(1, 77, 0, 0)) }, beat) == .refused(RequestStatus(rawValue: 77)))
     for offset in [8, 15, 16, 31, 32, 63, 64, 71] {
       // Length, check, payload and trailing sequence, one byte of each changed.
       let reason = try ask(
@@ -101,10 +105,14 @@ import Testing
 
   @Test func refusesFalseInfoAndGathers() throws {
     func info(_ session: Session) throws(SessionError) { _ = try session.info() }
-    let numbers = [UInt8](repeating: 1, count: 48)
+    let numbers = [UInt8](repeating: 1, count: 56) + [UInt8](repeating: 0, count: 8)
     #expect(
       try ask({ Self.sealed($0, Self.words(2, 0, .max, 0) + numbers) }, info)
-        == .badAnswer("it announces 4294967295 segments in 48 bytes"))
+        == .badAnswer("it announces 4294967295 segments in 64 bytes"))
+    let more = [UInt8](repeating: 1, count: 64)
+    #expect(
+      try ask({ Self.sealed($0, Self.words(2, 0, 0, 0) + more) }, info)
+        == .badAnswer("a field is not zero that has to be"))
     // Two segments, the second one within the first.
     let overlapping = Self.words(0, 0, 0x2000, 0) + Self.words(0x1000, 0, 0x1000, 0)
     #expect(
@@ -152,7 +160,7 @@ import Testing
     let fault = [UInt8](repeating: 1, count: 32)
     #expect(try ask({ Self.sealed($0, answer(faults: 0, size: 16, faulted: 0, record)) }, run) == nil)
     #expect(try ask({ Self.sealed($0, answer(faults: 1, size: 16, faulted: 3, record + fault)) }, run) == nil)
-    #expect(try ask({ Self.sealed($0, Self.words(4, 8, 0, 0)) }, run) == .refused(status: 8))
+    #expect(try ask({ Self.sealed($0, Self.words(4, 8, 0, 0)) }, run) == .refused(.badRun))
     #expect(try ask({ Self.sealed($0, Self.words(4, 0, 0, 0)) }, run) == .badAnswer("it is too short"))
     for (payload, faults) in [
       // Records longer and shorter than what follows, faults that are not there, and more than there can be.

@@ -31,11 +31,11 @@ import Testing
     #expect(try memory.read(PhysicalAddress(4 << 20), count: 2) == [0x34, 0x12])
     let half = UInt64(4 << 20)
     host.device.setSegments([
-      DeviceSegment(
-        pointer: UnsafeRawPointer(host.bytes.base) + Int(half),
+      MappedSegment(
+        bytes: UnsafeRawPointer(host.bytes.base) + Int(half),
         segment: MemorySegment(start: PhysicalAddress(1 << 32), count: half)),
-      DeviceSegment(
-        pointer: UnsafeRawPointer(host.bytes.base), segment: MemorySegment(start: PhysicalAddress(0), count: half)),
+      MappedSegment(
+        bytes: UnsafeRawPointer(host.bytes.base), segment: MemorySegment(start: PhysicalAddress(0), count: half)),
     ])
     #expect(throws: MemoryFault.self) { try memory.read(PhysicalAddress(half), count: 2) }
     #expect(try memory.read(PhysicalAddress(1 << 32), count: 2) == [0x34, 0x12])

@@ -37,8 +37,8 @@ final class WatchedHost {
     device = try CPUDevice(
       region: region,
       segments: [
-        DeviceSegment(
-          pointer: UnsafeRawPointer(bytes.base),
+        MappedSegment(
+          bytes: UnsafeRawPointer(bytes.base),
           segment: MemorySegment(start: PhysicalAddress(0), count: UInt64(count)))
       ], owner: bytes)
     responder = try TCPResponder(region: region, host: "127.0.0.1", port: 0)

@@ -137,9 +137,7 @@ struct MemoryImageTests {
     #expect(try image.read(PhysicalAddress(0x1001), count: 2) == [2, 3])
     #expect(try image.read(PhysicalAddress(0x10_0003), count: 1) == [8])
     #expect(throws: MemoryFault.self) { try image.read(PhysicalAddress(0x1002), count: 2) }
-    image.withSegments { segments in
-      #expect(segments.map { $0.pointer.loadUnaligned(as: UInt8.self) } == [1, 5])
-    }
+    #expect(image.mappedSegments.map { $0.bytes.loadUnaligned(as: UInt8.self) } == [1, 5])
   }
 
   @Test func findsNumberOfHeadersInSectionHeader() throws {

@@ -1,11 +1,16 @@
-// The layout of the region through which a remote host and a monitor talk: once, for the device program that is
-// compiled from it and for the Swift code that imports it. Freestanding, little endian.
+// Protocol 4: the layout of the region through which a remote host and a device talk. Once, for the program of the device,
+// which is compiled from it, and for the Swift code that imports it. Freestanding, little endian.
 //
-//   responses part, remote read only                              requests part, remote write only   scratch part
-//   | header | beacon | findings ring | response slot 0 … N-1 |   | request slot 0 … N-1 |           | (tests) |
+//   responses part, remote read only
+//   | header | beacon | lines | log of findings | open findings | response slot 0 … N-1 |
+//   requests part, remote write only              scratch part
+//   | request slot 0 … N-1 |                      | (tests) |
 //
 // Each part starts on a page, so that each can be a registration of its own. Whoever owns the memory writes the
 // responses part only; a remote host writes request slots that were granted to it and nothing else.
+//
+// The header says where all of it lies. It is constant, and its numbers follow from the sizes that the owner chose, so that who
+// reads one lays the region out anew and compares.
 //
 // A slot holds one record:
 //
@@ -13,17 +18,36 @@
 //
 // One write carries a request with its flag, one read fetches a result with its flag, and nothing needs clearing: a
 // record is new if its sequence number is. Both sequence numbers and the check must agree, else the record is torn
-// (still being written) or false. A requester never uses a number twice in a slot, nor zero.
+// (still being written) or false. A requester never uses a number twice in a slot, nor zero. A number's 16 top bits are its
+// epoch: which of a session's keys the record is under. Sessions have no keys yet, and all numbers are of epoch 0.
+//
+// What a device says without being asked:
+//
+//   beacon   a cache line for everybody: it lives, and the number of the newest finding.
+//   lines    a cache line for each slot; a session's is that of its first slot. One read says that the device lives, that its
+//            detectors do, and whether findings wait.
+//   log      a ring of records of one size. Its one writer is the device. Finding number n, from 1 on, stands at index
+//            (n - 1) % count and has n as its sequence number; every change of a finding is a new one, so a gap in the numbers
+//            is a gap in what was read.
+//   open     the findings that are not closed, one a place, whatever the log has lost since. A place without one is zero.
+//
+// What a side can do, feature bits say: the header's what the region has, an answer to info what the device does. Who reads bits
+// that it does not know takes no notice of them. Fields called `reserved` are zero, and who reads them checks that.
+//
+// Laid out, and in no use yet (no device sets their feature bits): lines, findings, digests, streams, epochs.
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "grass_fault.h"
+#include "grass_paging.h"
 #include "grass_result.h"
+#include "grass_segment.h"
 
 #define GRASS_MAGIC 0x5341525047534152ull
-#define GRASS_VERSION 3u
+#define GRASS_VERSION 4u
 
 #define GRASS_PAGE 4096u
 #define GRASS_LINE 64u
@@ -36,13 +60,29 @@
 #define GRASS_DEFAULT_SLOTS 16u
 #define GRASS_DEFAULT_REQUEST_SIZE (64u * 1024u)
 #define GRASS_DEFAULT_RESPONSE_SIZE (1024u * 1024u)
-#define GRASS_FINDINGS 64u
+#define GRASS_DEFAULT_FINDINGS 1024u
+/// The most entries that the log may have. For each four of them there is a place among the open findings.
+#define GRASS_MAX_FINDINGS (1u << 20)
+
+/// What a region has and a device does, a bit each.
+enum grass_feature {
+  GRASS_FEATURE_MONITORS = 1u << 0,  // It runs monitors.
+  GRASS_FEATURE_LINES = 1u << 1,     // It writes lines.
+  GRASS_FEATURE_FINDINGS = 1u << 2,  // It writes findings.
+  GRASS_FEATURE_DIGESTS = 1u << 3,
+  GRASS_FEATURE_STREAMS = 1u << 4,
+  GRASS_FEATURE_KEYS = 1u << 5,      // Records are sealed under keys, of the epoch that their numbers name.
+};
+
+/// The top bits of a sequence number.
+#define GRASS_EPOCH_SHIFT 48u
 
 /// At the region's start. Constant once written. Offsets count bytes from the region's start.
 struct grass_header {
   uint64_t magic;
   uint32_t version;
   uint32_t slot_count;
+  uint64_t features;  // enum grass_feature: what the region has.
   uint64_t region_size;
   uint64_t responses_part_size;  // The responses part starts at 0.
   uint64_t requests_part_offset;
@@ -50,16 +90,25 @@ struct grass_header {
   uint64_t scratch_offset;
   uint64_t scratch_size;
   uint64_t beacon_offset;
+  uint64_t lines_offset;  // Of slot 0; the others follow.
+  uint32_t line_count;    // As many as slots.
+  uint32_t line_size;
   uint64_t findings_offset;
   uint32_t finding_count;
   uint32_t finding_size;
+  uint64_t open_offset;
+  uint32_t open_count;
+  uint32_t open_size;
   uint64_t response_offset;  // Of slot 0; the others follow at response_size each.
   uint64_t response_size;
   uint64_t request_offset;
   uint64_t request_size;
-  uint64_t reserved;
+  uint64_t streams_offset;  // Windows that a device fills; 0 where there are none.
+  uint64_t streams_size;
+  uint64_t reserved[10];
 };
-_Static_assert(sizeof(struct grass_header) == 128, "part of the protocol");
+_Static_assert(sizeof(struct grass_header) == 256, "part of the protocol");
+_Static_assert(offsetof(struct grass_header, reserved) == 176, "part of the protocol");
 
 enum grass_state {
   GRASS_STATE_NONE = 0,
@@ -67,7 +116,7 @@ enum grass_state {
   GRASS_STATE_STOPPED = 2,
 };
 
-/// The passive heartbeat: one read of it says whether the monitor lives and whether findings wait.
+/// The passive heartbeat for everybody: one read of it says whether the device lives and whether there are findings.
 struct grass_beacon {
   uint64_t counter;         // Grows with every update; odd values do not mean anything special.
   uint64_t clock;           // The device's clock in nanoseconds; its zero is the device's own.
@@ -81,18 +130,97 @@ struct grass_beacon {
 _Static_assert(sizeof(struct grass_beacon) == GRASS_LINE, "the beacon is one cache line");
 _Static_assert(offsetof(struct grass_beacon, check) == 40, "what the check covers");
 
-/// One entry of the findings ring; number n stands at index (n - 1) % finding_count.
-struct grass_finding {
-  uint64_t number;
-  uint64_t length;  // Of the text.
-  uint64_t check[2];
-  uint64_t clock;
-  uint32_t kind;
-  uint32_t severity;
-  uint8_t text[200];
-  uint64_t number_end;
+/// The passive heartbeat of one session.
+struct grass_session_line {
+  uint64_t counter;         // As the beacon's, with the session's epoch in its top bits.
+  uint64_t clock;           // The device's clock in nanoseconds.
+  uint64_t detector_tick;   // How many ticks of the detectors have ended.
+  uint64_t newest_finding;  // Number of the newest finding, 0 while there is none.
+  uint8_t state;            // enum grass_state
+  uint8_t worst_severity;   // enum grass_severity, of the open findings; 0 while there are none.
+  uint16_t open;            // How many findings are open.
+  uint16_t suspended;       // How many detectors are suspended.
+  uint16_t reserved;
+  uint64_t check[2];        // Of the five words before, with the counter as sequence.
+  uint64_t counter_end;
 };
-_Static_assert(sizeof(struct grass_finding) == 256, "part of the protocol");
+_Static_assert(sizeof(struct grass_session_line) == GRASS_LINE, "a session's line is one cache line");
+_Static_assert(offsetof(struct grass_session_line, check) == 40, "what the check covers");
+
+enum grass_finding_kind { GRASS_FINDING_FAULT = 1, GRASS_FINDING_ATTACK = 2, GRASS_FINDING_CHANGE = 3 };
+
+enum grass_severity {
+  GRASS_SEVERITY_INFO = 1,
+  GRASS_SEVERITY_NOTICE = 2,
+  GRASS_SEVERITY_WARNING = 3,
+  GRASS_SEVERITY_CRITICAL = 4,  // Somebody must act now.
+};
+
+enum grass_confidence {
+  GRASS_CONFIDENCE_HINT = 1,
+  GRASS_CONFIDENCE_STRONG = 2,
+  GRASS_CONFIDENCE_PROVEN = 3,  // An invariant is broken that the kernel never breaks.
+};
+
+enum grass_finding_state { GRASS_FINDING_OPEN = 1, GRASS_FINDING_CONFIRMED = 2, GRASS_FINDING_CLOSED = 3 };
+
+/// What a finding is about, or one of several.
+enum grass_subject_kind {
+  GRASS_SUBJECT_NONE = 0,
+  GRASS_SUBJECT_HOST = 1,
+  GRASS_SUBJECT_CPU = 2,        // number
+  GRASS_SUBJECT_TASK = 3,       // pid, start time in nanoseconds, address; its name
+  GRASS_SUBJECT_LOCK = 4,       // address, kind
+  GRASS_SUBJECT_MODULE = 5,     // address, base; its name
+  GRASS_SUBJECT_FUNCTION = 6,   // address as linked, address
+  GRASS_SUBJECT_DISK = 7,       // device number, tag, sector; its name
+  GRASS_SUBJECT_INTERFACE = 8,  // index, namespace's inode; its name
+  GRASS_SUBJECT_FILE = 9,       // device number, inode; its name
+  GRASS_SUBJECT_TABLE = 10,     // address, entry
+  GRASS_SUBJECT_DETECTOR = 11,  // number: the observer itself
+};
+
+struct grass_subject {
+  uint32_t kind;  // enum grass_subject_kind
+  uint32_t reserved;
+  uint64_t values[4];  // What they mean, the kind says.
+  char name[16];       // Zero padded.
+};
+_Static_assert(sizeof(struct grass_subject) == 56, "part of the protocol");
+
+/// What was seen at an address, and what ought to be there.
+struct grass_evidence {
+  uint32_t kind;  // What it means is the detector's.
+  uint32_t look;  // In which of the looks, from 0.
+  uint64_t address;
+  uint64_t seen;
+  uint64_t expected;
+};
+_Static_assert(sizeof(struct grass_evidence) == 32, "part of the protocol");
+
+#define GRASS_FINDING_SUBJECTS 2u
+#define GRASS_FINDING_EVIDENCE 6u
+
+/// What a device knows of a finding. Titles, remedies and what follows from its detector's declaration are the reader's.
+struct grass_finding_content {
+  uint64_t identity;  // Of the detector and the subject: the same as long as it is the same finding.
+  uint32_t detector;  // Its number.
+  uint8_t kind;       // enum grass_finding_kind
+  uint8_t severity;   // enum grass_severity
+  uint8_t confidence;  // enum grass_confidence
+  uint8_t state;       // enum grass_finding_state
+  uint32_t count;      // How often it was seen.
+  uint32_t flags;      // None yet.
+  // When it was first and last seen, in nanoseconds: by the device's clock, by the guest's since its boot, and since 1970.
+  uint64_t first_device, last_device, first_guest, last_guest, first_utc, last_utc;
+  uint8_t boot[16];    // The id of the host's boot.
+  uint64_t previous;   // Number of the log's entry before about the same finding, 0 for the first.
+  uint64_t causes[2];  // Identities of what it follows from, 0 for none.
+  struct grass_subject subjects[GRASS_FINDING_SUBJECTS];
+  struct grass_evidence evidence[GRASS_FINDING_EVIDENCE];  // A kind of 0 is none.
+  uint64_t reserved[7];
+};
+_Static_assert(sizeof(struct grass_finding_content) == 472, "part of the protocol");
 
 struct grass_record {
   uint64_t sequence;
@@ -102,19 +230,29 @@ struct grass_record {
 };
 _Static_assert(sizeof(struct grass_record) == 32, "part of the protocol");
 
+/// One entry of the log, or of the open findings: a record that is sealed as those of slots are.
+struct grass_finding {
+  struct grass_record record;  // Its sequence is the finding's number.
+  struct grass_finding_content content;
+  uint64_t number_end;
+};
+_Static_assert(sizeof(struct grass_finding) == 512, "part of the protocol");
+
 enum grass_operation {
   GRASS_HEARTBEAT = 1,
   GRASS_INFO = 2,
   GRASS_GATHER = 3,
   GRASS_RUN = 4,
   GRASS_MONITORS = 5,
+  GRASS_DIGEST = 6,  // Reserved, with its layout.
+  GRASS_STREAM = 7,  // Reserved, with its layout.
 };
 
 /// Starts every request's payload.
 struct grass_request {
   uint32_t operation;
-  uint32_t count;   // Of ranges, in a gather; else 0.
-  uint32_t levels;  // Of page tables, 4 or 5, in a gather that has virtual ranges; else 0.
+  uint32_t count;   // Of ranges, in a gather or a digest; else 0.
+  uint32_t format;  // Of page tables, enum grass_page_format, in a gather that has virtual ranges; else as there, or 0.
   uint32_t reserved;
 };
 _Static_assert(sizeof(struct grass_request) == 16, "part of the protocol");
@@ -151,11 +289,13 @@ enum grass_status {
   GRASS_BAD_OPERATION = 1,
   GRASS_BAD_LENGTH = 2,  // The record does not fit its slot, or the payload not what it announces.
   GRASS_BAD_CHECK = 3,
-  GRASS_BAD_LEVELS = 4,
-  GRASS_BAD_RANGE = 5,  // A range with unknown flags.
+  GRASS_BAD_FORMAT = 4,  // A format of page tables that the device does not walk.
+  GRASS_BAD_RANGE = 5,   // A range with unknown flags, or a physical one with a root.
   GRASS_TOO_LARGE = 6,  // The answer would not fit its slot.
   GRASS_NO_MONITOR = 7,  // The device has no module of that name.
   GRASS_BAD_RUN = 8,    // A run with unknown flags.
+  GRASS_BAD_FIELD = 9,  // A field is not zero that has to be.
+  GRASS_BAD_EPOCH = 10,  // The sequence number's epoch has no key.
 };
 
 /// Starts every response's payload.
@@ -174,31 +314,18 @@ struct grass_heartbeat_answer {
 };
 _Static_assert(sizeof(struct grass_heartbeat_answer) == 16, "part of the protocol");
 
-/// Follows the response to an info request; then come `count` segments.
+/// Follows the response to an info request; then come `count` segments, of struct grass_segment.
 struct grass_info_answer {
   uint64_t version;
+  uint64_t features;     // enum grass_feature: what the device does.
   uint64_t kernel_hint;  // Physical address of the kernel's VMCOREINFO note, 0 while unknown.
   uint64_t clock;
   uint64_t served;
   uint64_t refused;  // Requests answered with an error.
   uint64_t torn;     // Requests first seen incomplete.
+  uint64_t reserved;
 };
-_Static_assert(sizeof(struct grass_info_answer) == 48, "part of the protocol");
-
-struct grass_segment_answer {
-  uint64_t start;
-  uint64_t count;
-};
-_Static_assert(sizeof(struct grass_segment_answer) == 16, "part of the protocol");
-
-enum grass_fault {
-  GRASS_FAULT_NONE = 0,
-  GRASS_FAULT_ABSENT = 1,  // `address` is physical; in all others it is the range's own kind.
-  GRASS_FAULT_NOT_CANONICAL = 2,
-  GRASS_FAULT_NOT_PRESENT = 3,
-  GRASS_FAULT_BAD_ENTRY = 4,
-  GRASS_FAULT_LOST = 5,  // The owner of the memory lost it; `address` is physical.
-};
+_Static_assert(sizeof(struct grass_info_answer) == 64, "part of the protocol");
 
 /// Follows the response to a gather `count` times; then come the bytes of all ranges, one after the other. Those of
 /// a range that failed are zero.
@@ -206,7 +333,7 @@ struct grass_range_status {
   uint32_t fault;  // enum grass_fault
   uint32_t level;
   uint64_t entry;
-  uint64_t address;  // Where it failed.
+  uint64_t address;  // Where it failed: physical where that is absent or lost, else of the range's own kind.
 };
 _Static_assert(sizeof(struct grass_range_status) == 24, "part of the protocol");
 
@@ -221,7 +348,7 @@ _Static_assert(sizeof(struct grass_run_answer) == 24, "part of the protocol");
 
 #define GRASS_MAX_FAULTS 8u
 
-/// Why one lane ended early: enum grass_run_fault and what belongs to it.
+/// Why one lane ended early: enum grass_fault and what belongs to it.
 struct grass_lane_fault {
   uint32_t fault;
   uint32_t level;
@@ -235,6 +362,42 @@ _Static_assert(sizeof(struct grass_lane_fault) == 32, "part of the protocol");
 struct grass_monitor_answer {
   char name[GRASS_NAME_SIZE];
 };
+
+enum grass_digest_kind {
+  GRASS_DIGEST_SHA256 = 1,  // 32 bytes.
+  GRASS_DIGEST_FAST = 2,    // 16 bytes, under a seed: it finds changes, and proves nothing to who chose the bytes.
+};
+
+/// Follows the request in a question for digests; then come `count` ranges as in a gather. The answer has a status for each
+/// range, as a gather's, and then the digests, one after the other.
+struct grass_digest_request {
+  uint32_t kind;  // enum grass_digest_kind
+  uint32_t unit;  // Bytes that have one digest, a power of two; 0 for one digest a range.
+  uint64_t seed[2];
+};
+_Static_assert(sizeof(struct grass_digest_request) == 24, "part of the protocol");
+
+/// Follows the request that begins, goes on with, or ends a stream: a window of the region that the device fills with one record
+/// after the other.
+struct grass_stream_request {
+  uint64_t stream;   // Its number, 0 to begin one.
+  uint64_t address;  // Where it is to go on in physical memory.
+  uint64_t length;   // How many bytes it is to bring, 0 to end it.
+  uint64_t taken;    // Up to which record the window was read.
+};
+_Static_assert(sizeof(struct grass_stream_request) == 32, "part of the protocol");
+
+/// Whether a range says nothing that it must not.
+static inline bool grass_range_is_valid(const struct grass_range *range) {
+  return !(range->flags & ~GRASS_RANGE_VIRTUAL) && (range->root == 0 || range->flags & GRASS_RANGE_VIRTUAL);
+}
+
+/// Whether a request that has no ranges says nothing that it must not.
+static inline bool grass_request_is_plain(const struct grass_request *request) {
+  return (request->count | request->format | request->reserved) == 0;
+}
+
+static inline uint64_t grass_epoch(uint64_t sequence) { return sequence >> GRASS_EPOCH_SHIFT; }
 
 /// The bytes that a record with `length` bytes of payload takes. `length` is at most GRASS_MAX_RECORD.
 static inline uint64_t grass_record_size(uint64_t length) {
@@ -250,30 +413,38 @@ static inline uint64_t grass_record_capacity(uint64_t size) {
 
 static inline uint64_t grass_round_up(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
 
-/// Lays out a region.
+/// Lays out a region whose log has `findings` entries.
 ///
-/// Returns false where a number is zero, too large or not a multiple of a cache line.
+/// Returns false where a number is zero, too large or not a multiple of what it has to be.
 static inline bool grass_layout(
     struct grass_header *header, uint32_t slots, uint64_t request_size, uint64_t response_size,
-    uint64_t scratch_size) {
+    uint64_t scratch_size, uint32_t findings) {
   if (slots == 0 || slots > GRASS_MAX_SLOTS) return false;
   if (request_size < 2 * GRASS_LINE || request_size > GRASS_MAX_RECORD || request_size % GRASS_LINE) return false;
   if (response_size < 2 * GRASS_LINE || response_size > GRASS_MAX_RECORD || response_size % GRASS_LINE) return false;
   if (scratch_size > GRASS_MAX_SCRATCH || scratch_size % GRASS_PAGE) return false;
+  if (findings == 0 || findings > GRASS_MAX_FINDINGS || findings % 4) return false;
   *header = (struct grass_header){
       .magic = GRASS_MAGIC,
       .version = GRASS_VERSION,
       .slot_count = slots,
       .beacon_offset = sizeof(struct grass_header),
-      .findings_offset = sizeof(struct grass_header) + sizeof(struct grass_beacon),
-      .finding_count = GRASS_FINDINGS,
+      .line_count = slots,
+      .line_size = sizeof(struct grass_session_line),
+      .finding_count = findings,
       .finding_size = sizeof(struct grass_finding),
+      .open_count = findings / 4,
+      .open_size = sizeof(struct grass_finding),
       .response_size = response_size,
       .request_size = request_size,
       .scratch_size = scratch_size,
   };
+  header->lines_offset = header->beacon_offset + sizeof(struct grass_beacon);
+  header->findings_offset =
+      grass_round_up(header->lines_offset + slots * sizeof(struct grass_session_line), sizeof(struct grass_finding));
+  header->open_offset = header->findings_offset + findings * sizeof(struct grass_finding);
   header->response_offset =
-      grass_round_up(header->findings_offset + GRASS_FINDINGS * sizeof(struct grass_finding), GRASS_PAGE);
+      grass_round_up(header->open_offset + header->open_count * sizeof(struct grass_finding), GRASS_PAGE);
   header->responses_part_size = grass_round_up(header->response_offset + slots * response_size, GRASS_PAGE);
   header->requests_part_offset = header->responses_part_size;
   header->requests_part_size = grass_round_up(slots * request_size, GRASS_PAGE);
@@ -283,14 +454,21 @@ static inline bool grass_layout(
   return true;
 }
 
-/// Whether a header that came from elsewhere is one that `grass_layout` makes, for a region of at most `size` bytes.
+/// Whether a header that came from elsewhere is one that `grass_layout` makes, for a region of at most `size` bytes. Which
+/// features it has does not matter.
 static inline bool grass_header_is_valid(const struct grass_header *header, uint64_t size) {
   struct grass_header expected;
   if (header->magic != GRASS_MAGIC || header->version != GRASS_VERSION) return false;
   if (!grass_layout(&expected, header->slot_count, header->request_size, header->response_size,
-                    header->scratch_size))
+                    header->scratch_size, header->finding_count))
     return false;
+  expected.features = header->features;
   return __builtin_memcmp(&expected, header, sizeof expected) == 0 && header->region_size <= size;
+}
+
+/// Where finding `number`, from 1 on, stands in the log, in bytes from the region's start.
+static inline uint64_t grass_finding_offset(const struct grass_header *header, uint64_t number) {
+  return header->findings_offset + (number - 1) % header->finding_count * header->finding_size;
 }
 
 // MARK: - Access to memory that the other side changes
@@ -589,5 +767,14 @@ static inline void grass_record_fetch(
 static inline bool grass_beacon_is_whole(const struct grass_beacon *beacon) {
   uint64_t check[2];
   grass_check(check, beacon->counter, beacon, offsetof(struct grass_beacon, check));
-  return beacon->counter == beacon->counter_end && check[0] == beacon->check[0] && check[1] == beacon->check[1];
+  return beacon->counter == beacon->counter_end && check[0] == beacon->check[0] && check[1] == beacon->check[1] &&
+         beacon->reserved == 0;
+}
+
+/// Whether a private copy of a session's line is whole.
+static inline bool grass_session_line_is_whole(const struct grass_session_line *line) {
+  uint64_t check[2];
+  grass_check(check, line->counter, line, offsetof(struct grass_session_line, check));
+  return line->counter == line->counter_end && check[0] == line->check[0] && check[1] == line->check[1] &&
+         line->reserved == 0;
 }

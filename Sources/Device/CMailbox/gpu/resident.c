@@ -9,13 +9,8 @@
 #define SHARED static __attribute__((address_space(3), loader_uninitialized))
 #define KERNEL __attribute__((nvptx_kernel))
 
-#define PAGE_BITS 12u
-#define PAGE_SIZE (1ull << PAGE_BITS)
-#define INDEX_BITS 9u
-#define ADDRESS_MASK 0x000ffffffffff000ull
-#define PRESENT 1ull
-#define LARGE (1ull << 7)
-#define LARGEST_LEVEL 3u
+/// The least bytes of a page.
+#define PAGE_SIZE 4096ull
 #define WARP 32u
 /// Words of a record that the poll itself loads: a heartbeat's are all there.
 #define HEAD_WORDS 8u
@@ -26,7 +21,7 @@
 /// Nanoseconds after which a run's lanes end, and no more begin.
 #define MOST_TIME 5000000000ull
 /// Pieces of memory that workers keep at hand; hosts have few.
-#define NEAR_EXTENTS 64u
+#define NEAR_SEGMENTS 64u
 /// Longer payloads of runs are sent by all workers together.
 #define LONG_PAYLOAD (2 * GROUP * GRASS_GPU_THREADS * 8)
 
@@ -133,61 +128,37 @@ static void check_together(uint64_t check[2], uint64_t sequence, const uint64_t 
 // MARK: - The watched memory
 
 static const uint8_t *locate(const struct grass_mailbox *monitor, uint64_t address, uint64_t length) {
-  uint64_t low = 0, high = monitor->segment_count;
-  while (low < high) {
-    uint64_t index = low + (high - low) / 2;
-    const struct grass_segment *segment = &monitor->segments[index];
-    if (address < segment->start) high = index;
-    else if (address - segment->start >= segment->count) low = index + 1;
-    else return length > segment->count - (address - segment->start) ? 0 : segment->pointer + (address - segment->start);
-  }
-  return 0;
+  uint64_t index = grass_segments_find(monitor->segments, monitor->segment_count, address, ~0ull);
+  return index == monitor->segment_count ? 0 : grass_segment_bytes(&monitor->segments[index], address, length);
+}
+
+static bool load_entry(void *monitor, uint64_t place, uint64_t *entry) {
+  const uint8_t *pointer = locate(monitor, place, GRASS_PAGE_ENTRY);
+  if (pointer) *entry = load_word(pointer);
+  return pointer;
 }
 
 /// Where the GPU sees the bytes at a range's address plus `done`, and how many of them lie there in one run; or a fault.
 static const uint8_t *place_of(
     const struct grass_mailbox *monitor, const struct grass_range *range, uint32_t levels, uint64_t done,
     uint64_t *count, struct grass_range_status *status) {
-  uint64_t address = range->address + done;
+  uint64_t address = range->address + done, physical = address;
   *count = range->length - done;
-  if (!(range->flags & GRASS_RANGE_VIRTUAL)) {
-    const uint8_t *from = locate(monitor, address, *count);
-    if (!from) *status = (struct grass_range_status){.fault = GRASS_FAULT_ABSENT, .address = address};
-    return from;
-  }
-  *status = (struct grass_range_status){.address = address};
-  unsigned unused = 64 - (levels * INDEX_BITS + PAGE_BITS);
-  if ((uint64_t)((int64_t)(address << unused) >> unused) != address) {
-    status->fault = GRASS_FAULT_NOT_CANONICAL;
-    return 0;
-  }
-  uint64_t table = range->root;
-  for (uint32_t level = levels; level >= 1; level--) {
-    unsigned shift = PAGE_BITS + (level - 1) * INDEX_BITS;
-    const uint8_t *place = locate(monitor, (table + (address >> shift & ((1u << INDEX_BITS) - 1)) * 8) & ~7ull, 8);
-    uint64_t entry = place ? load_word(place) : table;
-    status->level = level;
-    status->entry = entry;
-    if (!place || (level > LARGEST_LEVEL && (entry & PRESENT) && (entry & LARGE))) {
-      status->fault = GRASS_FAULT_BAD_ENTRY;
+  if (range->flags & GRASS_RANGE_VIRTUAL) {
+    struct grass_page_walk walk;
+    uint32_t fault = grass_page_walk(
+        grass_page_layout_x86_64(levels), range->root, address, load_entry, (void *)monitor, &walk);
+    if (fault) {
+      *status = (struct grass_range_status){
+          .fault = fault, .level = walk.level, .entry = walk.entry, .address = address};
       return 0;
     }
-    if (!(entry & PRESENT)) {
-      status->fault = GRASS_FAULT_NOT_PRESENT;
-      return 0;
-    }
-    if (level == 1 || (entry & LARGE)) {
-      uint64_t size = 1ull << shift, physical = (entry & ADDRESS_MASK & ~(size - 1)) | (address & (size - 1));
-      if (*count > size - (address & (size - 1))) *count = size - (address & (size - 1));
-      const uint8_t *from = locate(monitor, physical, *count);
-      *status = (struct grass_range_status){0};
-      if (!from) *status = (struct grass_range_status){.fault = GRASS_FAULT_ABSENT, .address = physical};
-      return from;
-    }
-    table = entry & ADDRESS_MASK;
+    physical = walk.physical;
+    if (*count > walk.remaining) *count = walk.remaining;
   }
-  status->fault = GRASS_FAULT_BAD_ENTRY;
-  return 0;
+  const uint8_t *from = locate(monitor, physical, *count);
+  if (!from) *status = (struct grass_range_status){.fault = GRASS_FAULT_ABSENT, .address = physical};
+  return from;
 }
 
 /// Copies watched bytes to the GPU's memory, by one warp.
@@ -278,7 +249,9 @@ static void refuse(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint
 /// Answers a heartbeat, whose record's words are all in `words`, by one thread. Returns whether it was one.
 static bool answer_heartbeat(struct grass_gpu *gpu, uint32_t slot, uint64_t words[HEAD_WORDS]) {
   struct grass_mailbox *monitor = &gpu->monitor;
-  if (words[1] != sizeof(struct grass_request) || (uint32_t)words[4] != GRASS_HEARTBEAT || words[6] != words[0])
+  // Its fields but the operation are zero, and so is its epoch.
+  if (words[1] != sizeof(struct grass_request) || words[4] != GRASS_HEARTBEAT || words[5] || words[6] != words[0] ||
+      grass_epoch(words[0]))
     return false;
   uint64_t check[2];
   grass_check(check, words[0], &words[4], sizeof(struct grass_request));
@@ -305,13 +278,14 @@ static bool answer_heartbeat(struct grass_gpu *gpu, uint32_t slot, uint64_t word
 static void answer_info(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint64_t capacity) {
   struct grass_mailbox *monitor = &gpu->monitor;
   uint64_t head = sizeof(struct grass_response) + sizeof(struct grass_info_answer);
-  uint64_t size = head + monitor->segment_count * sizeof(struct grass_segment_answer);
+  uint64_t size = head + monitor->segment_count * sizeof(struct grass_segment);
   if (size > capacity) return refuse(gpu, slot, sequence, GRASS_INFO, GRASS_TOO_LARGE);
   if (thread() == 0) {
     *(struct grass_response *)gpu->response =
         (struct grass_response){.operation = GRASS_INFO, .count = (uint32_t)monitor->segment_count};
     *(struct grass_info_answer *)(gpu->response + sizeof(struct grass_response)) = (struct grass_info_answer){
         .version = GRASS_VERSION,
+        .features = GRASS_FEATURE_MONITORS,
         .kernel_hint = load_word(&gpu->control->kernel_hint),
         .clock = clock_now(),
         .served = monitor->served,
@@ -319,9 +293,9 @@ static void answer_info(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence,
         .torn = monitor->torn,
     };
   }
-  struct grass_segment_answer *answers = (struct grass_segment_answer *)(gpu->response + head);
+  struct grass_segment *answers = (struct grass_segment *)(gpu->response + head);
   for (uint64_t index = thread(); index < monitor->segment_count; index += GRASS_GPU_THREADS)
-    answers[index] = (struct grass_segment_answer){monitor->segments[index].start, monitor->segments[index].count};
+    answers[index] = monitor->segments[index].segment;
   barrier();
   publish(gpu, slot, sequence, size);
 }
@@ -371,14 +345,15 @@ static void answer_gather(
   for (uint64_t index = begin; index < end; index++) {
     bytes += ranges[index].length;
     is_virtual |= ranges[index].flags & GRASS_RANGE_VIRTUAL;
-    is_bad |= (ranges[index].flags & ~GRASS_RANGE_VIRTUAL) != 0;
+    is_bad |= !grass_range_is_valid(&ranges[index]);
   }
   uint64_t status_end = sizeof(struct grass_response) + count * sizeof(struct grass_range_status);
   uint64_t to = status_end + sum_before(bytes, &total);
   if (__nvvm_bar0_or(is_bad)) return refuse(gpu, slot, sequence, GRASS_GATHER, GRASS_BAD_RANGE);
-  uint32_t levels = request->levels;
-  if (__nvvm_bar0_or(is_virtual) ? levels != 4 && levels != 5 : levels > 5)
-    return refuse(gpu, slot, sequence, GRASS_GATHER, GRASS_BAD_LEVELS);
+  if (request->reserved) return refuse(gpu, slot, sequence, GRASS_GATHER, GRASS_BAD_FIELD);
+  uint32_t levels = grass_page_levels_x86_64(request->format);
+  if ((__nvvm_bar0_or(is_virtual) || request->format != GRASS_PAGES_NONE) && levels == 0)
+    return refuse(gpu, slot, sequence, GRASS_GATHER, GRASS_BAD_FORMAT);
   if (status_end + total > capacity) return refuse(gpu, slot, sequence, GRASS_GATHER, GRASS_TOO_LARGE);
   for (uint64_t index = begin; index < end; index++) {
     gpu->places[index].to = to;
@@ -479,6 +454,8 @@ static bool begin_run(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, c
     uint32_t status = GRASS_OK;
     if (length != sizeof(struct grass_request) + sizeof(struct grass_run_request)) {
       status = GRASS_BAD_LENGTH;
+    } else if (!grass_request_is_plain((const struct grass_request *)payload)) {
+      status = GRASS_BAD_FIELD;
     } else {
       const struct grass_run_request *run = (const struct grass_run_request *)(payload + sizeof(struct grass_request));
       const uint64_t *wanted = (const uint64_t *)run->module;
@@ -583,7 +560,9 @@ static bool ends_soon(struct grass_gpu *gpu) {
 }
 
 /// Serves one request, by all threads. Returns whether the slot has been dealt with; else it is looked at again.
-static bool serve(struct grass_gpu *gpu, uint32_t slot) {
+///
+/// Called, lest what it needs take registers from the poll.
+__attribute__((noinline)) static bool serve(struct grass_gpu *gpu, uint32_t slot) {
   struct grass_mailbox *monitor = &gpu->monitor;
   const uint8_t *record = monitor->region + monitor->layout.request_offset + slot * monitor->layout.request_size;
   uint64_t sequence = heads[slot * HEAD_WORDS], length = heads[slot * HEAD_WORDS + 1];
@@ -626,6 +605,8 @@ static bool serve(struct grass_gpu *gpu, uint32_t slot) {
   uint64_t capacity = grass_record_capacity(monitor->layout.response_size);
   if (length < sizeof request) {
     refuse(gpu, slot, sequence, 0, GRASS_BAD_LENGTH);
+  } else if (grass_epoch(sequence)) {
+    refuse(gpu, slot, sequence, 0, GRASS_BAD_EPOCH);
   } else if (request.operation == GRASS_GATHER) {
     answer_gather(
         gpu, slot, sequence, &request, (const struct grass_range *)(payload + sizeof request), length - sizeof request,
@@ -637,6 +618,8 @@ static bool serve(struct grass_gpu *gpu, uint32_t slot) {
     refuse(gpu, slot, sequence, request.operation, GRASS_BAD_OPERATION);
   } else if (length != sizeof request) {
     refuse(gpu, slot, sequence, request.operation, GRASS_BAD_LENGTH);
+  } else if (!grass_request_is_plain(&request)) {
+    refuse(gpu, slot, sequence, request.operation, GRASS_BAD_FIELD);
   } else if (request.operation == GRASS_INFO) {
     answer_info(gpu, slot, sequence, capacity);
   } else if (request.operation == GRASS_MONITORS) {
@@ -744,7 +727,7 @@ static void send_parcel(struct grass_gpu *gpu, uint32_t worker, uint32_t workers
 
 // Copies near the lanes: the GPU's own memory is some hundred nanoseconds away.
 SHARED struct grass_machine machine;
-SHARED struct grass_extent extents[NEAR_EXTENTS];
+SHARED struct grass_mapped_segment segments[NEAR_SEGMENTS];
 SHARED struct grass_window widest;
 SHARED struct grass_order order;
 SHARED struct {
@@ -783,7 +766,7 @@ static void run_lanes(struct grass_gpu *gpu, uint32_t worker, uint32_t stage, ui
         &run, (const struct grass_order *)&order, stage ? &items[lane / GRASS_ITEM_LANES] : 0,
         stage ? (uint32_t)(lane % GRASS_ITEM_LANES) : (uint32_t)lane, job.budget);
     grass_dispatch(&run, job.module);
-    if (!run.fault && clock_now() - job.since > MOST_TIME) run.fault = GRASS_RUN_BUDGET;
+    if (!run.fault && clock_now() - job.since > MOST_TIME) run.fault = GRASS_FAULT_BUDGET;
     if (!run.fault) continue;
     uint32_t index = __atomic_fetch_add(&result->faulted, 1, __ATOMIC_RELAXED);
     if (index < GRASS_MAX_FAULTS)
@@ -794,7 +777,7 @@ static void run_lanes(struct grass_gpu *gpu, uint32_t worker, uint32_t stage, ui
           .address = run.fault_address,
           .entry = run.fault_entry,
       };
-    if (run.fault == GRASS_RUN_BUDGET) break;
+    if (run.fault == GRASS_FAULT_BUDGET) break;
   }
 }
 
@@ -837,9 +820,9 @@ static void run_worker(struct grass_gpu *gpu) {
   if (thread() == 0) {
     meetings = 0;
     machine = gpu->machine;
-    if (machine.extent_count <= NEAR_EXTENTS) {
-      for (uint64_t index = 0; index < machine.extent_count; index++) extents[index] = gpu->machine.extents[index];
-      machine.extents = (const struct grass_extent *)extents;
+    if (machine.segment_count <= NEAR_SEGMENTS) {
+      for (uint64_t index = 0; index < machine.segment_count; index++) segments[index] = gpu->machine.segments[index];
+      machine.segments = (const struct grass_mapped_segment *)segments;
     }
     widest = grass_widest_window((const struct grass_machine *)&machine);
   }

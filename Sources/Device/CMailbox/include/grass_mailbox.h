@@ -4,15 +4,7 @@
 
 #include "grass_region.h"
 #include "grass_run.h"
-
-/// A run of the watched host's physical memory, where the device sees it.
-struct grass_segment {
-  const uint8_t *pointer;
-  uint64_t start;
-  uint64_t count;
-  // Set to 1 by the segment's owner before bytes can be read that are not the host's any more; NULL where they cannot.
-  const uint32_t *lost;
-};
+#include "grass_segment.h"
 
 /// How long a request whose parts disagree is given to complete before it is answered with an error.
 #define GRASS_GRACE_NS 2000000ull
@@ -69,7 +61,7 @@ struct grass_monitors {
 struct grass_mailbox {
   uint8_t *region;
   struct grass_header layout;  // A private copy: nothing decides by what lies in the region.
-  const struct grass_segment *segments;
+  const struct grass_mapped_segment *segments;
   uint64_t segment_count;
   uint64_t last_segment;
   uint8_t *scratch;  // Private copy of the request at work, layout.request_size bytes.
@@ -86,7 +78,7 @@ struct grass_mailbox {
 /// caller must then call `grass_mailbox_skip` for each slot.
 bool grass_mailbox_prepare(
     struct grass_mailbox *monitor, void *region, const struct grass_header *layout,
-    const struct grass_segment *segments, uint64_t segment_count, void *scratch);
+    const struct grass_mapped_segment *segments, uint64_t segment_count, void *scratch);
 
 /// Takes the request with this sequence number, which lies in the slot now, as answered: it was not asked of this mailbox.
 void grass_mailbox_skip(struct grass_mailbox *monitor, uint32_t slot, uint64_t sequence);
@@ -97,7 +89,7 @@ void grass_mailbox_skip(struct grass_mailbox *monitor, uint32_t slot, uint64_t s
 /// `scratch` holds at least `request_size` bytes, aligned to 8. Returns false where the layout is not valid.
 bool grass_mailbox_start(
     struct grass_mailbox *monitor, void *region, const struct grass_header *layout,
-    const struct grass_segment *segments, uint64_t segment_count, void *scratch, uint64_t now);
+    const struct grass_mapped_segment *segments, uint64_t segment_count, void *scratch, uint64_t now);
 
 /// Looks at every slot once, and answers the requests found there. `now` is the device's clock in nanoseconds.
 ///

@@ -5,21 +5,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "grass_fault.h"
+#include "grass_paging.h"
 #include "grass_result.h"
-
-/// A run of the watched host's physical memory, where the device sees it.
-struct grass_extent {
-  const uint8_t *pointer;
-  uint64_t start;
-  uint64_t count;
-};
+#include "grass_segment.h"
 
 /// The watched machine and its kernel. Constant while monitors run.
 struct grass_machine {
-  const struct grass_extent *extents;  // In ascending order, without overlap.
-  uint64_t extent_count;
+  const struct grass_mapped_segment *segments;  // In ascending order, without overlap.
+  uint64_t segment_count;
   uint64_t root;    // Physical address of the kernel's top page table.
-  uint64_t levels;  // 4 or 5
+  uint64_t format;  // Of the page tables: enum grass_page_format, one of x86-64's.
   uint64_t slide;   // What the kernel added to its image's addresses when it booted.
   // Ranges of virtual addresses mapped linearly, proven by a walk beforehand. A count of 0 turns one off.
   uint64_t direct_start, direct_count;
@@ -55,20 +51,21 @@ struct grass_window {
   const uint8_t *pointer;
 };
 
-/// The window that a machine's direct map has into an extent; empty where it does not reach that far.
+/// The window that a machine's direct map has into a segment; empty where it does not reach that far.
 static inline struct grass_window grass_window_into(
-    const struct grass_machine *machine, const struct grass_extent *extent) {
-  if (extent->start >= machine->direct_count) return (struct grass_window){0, 0, 0};
-  uint64_t count = machine->direct_count - extent->start;
+    const struct grass_machine *machine, const struct grass_mapped_segment *mapped) {
+  const struct grass_segment *segment = &mapped->segment;
+  if (segment->start >= machine->direct_count) return (struct grass_window){0, 0, 0};
+  uint64_t count = machine->direct_count - segment->start;
   return (struct grass_window){
-      machine->direct_start + extent->start, count < extent->count ? count : extent->count, extent->pointer};
+      machine->direct_start + segment->start, count < segment->count ? count : segment->count, mapped->bytes};
 }
 
 /// The widest one: where lanes look first.
 static inline struct grass_window grass_widest_window(const struct grass_machine *machine) {
   struct grass_window widest = {0, 0, 0};
-  for (uint64_t index = 0; index < machine->extent_count; index++) {
-    struct grass_window window = grass_window_into(machine, &machine->extents[index]);
+  for (uint64_t index = 0; index < machine->segment_count; index++) {
+    struct grass_window window = grass_window_into(machine, &machine->segments[index]);
     if (window.count > widest.count) widest = window;
   }
   return widest;
@@ -99,11 +96,11 @@ struct grass_run {
   // Where loads are answered without a call. Empty after a fault, and where each load is to walk.
   struct grass_window near;
   uint64_t budget;  // Steps that are left; a step is one pass of a loop.
-  uint32_t fault;   // enum grass_run_fault, the first one.
+  uint32_t fault;   // enum grass_fault, the first one.
   uint32_t fault_level;
   uint64_t fault_address;
   uint64_t fault_entry;
-  uint64_t last_extent;
+  uint64_t last_segment;
   uint64_t tlb_filled;  // A bit for each entry below.
   struct {
     uint64_t page;  // Virtual page number.
@@ -128,7 +125,7 @@ static inline void grass_run_start(
   run->budget = budget;
   run->fault = run->fault_level = 0;
   run->fault_address = run->fault_entry = 0;
-  run->last_extent = 0;
+  run->last_segment = 0;
   run->tlb_filled = 0;
 }
 

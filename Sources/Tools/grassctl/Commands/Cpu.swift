@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import Output
+import Records
 import Remote
 import Views
 

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Output
+import Records
 import Remote
 
 struct MemoryCommand: ParsableCommand {

@@ -1,6 +1,6 @@
 import ArgumentParser
 import Output
-import Region
+import Records
 import Remote
 
 struct Run: ParsableCommand {
@@ -8,7 +8,7 @@ struct Run: ParsableCommand {
     abstract: "Runs a module on the monitor's device and prints its records.",
     discussion: """
       The module runs where grassd loaded it (its --monitors), on its GPU or its processor; nothing on the watched host \
-      takes part. What ps, cpu, memory, beacon and panic find is printed as a table, or with --json under names; times \
+      takes part. What ps, cpu, memory, life and panic find is printed as a table, or with --json under names; times \
       are in seconds, in JSON in nanoseconds where the name says so. A record of any other module is printed as its kind \
       and its bytes in hexadecimal. With --count above 1, the records are not printed, but how long the runs took: by \
       the device's clock, and from here. Exits with 0 for a whole result, 1 \

@@ -82,7 +82,7 @@ struct Top: ParsableCommand {
         let task = usage.task
         table.add([
           "\(task.tgid)", String(task.state.rawValue), Heartbeat.tenths(usage.percent),
-          "\(task.residentPages &* 4)", Span.minutes(task.processUserTime &+ task.processSystemTime),
+          "\(task.residentPages &* 4)", ElapsedTime.minutes(task.processUserTime &+ task.processSystemTime),
           task.comm.printable,
         ])
       }

@@ -1,5 +1,5 @@
 import ArgumentParser
-import Region
+import Records
 import Remote
 
 /// What commands share that run one of GRASS's own modules.
@@ -21,11 +21,11 @@ extension Session {
   /// Runs a module, or says why not and exits.
   ///
   /// What is not whole is noted.
-  func look<View: ModuleView>(as type: View.Type = View.self) throws -> (view: View, isPartial: Bool) {
-    let run = try reporting { try self.run(View.module) }
-    for fault in run.result.faults { writeNote("\(View.module): \(fault)") }
+  func look<View: MonitorRecords>(as type: View.Type = View.self) throws -> (view: View, isPartial: Bool) {
+    let run = try reporting { try self.run(View.monitor) }
+    for fault in run.result.faults { writeNote("\(View.monitor): \(fault)") }
     guard let view = View(run.result) else {
-      writeNote("\(View.module): these are not the records of this version's module")
+      writeNote("\(View.monitor): these are not the records of this version's module")
       throw ExitStatus.unreadable
     }
     return (view, run.result.isPartial)

@@ -1,4 +1,5 @@
 import KernelViews
+import Records
 import Remote
 
 // What the views of a kernel call what a module found.

@@ -1,10 +1,10 @@
 import KernelViews
 import Output
-import Region
+import Records
 import Remote
 
 /// A module whose records grassctl prints as what they mean.
-protocol PrintedModule: ModuleView {
+protocol PrintedModule: MonitorRecords {
   /// For people.
   var text: String { get }
   /// For programs.
@@ -17,11 +17,11 @@ enum PrintedModules {
     ThreadList.self, CPUUsage.self, MemoryUsage.self, LifeSigns.self, PanicState.self,
   ]
 
-  static func isKnown(_ name: String) -> Bool { known.contains { $0.module == name } }
+  static func isKnown(_ name: String) -> Bool { known.contains { $0.monitor == name } }
 
   /// Nil where the module is not known, or its records are not those of this version's.
   static func parse(_ result: MonitorResult, of name: String) -> (any PrintedModule)? {
-    known.first { $0.module == name }?.init(result)
+    known.first { $0.monitor == name }?.init(result)
   }
 }
 
@@ -35,7 +35,7 @@ extension ThreadList: PrintedModule {
       let name = thread.comm.printable
       table.add([
         "\(thread.uid)", "\(thread.tgid)", "\(thread.tid)", "\(thread.ppid)", String(thread.letter.rawValue),
-        Span.hundredths(thread.startTime), Span.minutes(thread.userTime &+ thread.systemTime),
+        ElapsedTime.hundredths(thread.startTime), ElapsedTime.minutes(thread.userTime &+ thread.systemTime),
         thread.flags & Thread.kernelFlag != 0 ? "[\(name)]" : name,
       ])
     }
@@ -60,7 +60,8 @@ extension CPUUsage: PrintedModule {
     let names = cpus.first?.times.map(\.name) ?? []
     var table = Table([("CPU", .right), ("ONLINE", .left)] + names.map { ($0.uppercased(), .right) })
     for cpu in cpus {
-      table.add(["\(cpu.number)", cpu.isOnline ? "yes" : "no"] + cpu.times.map { Span.hundredths($0.nanoseconds) })
+      table.add(
+        ["\(cpu.number)", cpu.isOnline ? "yes" : "no"] + cpu.times.map { ElapsedTime.hundredths($0.nanoseconds) })
     }
     return table.text()
   }
@@ -94,7 +95,7 @@ extension LifeSigns: PrintedModule {
     for cpu in cpus {
       table.add([
         "\(cpu.number)", cpu.isOnline ? "yes" : "no", cpu.isIdle ? "idle" : "a task", "\(cpu.runnable)",
-        "\(cpu.switches)", Span.hundredths(cpu.clock),
+        "\(cpu.switches)", ElapsedTime.hundredths(cpu.clock),
       ])
     }
     let panic = panicCPU.map { "PANIC on CPU \($0)\n" } ?? ""

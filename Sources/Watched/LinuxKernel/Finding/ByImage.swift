@@ -1,5 +1,6 @@
 package import KernelInfo
 package import Memory
+import Paging
 
 /// What of an image the claims of a kernel need beside its symbols.
 package struct ImageParts: Sendable {
@@ -144,7 +145,10 @@ package struct ImageSearch {
     mapping text: VirtualAddress, around place: PhysicalAddress
   ) -> [(image: PhysicalAddress, roots: [Root])] {
     let reach: UInt64 = 64 << 20
-    let step: UInt64 = 2 << 20
+    let format = PageTableFormat.x86_64FourLevel
+    let step = format.coverage(level: 2)
+    let last = format.index(of: VirtualAddress(.max), level: 2)
+    let entrySize = 8
     guard let segment = memory.segment(at: place) else { return [] }
     let low = max(segment.start.rawValue, place.rawValue > reach ? place.rawValue - reach : 0)
     let first = (low + Self.pageSize - 1) / Self.pageSize * Self.pageSize
@@ -153,33 +157,34 @@ package struct ImageSearch {
     let pages = stride(from: first, to: end - (end - first) % Self.pageSize, by: UInt64.Stride(Self.pageSize))
       .map { PhysicalAddress($0) }
     // Of each page: two neighbouring entries for the image, and those that lead further down.
-    let index = text.rawValue >> 21 & 511
-    guard index < 511, text.rawValue % step == 0 else { return [] }
+    let index = format.index(of: text, level: 2)
+    guard index < last, text.rawValue % step == 0 else { return [] }
     var batch = ReadBatch<PhysicalAddress>()
     for page in pages {
-      batch.add(page + Int(index) * 8, count: 16)
-      batch.add(page + Int(text.rawValue >> 30 & 511) * 8, count: 8)
-      batch.add(page + 511 * 8, count: 8)
+      batch.add(page + index * entrySize, count: 2 * entrySize)
+      batch.add(page + format.index(of: text, level: 3) * entrySize, count: entrySize)
+      batch.add(page + last * entrySize, count: entrySize)
     }
     memory.read(&batch)
-    // What names a table or a large page; 52 bits of address.
-    func target(_ entry: Int, _ offset: Int, isLarge: Bool) -> UInt64? {
-      guard let value = try? batch.reader(entry).u64(offset), value & 1 == 1, (value & 0x80 != 0) == isLarge else {
-        return nil
-      }
-      return value & 0xf_ffff_ffff_f000 & (isLarge ? ~(step - 1) : .max)
+    func entry(_ number: Int, _ offset: Int, level: Int) -> PageTableFormat.Entry? {
+      (try? batch.reader(number).u64(offset)).map { format.entry($0, level: level) }
     }
     var tops: [UInt64: [PhysicalAddress]] = [:]
     var middles: [UInt64: [PhysicalAddress]] = [:]
     var images: [(image: PhysicalAddress, table: PhysicalAddress)] = []
     for (position, page) in pages.enumerated() {
-      if let image = target(position * 3, 0, isLarge: true), let next = target(position * 3, 8, isLarge: true),
-        next == image &+ step, image <= place.rawValue, place.rawValue - image < reach
+      if case .page(let image) = entry(position * 3, 0, level: 2),
+        case .page(let next) = entry(position * 3, entrySize, level: 2), next.rawValue == image.rawValue &+ step,
+        image <= place, place.distance(from: image) < reach
       {
-        images.append((PhysicalAddress(image), page))
+        images.append((image, page))
       }
-      if let table = target(position * 3 + 1, 0, isLarge: false) { middles[table, default: []].append(page) }
-      if let table = target(position * 3 + 2, 0, isLarge: false) { tops[table, default: []].append(page) }
+      if case .table(let table) = entry(position * 3 + 1, 0, level: 3) {
+        middles[table.rawValue, default: []].append(page)
+      }
+      if case .table(let table) = entry(position * 3 + 2, 0, level: 4) {
+        tops[table.rawValue, default: []].append(page)
+      }
     }
     return images.prefix(Self.mostHeaders).map { image, table in
       var roots: [Root] = []

@@ -1,6 +1,6 @@
 /// Physical memory that lies in a file: segments of it at offsets in the file.
 public final class FileMemory: PhysicalMemory {
-  /// A run of physical memory and where it lies in the file.
+  /// A segment, and where it lies in the file.
   public struct Extent: Hashable, Sendable {
     public let segment: MemorySegment
     public let fileOffset: Int
@@ -19,10 +19,6 @@ public final class FileMemory: PhysicalMemory {
   ///
   /// Cost: one system call.
   public var isWhole: Bool { file.isWhole }
-  /// A word that becomes 1 once bytes were read that the file does not hold any more; valid as long as this object.
-  ///
-  /// For a device that reads ``withSegments(_:)`` by itself.
-  public var lost: UnsafePointer<UInt32> { UnsafePointer(file.lost) }
   public var segments: [MemorySegment] { extents.map(\.segment) }
 
   /// Shows `extents` of a file, in any order.
@@ -51,13 +47,14 @@ public final class FileMemory: PhysicalMemory {
     self.extents = kept
   }
 
-  /// Lets `body` see the bytes of each segment in place, for a device that reads them by itself.
+  /// The segments with their bytes in place, for a device that reads them by itself.
   ///
-  /// The pointers are valid as long as this object lives. The memory may change at any time: a device copies and then
-  /// checks.
-  public func withSegments<T>(_ body: ([(pointer: UnsafeRawPointer, segment: MemorySegment)]) throws -> T) rethrows -> T
-  {
-    try body(extents.map { (file.base + $0.fileOffset, $0.segment) })
+  /// The pointers are valid as long as this object lives.
+  public var mappedSegments: [MappedSegment] {
+    extents.map {
+      MappedSegment(
+        bytes: file.base + $0.fileOffset, segment: $0.segment, lost: UnsafePointer(file.lost), isDriver: isDriver)
+    }
   }
 
   public func read(_ batch: inout ReadBatch<PhysicalAddress>) {

@@ -10,7 +10,7 @@ extension Double {
 }
 
 /// A span of time in nanoseconds, for people.
-package enum Span {
+package enum ElapsedTime {
   /// Seconds with two decimals.
   package static func hundredths(_ nanoseconds: UInt64) -> String {
     let fraction = nanoseconds / 10_000_000 % 100

@@ -68,11 +68,11 @@ public struct TaskView: KernelView {
       ViewColumn("RSS", "rss", in: .pages) { $0.task.residentPages }.shown { "\($0.task.residentPages &* 4)" },
       ViewColumn("TTY", "tty") { $0.task.tty }.shown { $0.task.tty ?? "?" },
       ViewColumn("START", "starttime", in: .clockTicks) { ticks($0.task.startTime) }
-        .shown { Span.hundredths($0.task.startTime) },
+        .shown { ElapsedTime.hundredths($0.task.startTime) },
       ViewColumn(json: "utime", in: .clockTicks) { ticks(userTime(of: $0.task, threads)) },
       ViewColumn(json: "stime", in: .clockTicks) { ticks(systemTime(of: $0.task, threads)) },
       ViewColumn(table: "TIME", in: .nanoseconds) { userTime(of: $0.task, threads) &+ systemTime(of: $0.task, threads) }
-        .shown { Span.minutes(userTime(of: $0.task, threads) &+ systemTime(of: $0.task, threads)) },
+        .shown { ElapsedTime.minutes(userTime(of: $0.task, threads) &+ systemTime(of: $0.task, threads)) },
       ViewColumn("COMMAND", text: { branch($0.branches ?? []) + command(of: $0.task, threads) }),
       ViewColumn(json: "comm") { $0.task.comm }.identity,
       ViewColumn(json: "cmdline") { $0.task.arguments },

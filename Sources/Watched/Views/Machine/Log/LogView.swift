@@ -28,7 +28,9 @@ public struct LogView: KernelView {
   public static func columns(_ options: Options) -> [ViewColumn<LogRecord>] {
     [
       ViewColumn("SEQ", "seq", \.sequence).identity,
-      ViewColumn("TIME", "ts_nsec", in: .nanoseconds, \.time).shown { Span.microseconds(Int64(clamping: $0.time)) },
+      ViewColumn("TIME", "ts_nsec", in: .nanoseconds, \.time).shown {
+        ElapsedTime.microseconds(Int64(clamping: $0.time))
+      },
       ViewColumn("LEVEL", "level") { $0.level.rawValue }.shown { $0.level.name }
         .bad { $0.level.rawValue <= LogRecord.Level.error.rawValue },
       ViewColumn("FACILITY", "facility", \.facility).shown { facility($0.facility) },

@@ -16,7 +16,9 @@ public struct TimerView: KernelView {
   public static func columns(_ options: NoOptions) -> [ViewColumn<KernelTimer>] {
     [
       ViewColumn("CPU", "cpu", \.cpu), ViewColumn("QUEUE", "queue") { name(of: $0.queue) },
-      ViewColumn("EXPIRES", "expires_in_ns", in: .nanoseconds, \.expiresIn).shown { Span.microseconds($0.expiresIn) },
+      ViewColumn("EXPIRES", "expires_in_ns", in: .nanoseconds, \.expiresIn).shown {
+        ElapsedTime.microseconds($0.expiresIn)
+      },
       ViewColumn(json: "expires", \.expires), ViewColumn("OWNER", "owner") { $0.function.ownerName },
       ViewColumn("FUNCTION", "symbol") { $0.function.symbol }.shown { $0.function.name }
         .bad { $0.function.owner == .unknown },

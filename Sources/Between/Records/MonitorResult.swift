@@ -1,3 +1,4 @@
+import CLayouts
 import CRegion
 import Memory
 
@@ -29,20 +30,17 @@ public struct MonitorResult: Sendable {
       let place = "0x" + String(address, radix: 16)
       let why =
         switch code {
-        case GRASS_RUN_NOT_CANONICAL.rawValue: "\(place) is not canonical"
-        case GRASS_RUN_NOT_PRESENT.rawValue:
-          "\(place) is not mapped: the level \(level) page-table entry is 0x\(String(entry, radix: 16))"
-        case GRASS_RUN_BAD_ENTRY.rawValue:
-          "\(place) has an impossible level \(level) page-table entry, 0x\(String(entry, radix: 16))"
-        case GRASS_RUN_ABSENT.rawValue: "\(place) is mapped to memory that is not there"
-        case GRASS_RUN_UNALIGNED.rawValue: "\(place) is not aligned to what lies there"
-        case GRASS_RUN_WILD.rawValue: "\(place) is neither the kernel's nor the monitor's own"
-        case GRASS_RUN_STORE.rawValue: "it would have stored to the kernel's \(place)"
-        case GRASS_RUN_BOUNDS.rawValue: "offset \(Int64(bitPattern: address)) lies outside its variable"
-        case GRASS_RUN_BUDGET.rawValue: "its loops took more steps than it is given"
-        case GRASS_RUN_FULL.rawValue: "its records did not fit"
-        case GRASS_RUN_DIVISION.rawValue: "it divided by zero, or beyond what fits"
-        default: "an unknown fault, number \(code)"
+        case GRASS_FAULT_ABSENT.rawValue: "\(place) is mapped to memory that is not there"
+        case GRASS_FAULT_UNALIGNED.rawValue: "\(place) is not aligned to what lies there"
+        case GRASS_FAULT_WILD.rawValue: "\(place) is neither the kernel's nor the monitor's own"
+        case GRASS_FAULT_STORE.rawValue: "it would have stored to the kernel's \(place)"
+        case GRASS_FAULT_BOUNDS.rawValue: "offset \(Int64(bitPattern: address)) lies outside its variable"
+        case GRASS_FAULT_BUDGET.rawValue: "its loops took more steps than it is given"
+        case GRASS_FAULT_FULL.rawValue: "its records did not fit"
+        case GRASS_FAULT_DIVISION.rawValue: "it divided by zero, or beyond what fits"
+        default:
+          MemoryFault.Reason(code: code, level: level, entry: entry).map { "\(place) \($0)" }
+            ?? "an unknown fault, number \(code)"
         }
       return "lane \(lane) ended early: \(why)"
     }

@@ -1,9 +1,8 @@
-import Region
-import Remote
+import Records
 import Testing
 
 /// Records taken apart, and what two looks at a host say.
-struct ModuleViewTests {
+struct MonitorRecordsTests {
   private static func words(_ words: UInt32...) -> [UInt8] {
     words.flatMap { word in withUnsafeBytes(of: word.littleEndian) { [UInt8]($0) } }
   }
@@ -13,7 +12,7 @@ struct ModuleViewTests {
       output: records.flatMap { words($0.kind, UInt32($0.bytes.count)) + $0.bytes }, faults: [])
   }
 
-  /// A CPU as beacon has it.
+  /// A CPU as life has it.
   private static func cpu(
     _ number: UInt32, online: UInt32 = 1, runnable: UInt32 = 0, idle: UInt32 = 1, switches: UInt32 = 5,
     clock: UInt32 = 9

@@ -1,8 +1,7 @@
-import Memory
-public import Region
+import CRecords
 
 /// How each CPU spent its time since the host booted, by number: what `monitors/cpu.c` gives.
-public struct CPUUsage: ModuleView {
+public struct CPUUsage: MonitorRecords {
   /// Nanoseconds, named as in /proc/stat.
   public struct CPU: Hashable, Sendable {
     public let number: Int
@@ -19,18 +18,16 @@ public struct CPUUsage: ModuleView {
   }
 
   public let cpus: [CPU]
-  public static let module = "cpu"
+  public static let monitor = "cpu"
 
   public init?(_ result: MonitorResult) {
-    let cpus = Self.records(result, kind: 1, size: 88) { reader throws(MemoryFault) in
+    guard let cpus = result.records(of: GRASS_CPU_TIMES, as: grass_cpu_times.self) else { return nil }
+    self.cpus = cpus.map { cpu in
       CPU(
-        number: Int(try reader.u32(0)), isOnline: try reader.u32(4) != 0, user: try reader.u64(8),
-        nice: try reader.u64(16), system: try reader.u64(24), idle: try reader.u64(32), iowait: try reader.u64(40),
-        irq: try reader.u64(48), softirq: try reader.u64(56), steal: try reader.u64(64), guest: try reader.u64(72),
-        guestNice: try reader.u64(80))
-    }
-    guard let cpus else { return nil }
-    self.cpus = cpus.sorted { $0.number < $1.number }
+        number: Int(cpu.cpu), isOnline: cpu.is_online != 0, user: cpu.user, nice: cpu.nice, system: cpu.system,
+        idle: cpu.idle, iowait: cpu.iowait, irq: cpu.irq, softirq: cpu.softirq, steal: cpu.steal, guest: cpu.guest,
+        guestNice: cpu.guest_nice)
+    }.sorted { $0.number < $1.number }
   }
 
   /// What part of the time between two looks a CPU spent how.

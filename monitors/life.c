@@ -1,21 +1,7 @@
 // Signs of life: the clock tick, and how far each CPU's scheduler has come. Two looks tell a live kernel from a dead one.
 // Lane 0 looks at the host; each lane takes every lanes-th CPU.
 #include "kernel.h"
-
-struct host_record {
-  u64 jiffies;    // Grows by CONFIG_HZ a second, from some minutes below 2^32 on.
-  s32 panic_cpu;  // The CPU that panicked, -1 as long as none did.
-  u32 reserved;
-};
-
-struct cpu_record {
-  u32 cpu;
-  u32 is_online;
-  u32 running;  // Tasks that run or want to.
-  u32 is_idle;  // It runs its idle task.
-  u64 switches;
-  u64 clock;  // Of its run queue, in nanoseconds: it moves with every tick and every switch.
-};
+#include "records/life.h"
 
 KERNEL_STRUCTS
 
@@ -32,18 +18,18 @@ extern u64 jiffies_64;
 extern s32 panic_cpu;
 extern struct rq runqueues;
 
-MONITOR(beacon) {
+MONITOR(life) {
   if (grass_lane(run) == 0) {
-    struct host_record *host = grass_emit(run, 1, sizeof *host);
+    struct grass_life_host *host = grass_emit(run, GRASS_LIFE_HOST, sizeof *host);
     host->jiffies = jiffies_64;
     host->panic_cpu = panic_cpu;
   }
   for_each_cpu(cpu, &__cpu_possible_mask) {
     const struct rq *queue = per_cpu(runqueues, cpu);
-    struct cpu_record *record = grass_emit(run, 2, sizeof *record);
+    struct grass_life_cpu *record = grass_emit(run, GRASS_LIFE_CPU, sizeof *record);
     record->cpu = cpu;
     record->is_online = has_cpu(&__cpu_online_mask, cpu);
-    record->running = queue->nr_running;
+    record->runnable = queue->nr_running;
     record->is_idle = queue->curr == queue->idle;
     record->switches = queue->nr_switches;
     record->clock = queue->clock;

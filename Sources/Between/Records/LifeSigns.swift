@@ -1,10 +1,9 @@
-import Memory
-public import Region
+import CRecords
 
-/// One look at whether the host lives: what `monitors/beacon.c` gives.
+/// One look at whether the host lives: what `monitors/life.c` gives.
 ///
 /// Two of them tell.
-public struct LifeSigns: ModuleView {
+public struct LifeSigns: MonitorRecords {
   public struct CPU: Hashable, Sendable {
     public let number: Int
     public let isOnline: Bool
@@ -23,21 +22,19 @@ public struct LifeSigns: ModuleView {
   /// The CPU that panicked, nil as long as none did.
   public let panicCPU: Int?
   public let cpus: [CPU]
-  public static let module = "beacon"
+  public static let monitor = "life"
 
   public init?(_ result: MonitorResult) {
-    let hosts = Self.records(result, kind: 1, size: 16) { reader throws(MemoryFault) in
-      (jiffies: try reader.u64(0), panicCPU: try reader.load(8, as: Int32.self))
-    }
-    let cpus = Self.records(result, kind: 2, size: 32) { reader throws(MemoryFault) in
-      CPU(
-        number: Int(try reader.u32(0)), isOnline: try reader.u32(4) != 0, runnable: Int(try reader.u32(8)),
-        isIdle: try reader.u32(12) != 0, switches: try reader.u64(16), clock: try reader.u64(24))
-    }
-    guard let host = hosts?.first, hosts?.count == 1, let cpus else { return nil }
+    guard let hosts = result.records(of: GRASS_LIFE_HOST, as: grass_life_host.self), let host = hosts.first,
+      hosts.count == 1, let cpus = result.records(of: GRASS_LIFE_CPU, as: grass_life_cpu.self)
+    else { return nil }
     jiffies = host.jiffies
-    panicCPU = host.panicCPU < 0 ? nil : Int(host.panicCPU)
-    self.cpus = cpus.sorted { $0.number < $1.number }
+    panicCPU = host.panic_cpu < 0 ? nil : Int(host.panic_cpu)
+    self.cpus = cpus.map { cpu in
+      CPU(
+        number: Int(cpu.cpu), isOnline: cpu.is_online != 0, runnable: Int(cpu.runnable), isIdle: cpu.is_idle != 0,
+        switches: cpu.switches, clock: cpu.clock)
+    }.sorted { $0.number < $1.number }
   }
 
   /// What two looks say.

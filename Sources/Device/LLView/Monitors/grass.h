@@ -1,0 +1,1 @@
+../../../../monitors/grass.h

@@ -1,0 +1,1 @@
+../../../../monitors/swift/window.h
