@@ -5,6 +5,8 @@ public struct RegionLayout: Sendable {
   public let header: grass_header
 
   /// A layout of the given numbers; sizes are those of whole records, in bytes.
+  ///
+  /// - Throws: ``RegionError`` where a number is out of range.
   public init(
     slots: Int = Int(GRASS_DEFAULT_SLOTS), requestSize: Int = Int(GRASS_DEFAULT_REQUEST_SIZE),
     responseSize: Int = Int(GRASS_DEFAULT_RESPONSE_SIZE), scratchSize: Int = 0
