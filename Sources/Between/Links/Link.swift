@@ -73,6 +73,8 @@ extension Link {
   public func sums(of number: UInt64) -> InlineArray<2, UInt64>? { nil }
 
   /// Writes, and waits for the acknowledgement.
+  ///
+  /// - Throws: ``LinkError`` where the link ended, or `within` passed, which ends it.
   public func write(_ bytes: [UInt8], to part: RemotePart, offset: Int, within: Duration = .seconds(2))
     throws(LinkError)
   {
@@ -83,6 +85,8 @@ extension Link {
   }
 
   /// Reads, and waits for the bytes.
+  ///
+  /// - Throws: ``LinkError`` where the link ended, or `within` passed, which ends it.
   public func read(_ count: Int, from part: RemotePart, offset: Int, within: Duration = .seconds(2))
     throws(LinkError) -> [UInt8]
   {

@@ -30,6 +30,8 @@ public final class SharedMemoryLink: Link, @unchecked Sendable {
   private static let checkInterval: UInt64 = 10_000_000
 
   /// Maps the region at `path` and takes up to `slots` of its slots.
+  ///
+  /// - Throws: ``LinkError`` where there is no region of this version, nobody serves it, or every slot is taken.
   public init(path: String, slots: Int) throws(LinkError) {
     let address = LinkAddress.sharedMemory(path: path).description
     func failure(_ call: String, code: Int32 = errno) -> LinkError {

@@ -35,6 +35,8 @@ public final class TCPLink: Link, @unchecked Sendable {
   private static let outgoingLimit = 4 << 20
 
   /// Connects, and takes up to `slots` slots.
+  ///
+  /// - Throws: ``LinkError`` where nobody answers in time, or grants no slot.
   public init(host: String, port: UInt16, slots: Int, within timeout: Duration) throws(LinkError) {
     let socket = try TCPSocket.connect(host: host, port: port)
     let deadline = ContinuousClock.now + timeout

@@ -21,6 +21,8 @@ public final class SharedRegion: @unchecked Sendable {
   /// Makes a region at `path`, or an anonymous one for nil.
   ///
   /// A file left by an owner that died is replaced; any other file stays, and is an error.
+  ///
+  /// - Throws: ``RegionError`` where the file cannot be made or mapped, or another live process owns it.
   public init(path: String? = nil, layout: RegionLayout) throws(RegionError) {
     let subject = path ?? "(anonymous)"
     var descriptor: Int32
@@ -57,6 +59,8 @@ public final class SharedRegion: @unchecked Sendable {
   }
 
   /// Makes a region in a device's memory, which it keeps.
+  ///
+  /// - Throws: ``RegionError`` where the memory is too small or the device cannot copy.
   public init(layout: RegionLayout, in memory: any RegionMemory) throws(RegionError) {
     guard let base = UnsafeMutableRawPointer(bitPattern: UInt(memory.address)), memory.count >= layout.regionSize else {
       throw RegionError("of a device", .device("it needs \(layout.regionSize) bytes, and there are \(memory.count)"))
@@ -99,6 +103,8 @@ public final class SharedRegion: @unchecked Sendable {
   }
 
   /// Copies bytes into the region: in ascending order into host memory, as ``RegionMemory`` does into a device's.
+  ///
+  /// - Throws: ``RegionError`` where the device cannot copy; never in host memory.
   public func store(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(RegionError) {
     precondition(offset >= 0 && bytes.count <= layout.regionSize - offset)
     if let device { return try device.store(bytes, at: offset) }
@@ -106,6 +112,8 @@ public final class SharedRegion: @unchecked Sendable {
   }
 
   /// Copies bytes out of the region: in ascending order from host memory.
+  ///
+  /// - Throws: ``RegionError`` where the device cannot copy; never in host memory.
   public func load(into bytes: UnsafeMutableRawBufferPointer, at offset: Int) throws(RegionError) {
     precondition(offset >= 0 && bytes.count <= layout.regionSize - offset)
     if let device { return try device.load(into: bytes, at: offset) }
@@ -113,6 +121,8 @@ public final class SharedRegion: @unchecked Sendable {
   }
 
   /// The word at an offset that is a multiple of 8.
+  ///
+  /// - Throws: ``RegionError`` where the device cannot copy; never in host memory.
   public func word(at offset: Int) throws(RegionError) -> UInt64 {
     guard device != nil else { return grass_load(base + offset) }
     var word: UInt64 = 0
@@ -121,6 +131,8 @@ public final class SharedRegion: @unchecked Sendable {
   }
 
   /// Takes up to `count` neighbouring free slots for a session.
+  ///
+  /// - Throws: ``RegionError`` where every slot is taken.
   public func claim(slots count: Int) throws(RegionError) -> SlotClaim {
     try SlotClaim(path: "/proc/self/fd/\(descriptor)", layout: layout, count: count)
   }

@@ -15,6 +15,8 @@ public final class SlotClaim: @unchecked Sendable {
   package let descriptor: Int32
 
   /// Opens the region at `path` and takes up to `count` neighbouring slots: the longest free run where none is as long.
+  ///
+  /// - Throws: ``RegionError`` where the file cannot be opened or every slot is taken.
   public convenience init(path: String, layout: RegionLayout, count: Int) throws(RegionError) {
     let descriptor = SystemCall.retrying { open(path, O_RDWR | O_CLOEXEC) }
     guard descriptor >= 0 else { throw RegionError(path, .system(call: "open", code: errno)) }

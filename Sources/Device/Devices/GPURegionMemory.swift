@@ -18,6 +18,8 @@ public final class GPURegionMemory: RegionMemory, @unchecked Sendable {
   private let start: Int
 
   /// Takes as much as a region of `layout` needs.
+  ///
+  /// - Throws: ``DeviceError`` where the GPU has not as much.
   public init(_ context: GPUContext, layout: RegionLayout) throws(DeviceError) {
     self.context = context
     // What is exported is in whole pages, as large ones as Linux has on any machine with such a GPU.

@@ -42,6 +42,8 @@ public struct ModuleProgram: Sendable {
   /// Loads a program: a shared object for this machine's processor, or PTX.
   ///
   /// The file is trusted: it is code that this process runs.
+  ///
+  /// - Throws: ``DeviceError`` where the file is no such program, or one of another version.
   public init(path: String) throws(DeviceError) {
     let bytes = try Self.read(path)
     if bytes.starts(with: [0x7f, 0x45, 0x4c, 0x46]) {

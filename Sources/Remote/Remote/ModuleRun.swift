@@ -80,6 +80,8 @@ extension Session {
   }
 
   /// The names of the modules that the monitor's device has.
+  ///
+  /// - Throws: ``SessionError`` where the link ends, or the answer is false or does not come.
   public func modules(within timeout: Duration? = nil) throws(SessionError) -> [String] {
     let headSize = MemoryLayout<grass_response>.size
     let size = MemoryLayout<grass_monitor_answer>.size

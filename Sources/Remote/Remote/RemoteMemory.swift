@@ -14,6 +14,8 @@ public final class RemoteMemory: TranslatingMemory {
   public let kernelHint: PhysicalAddress?
 
   /// Asks the monitor what it sees.
+  ///
+  /// - Throws: ``SessionError`` where it does not answer.
   public init(session: Session) throws(SessionError) {
     let info = try session.info()
     self.session = session

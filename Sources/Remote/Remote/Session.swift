@@ -25,6 +25,8 @@ public final class Session: Sendable {
   private let waves = Atomic<Int>(0)
 
   /// Connects to the monitor at `address`.
+  ///
+  /// - Throws: ``SessionError`` where there is no connection, or the region is of another version.
   public convenience init(
     to address: LinkAddress, slots: Int = 4, timeout: Duration = .seconds(5)
   ) throws(SessionError) {
@@ -38,6 +40,8 @@ public final class Session: Sendable {
   }
 
   /// Begins a session over a link, which is the session's own from then on.
+  ///
+  /// - Throws: ``SessionError`` where the region's header cannot be read or is not of this version.
   public init(link: any Link, timeout: Duration = .seconds(5)) throws(SessionError) {
     host = link.address
     self.timeout = timeout
@@ -129,6 +133,7 @@ public final class Session: Sendable {
   /// Asks whether the monitor lives, and waits for its answer.
   ///
   /// - Returns: the device's clock in nanoseconds.
+  /// - Throws: ``SessionError`` where the link ends, or the answer is false or does not come.
   @discardableResult
   public func heartbeat(within timeout: Duration? = nil) throws(SessionError) -> UInt64 {
     try ask(GRASS_HEARTBEAT, answer: MemoryLayout<grass_heartbeat_answer>.size, within: timeout)
@@ -136,6 +141,8 @@ public final class Session: Sendable {
   }
 
   /// Reads the monitor's beacon, in which its device has no part.
+  ///
+  /// - Throws: ``SessionError`` where the link ends, or the beacon stays torn.
   public func beacon(within timeout: Duration? = nil) throws(SessionError) -> Beacon {
     let deadline = ContinuousClock.now + (timeout ?? self.timeout)
     waves.add(1, ordering: .relaxed)
@@ -143,6 +150,8 @@ public final class Session: Sendable {
   }
 
   /// Asks what the monitor sees.
+  ///
+  /// - Throws: ``SessionError`` where the link ends, or the answer is false or does not come.
   public func info(within timeout: Duration? = nil) throws(SessionError) -> DeviceInfo {
     let answer = try ask(GRASS_INFO, answer: MemoryLayout<grass_info_answer>.size, within: timeout)
     let info = answer.withUnsafeBytes { $0.loadUnaligned(as: grass_info_answer.self) }

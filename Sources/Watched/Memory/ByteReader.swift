@@ -15,6 +15,8 @@ public struct ByteReader: ~Escapable {
   public var count: Int { bytes.byteCount }
 
   /// The little-endian integer at `offset`, which need not be aligned.
+  ///
+  /// - Throws: ``MemoryFault`` where the bytes end before it does.
   @inlinable
   public func load<T: FixedWidthInteger & BitwiseCopyable>(
     _ offset: Int, as type: T.Type = T.self
@@ -25,20 +27,36 @@ public struct ByteReader: ~Escapable {
     return T(littleEndian: bytes.unsafeLoadUnaligned(fromByteOffset: offset, as: T.self))
   }
 
+  /// The byte at `offset`.
+  ///
+  /// - Throws: ``MemoryFault`` where the bytes end before.
   @inlinable
   public func u8(_ offset: Int) throws(MemoryFault) -> UInt8 { try load(offset) }
+  /// The 16-bit number at `offset`, little endian.
+  ///
+  /// - Throws: ``MemoryFault`` where the bytes end before.
   @inlinable
   public func u16(_ offset: Int) throws(MemoryFault) -> UInt16 { try load(offset) }
+  /// The 32-bit number at `offset`, little endian.
+  ///
+  /// - Throws: ``MemoryFault`` where the bytes end before.
   @inlinable
   public func u32(_ offset: Int) throws(MemoryFault) -> UInt32 { try load(offset) }
+  /// The 64-bit number at `offset`, little endian.
+  ///
+  /// - Throws: ``MemoryFault`` where the bytes end before.
   @inlinable
   public func u64(_ offset: Int) throws(MemoryFault) -> UInt64 { try load(offset) }
 
   /// The kernel pointer at `offset`.
+  ///
+  /// - Throws: ``MemoryFault`` where the bytes end before.
   @inlinable
   public func pointer(_ offset: Int) throws(MemoryFault) -> VirtualAddress { VirtualAddress(try u64(offset)) }
 
   /// A reader of `count` bytes from `offset`.
+  ///
+  /// - Throws: ``MemoryFault`` where the bytes end before.
   @_lifetime(copy self)
   @inlinable
   public func slice(_ offset: Int, count: Int) throws(MemoryFault) -> ByteReader {
@@ -49,6 +67,8 @@ public struct ByteReader: ~Escapable {
   }
 
   /// The bytes from `offset` up to the first zero byte, or to `limit` bytes or the end where none comes before.
+  ///
+  /// - Throws: ``MemoryFault`` where `offset` lies outside the bytes.
   public func cString(_ offset: Int, limit: Int = .max) throws(MemoryFault) -> [UInt8] {
     guard offset >= 0, offset <= bytes.byteCount else {
       throw MemoryFault(.offset(offset), .outOfBounds(size: 1, count: bytes.byteCount))

@@ -32,6 +32,8 @@ extension PhysicalMemory {
   /// The bytes at `address`, in a read of its own.
   ///
   /// Prefer a batch wherever there is more to read.
+  ///
+  /// - Throws: ``MemoryFault`` where any of them cannot be read.
   public func read(_ address: PhysicalAddress, count: Int) throws(MemoryFault) -> [UInt8] {
     var batch = ReadBatch<PhysicalAddress>()
     batch.add(address, count: count)

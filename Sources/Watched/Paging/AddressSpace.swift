@@ -63,6 +63,8 @@ public struct AddressSpace: Sendable {
   }
 
   /// The physical address of one virtual address.
+  ///
+  /// - Throws: ``MemoryFault`` with the level and the entry where the walk ended.
   public func translate(_ address: VirtualAddress) throws(MemoryFault) -> PhysicalAddress {
     if case .physical(let physical) = location(of: address, count: 1) { return physical }
     return try walker.translate([(address, root(for: address))])[0].get().physical
@@ -97,6 +99,8 @@ public struct AddressSpace: Sendable {
   /// The bytes at `address`, in a read of its own.
   ///
   /// Prefer a batch wherever there is more to read.
+  ///
+  /// - Throws: ``MemoryFault`` where any of them is not mapped or cannot be read.
   public func read(_ address: VirtualAddress, count: Int) throws(MemoryFault) -> [UInt8] {
     var batch = ReadBatch<VirtualAddress>()
     batch.add(address, count: count)

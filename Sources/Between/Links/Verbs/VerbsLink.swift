@@ -48,6 +48,8 @@ public final class VerbsLink: Link, @unchecked Sendable {
   private static let eventInterval: UInt64 = 10_000_000
 
   /// Connects, and takes up to `slots` slots.
+  ///
+  /// - Throws: ``LinkError`` where there is no RDMA device, nobody answers in time, or grants no slot.
   public init(host: String, port: UInt16, slots: Int, within timeout: Duration) throws(LinkError) {
     let address = LinkAddress.verbs(host: host, port: port).description
     let deadline = ContinuousClock.now + timeout

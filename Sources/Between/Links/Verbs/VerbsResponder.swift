@@ -21,6 +21,8 @@ public final class VerbsResponder: Sendable {
   }
 
   /// Starts to serve `region` at an address of this machine; port 0 lets the kernel choose.
+  ///
+  /// - Throws: ``LinkError`` where no RDMA device has that address or takes the region's memory.
   public init(region: SharedRegion, host: String, port: UInt16) throws(LinkError) {
     let asked = LinkAddress.verbs(host: host, port: port).description
     var ends: [Int32] = [-1, -1]
