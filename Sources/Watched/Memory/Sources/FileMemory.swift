@@ -59,7 +59,8 @@ public final class FileMemory: PhysicalMemory {
 
   public func read(_ batch: inout ReadBatch<PhysicalAddress>) {
     var current = 0
-    var isSparse: Bool?
+    // Asked only where something long is read: it costs a system call.
+    let isSparse = batch.entries.contains { $0.count >= Self.scanSize } && file.isSparse
     batch.fill { (address, target) throws(MemoryFault) in
       if current >= extents.count || !extents[current].segment.contains(address, count: target.count) {
         current = index(of: address)
@@ -68,12 +69,8 @@ public final class FileMemory: PhysicalMemory {
         }
       }
       let extent = extents[current]
-      let offset = extent.fileOffset + Int(address.distance(from: extent.segment.start))
-      if target.count >= Self.scanSize {
-        if isSparse == nil { isSparse = file.isSparse }
-        if isSparse == true { return copyData(offset, to: target) }
-      }
-      target.copyMemory(from: UnsafeRawBufferPointer(start: file.base + offset, count: target.count))
+      copy(
+        extent.fileOffset + Int(address.distance(from: extent.segment.start)), to: target, overHoles: isSparse)
     }
     // Asked afterwards: whatever was cut before the last byte was copied shows.
     if !file.isWhole {
@@ -84,8 +81,16 @@ public final class FileMemory: PhysicalMemory {
   /// Reads as long as this look through memory rather than follow it, and meet holes.
   private static let scanSize = 256 << 10
 
-  /// Copies what the file holds from `offset` on; holes are zeros.
-  private func copyData(_ offset: Int, to target: UnsafeMutableRawBufferPointer) {
+  /// Copies what lies in the file from `offset` on.
+  ///
+  /// Of something long, holes are not looked at: they are zeros.
+  // One call, and not inlined, where the memory's reads end: with two ways to end there, the compiler's (6.3.1) optimized code
+  // forgets on one of them that nothing was thrown.
+  @inline(never)
+  private func copy(_ offset: Int, to target: UnsafeMutableRawBufferPointer, overHoles: Bool) {
+    guard overHoles, target.count >= Self.scanSize else {
+      return target.copyMemory(from: UnsafeRawBufferPointer(start: file.base + offset, count: target.count))
+    }
     var done = 0
     for range in file.dataRanges(in: offset..<offset + target.count) {
       let start = range.lowerBound - offset
