@@ -20,9 +20,18 @@ extension Kernel {
   ///
   /// - Throws: ``KernelError`` naming the reader's subject.
   package func read<Reader: SettledReader>(_ type: Reader.Type) throws(KernelError) -> Reader.Answer {
+    try read(with: type) { reader in try reader.read(self) }
+  }
+
+  /// What `body` reads with a reader, read again where it was torn.
+  ///
+  /// - Throws: ``KernelError`` naming `subject`, or the reader's own subject where that is nil.
+  package func read<Reader: KernelReader, Answer: Faulted>(
+    with type: Reader.Type, about subject: String? = nil, _ body: (Reader) throws -> Answer
+  ) throws(KernelError) -> Answer {
     let reader = try reader(type)
     return try settled(\.faults) { () throws(KernelError) in
-      try KernelError.reading(subject(of: type)) { try reader.read(self) }
+      try KernelError.reading(subject ?? self.subject(of: type)) { try body(reader) }
     }
   }
 }

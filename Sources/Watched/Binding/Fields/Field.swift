@@ -1,5 +1,5 @@
-package import KernelInfo
-package import Memory
+public import KernelInfo
+public import Memory
 
 /// A field of a kernel struct: declared by the name that it is bound to, and loaded as a type.
 ///
@@ -10,11 +10,12 @@ package import Memory
 /// ```
 /// The newest name comes first; which one a kernel has, only its types say. The version or commit behind `before` is a note for
 /// people, since distributions backport.
+@usableFromInline
 package final class Field<Value: FieldValue>: DeclaredField, @unchecked Sendable {
   // Bound once, while its shape is made and before anyone else knows of it.
   private let names: [String]
   private let isOptional: Bool
-  package private(set) var place = FieldSelection.Field.absent
+  @usableFromInline package private(set) var place = FieldSelection.Field.absent
 
   package init(_ name: String) {
     names = [name]
@@ -44,6 +45,7 @@ package final class Field<Value: FieldValue>: DeclaredField, @unchecked Sendable
   /// Bytes from the struct's start.
   package var offset: Int { place.offset }
 
+  @usableFromInline
   package func bind(to structure: StructLayout, _ types: TypeTable, in selection: inout FieldSelection)
     throws(KernelInfoError)
   {
@@ -57,22 +59,35 @@ package final class Field<Value: FieldValue>: DeclaredField, @unchecked Sendable
 }
 
 /// A field that is wanted only for its place and not read: the link that joins a struct into a list, or what is embedded in it.
+@usableFromInline
 package final class Place: DeclaredField, @unchecked Sendable {
   // Bound once, as a Field is.
   private let names: [String]
-  package private(set) var offset = 0
+  private let isOptional: Bool
+  @usableFromInline package private(set) var offset = 0
+  /// Whether this kernel has it; its offset is zero where it has not.
+  package private(set) var isPresent = true
 
-  package init(_ name: String) { names = [name] }
-  package init(_ name: String, before version: StaticString, _ older: String) { names = [name, older] }
+  package init(_ name: String) { (names, isOptional) = ([name], false) }
+  package init(_ name: String, before version: StaticString, _ older: String) {
+    (names, isOptional) = ([name, older], false)
+  }
 
+  /// A place that some kernels lack.
+  package init(optional name: String) { (names, isOptional) = ([name], true) }
+
+  @usableFromInline
   package func bind(to structure: StructLayout, _ types: TypeTable, in selection: inout FieldSelection)
     throws(KernelInfoError)
   {
-    offset = try structure.field(names.first(where: structure.hasField) ?? names[0]).offset
+    let name = names.first(where: structure.hasField)
+    isPresent = name != nil
+    if isPresent || !isOptional { offset = try structure.field(name ?? names[0]).offset }
   }
 }
 
 /// What a shape's properties may be.
+@usableFromInline
 package protocol DeclaredField: Sendable {
   /// Takes its place in the struct as this kernel has it.
   ///
@@ -81,6 +96,7 @@ package protocol DeclaredField: Sendable {
 }
 
 /// A type that fields are loaded as.
+@usableFromInline
 package protocol FieldValue: Sendable {
   static func load<Address>(
     _ field: FieldSelection.Field, _ selection: FieldSelection, _ record: FieldSelection.Record,
@@ -110,6 +126,7 @@ extension Int64: FieldValue {}
 extension Int: FieldValue {}
 
 extension Bool: FieldValue {
+  @inlinable
   package static func load<Address>(
     _ field: FieldSelection.Field, _ selection: FieldSelection, _ record: FieldSelection.Record,
     _ batch: borrowing ReadBatch<Address>
@@ -119,6 +136,7 @@ extension Bool: FieldValue {
 }
 
 extension VirtualAddress: FieldValue {
+  @inlinable
   package static func load<Address>(
     _ field: FieldSelection.Field, _ selection: FieldSelection, _ record: FieldSelection.Record,
     _ batch: borrowing ReadBatch<Address>
@@ -127,8 +145,22 @@ extension VirtualAddress: FieldValue {
   }
 }
 
+/// All bytes of a field, in the order in which they lie.
+package struct RawBytes: FieldValue {
+  package let bytes: [UInt8]
+
+  @usableFromInline
+  package static func load<Address>(
+    _ field: FieldSelection.Field, _ selection: FieldSelection, _ record: FieldSelection.Record,
+    _ batch: borrowing ReadBatch<Address>
+  ) throws(MemoryFault) -> RawBytes {
+    RawBytes(bytes: try selection.bytes(field, record, batch))
+  }
+}
+
 /// An array of bytes is text, up to its first zero; one of words has the array's elements.
 extension Array: FieldValue where Element: FieldElement {
+  @usableFromInline
   package static func load<Address>(
     _ field: FieldSelection.Field, _ selection: FieldSelection, _ record: FieldSelection.Record,
     _ batch: borrowing ReadBatch<Address>

@@ -1,23 +1,26 @@
 package import KernelInfo
-package import Memory
+public import Memory
 
 /// The fields of one kernel struct that a view wants, and the windows of bytes that hold them.
 ///
 /// Kernel structs are large and the wanted fields few: reading neighbouring fields in one window and leaving the rest
 /// out keeps a batch over a link small.
+@usableFromInline
 package struct FieldSelection: Sendable {
   /// A wanted field.
   ///
   /// One that this kernel does not have loads as zero.
   ///
   /// No more than numbers, unlike a ``FieldLayout``: fields are loaded many times for each struct.
+  @usableFromInline
   package struct Field: Sendable {
-    package let offset: Int
+    @usableFromInline package let offset: Int
     /// Bytes; zero for a field that this kernel does not have.
-    package let size: Int
-    fileprivate let isSigned: Bool
+    @usableFromInline package let size: Int
+    @usableFromInline let isSigned: Bool
     /// Which bits count, from the lowest bit of the byte at `offset` on; nil where all do.
-    fileprivate let bits: (offset: UInt8, count: UInt8)?
+    @usableFromInline let bits: (offset: UInt8, count: UInt8)?
+    @inlinable
     package var isPresent: Bool { size > 0 }
 
     /// One that this kernel does not have.
@@ -42,7 +45,7 @@ package struct FieldSelection: Sendable {
   private static let gap = 64
 
   private let structure: StructLayout
-  private var windows: [Range<Int>] = []
+  @usableFromInline var windows: [Range<Int>] = []
 
   package init(_ structure: StructLayout) { self.structure = structure }
 
@@ -84,8 +87,9 @@ package struct FieldSelection: Sendable {
   }
 
   /// The selection of one struct, read as a part of a batch.
+  @usableFromInline
   package struct Record: Sendable {
-    fileprivate let first: Int
+    @usableFromInline let first: Int
   }
 
   /// Asks `batch` for the selection of the struct at `address`.
@@ -105,7 +109,8 @@ package struct FieldSelection: Sendable {
 
   /// A reader of the window that holds `field`, and the field's offset in it.
   @_lifetime(borrow batch)
-  private func window<Address>(
+  @inlinable
+  func window<Address>(
     of field: Field, _ record: Record, _ batch: borrowing ReadBatch<Address>, base: inout Int
   ) throws(MemoryFault) -> ByteReader {
     var low = 0
@@ -119,6 +124,9 @@ package struct FieldSelection: Sendable {
   }
 
   /// The value of `field`: sign-extended where its type is signed, as ``FieldLayout/load(_:base:)`` has it.
+  ///
+  /// Inlinable, as whatever lies on the way of every field is: a batch is generic.
+  @inlinable
   package func load<Address>(
     _ field: Field, _ record: Record, _ batch: borrowing ReadBatch<Address>
   ) throws(MemoryFault) -> UInt64 {
@@ -170,6 +178,16 @@ package struct FieldSelection: Sendable {
     var base = 0
     let reader = try window(of: field, record, batch, base: &base)
     return try reader.cString(base + field.offset, limit: field.size)
+  }
+
+  /// The bytes of `field`, all of them.
+  package func bytes<Address>(
+    _ field: Field, _ record: Record, _ batch: borrowing ReadBatch<Address>
+  ) throws(MemoryFault) -> [UInt8] {
+    guard field.isPresent else { return [] }
+    var base = 0
+    let reader = try window(of: field, record, batch, base: &base)
+    return try reader.slice(base + field.offset, count: field.size).copy()
   }
 
   /// The 64-bit elements of the array `field`.

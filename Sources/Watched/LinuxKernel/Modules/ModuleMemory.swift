@@ -14,6 +14,7 @@ package final class ModuleMemory: DeclaredField, @unchecked Sendable {
 
   package init() {}
 
+  @usableFromInline
   package func bind(
     to module: StructLayout, _ types: TypeTable, in selection: inout FieldSelection
   ) throws(KernelInfoError) {

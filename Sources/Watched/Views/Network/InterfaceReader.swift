@@ -13,38 +13,121 @@ import Paging
 /// Source: net/core/dev.c, `dev_get_stats`; net/ipv4/devinet.c; net/ipv6/addrconf.c; net/core/neighbour.c.
 struct InterfaceReader: KernelReader {
   static let subject = "the network interfaces"
-  typealias Field = FieldSelection.Field
+
+  private struct Net: KernelShape {
+    static let type = "net"
+    let devices = Place("dev_base_head")
+  }
+
+  private struct Device: KernelShape {
+    static let type = "net_device"
+    let link = Place("dev_list")
+    let number = Field<Int32>("ifindex")
+    let name = Field<[UInt8]>("name")
+    let flags = Field<UInt32>("flags")
+    let mtu = Field<UInt32>("mtu")
+    let type = Field<UInt16>("type")
+    let state = Field<UInt8>("operstate")
+    let hardware = Field<VirtualAddress>("dev_addr")
+    let hardwareLength = Field<Int>("addr_len")
+    let promiscuity = Field<UInt32>("promiscuity")
+    let allMulticast = Field<UInt32>("allmulti")
+    let address4 = Field<VirtualAddress>("ip_ptr")
+    let address6 = Field<VirtualAddress>(optional: "ip6_ptr")
+    let operations = Field<VirtualAddress>("netdev_ops")
+    let perCPU = Field<VirtualAddress>("lstats")
+    let statisticsKind = Field<UInt64>(optional: "pcpu_stat_type")
+    let received = Field<UInt64>("stats.rx_packets")
+    let receivedBytes = Field<UInt64>("stats.rx_bytes")
+    let sent = Field<UInt64>("stats.tx_packets")
+    let sentBytes = Field<UInt64>("stats.tx_bytes")
+  }
+
+  private struct Operations: KernelShape {
+    static let type = "net_device_ops"
+    let statistics = Field<VirtualAddress>("ndo_get_stats64")
+  }
+
+  private struct SoftwareStatistics: KernelShape {
+    static let type = "pcpu_sw_netstats"
+    let received = Field<UInt64>("rx_packets")
+    let receivedBytes = Field<UInt64>("rx_bytes")
+    let sent = Field<UInt64>("tx_packets")
+    let sentBytes = Field<UInt64>("tx_bytes")
+  }
+
+  private struct LoopbackStatistics: KernelShape {
+    static let type = "pcpu_lstats"
+    let packets = Field<UInt64>("packets")
+    let bytes = Field<UInt64>("bytes")
+  }
+
+  private struct Device4: KernelShape {
+    static let type = "in_device"
+    let addresses = Place("ifa_list")
+  }
+
+  private struct Address4: KernelShape {
+    static let type = "in_ifaddr"
+    let next = Place("ifa_next")
+    let local = Field<RawBytes>("ifa_local")
+    let peer = Field<RawBytes>("ifa_address")
+    let prefix = Field<Int>("ifa_prefixlen")
+    let scope = Field<UInt8>("ifa_scope")
+  }
+
+  private struct Device6: KernelShape {
+    static let type = "inet6_dev"
+    let addresses = Place("addr_list")
+  }
+
+  private struct Address6: KernelShape {
+    static let type = "inet6_ifaddr"
+    let link = Place("if_list")
+    let local = Field<RawBytes>("addr")
+    let peer = Field<RawBytes>("peer_addr")
+    let prefix = Field<Int>("prefix_len")
+    let scope = Field<UInt8>("scope")
+  }
+
+  private struct NeighbourTable: KernelShape {
+    static let type = "neigh_table"
+    let keyLength = Field<Int>("key_len")
+    let hash = Field<VirtualAddress>("nht")
+  }
+
+  private struct NeighbourHash: KernelShape {
+    static let type = "neigh_hash_table"
+    let buckets = Field<VirtualAddress>("hash_heads", before: "6.13", "hash_buckets")
+    let shift = Field<UInt64>("hash_shift")
+  }
+
+  private struct Entry: KernelShape {
+    static let type = "neighbour"
+    // The older form links the structs themselves, the newer one a field of theirs.
+    let link = Place("hash", before: "6.13", "next")
+    let state = Field<UInt8>("nud_state")
+    let device = Field<VirtualAddress>("dev")
+    let hardware = Field<RawBytes>("ha")
+    let key = Place("primary_key")
+  }
 
   private let namespaces: NetworkNamespaceReader
-  private let devices: Int
-  private let deviceLink: Int
-  private let device: FieldSelection
-  private let index, name, flags, mtu, type, state, hardware, hardwareLength, promiscuity, allMulticast: Field
-  private let address4, address6, operations, perCPU, statisticsKind: Field
-  private let received, receivedBytes, sent, sentBytes: Field
-  private let softwareStatistics, loopbackStatistics: FieldSelection
-  private let softwareFields: [Field]
-  private let loopbackFields: [Field]
-  private let statisticsOperation: FieldLayout
+  private let net: Bound<Net>
+  private let device: Bound<Device>
+  private let operations: Bound<Operations>
+  private let softwareStatistics: Bound<SoftwareStatistics>
+  private let loopbackStatistics: Bound<LoopbackStatistics>
   private let softwareFunction, loopbackFunction: VirtualAddress?
-  private let softwareKind, loopbackKind: UInt64?
-  private let list4: Int
-  private let next4: Int
-  private let entry4: FieldSelection
-  private let local4, peer4, prefix4, scope4: Field
-  private let list6: Int
-  private let link6: Int
-  private let entry6: FieldSelection
-  private let prefix6, scope6: Field
-  private let local6, peer6: FieldLayout
+  private let softwareKind: UInt64?
+  private let device4: Bound<Device4>
+  private let address4: Bound<Address4>
+  private let device6: Bound<Device6>
+  private let address6: Bound<Address6>
   private let neighbourTables: [VirtualAddress]
-  private let neighbourTable: FieldSelection
-  private let keyLength, neighbourHash: Field
-  private let neighbourBuckets: FieldSelection
-  private let buckets, bucketShift: Field
-  private let neighbour: FieldSelection
-  private let neighbourState, neighbourDevice: Field
-  private let neighbourNext, neighbourAddress, neighbourKey: Int
+  private let neighbourTable: Bound<NeighbourTable>
+  private let neighbourHash: Bound<NeighbourHash>
+  private let neighbour: Bound<Entry>
 
   /// More than any host has, of interfaces, of addresses and of neighbours.
   private static let most = 1 << 18
@@ -52,82 +135,22 @@ struct InterfaceReader: KernelReader {
   init(kernel: Kernel) throws {
     let types = kernel.types
     namespaces = try NetworkNamespaceReader(kernel: kernel)
-    devices = try types.structure("net").field("dev_base_head").offset
-    let structure = try types.structure("net_device")
-    deviceLink = try structure.field("dev_list").offset
-    var fields = FieldSelection(structure)
-    index = try fields.want("ifindex")
-    name = try fields.want("name")
-    flags = try fields.want("flags")
-    mtu = try fields.want("mtu")
-    type = try fields.want("type")
-    state = try fields.want("operstate")
-    hardware = try fields.want("dev_addr")
-    hardwareLength = try fields.want("addr_len")
-    promiscuity = try fields.want("promiscuity")
-    allMulticast = try fields.want("allmulti")
-    address4 = try fields.want("ip_ptr")
-    address6 = try fields.wantIfPresent("ip6_ptr")
-    operations = try fields.want("netdev_ops")
-    perCPU = try fields.want("lstats")
-    statisticsKind = try fields.wantIfPresent("pcpu_stat_type")
-    received = try fields.want("stats.rx_packets")
-    receivedBytes = try fields.want("stats.rx_bytes")
-    sent = try fields.want("stats.tx_packets")
-    sentBytes = try fields.want("stats.tx_bytes")
-    device = fields
-    fields = FieldSelection(try types.structure("pcpu_sw_netstats"))
-    softwareFields = [
-      try fields.want("rx_packets"), try fields.want("rx_bytes"), try fields.want("tx_packets"),
-      try fields.want("tx_bytes"),
-    ]
-    softwareStatistics = fields
-    fields = FieldSelection(try types.structure("pcpu_lstats"))
-    loopbackFields = [try fields.want("packets"), try fields.want("bytes")]
-    loopbackStatistics = fields
-    statisticsOperation = try types.structure("net_device_ops").field("ndo_get_stats64")
+    net = try Bound(types)
+    device = try Bound(types)
+    operations = try Bound(types)
+    softwareStatistics = try Bound(types)
+    loopbackStatistics = try Bound(types)
     softwareFunction = kernel.symbols.address(of: "dev_get_tstats64")
     loopbackFunction = kernel.symbols.address(of: "loopback_get_stats64")
     softwareKind = types.enumerator("NETDEV_PCPU_STAT_TSTATS").map { UInt64(bitPattern: $0) }
-    loopbackKind = types.enumerator("NETDEV_PCPU_STAT_LSTATS").map { UInt64(bitPattern: $0) }
-
-    list4 = try types.structure("in_device").field("ifa_list").offset
-    let ifaddr = try types.structure("in_ifaddr")
-    next4 = try ifaddr.field("ifa_next").offset
-    fields = FieldSelection(ifaddr)
-    local4 = try fields.want("ifa_local")
-    peer4 = try fields.want("ifa_address")
-    prefix4 = try fields.want("ifa_prefixlen")
-    scope4 = try fields.want("ifa_scope")
-    entry4 = fields
-    list6 = try types.structure("inet6_dev").field("addr_list").offset
-    let ifaddr6 = try types.structure("inet6_ifaddr")
-    link6 = try ifaddr6.field("if_list").offset
-    fields = FieldSelection(ifaddr6)
-    prefix6 = try fields.want("prefix_len")
-    scope6 = try fields.want("scope")
-    entry6 = fields
-    local6 = try ifaddr6.field("addr")
-    peer6 = try ifaddr6.field("peer_addr")
-
+    device4 = try Bound(types)
+    address4 = try Bound(types)
+    device6 = try Bound(types)
+    address6 = try Bound(types)
     neighbourTables = ["arp_tbl", "nd_tbl"].compactMap { kernel.symbols.address(of: $0) }
-    fields = FieldSelection(try types.structure("neigh_table"))
-    keyLength = try fields.want("key_len")
-    neighbourHash = try fields.want("nht")
-    neighbourTable = fields
-    let hashTable = try types.structure("neigh_hash_table")
-    fields = FieldSelection(hashTable)
-    buckets = try fields.want(hashTable.hasField("hash_heads") ? "hash_heads" : "hash_buckets")
-    bucketShift = try fields.want("hash_shift")
-    neighbourBuckets = fields
-    let neighbourStructure = try types.structure("neighbour")
-    fields = FieldSelection(neighbourStructure)
-    neighbourState = try fields.want("nud_state")
-    neighbourDevice = try fields.want("dev")
-    neighbour = fields
-    neighbourNext = try neighbourStructure.field(neighbourStructure.hasField("hash") ? "hash" : "next").offset
-    neighbourAddress = try neighbourStructure.field("ha").offset
-    neighbourKey = try neighbourStructure.field("primary_key").offset
+    neighbourTable = try Bound(types)
+    neighbourHash = try Bound(types)
+    neighbour = try Bound(types)
   }
 
   func read(cpus: [PerCPU.CPU], in space: AddressSpace) throws -> NetworkConfiguration {
@@ -136,205 +159,175 @@ struct InterfaceReader: KernelReader {
     if nets.isEmpty, let fault = faults.first { throw fault }
     configuration.namespaces = nets
     configuration.faults = faults
-    let lists = ListWalker(space: space, form: .circular, limit: Self.most).members(
-      ofHeads: nets.map { $0.address + devices })
-    configuration.faults += lists.faults
-    var found: [(net: NetworkNamespace, device: VirtualAddress)] = []
-    for (net, links) in zip(nets, lists.lists) { found += links.map { (net, $0 - deviceLink) } }
-    let reads = space.read(device, at: found.map(\.device))
-    var places: [(hardware: VirtualAddress, address4: VirtualAddress, address6: VirtualAddress, read: Int)] = []
-    for (position, item) in found.enumerated() {
+    let (owners, devices) = space.lists(
+      of: device, through: \.link, heads: nets.map { $0.address + net.devices.offset }, limit: Self.most,
+      &configuration.faults)
+    var found: [Reading<Device>] = []
+    var hardware = ReadBatch<VirtualAddress>()
+    configuration.interfaces = devices.compactMap(&configuration.faults) { (device) throws(MemoryFault) in
+      // MAX_ADDR_LEN, include/linux/netdevice.h.
+      let length = try device.hardwareLength
+      guard length <= 32 else {
+        throw MemoryFault(.virtual(device.address), .inconsistent("a hardware address of \(length) bytes"))
+      }
+      let interface = NetworkInterface(
+        device: device.address, namespace: nets[owners[device.index]].number, index: try device.number,
+        name: try device.name, flags: try device.flags, mtu: try device.mtu, type: try device.type,
+        operationalState: try device.state, hardwareAddress: NetworkAddress(bytes: []),
+        promiscuity: try device.promiscuity, allMulticast: try device.allMulticast)
+      hardware.add(try device.hardware, count: length)
+      found.append(device)
+      return interface
+    }
+    space.read(&hardware)
+    for position in found.indices {
       do throws(MemoryFault) {
-        // MAX_ADDR_LEN, include/linux/netdevice.h.
-        let length = Int(clamping: try reads.load(position, hardwareLength))
-        guard length <= 32 else {
-          throw MemoryFault(.virtual(item.device), .inconsistent("a hardware address of \(length) bytes"))
-        }
-        let interface = NetworkInterface(
-          device: item.device, namespace: item.net.number,
-          index: Int32(truncatingIfNeeded: try reads.signed(position, index)), name: try reads.string(position, name),
-          flags: UInt32(truncatingIfNeeded: try reads.load(position, flags)),
-          mtu: UInt32(truncatingIfNeeded: try reads.load(position, mtu)),
-          type: UInt16(truncatingIfNeeded: try reads.load(position, type)),
-          operationalState: UInt8(truncatingIfNeeded: try reads.load(position, state)),
-          hardwareAddress: NetworkAddress(bytes: [UInt8](repeating: 0, count: length)),
-          promiscuity: UInt32(truncatingIfNeeded: try reads.load(position, promiscuity)),
-          allMulticast: UInt32(truncatingIfNeeded: try reads.load(position, allMulticast)))
-        places.append(
-          (
-            try reads.pointer(position, hardware), try reads.pointer(position, address4),
-            try reads.pointer(position, address6), position
-          ))
-        configuration.interfaces.append(interface)
+        configuration.interfaces[position].hardwareAddress.bytes = try hardware.reader(position).copy()
       } catch {
         configuration.faults.append(error)
       }
     }
-    var batch = ReadBatch<VirtualAddress>()
-    for (interface, place) in zip(configuration.interfaces, places) {
-      batch.add(place.hardware, count: interface.hardwareAddress.bytes.count)
-    }
-    space.read(&batch)
-    for position in places.indices {
-      do throws(MemoryFault) {
-        configuration.interfaces[position].hardwareAddress.bytes = try batch.reader(position).copy()
-      } catch {
-        configuration.faults.append(error)
-      }
-    }
-    readAddresses4(places.map(\.address4), in: space, &configuration)
-    readAddresses6(places.map(\.address6), in: space, &configuration)
-    readCounters(reads, places.map(\.read), cpus, in: space, &configuration)
+    readAddresses4(found, in: space, &configuration)
+    readAddresses6(found, in: space, &configuration)
+    readCounters(found, cpus, in: space, &configuration)
     readNeighbours(in: space, &configuration)
     return configuration
   }
 
-  private func readAddresses4(
-    _ devices: [VirtualAddress], in space: AddressSpace, _ configuration: inout NetworkConfiguration
-  ) {
-    let owners = devices.indices.filter { devices[$0].rawValue != 0 }
-    let walker = ListWalker(space: space, form: .nullTerminated, next: next4, limit: Self.most)
-    let lists = walker.members(ofHeads: owners.map { devices[$0] + list4 })
-    configuration.faults += lists.faults
-    var found: [(interface: Int, address: VirtualAddress)] = []
-    for (owner, links) in zip(owners, lists.lists) { found += links.map { (owner, $0) } }
-    let reads = space.read(entry4, at: found.map(\.address))
-    for (position, item) in found.enumerated() {
-      do throws(MemoryFault) {
-        let local = NetworkAddress(word: try reads.load(position, local4))
-        let peer = NetworkAddress(word: try reads.load(position, peer4))
-        configuration.interfaces[item.interface].addresses.append(
-          NetworkInterface.Address(
-            address: local, prefixLength: Int(clamping: try reads.load(position, prefix4)),
-            peer: peer == local ? nil : peer, scope: UInt8(truncatingIfNeeded: try reads.load(position, scope4))))
-      } catch {
-        configuration.faults.append(error)
+  /// The interfaces of which `field` leads to more, each with where.
+  private func places(
+    _ devices: [Reading<Device>], _ field: KeyPath<Device, Field<VirtualAddress>>
+  ) -> [(interface: Int, address: VirtualAddress)] {
+    devices.indices.compactMap { index in
+      guard let address = try? devices[index].load(device[dynamicMember: field]), address.rawValue != 0 else {
+        return nil
       }
+      return (index, address)
     }
   }
 
-  private func readAddresses6(
-    _ devices: [VirtualAddress], in space: AddressSpace, _ configuration: inout NetworkConfiguration
+  private func readAddresses4(
+    _ devices: [Reading<Device>], in space: AddressSpace, _ configuration: inout NetworkConfiguration
   ) {
-    let owners = devices.indices.filter { devices[$0].rawValue != 0 }
-    let lists = ListWalker(space: space, form: .circular, limit: Self.most).members(
-      ofHeads: owners.map { devices[$0] + list6 })
-    configuration.faults += lists.faults
-    var found: [(interface: Int, address: VirtualAddress)] = []
-    for (owner, links) in zip(owners, lists.lists) { found += links.map { (owner, $0 - link6) } }
-    let reads = space.read(entry6, at: found.map(\.address))
-    var batch = ReadBatch<VirtualAddress>()
-    for item in found {
-      batch.add(item.address + local6.offset, count: 16)
-      batch.add(item.address + peer6.offset, count: 16)
+    let places = places(devices, \.address4)
+    let (owners, entries) = space.chains(
+      of: address4, through: \.next, heads: places.map { $0.address + device4.addresses.offset }, limit: Self.most,
+      &configuration.faults)
+    let found = entries.compactMap(&configuration.faults) { (entry) throws(MemoryFault) in
+      let local = NetworkAddress(bytes: try entry.local.bytes)
+      let peer = NetworkAddress(bytes: try entry.peer.bytes)
+      return (
+        places[owners[entry.index]].interface,
+        NetworkInterface.Address(
+          address: local, prefixLength: try entry.prefix, peer: peer == local ? nil : peer, scope: try entry.scope)
+      )
     }
-    space.read(&batch)
-    for (position, item) in found.enumerated() {
-      do throws(MemoryFault) {
-        let peer = NetworkAddress(bytes: try batch.reader(position * 2 + 1).copy())
-        configuration.interfaces[item.interface].addresses.append(
-          NetworkInterface.Address(
-            address: NetworkAddress(bytes: try batch.reader(position * 2).copy()),
-            prefixLength: Int(clamping: try reads.load(position, prefix6)), peer: peer.isUnspecified ? nil : peer,
-            scope: UInt8(truncatingIfNeeded: try reads.load(position, scope6))))
-      } catch {
-        configuration.faults.append(error)
-      }
+    for (interface, address) in found { configuration.interfaces[interface].addresses.append(address) }
+  }
+
+  private func readAddresses6(
+    _ devices: [Reading<Device>], in space: AddressSpace, _ configuration: inout NetworkConfiguration
+  ) {
+    let places = places(devices, \.address6)
+    let (owners, entries) = space.lists(
+      of: address6, through: \.link, heads: places.map { $0.address + device6.addresses.offset }, limit: Self.most,
+      &configuration.faults)
+    let found = entries.compactMap(&configuration.faults) { (entry) throws(MemoryFault) in
+      let peer = NetworkAddress(bytes: try entry.peer.bytes)
+      return (
+        places[owners[entry.index]].interface,
+        NetworkInterface.Address(
+          address: NetworkAddress(bytes: try entry.local.bytes), prefixLength: try entry.prefix,
+          peer: peer.isUnspecified ? nil : peer, scope: try entry.scope)
+      )
     }
+    for (interface, address) in found { configuration.interfaces[interface].addresses.append(address) }
   }
 
   /// Sums what each CPU counted, for drivers that use the kernel's own structs for it.
   private func readCounters(
-    _ devices: StructReads, _ positions: [Int], _ cpus: [PerCPU.CPU], in space: AddressSpace,
+    _ devices: [Reading<Device>], _ cpus: [PerCPU.CPU], in space: AddressSpace,
     _ configuration: inout NetworkConfiguration
   ) {
-    var batch = ReadBatch<VirtualAddress>()
-    for position in positions {
-      let operations = (try? devices.pointer(position, operations)) ?? VirtualAddress(0)
-      batch.add(operations + statisticsOperation.offset, count: 8)
+    let operations = space.read(
+      operations, at: devices.map { device in (try? device.operations) ?? VirtualAddress(0) })
+    var counters: [Int: NetworkInterface.Counters] = [:]
+    operations.forEach(&configuration.faults) { (operation) throws(MemoryFault) in
+      let device = devices[operation.index]
+      counters[operation.index] = try self.counters(
+        of: device, countedBy: try operation.statistics, cpus, in: space)
     }
-    space.read(&batch)
-    for (interface, position) in positions.enumerated() {
-      do throws(MemoryFault) {
-        let function = try batch.reader(interface).pointer(0)
-        let kind = try devices.load(position, statisticsKind)
-        let variable = try devices.pointer(position, perCPU)
-        let places = cpus.map { $0.address(of: variable) }
-        func sums(_ selection: FieldSelection, _ fields: [Field]) throws(MemoryFault) -> [UInt64] {
-          let reads = space.read(selection, at: places)
-          var sums = [UInt64](repeating: 0, count: fields.count)
-          for cpu in places.indices {
-            for (index, field) in fields.enumerated() { sums[index] &+= try reads.load(cpu, field) }
-          }
-          return sums
-        }
-        if variable.rawValue != 0, function == loopbackFunction {
-          // What is sent is what is received.
-          let all = try sums(loopbackStatistics, loopbackFields)
-          configuration.interfaces[interface].counters = NetworkInterface.Counters(
-            receivedPackets: all[0], receivedBytes: all[1], sentPackets: all[0], sentBytes: all[1])
-        } else if variable.rawValue != 0, function == softwareFunction || kind != 0 && kind == softwareKind {
-          let all = try sums(softwareStatistics, softwareFields)
-          configuration.interfaces[interface].counters = NetworkInterface.Counters(
-            receivedPackets: all[0], receivedBytes: all[1], sentPackets: all[2], sentBytes: all[3])
-        } else if function.rawValue == 0 {
-          configuration.interfaces[interface].counters = NetworkInterface.Counters(
-            receivedPackets: try devices.load(position, received),
-            receivedBytes: try devices.load(position, receivedBytes), sentPackets: try devices.load(position, sent),
-            sentBytes: try devices.load(position, sentBytes))
-        }
-      } catch {
-        configuration.faults.append(error)
+    for (interface, counters) in counters { configuration.interfaces[interface].counters = counters }
+  }
+
+  private func counters(
+    of device: Reading<Device>, countedBy function: VirtualAddress, _ cpus: [PerCPU.CPU], in space: AddressSpace
+  ) throws(MemoryFault) -> NetworkInterface.Counters? {
+    let kind = try device.statisticsKind
+    let variable = try device.perCPU
+    let places = cpus.map { $0.address(of: variable) }
+    var sum = NetworkInterface.Counters(receivedPackets: 0, receivedBytes: 0, sentPackets: 0, sentBytes: 0)
+    if variable.rawValue != 0, function == loopbackFunction {
+      for cpu in space.read(loopbackStatistics, at: places) {
+        sum.receivedPackets &+= try cpu.packets
+        sum.receivedBytes &+= try cpu.bytes
       }
+      // What is sent is what is received.
+      (sum.sentPackets, sum.sentBytes) = (sum.receivedPackets, sum.receivedBytes)
+      return sum
     }
+    if variable.rawValue != 0, function == softwareFunction || kind != 0 && kind == softwareKind {
+      for cpu in space.read(softwareStatistics, at: places) {
+        sum.receivedPackets &+= try cpu.received
+        sum.receivedBytes &+= try cpu.receivedBytes
+        sum.sentPackets &+= try cpu.sent
+        sum.sentBytes &+= try cpu.sentBytes
+      }
+      return sum
+    }
+    guard function.rawValue == 0 else { return nil }
+    return NetworkInterface.Counters(
+      receivedPackets: try device.received, receivedBytes: try device.receivedBytes, sentPackets: try device.sent,
+      sentBytes: try device.sentBytes)
   }
 
   private func readNeighbours(in space: AddressSpace, _ configuration: inout NetworkConfiguration) {
     let interfaces = Dictionary(
       configuration.interfaces.map { ($0.device, $0) }, uniquingKeysWith: { first, _ in first })
     let tables = space.read(neighbourTable, at: neighbourTables)
-    let hashes = space.read(
-      neighbourBuckets, at: tables.indices.map { (try? tables.pointer($0, neighbourHash)) ?? VirtualAddress(0) })
-    for table in tables.indices {
+    let hashes = space.read(neighbourHash, at: tables.pointers(\.hash))
+    for table in tables {
       do throws(MemoryFault) {
-        let shift = try hashes.load(table, bucketShift)
-        let length = try tables.load(table, keyLength)
+        let hash = hashes[table.index]
+        let shift = try hash.shift
+        let length = try table.keyLength
         guard shift <= 24, length == 4 || length == 16 else {
           throw MemoryFault(
-            .virtual(neighbourTables[table]), .inconsistent("a table of neighbours of shift \(shift), key \(length)"))
+            .virtual(table.address), .inconsistent("a table of neighbours of shift \(shift), key \(length)"))
         }
-        let heads = try space.read(try hashes.pointer(table, buckets), count: 8 << Int(shift))
+        let heads = try space.read(try hash.buckets, count: 8 << Int(shift))
         let reader = ByteReader(heads.span.bytes)
         var starts: [ListWalker.Start] = []
         for bucket in 0..<(1 << Int(shift)) {
           let first = try reader.pointer(bucket * 8)
           if first.rawValue != 0 { starts.append(ListWalker.Start(head: VirtualAddress(0), first: first)) }
         }
-        // The older form links the structs themselves, the newer one a field of theirs.
-        let link = neighbourNext
-        let lists = ListWalker(space: space, form: .nullTerminated, limit: Self.most).members(of: starts)
-        configuration.faults += lists.faults
-        let members = lists.lists.flatMap { $0 }.map { $0 - link }
-        let reads = space.read(neighbour, at: members)
-        var batch = ReadBatch<VirtualAddress>()
-        for member in members {
-          batch.add(member + neighbourAddress, count: 32)
-          batch.add(member + neighbourKey, count: Int(length))
-        }
-        space.read(&batch)
-        for index in members.indices {
-          let device = try reads.pointer(index, neighbourDevice)
-          guard let interface = interfaces[device] else {
-            configuration.faults.append(
-              MemoryFault(.virtual(members[index]), .inconsistent("a neighbour on an interface that no namespace has")))
-            continue
+        let entries = space.lists(
+          of: neighbour, through: \.link, from: starts, form: .nullTerminated, limit: Self.most, &configuration.faults
+        ).structs
+        var keys = ReadBatch<VirtualAddress>()
+        for entry in entries { keys.add(entry.address(of: \.key), count: length) }
+        space.read(&keys)
+        configuration.neighbours += entries.compactMap(&configuration.faults) { (entry) throws(MemoryFault) in
+          guard let interface = interfaces[try entry.device] else {
+            throw MemoryFault(
+              .virtual(entry.address), .inconsistent("a neighbour on an interface that no namespace has"))
           }
-          let hardware = try batch.reader(index * 2).slice(0, count: interface.hardwareAddress.bytes.count).copy()
-          configuration.neighbours.append(
-            Neighbour(
-              namespace: interface.namespace, address: NetworkAddress(bytes: try batch.reader(index * 2 + 1).copy()),
-              hardwareAddress: NetworkAddress(bytes: hardware), interface: interface.name,
-              state: UInt8(truncatingIfNeeded: try reads.load(index, neighbourState))))
+          return Neighbour(
+            namespace: interface.namespace, address: NetworkAddress(bytes: try keys.reader(entry.index).copy()),
+            hardwareAddress: NetworkAddress(
+              bytes: Array(try entry.hardware.bytes.prefix(interface.hardwareAddress.bytes.count))),
+            interface: interface.name, state: try entry.state)
         }
       } catch {
         configuration.faults.append(error)

@@ -102,7 +102,7 @@ public struct Route: Sendable {
 }
 
 /// The interfaces, neighbours and routes of all network namespaces, and what could not be read of them.
-public struct NetworkConfiguration: Sendable {
+public struct NetworkConfiguration: Faulted {
   public var namespaces: [NetworkNamespace] = []
   public var interfaces: [NetworkInterface] = []
   public var neighbours: [Neighbour] = []
@@ -115,15 +115,12 @@ extension Kernel {
   ///
   /// Cost: some dozen round trips where the memory is remote: lists of interfaces and addresses, and trees of routes.
   public func network() throws(KernelError) -> NetworkConfiguration {
-    let interfaces = try reader(InterfaceReader.self)
     let routes = try reader(RouteReader.self)
     let cpus = try cpus()
-    return try settled(\.faults) { () throws(KernelError) in
-      try KernelError.reading(subject(of: InterfaceReader.self)) {
-        var configuration = try interfaces.read(cpus: cpus, in: addressSpace)
-        routes.read(into: &configuration, in: addressSpace)
-        return configuration
-      }
+    return try read(with: InterfaceReader.self) { interfaces in
+      var configuration = try interfaces.read(cpus: cpus, in: addressSpace)
+      routes.read(into: &configuration, in: addressSpace)
+      return configuration
     }
   }
 }

@@ -1,5 +1,4 @@
 import Binding
-import KernelInfo
 package import LinuxKernel
 public import Memory
 package import Paging
@@ -18,31 +17,25 @@ package struct NetworkNamespaceReader: KernelReader {
   /// More namespaces than any host has.
   package static let most = 1 << 16
 
+  private struct Net: KernelShape {
+    static let type = "net"
+    let link = Place("list")
+    let number = Field<UInt64>("ns.inum")
+  }
+
   private let head: VirtualAddress
-  private let link: Int
-  private let fields: FieldSelection
-  private let number: FieldSelection.Field
+  private let net: Bound<Net>
 
   package init(kernel: Kernel) throws {
     head = try kernel.symbol("net_namespace_list", for: Self.self)
-    let structure = try kernel.types.structure("net")
-    link = try structure.field("list").offset
-    var fields = FieldSelection(structure)
-    number = try fields.want("ns.inum")
-    self.fields = fields
+    net = try Bound(kernel.types)
   }
 
   package func read(in space: AddressSpace) -> (namespaces: [NetworkNamespace], faults: [MemoryFault]) {
-    let members = ListWalker(space: space, form: .circular, limit: Self.most).members(ofHeads: [head])
-    var faults = members.faults
-    var namespaces: [NetworkNamespace] = []
-    let reads = space.read(fields, at: members.lists[0].map { $0 - link })
-    for index in reads.indices {
-      do throws(MemoryFault) {
-        namespaces.append(NetworkNamespace(address: reads.addresses[index], number: try reads.load(index, number)))
-      } catch {
-        faults.append(error)
-      }
+    var faults: [MemoryFault] = []
+    let nets = space.list(of: net, through: \.link, head: head, limit: Self.most, &faults)
+    let namespaces = nets.compactMap(&faults) { (net) throws(MemoryFault) in
+      NetworkNamespace(address: net.address, number: try net.number)
     }
     return (namespaces, faults)
   }

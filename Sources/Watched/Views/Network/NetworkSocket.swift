@@ -61,7 +61,7 @@ public struct NetworkSocket: Sendable {
 }
 
 /// The sockets of a host, and what could not be read of them.
-public struct SocketTable: Sendable {
+public struct SocketTable: Faulted {
   public var sockets: [NetworkSocket] = []
   public var faults: [MemoryFault] = []
 }
@@ -71,10 +71,9 @@ extension Kernel {
   ///
   /// Cost: some dozen round trips where the memory is remote: hash tables, chains, and the processes' file tables.
   public func sockets() throws(KernelError) -> SocketTable {
-    let reader = try reader(SocketReader.self)
     let owners = try self.reader(SocketOwnerReader.self)
-    return try settled(\.faults) { () throws(KernelError) in
-      var table = try KernelError.reading(subject(of: SocketReader.self)) { try reader.read(in: addressSpace) }
+    return try read(with: SocketReader.self) { reader in
+      var table = try reader.read(in: addressSpace)
       let tasks = try tasks(TaskQuery(includesCommandLines: false)).tasks
       let found = owners.owners(among: tasks, in: addressSpace)
       // File tables change all the time; a socket without owners is no damage of the socket.

@@ -1,5 +1,4 @@
 import Binding
-import KernelInfo
 import LinuxKernel
 import Memory
 import Paging
@@ -14,13 +13,32 @@ import TaskViews
 struct SocketOwnerReader: KernelReader {
   static let subject = "the file tables"
 
-  private let task: FieldSelection
-  private let files: FieldSelection.Field
-  private let table: FieldLayout
-  private let descriptorTable: FieldSelection
-  private let size, array: FieldSelection.Field
-  private let file: FieldSelection
-  private let operations, content: FieldSelection.Field
+  private struct Task: KernelShape {
+    static let type = "task_struct"
+    let files = Field<VirtualAddress>("files")
+  }
+
+  private struct Files: KernelShape {
+    static let type = "files_struct"
+    let table = Field<VirtualAddress>("fdt")
+  }
+
+  private struct Table: KernelShape {
+    static let type = "fdtable"
+    let size = Field<UInt64>("max_fds")
+    let array = Field<VirtualAddress>("fd")
+  }
+
+  private struct File: KernelShape {
+    static let type = "file"
+    let operations = Field<VirtualAddress>("f_op")
+    let content = Field<VirtualAddress>("private_data")
+  }
+
+  private let task: Bound<Task>
+  private let files: Bound<Files>
+  private let table: Bound<Table>
+  private let file: Bound<File>
   private let socketOperations: VirtualAddress
 
   /// Descriptors of all processes together: no more are read, so that tables cannot ask for all memory.
@@ -28,42 +46,25 @@ struct SocketOwnerReader: KernelReader {
 
   init(kernel: Kernel) throws {
     let types = kernel.types
-    var fields = FieldSelection(try types.structure("task_struct"))
-    files = try fields.want("files")
-    task = fields
-    table = try types.structure("files_struct").field("fdt")
-    fields = FieldSelection(try types.structure("fdtable"))
-    size = try fields.want("max_fds")
-    array = try fields.want("fd")
-    descriptorTable = fields
-    fields = FieldSelection(try types.structure("file"))
-    operations = try fields.want("f_op")
-    content = try fields.want("private_data")
-    file = fields
+    task = try Bound(types)
+    files = try Bound(types)
+    table = try Bound(types)
+    file = try Bound(types)
     socketOperations = try kernel.symbol("socket_file_ops", for: Self.self)
   }
 
   /// The owners of each `struct socket`. What cannot be read is left out: processes end while they are looked at.
   func owners(among tasks: [KernelTask], in space: AddressSpace) -> [VirtualAddress: [NetworkSocket.Owner]] {
-    let reads = space.read(task, at: tasks.map(\.address))
-    let open = reads.indices.compactMap { index -> (task: KernelTask, files: VirtualAddress)? in
-      guard let files = try? reads.pointer(index, files), files.rawValue != 0 else { return nil }
-      return (tasks[index], files)
-    }
-    var batch = ReadBatch<VirtualAddress>()
-    for (_, files) in open { batch.add(files + table.offset, count: 8) }
-    space.read(&batch)
-    let tables = space.read(
-      descriptorTable, at: open.indices.map { (try? batch.reader($0).pointer(0)) ?? VirtualAddress(0) })
+    let open = zip(tasks, space.read(task, at: tasks.map(\.address)).pointers(\.files)).filter { $1.rawValue != 0 }
+    let tables = space.read(table, at: space.read(files, at: open.map { $1 }).pointers(\.table))
     var arrays = ReadBatch<VirtualAddress>()
     var owners: [KernelTask] = []
     var budget = Self.mostDescriptors
-    for index in tables.indices {
-      guard let count = try? tables.load(index, size), let array = try? tables.pointer(index, array), count <= budget
-      else { continue }
+    for table in tables {
+      guard let count = try? table.size, let array = try? table.array, count <= budget else { continue }
       budget -= Int(count)
       arrays.add(array, count: Int(count) * 8)
-      owners.append(open[index].task)
+      owners.append(open[table.index].0)
     }
     space.read(&arrays)
     var uses: [VirtualAddress: [NetworkSocket.Owner]] = [:]
@@ -78,11 +79,11 @@ struct SocketOwnerReader: KernelReader {
     }
     let found = space.read(file, at: Array(uses.keys))
     var result: [VirtualAddress: [NetworkSocket.Owner]] = [:]
-    for index in found.indices {
-      guard let operations = try? found.pointer(index, operations), operations == socketOperations,
-        let socket = try? found.pointer(index, content)
-      else { continue }
-      result[socket, default: []] += uses[found.addresses[index]] ?? []
+    for file in found {
+      guard let operations = try? file.operations, operations == socketOperations, let socket = try? file.content else {
+        continue
+      }
+      result[socket, default: []] += uses[file.address] ?? []
     }
     return result.mapValues { $0.sorted { ($0.pid, $0.descriptor) < ($1.pid, $1.descriptor) } }
   }

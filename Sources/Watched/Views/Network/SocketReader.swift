@@ -19,9 +19,8 @@ import Paging
 /// Source: include/net/sock.h, include/net/inet_hashtables.h, net/unix/af_unix.c, net/netlink/af_netlink.c.
 struct SocketReader: KernelReader {
   static let subject = "the sockets"
-  typealias Field = FieldSelection.Field
 
-  struct Draft {
+  struct Draft: Faulted {
     var sockets: [NetworkSocket] = []
     /// The `struct socket` of each socket that has one.
     var files: [VirtualAddress: VirtualAddress] = [:]
@@ -40,49 +39,152 @@ struct SocketReader: KernelReader {
     var link: Int
   }
 
+  private struct TCPTable: KernelShape {
+    static let type = "inet_hashinfo"
+    let hash = Field<VirtualAddress>("ehash")
+    let mask = Field<UInt64>("ehash_mask")
+    let listening = Field<VirtualAddress>("lhash2")
+    let listeningMask = Field<UInt64>("lhash2_mask")
+  }
+
+  private struct ListenBucket: KernelShape {
+    static let type = "inet_listen_hashbucket"
+    let head = Place("nulls_head")
+  }
+
+  private struct UDPTable: KernelShape {
+    static let type = "udp_table"
+    let hash = Field<VirtualAddress>("hash")
+    let mask = Field<UInt64>("mask")
+  }
+
+  private struct UDPSlot: KernelShape {
+    static let type = "udp_hslot"
+    // Without a name on some kernels: there it comes first.
+    let head = Place(optional: "head")
+  }
+
+  private struct Net: KernelShape {
+    static let type = "net"
+    let tcp = Field<VirtualAddress>(optional: "ipv4.tcp_death_row.hashinfo")
+    let udp = Field<VirtualAddress>(optional: "ipv4.udp_table")
+    // One table for all namespaces until 5.19.
+    let unix = Field<VirtualAddress>(optional: "unx.table.buckets")
+    let packets = Place(optional: "packet.sklist")
+  }
+
+  private struct NetlinkTable: KernelShape {
+    static let type = "netlink_table"
+    let buckets = Place("hash.tbl")
+  }
+
+  private struct BucketTable: KernelShape {
+    static let type = "bucket_table"
+    let count = Field<UInt64>("size")
+    let future = Field<VirtualAddress>("future_tbl")
+    let buckets = Place("buckets")
+  }
+
+  private struct Common: KernelShape {
+    static let type = "sock_common"
+    let family = Field<UInt16>("skc_family")
+    let state = Field<UInt8>("skc_state")
+    let net = Field<VirtualAddress>("skc_net.net")
+    let local = Field<RawBytes>("skc_rcv_saddr")
+    let remote = Field<RawBytes>("skc_daddr")
+    let local6 = Field<RawBytes>("skc_v6_rcv_saddr")
+    let remote6 = Field<RawBytes>("skc_v6_daddr")
+    let localPort = Field<UInt16>("skc_num")
+    let remotePort = Field<UInt16>("skc_dport")
+    let interface = Field<Int32>("skc_bound_dev_if")
+    let node = Place("skc_node")
+  }
+
+  private struct Sock: KernelShape {
+    static let type = "sock"
+    let type = Field<UInt16>("sk_type")
+    let protocolNumber = Field<UInt16>("sk_protocol")
+    let file = Field<VirtualAddress>("sk_socket")
+    let received = Field<Int32>("sk_backlog.rmem_alloc")
+    let sent = Field<Int32>("sk_wmem_alloc")
+    let backlog = Field<UInt64>("sk_ack_backlog")
+    let mostBacklog = Field<UInt64>("sk_max_ack_backlog")
+    let uid = Field<UInt32>("sk_uid")
+    let queued = Field<Int32>("sk_receive_queue.qlen")
+  }
+
+  private struct TCPSock: KernelShape {
+    static let type = "tcp_sock"
+    let receivedNext = Field<UInt32>("rcv_nxt")
+    let copied = Field<UInt32>("copied_seq")
+    let written = Field<UInt32>("write_seq")
+    let acknowledged = Field<UInt32>("snd_una")
+  }
+
+  private struct UDPSock: KernelShape {
+    static let type = "udp_sock"
+    let deficit = Field<Int32>("forward_deficit")
+  }
+
+  private struct UnixSock: KernelShape {
+    static let type = "unix_sock"
+    let name = Field<VirtualAddress>("addr")
+    let peer = Field<VirtualAddress>("peer")
+  }
+
+  private struct UnixName: KernelShape {
+    static let type = "unix_address"
+    let length = Field<Int32>("len")
+    let text = Place("name")
+  }
+
+  private struct NetlinkSock: KernelShape {
+    static let type = "netlink_sock"
+    let link = Place("node")
+    let port = Field<UInt32>("portid")
+    let remotePort = Field<UInt32>("dst_portid")
+  }
+
+  private struct PacketSock: KernelShape {
+    static let type = "packet_sock"
+    let type = Field<UInt16>("num")
+    let interface = Field<Int32>("ifindex")
+  }
+
+  /// A `struct socket`, and the inode that it has.
+  private struct File: KernelShape {
+    static let type = "socket_alloc"
+    let inode = Field<UInt64>("vfs_inode.i_ino")
+  }
+
   private let namespaces: NetworkNamespaceReader
   private let tcpTable: VirtualAddress
-  private let tcpFields: FieldSelection
-  private let hash, hashMask, listening, listeningMask: Field
-  private let listenStride, listenHead: Int
-  /// The listening sockets where the table itself has their buckets.
+  private let tcpFields: Bound<TCPTable>
+  private let listenBucket: Bound<ListenBucket>
+  /// The listening sockets where the table itself has their buckets: until 5.18, which had them in two tables, of which
+  /// `lhash2` links them by a node of its own.
   private let ownListening: FieldLayout?
   private let udpTables: [(kind: NetworkSocket.Kind, address: VirtualAddress)]
-  private let udpFields: FieldSelection
-  private let udpHash, udpMask: Field
-  private let udpStride, udpHead: Int
+  private let udpFields: Bound<UDPTable>
+  private let udpSlot: Bound<UDPSlot>
   private let rawTables: [VirtualAddress]
   private let rawHeads: FieldLayout
   private let rawForm: ListWalker.Form
-  private let netFields: FieldSelection
-  private let netTCP, netUDP, netUnix: Field
+  private let net: Bound<Net>
   private let unixTable: VirtualAddress?
-  private let packetList: Int?
   private let netlinkTable: VirtualAddress
-  private let netlinkStride, netlinkHash, netlinkLink: Int
-  private let resizable: FieldLayout
-  private let bucketFields: FieldSelection
-  private let bucketCount, futureTable: Field
-  private let bucketsOffset: Int
-
-  private let common: FieldSelection
-  private let family, state, net, localAddress, remoteAddress, localPort, remotePort, interface: Field
-  private let localAddress6, remoteAddress6: FieldLayout
-  private let node: Int
-  private let sock: FieldSelection
-  private let type, protocolNumber, file, received, sent, backlog, mostBacklog, uid, queued: Field
-  private let tcp: FieldSelection
-  private let receivedNext, copied, written, acknowledged: Field
-  private let udp: FieldSelection
-  private let deficit: Field
-  private let unix: FieldSelection
-  private let unixAddress, peer: Field
-  private let nameLength, name: Int
-  private let netlink: FieldSelection
-  private let portID, remotePortID: Field
-  private let packet: FieldSelection
-  private let packetType, packetInterface: Field
-  private let inodeOffset: Int
+  private let netlink: Bound<NetlinkTable>
+  private let bucketTable: Bound<BucketTable>
+  private let common: Bound<Common>
+  private let sock: Bound<Sock>
+  private let tcp: Bound<TCPSock>
+  private let udp: Bound<UDPSock>
+  private let unix: Bound<UnixSock>
+  private let unixName: Bound<UnixName>
+  private let netlinkSock: Bound<NetlinkSock>
+  /// Nil where the packet family is a module, whose types the kernel's own do not have.
+  private let packet: Bound<PacketSock>?
+  private let file: Bound<File>
 
   // UNIX_HASH_SIZE, include/net/af_unix.h; MAX_LINKS, include/uapi/linux/netlink.h.
   private static let unixBuckets = 512
@@ -96,114 +198,34 @@ struct SocketReader: KernelReader {
     namespaces = try NetworkNamespaceReader(kernel: kernel)
 
     tcpTable = try kernel.symbol("tcp_hashinfo", for: Self.self)
-    var fields = FieldSelection(try types.structure("inet_hashinfo"))
-    hash = try fields.want("ehash")
-    hashMask = try fields.want("ehash_mask")
-    listening = try fields.want("lhash2")
-    listeningMask = try fields.want("lhash2_mask")
-    tcpFields = fields
-    // Until 5.18 listening sockets are in two tables, of which `lhash2` links them by a node of its own.
+    tcpFields = try Bound(types)
     let tables = try types.structure("inet_hashinfo")
     ownListening = tables.hasField("listening_hash") ? try tables.field("listening_hash") : nil
-    let listenBucket = try types.structure("inet_listen_hashbucket")
-    listenStride = listenBucket.size
-    listenHead = try listenBucket.field("nulls_head").offset
+    listenBucket = try Bound(types)
     udpTables = [(.udp, "udp_table"), (.udplite, "udplite_table")].compactMap { kind, name in
       symbols.address(of: name).map { (kind, $0) }
     }
-    fields = FieldSelection(try types.structure("udp_table"))
-    udpHash = try fields.want("hash")
-    udpMask = try fields.want("mask")
-    udpFields = fields
-    let slot = try types.structure("udp_hslot")
-    udpStride = slot.size
-    udpHead = slot.hasField("head") ? try slot.field("head").offset : 0
+    udpFields = try Bound(types)
+    udpSlot = try Bound(types)
     rawTables = ["raw_v4_hashinfo", "raw_v6_hashinfo"].compactMap { symbols.address(of: $0) }
     rawHeads = try types.structure("raw_hashinfo").field("ht")
     rawForm = rawHeads.typeName == "hlist_nulls_head" ? .nulls : .nullTerminated
-    let netStructure = try types.structure("net")
-    fields = FieldSelection(netStructure)
-    netTCP = try fields.wantIfPresent("ipv4.tcp_death_row.hashinfo")
-    netUDP = try fields.wantIfPresent("ipv4.udp_table")
-    // One table for all namespaces until 5.19.
+    net = try Bound(types)
     unixTable = symbols.address(of: "unix_socket_table")
-    netUnix = try unixTable == nil ? fields.want("unx.table.buckets") : fields.wantIfPresent("unx.table.buckets")
-    netFields = fields
-    packetList = netStructure.hasField("packet.sklist") ? try netStructure.field("packet.sklist").offset : nil
+    // One of the two there must be.
+    if unixTable == nil { _ = try types.structure("net").field("unx.table.buckets") }
     netlinkTable = try kernel.symbol("nl_table", for: Self.self)
-    let protocolTable = try types.structure("netlink_table")
-    netlinkStride = protocolTable.size
-    netlinkHash = try protocolTable.field("hash").offset
-    resizable = try types.structure("rhashtable").field("tbl")
-    let buckets = try types.structure("bucket_table")
-    bucketsOffset = try buckets.field("buckets").offset
-    fields = FieldSelection(buckets)
-    bucketCount = try fields.want("size")
-    futureTable = try fields.want("future_tbl")
-    bucketFields = fields
-
-    let commonStructure = try types.structure("sock_common")
-    fields = FieldSelection(commonStructure)
-    family = try fields.want("skc_family")
-    state = try fields.want("skc_state")
-    net = try fields.want("skc_net.net")
-    localAddress = try fields.want("skc_rcv_saddr")
-    remoteAddress = try fields.want("skc_daddr")
-    localPort = try fields.want("skc_num")
-    remotePort = try fields.want("skc_dport")
-    interface = try fields.want("skc_bound_dev_if")
-    common = fields
-    localAddress6 = try commonStructure.field("skc_v6_rcv_saddr")
-    remoteAddress6 = try commonStructure.field("skc_v6_daddr")
-    node = try commonStructure.field("skc_node").offset
-
-    let sockStructure = try types.structure("sock")
-    fields = FieldSelection(sockStructure)
-    type = try fields.want("sk_type")
-    protocolNumber = try fields.want("sk_protocol")
-    file = try fields.want("sk_socket")
-    received = try fields.want("sk_backlog.rmem_alloc")
-    sent = try fields.want("sk_wmem_alloc")
-    backlog = try fields.want("sk_ack_backlog")
-    mostBacklog = try fields.want("sk_max_ack_backlog")
-    uid = try fields.want("sk_uid")
-    queued = try fields.want("sk_receive_queue.qlen")
-    sock = fields
-    fields = FieldSelection(try types.structure("tcp_sock"))
-    receivedNext = try fields.want("rcv_nxt")
-    copied = try fields.want("copied_seq")
-    written = try fields.want("write_seq")
-    acknowledged = try fields.want("snd_una")
-    tcp = fields
-    fields = FieldSelection(try types.structure("udp_sock"))
-    deficit = try fields.want("forward_deficit")
-    udp = fields
-    fields = FieldSelection(try types.structure("unix_sock"))
-    unixAddress = try fields.want("addr")
-    peer = try fields.want("peer")
-    unix = fields
-    let address = try types.structure("unix_address")
-    nameLength = try address.field("len").offset
-    name = try address.field("name").offset
-    let netlinkStructure = try types.structure("netlink_sock")
-    fields = FieldSelection(netlinkStructure)
-    portID = try fields.want("portid")
-    remotePortID = try fields.want("dst_portid")
-    netlink = fields
-    netlinkLink = try netlinkStructure.field("node").offset
-    // The packet family may be a module, whose types the kernel's own do not have.
-    if types.hasStructure("packet_sock") {
-      fields = FieldSelection(try types.structure("packet_sock"))
-      packetType = try fields.want("num")
-      packetInterface = try fields.want("ifindex")
-    } else {
-      fields = FieldSelection(sockStructure)
-      packetType = try fields.wantIfPresent("none of this name")
-      packetInterface = packetType
-    }
-    packet = fields
-    let inode = try types.structure("socket_alloc").field("vfs_inode").offset
-    inodeOffset = inode + (try types.structure("inode").field("i_ino").offset)
+    netlink = try Bound(types)
+    bucketTable = try Bound(types)
+    common = try Bound(types)
+    sock = try Bound(types)
+    tcp = try Bound(types)
+    udp = try Bound(types)
+    unix = try Bound(types)
+    unixName = try Bound(types)
+    netlinkSock = try Bound(types)
+    packet = types.hasStructure("packet_sock") ? try Bound(types) : nil
+    file = try Bound(types)
   }
 
   func read(in space: AddressSpace) throws -> Draft {
@@ -222,111 +244,81 @@ struct SocketReader: KernelReader {
   private func buckets(
     of nets: [NetworkNamespace], in space: AddressSpace, _ faults: inout [MemoryFault]
   ) -> [Buckets] {
-    let reads = space.read(netFields, at: nets.map(\.address))
     var tcpTables = [tcpTable]
     var udpTables = udpTables
     var runs: [Buckets] = []
-    func noting(_ body: () throws(MemoryFault) -> Void) {
-      do throws(MemoryFault) { try body() } catch { faults.append(error) }
-    }
-    for index in nets.indices {
-      noting { () throws(MemoryFault) in
-        let own = try reads.pointer(index, netTCP)
-        if own.rawValue != 0, !tcpTables.contains(own) { tcpTables.append(own) }
-        let ownUDP = try reads.pointer(index, netUDP)
-        if ownUDP.rawValue != 0, !udpTables.contains(where: { $0.address == ownUDP }) {
-          udpTables.append((.udp, ownUDP))
-        }
-        let unix = try reads.pointer(index, netUnix)
-        if unix.rawValue != 0 {
-          runs.append(
-            Buckets(
-              kind: .unix, address: unix, count: Self.unixBuckets, stride: 8, head: 0, form: .nullTerminated,
-              link: node))
-        }
-        if let packetList {
-          runs.append(
-            Buckets(
-              kind: .packet, address: nets[index].address + packetList, count: 1, stride: 8, head: 0,
-              form: .nullTerminated, link: node))
-        }
-      }
-    }
-    if let unixTable {
+    /// Lists of plain heads, whose members are linked by the node that all sockets have.
+    func add(_ kind: NetworkSocket.Kind, _ address: VirtualAddress, _ count: Int, _ form: ListWalker.Form) {
       runs.append(
-        Buckets(
-          kind: .unix, address: unixTable, count: Self.unixBuckets, stride: 8, head: 0, form: .nullTerminated,
-          link: node))
+        Buckets(kind: kind, address: address, count: count, stride: 8, head: 0, form: form, link: common.node.offset))
     }
-    for table in rawTables {
-      runs.append(
-        Buckets(
-          kind: .raw, address: table + rawHeads.offset, count: rawHeads.elementCount ?? 0, stride: 8, head: 0,
-          form: rawForm, link: node))
+    space.read(net, at: nets.map(\.address)).forEach(&faults) { (net) throws(MemoryFault) in
+      let tcp = try net.tcp
+      if tcp.rawValue != 0, !tcpTables.contains(tcp) { tcpTables.append(tcp) }
+      let udp = try net.udp
+      if udp.rawValue != 0, !udpTables.contains(where: { $0.address == udp }) { udpTables.append((.udp, udp)) }
+      let unix = try net.unix
+      if unix.rawValue != 0 { add(.unix, unix, Self.unixBuckets, .nullTerminated) }
+      if net.shape.packets.isPresent { add(.packet, net.address(of: \.packets), 1, .nullTerminated) }
     }
-    let tcps = space.read(tcpFields, at: tcpTables)
+    if let unixTable { add(.unix, unixTable, Self.unixBuckets, .nullTerminated) }
+    for table in rawTables { add(.raw, table + rawHeads.offset, rawHeads.elementCount ?? 0, rawForm) }
     var listeners: Set<VirtualAddress> = []
-    for index in tcps.indices {
-      noting { () throws(MemoryFault) in
-        var listen = try tcps.pointer(index, listening)
-        var listenCount = Self.buckets(mask: try tcps.load(index, listeningMask))
-        if let ownListening {
-          (listen, listenCount) = (tcpTables[index] + ownListening.offset, ownListening.elementCount ?? 0)
-        }
+    space.read(tcpFields, at: tcpTables).forEach(&faults) { (table) throws(MemoryFault) in
+      var listen = try table.listening
+      var listenCount = Self.buckets(mask: try table.listeningMask)
+      if let ownListening {
+        (listen, listenCount) = (table.address + ownListening.offset, ownListening.elementCount ?? 0)
+      }
+      add(.tcp, try table.hash, Self.buckets(mask: try table.mask), .nulls)
+      if listen.rawValue != 0, listeners.insert(listen).inserted {
         runs.append(
           Buckets(
-            kind: .tcp, address: try tcps.pointer(index, hash),
-            count: Self.buckets(mask: try tcps.load(index, hashMask)),
-            stride: 8, head: 0, form: .nulls, link: node))
-        if listen.rawValue != 0, listeners.insert(listen).inserted {
-          runs.append(
-            Buckets(
-              kind: .tcp, address: listen, count: listenCount,
-              stride: listenStride,
-              head: listenHead, form: .nulls, link: node))
-        }
+            kind: .tcp, address: listen, count: listenCount, stride: listenBucket.size, head: listenBucket.head.offset,
+            form: .nulls, link: common.node.offset))
       }
     }
-    let udps = space.read(udpFields, at: udpTables.map(\.address))
-    for index in udps.indices {
-      noting { () throws(MemoryFault) in
-        runs.append(
-          Buckets(
-            kind: udpTables[index].kind, address: try udps.pointer(index, udpHash),
-            count: Self.buckets(mask: try udps.load(index, udpMask)), stride: udpStride, head: udpHead,
-            form: .nullTerminated,
-            link: node))
-      }
+    space.read(udpFields, at: udpTables.map(\.address)).forEach(&faults) { (table) throws(MemoryFault) in
+      runs.append(
+        Buckets(
+          kind: udpTables[table.index].kind, address: try table.hash, count: Self.buckets(mask: try table.mask),
+          stride: udpSlot.size, head: udpSlot.head.offset, form: .nullTerminated, link: common.node.offset))
     }
-    noting { () throws(MemoryFault) in
-      let pointer = try space.read(netlinkTable, count: 8)
-      let table = try ByteReader(pointer.span.bytes).pointer(0)
-      var batch = ReadBatch<VirtualAddress>()
-      for index in 0..<Self.netlinkProtocols {
-        batch.add(table + index * netlinkStride + netlinkHash + resizable.offset, count: 8)
-      }
-      space.read(&batch)
-      var tables: [VirtualAddress] = []
-      for index in 0..<Self.netlinkProtocols {
-        let table = try batch.reader(index).pointer(0)
-        if table.rawValue != 0 { tables.append(table) }
-      }
-      // While a table grows, its sockets move to the next one.
-      for _ in 0..<4 where !tables.isEmpty {
-        let reads = space.read(bucketFields, at: tables)
-        tables = []
-        for index in reads.indices {
-          runs.append(
-            Buckets(
-              kind: .netlink, address: reads.addresses[index] + bucketsOffset,
-              count: Int(clamping: try reads.load(index, bucketCount)), stride: 8, head: 0, form: .nulls,
-              link: netlinkLink))
-          let next = try reads.pointer(index, futureTable)
-          if next.rawValue != 0 { tables.append(next) }
-        }
-      }
+    do throws(MemoryFault) {
+      try addNetlink(to: &runs, in: space, &faults)
+    } catch {
+      faults.append(error)
     }
     return runs
+  }
+
+  private func addNetlink(
+    to runs: inout [Buckets], in space: AddressSpace, _ faults: inout [MemoryFault]
+  ) throws(MemoryFault) {
+    let table = try space.pointer(at: netlinkTable)
+    var batch = ReadBatch<VirtualAddress>()
+    for index in 0..<Self.netlinkProtocols {
+      batch.add(table + index * netlink.size + netlink.buckets.offset, count: 8)
+    }
+    space.read(&batch)
+    var tables: [VirtualAddress] = []
+    for index in 0..<Self.netlinkProtocols {
+      let table = try batch.reader(index).pointer(0)
+      if table.rawValue != 0 { tables.append(table) }
+    }
+    // While a table grows, its sockets move to the next one.
+    for _ in 0..<4 where !tables.isEmpty {
+      let reads = space.read(bucketTable, at: tables)
+      tables = []
+      reads.forEach(&faults) { (table) throws(MemoryFault) in
+        runs.append(
+          Buckets(
+            kind: .netlink, address: table.address(of: \.buckets), count: Int(clamping: try table.count), stride: 8,
+            head: 0, form: .nulls, link: netlinkSock.link.offset))
+        let next = try table.future
+        if next.rawValue != 0 { tables.append(next) }
+      }
+    }
   }
 
   /// How many buckets a table has whose indices are cut by `mask`; too many for any where there are no such masks.
@@ -381,44 +373,28 @@ struct SocketReader: KernelReader {
     _ found: [(kind: NetworkSocket.Kind, address: VirtualAddress)], _ numbers: [VirtualAddress: UInt64],
     in space: AddressSpace, _ draft: inout Draft
   ) {
-    let reads = space.read(common, at: found.map(\.address))
-    var batch = ReadBatch<VirtualAddress>()
-    for item in found {
-      batch.add(item.address + localAddress6.offset, count: 16)
-      batch.add(item.address + remoteAddress6.offset, count: 16)
-    }
-    space.read(&batch)
-    for (index, item) in found.enumerated() {
-      do throws(MemoryFault) {
-        let family = UInt16(truncatingIfNeeded: try reads.load(index, family))
-        let net = try reads.pointer(index, net)
-        guard let namespace = numbers[net] else {
-          throw MemoryFault(.virtual(item.address), .inconsistent("a socket of no network namespace"))
-        }
-        var socket = NetworkSocket(
-          kind: item.kind, address: item.address, namespace: namespace, family: family,
-          state: UInt8(truncatingIfNeeded: try reads.load(index, state)))
-        socket.interface = Int32(truncatingIfNeeded: try reads.signed(index, interface))
-        switch item.kind {
-        case .tcp, .udp, .udplite, .raw:
-          if family == 10 {
-            socket.local = NetworkAddress(bytes: try batch.reader(index * 2).copy())
-            socket.remote = NetworkAddress(bytes: try batch.reader(index * 2 + 1).copy())
-          } else {
-            socket.local = Self.address(try reads.load(index, localAddress))
-            socket.remote = Self.address(try reads.load(index, remoteAddress))
-          }
-          if item.kind != .raw {
-            socket.localPort = UInt32(truncatingIfNeeded: try reads.load(index, localPort))
-            socket.remotePort = UInt32(
-              UInt16(truncatingIfNeeded: try reads.load(index, remotePort)).byteSwapped)
-          }
-        case .unix, .netlink, .packet: break
-        }
-        draft.sockets.append(socket)
-      } catch {
-        draft.faults.append(error)
+    draft.sockets = space.read(common, at: found.map(\.address)).compactMap(&draft.faults) {
+      (common) throws(MemoryFault) in
+      let kind = found[common.index].kind
+      guard let namespace = numbers[try common.net] else {
+        throw MemoryFault(.virtual(common.address), .inconsistent("a socket of no network namespace"))
       }
+      var socket = NetworkSocket(
+        kind: kind, address: common.address, namespace: namespace, family: try common.family, state: try common.state)
+      socket.interface = try common.interface
+      switch kind {
+      case .tcp, .udp, .udplite, .raw:
+        // AF_INET6.
+        let is6 = socket.family == 10
+        socket.local = NetworkAddress(bytes: try is6 ? common.local6.bytes : common.local.bytes)
+        socket.remote = NetworkAddress(bytes: try is6 ? common.remote6.bytes : common.remote.bytes)
+        if kind != .raw {
+          socket.localPort = UInt32(try common.localPort)
+          socket.remotePort = UInt32(try common.remotePort.byteSwapped)
+        }
+      case .unix, .netlink, .packet: break
+      }
+      return socket
     }
     readWhole(in: space, &draft)
   }
@@ -429,90 +405,77 @@ struct SocketReader: KernelReader {
       let socket = draft.sockets[index]
       return socket.kind != .tcp || (socket.state != 6 && socket.state != 12)
     }
+    let sockets = whole.map { draft.sockets[$0] }
     func addresses(_ kinds: Set<NetworkSocket.Kind>) -> [VirtualAddress] {
-      whole.map { kinds.contains(draft.sockets[$0].kind) ? draft.sockets[$0].address : VirtualAddress(0) }
+      sockets.map { kinds.contains($0.kind) ? $0.address : VirtualAddress(0) }
     }
-    let socks = space.read(sock, at: whole.map { draft.sockets[$0].address })
     let tcps = space.read(tcp, at: addresses([.tcp]))
     let udps = space.read(udp, at: addresses([.udp, .udplite]))
     let unixes = space.read(unix, at: addresses([.unix]))
-    let netlinks = space.read(netlink, at: addresses([.netlink]))
-    let packets = space.read(packet, at: addresses([.packet]))
-    var inodes: [(socket: Int, file: VirtualAddress)] = []
+    let netlinks = space.read(netlinkSock, at: addresses([.netlink]))
+    let packets = packet.map { space.read($0, at: addresses([.packet])) }
+    var files: [(socket: Int, file: VirtualAddress)] = []
     var names: [(socket: Int, address: VirtualAddress)] = []
     var peers: [(socket: Int, peer: VirtualAddress)] = []
-    for (position, index) in whole.enumerated() {
-      do throws(MemoryFault) {
-        var socket = draft.sockets[index]
-        socket.type = UInt16(truncatingIfNeeded: try socks.load(position, type))
-        socket.protocolNumber = UInt16(truncatingIfNeeded: try socks.load(position, protocolNumber))
-        socket.uid = UInt32(truncatingIfNeeded: try socks.load(position, uid))
-        let isListening = socket.state == 10 && (socket.kind == .tcp || socket.kind == .unix)
-        if isListening {
-          socket.receiveQueue = try socks.load(position, backlog)
-          socket.sendQueue = try socks.load(position, mostBacklog)
-        } else if socket.kind == .tcp {
-          // Sequence numbers wrap.
-          let waiting = Int32(
-            truncatingIfNeeded: try tcps.load(position, receivedNext) &- tcps.load(position, copied))
-          let open = Int32(
-            truncatingIfNeeded: try tcps.load(position, written) &- tcps.load(position, acknowledged))
-          socket.receiveQueue = UInt64(max(0, waiting))
-          socket.sendQueue = UInt64(max(0, open))
-        } else {
-          let kept = try socket.kind == .udp || socket.kind == .udplite ? udps.signed(position, deficit) : 0
-          let received = try socket.kind == .unix ? socks.signed(position, queued) : socks.signed(position, received)
-          socket.receiveQueue = UInt64(max(0, received &- kept))
-          // The socket itself holds one.
-          socket.sendQueue = UInt64(max(0, try socks.signed(position, sent) &- 1))
-        }
-        switch socket.kind {
-        case .unix:
-          let name = try unixes.pointer(position, unixAddress)
-          let peer = try unixes.pointer(position, peer)
-          if name.rawValue != 0 { names.append((index, name)) }
-          if peer.rawValue != 0 { peers.append((index, peer)) }
-        case .netlink:
-          socket.localPort = UInt32(truncatingIfNeeded: try netlinks.load(position, portID))
-          socket.remotePort = UInt32(truncatingIfNeeded: try netlinks.load(position, remotePortID))
-        case .packet:
-          if packetType.isPresent {
-            socket.protocolNumber = UInt16(truncatingIfNeeded: try packets.load(position, packetType)).byteSwapped
-            // What other sockets have in common is unused.
-            socket.interface = Int32(truncatingIfNeeded: try packets.signed(position, packetInterface))
-          }
-        default: break
-        }
-        let file = try socks.pointer(position, file)
-        if file.rawValue != 0 {
-          draft.files[socket.address] = file
-          inodes.append((index, file))
-        }
-        draft.sockets[index] = socket
-      } catch {
-        draft.faults.append(error)
+    space.read(sock, at: sockets.map(\.address)).forEach(&draft.faults) { (sock) throws(MemoryFault) in
+      let index = whole[sock.index]
+      var socket = sockets[sock.index]
+      socket.type = try sock.type
+      socket.protocolNumber = try sock.protocolNumber
+      socket.uid = try sock.uid
+      if socket.state == 10, socket.kind == .tcp || socket.kind == .unix {
+        socket.receiveQueue = try sock.backlog
+        socket.sendQueue = try sock.mostBacklog
+      } else if socket.kind == .tcp {
+        let tcp = tcps[sock.index]
+        // Sequence numbers wrap.
+        socket.receiveQueue = UInt64(max(0, Int32(bitPattern: try tcp.receivedNext &- tcp.copied)))
+        socket.sendQueue = UInt64(max(0, Int32(bitPattern: try tcp.written &- tcp.acknowledged)))
+      } else {
+        let kept = try socket.kind == .udp || socket.kind == .udplite ? Int64(udps[sock.index].deficit) : 0
+        let received = Int64(try socket.kind == .unix ? sock.queued : sock.received)
+        socket.receiveQueue = UInt64(max(0, received - kept))
+        // The socket itself holds one.
+        socket.sendQueue = UInt64(max(0, Int64(try sock.sent) - 1))
       }
+      switch socket.kind {
+      case .unix:
+        let name = try unixes[sock.index].name
+        let peer = try unixes[sock.index].peer
+        if name.rawValue != 0 { names.append((index, name)) }
+        if peer.rawValue != 0 { peers.append((index, peer)) }
+      case .netlink:
+        socket.localPort = try netlinks[sock.index].port
+        socket.remotePort = try netlinks[sock.index].remotePort
+      case .packet:
+        if let packet = packets?[sock.index] {
+          socket.protocolNumber = try packet.type.byteSwapped
+          // What other sockets have in common is unused.
+          socket.interface = try packet.interface
+        }
+      default: break
+      }
+      let file = try sock.file
+      if file.rawValue != 0 {
+        draft.files[socket.address] = file
+        files.append((index, file))
+      }
+      draft.sockets[index] = socket
     }
-    readInodes(inodes, peers, in: space, &draft)
+    readInodes(files, peers, in: space, &draft)
     readNames(names, in: space, &draft)
   }
 
   private func readInodes(
-    _ inodes: [(socket: Int, file: VirtualAddress)], _ peers: [(socket: Int, peer: VirtualAddress)],
+    _ files: [(socket: Int, file: VirtualAddress)], _ peers: [(socket: Int, peer: VirtualAddress)],
     in space: AddressSpace, _ draft: inout Draft
   ) {
-    var batch = ReadBatch<VirtualAddress>()
-    for item in inodes { batch.add(item.file + inodeOffset, count: 8) }
-    space.read(&batch)
     var known: [VirtualAddress: UInt64] = [:]
-    for (position, item) in inodes.enumerated() {
-      do throws(MemoryFault) {
-        let inode = try batch.reader(position).u64(0)
-        draft.sockets[item.socket].inode = inode
-        known[draft.sockets[item.socket].address] = inode
-      } catch {
-        draft.faults.append(error)
-      }
+    space.read(file, at: files.map(\.file)).forEach(&draft.faults) { (file) throws(MemoryFault) in
+      let socket = files[file.index].socket
+      let inode = try file.inode
+      draft.sockets[socket].inode = inode
+      known[draft.sockets[socket].address] = inode
     }
     for item in peers { draft.sockets[item.socket].peerInode = known[item.peer] }
   }
@@ -520,25 +483,16 @@ struct SocketReader: KernelReader {
   private func readNames(
     _ names: [(socket: Int, address: VirtualAddress)], in space: AddressSpace, _ draft: inout Draft
   ) {
-    // A name has 108 bytes at most behind the two of its family (struct sockaddr_un).
-    var batch = ReadBatch<VirtualAddress>()
-    for item in names {
-      batch.add(item.address + nameLength, count: 4)
-    }
-    space.read(&batch)
     var texts = ReadBatch<VirtualAddress>()
     var owners: [Int] = []
-    for (position, item) in names.enumerated() {
-      do throws(MemoryFault) {
-        let length = try batch.reader(position).load(0, as: Int32.self)
-        guard (2...112).contains(length) else {
-          throw MemoryFault(.virtual(item.address), .inconsistent("a unix socket's name of \(length) bytes"))
-        }
-        texts.add(item.address + name + 2, count: Int(length) - 2)
-        owners.append(item.socket)
-      } catch {
-        draft.faults.append(error)
+    space.read(unixName, at: names.map(\.address)).forEach(&draft.faults) { (name) throws(MemoryFault) in
+      // A name has 108 bytes at most behind the two of its family (struct sockaddr_un).
+      let length = try name.length
+      guard (2...112).contains(length) else {
+        throw MemoryFault(.virtual(name.address), .inconsistent("a unix socket's name of \(length) bytes"))
       }
+      texts.add(name.address(of: \.text) + 2, count: Int(length) - 2)
+      owners.append(names[name.index].socket)
     }
     space.read(&texts)
     for (position, socket) in owners.enumerated() {
@@ -550,9 +504,5 @@ struct SocketReader: KernelReader {
         draft.faults.append(error)
       }
     }
-  }
-
-  private static func address(_ word: UInt64) -> NetworkAddress {
-    NetworkAddress(word: word)
   }
 }

@@ -1,5 +1,4 @@
 import Binding
-import KernelInfo
 public import LinuxKernel
 import Memory
 import Paging
@@ -11,30 +10,33 @@ public import TaskViews
 struct TaskDetailReader: KernelReader {
   static let subject = "the details of tasks"
 
-  typealias Field = FieldSelection.Field
-  private let task: FieldSelection
-  private let credentials, mm, atomicFlags, seccompMode, seccompFilters: Field
-  private let capabilities: FieldSelection
-  private let sets: [Field]
-  private let map: MMFields
+  private struct Task: KernelShape {
+    static let type = "task_struct"
+    let credentials = Field<VirtualAddress>("real_cred")
+    let mm = Field<VirtualAddress>("mm")
+    let atomicFlags = Field<UInt64>("atomic_flags")
+    let seccompMode = Field<Int32>(optional: "seccomp.mode")
+    let seccompFilters = Field<Int32>(optional: "seccomp.filter_count")
+  }
+
+  private struct Credentials: KernelShape {
+    static let type = "cred"
+    // Two words until 6.3, one number since; the bytes are the same.
+    let inheritable = Field<UInt64>("cap_inheritable")
+    let permitted = Field<UInt64>("cap_permitted")
+    let effective = Field<UInt64>("cap_effective")
+    let bounding = Field<UInt64>("cap_bset")
+    let ambient = Field<UInt64>("cap_ambient")
+  }
+
+  private let task: Bound<Task>
+  private let credentials: Bound<Credentials>
+  private let map: Bound<MemoryShape>
 
   init(kernel: Kernel) throws {
-    let types = kernel.types
-    var fields = FieldSelection(try types.structure("task_struct"))
-    credentials = try fields.want("real_cred")
-    mm = try fields.want("mm")
-    atomicFlags = try fields.want("atomic_flags")
-    seccompMode = try fields.wantIfPresent("seccomp.mode")
-    seccompFilters = try fields.wantIfPresent("seccomp.filter_count")
-    task = fields
-    let layout = try types.structure("cred")
-    fields = FieldSelection(layout)
-    // Two words until 6.3, one number since; the bytes are the same.
-    sets = try ["cap_inheritable", "cap_permitted", "cap_effective", "cap_bset", "cap_ambient"].map { name in
-      fields.want(offset: try layout.field(name).offset, size: 8)
-    }
-    capabilities = fields
-    map = try MMFields(types)
+    task = try Bound(kernel.types)
+    credentials = try Bound(kernel.types)
+    map = try Bound(kernel.types)
   }
 
   func read(
@@ -64,23 +66,16 @@ struct TaskDetailReader: KernelReader {
 
   private func readPrivileges(_ addresses: [VirtualAddress], in space: AddressSpace, _ table: inout TaskDetailTable) {
     let tasks = space.read(task, at: addresses)
-    let owners = space.read(
-      capabilities, at: addresses.indices.map { (try? tasks.pointer($0, credentials)) ?? VirtualAddress(0) })
-    for index in addresses.indices {
-      do throws(MemoryFault) {
-        var values: [UInt64] = []
-        for set in sets { values.append(try owners.load(index, set)) }
-        table.details[index].privileges = TaskDetails.Privileges(
-          capabilities: TaskDetails.Capabilities(
-            inheritable: values[0], permitted: values[1], effective: values[2], bounding: values[3],
-            ambient: values[4]),
-          // PFA_NO_NEW_PRIVS (include/linux/sched.h).
-          noNewPrivileges: try tasks.load(index, atomicFlags) & 1 != 0,
-          seccompMode: Int(try tasks.signed(index, seccompMode)),
-          seccompFilters: Int(try tasks.signed(index, seccompFilters)))
-      } catch {
-        table.faults.append(error)
-      }
+    let owners = space.read(credentials, at: tasks.pointers(\.credentials))
+    tasks.forEach(&table.faults) { (task) throws(MemoryFault) in
+      let owner = owners[task.index]
+      table.details[task.index].privileges = TaskDetails.Privileges(
+        capabilities: TaskDetails.Capabilities(
+          inheritable: try owner.inheritable, permitted: try owner.permitted, effective: try owner.effective,
+          bounding: try owner.bounding, ambient: try owner.ambient),
+        // PFA_NO_NEW_PRIVS (include/linux/sched.h).
+        noNewPrivileges: try task.atomicFlags & 1 != 0, seccompMode: Int(try task.seccompMode),
+        seccompFilters: Int(try task.seccompFilters))
     }
   }
 
@@ -101,15 +96,15 @@ struct TaskDetailReader: KernelReader {
     var owners: [(task: Int, map: VirtualAddress)] = []
     var positions: [VirtualAddress: Int] = [:]
     for index in tasks.indices where !tasks[index].isKernelThread {
-      guard let map = try? reads.pointer(index, mm), map.rawValue != 0, positions[map] == nil else { continue }
+      guard let map = try? reads[index].mm, map.rawValue != 0, positions[map] == nil else { continue }
       positions[map] = owners.count
       owners.append((index, map))
     }
-    let maps = space.read(map.selection, at: owners.map(\.map))
+    let maps = space.read(map, at: owners.map(\.map))
     var areas: [Area] = []
     for (index, owner) in owners.enumerated() {
       do throws(MemoryFault) {
-        if let area = try area(maps, index, of: owner.task, in: space) { areas.append(area) }
+        if let area = try area(maps[index], of: owner.task, in: space) { areas.append(area) }
       } catch {
         table.details[owner.task].environmentFault = .unreadable(error)
       }
@@ -144,7 +139,7 @@ struct TaskDetailReader: KernelReader {
         fault.map { .unreadable($0) } ?? (area.isTruncated ? .truncated : nil)
     }
     for index in tasks.indices where !tasks[index].isKernelThread {
-      guard let map = try? reads.pointer(index, mm), let position = positions[map] else { continue }
+      guard let map = try? reads[index].mm, let position = positions[map] else { continue }
       let owner = owners[position].task
       table.details[index].environmentBytes = table.details[owner].environmentBytes
       table.details[index].environmentFault = table.details[owner].environmentFault
@@ -152,15 +147,15 @@ struct TaskDetailReader: KernelReader {
   }
 
   private func area(
-    _ maps: StructReads, _ index: Int, of task: Int, in space: AddressSpace
+    _ map: Reading<MemoryShape>, of task: Int, in space: AddressSpace
   ) throws(MemoryFault) -> Area? {
-    let start = try maps.load(index, map.environmentStart)
-    let end = try maps.load(index, map.environmentEnd)
+    let start = try map.environmentStart
+    let end = try map.environmentEnd
     guard start < end else { return nil }
     guard end >> 63 == 0 else {
       throw MemoryFault(.virtual(VirtualAddress(start)), .inconsistent("an environment outside the process's memory"))
     }
-    let pgd = try maps.pointer(index, map.pgd)
+    let pgd = try map.pgd
     guard case .physical(let root) = space.location(of: pgd, count: 4096) else {
       throw MemoryFault(.virtual(pgd), .inconsistent("a root page table outside the kernel's direct map"))
     }
@@ -179,8 +174,7 @@ extension Kernel {
   public func details(
     of tasks: [KernelTask], _ parts: TaskDetails.Parts, environmentBudget: Int = 16 << 20
   ) throws(KernelError) -> TaskDetailTable {
-    let reader = try reader(TaskDetailReader.self)
-    return try settled({ $0.faults }) { () throws(KernelError) in
+    try read(with: TaskDetailReader.self) { reader in
       try reader.read(tasks, parts, self, budget: environmentBudget)
     }
   }

@@ -1,3 +1,4 @@
+public import LinuxKernel
 public import Memory
 public import TaskViews
 
@@ -52,7 +53,7 @@ public struct TaskDetails: Sendable {
 }
 
 /// The details of tasks, in the order in which the tasks were given.
-public struct TaskDetailTable: Sendable {
+public struct TaskDetailTable: Faulted {
   public internal(set) var details: [TaskDetails]
   /// What could not be read, also when read again.
   public internal(set) var faults: [MemoryFault] = []

@@ -21,11 +21,13 @@ package struct TaskReader: KernelReader {
   private let pidNumber: FieldLayout
   private let pidNumbersOffset: Int
   private let pidLink: Int
-  private let task: TaskFields
-  private let credentials: CredentialFields
-  private let signal: SignalFields
-  private let mm: MMFields
-  private let worker: WorkerFields
+  private let task: Bound<TaskShape>
+  private let credentials: Bound<CredentialShape>
+  private let signal: Bound<SignalShape>
+  private let mm: Bound<MemoryShape>
+  private let kthread: Bound<KernelThreadShape>
+  private let worker: Bound<WorkerShape>
+  private let queueName: FieldLayout
   private let ttyName: FieldLayout
   private let subject: String
 
@@ -47,11 +49,13 @@ package struct TaskReader: KernelReader {
     pidNumber = try upid.field("nr")
     pidSize = pidNumbersOffset + upid.size
     pidLink = try types.structure("task_struct").field("pid_links").offset &+ Int(kind) &* 16
-    task = try TaskFields(types)
-    credentials = try CredentialFields(types)
-    signal = try SignalFields(types)
-    mm = try MMFields(types)
-    worker = try WorkerFields(types)
+    task = try Bound(types)
+    credentials = try Bound(types)
+    signal = try Bound(types)
+    mm = try Bound(types)
+    kthread = try Bound(types)
+    worker = try Bound(types)
+    queueName = try types.structure("workqueue_struct").field("name")
     ttyName = try types.structure("tty_struct").field("name")
   }
 
@@ -113,7 +117,7 @@ package struct TaskReader: KernelReader {
     let idle: Draft
     do throws(MemoryFault) {
       head = try roots.reader(0).pointer(0)
-      idle = try draft(at: initTask, initRecord, roots)
+      idle = try Self.draft(of: Structs(task, [initTask], [initRecord], in: roots)[0])
     } catch {
       throw KernelError(subject, .memory(error))
     }
@@ -160,21 +164,16 @@ package struct TaskReader: KernelReader {
         faults.append(error)
       }
     }
-    var tasks = ReadBatch<VirtualAddress>()
-    let records = found.map { task.selection.add(to: &tasks, at: $0.task) }
-    space.read(&tasks)
     drafts.reserveCapacity(found.count)
-    for (index, (number, address)) in found.enumerated() {
-      do throws(MemoryFault) {
-        var draft = try draft(at: address, records[index], tasks)
-        guard Int64(draft.task.tid) == number else {
-          throw MemoryFault(.virtual(address), .inconsistent("the task of pid \(number) has id \(draft.task.tid)"))
-        }
-        draft.task.sources = .pidTable
-        drafts.append(draft)
-      } catch {
-        faults.append(error)
+    space.read(task, at: found.map(\.task)).forEach(&faults) { (task) throws(MemoryFault) in
+      let number = found[task.index].number
+      var draft = try Self.draft(of: task)
+      guard Int64(draft.task.tid) == number else {
+        throw MemoryFault(
+          .virtual(task.address), .inconsistent("the task of pid \(number) has id \(draft.task.tid)"))
       }
+      draft.task.sources = .pidTable
+      drafts.append(draft)
     }
   }
 
@@ -211,73 +210,44 @@ package struct TaskReader: KernelReader {
       }
       let wave = strangers
       strangers = []
-      var batch = ReadBatch<VirtualAddress>()
-      let records = wave.map { task.selection.add(to: &batch, at: $0) }
-      space.read(&batch)
-      for (address, record) in zip(wave, records) {
-        // On a live host a stranger that is no task is a link that changed while it was read.
-        do throws(MemoryFault) {
-          var draft = try draft(at: address, record, batch)
-          guard draft.task.tid > 0, draft.task.isLeader else {
-            throw MemoryFault(
-              .virtual(address),
-              .inconsistent("a member of the task list has id \(draft.task.tid) in process \(draft.task.tgid)"))
-          }
-          draft.task.sources = .taskList
-          drafts.append(draft)
-          visit(draft.nextInList)
-          visit(draft.previousInList)
-        } catch {
-          faults.append(error)
+      // On a live host a stranger that is no task is a link that changed while it was read.
+      space.read(task, at: wave).forEach(&faults) { (task) throws(MemoryFault) in
+        var draft = try Self.draft(of: task)
+        guard draft.task.tid > 0, draft.task.isLeader else {
+          throw MemoryFault(
+            .virtual(task.address),
+            .inconsistent("a member of the task list has id \(draft.task.tid) in process \(draft.task.tgid)"))
         }
+        draft.task.sources = .taskList
+        drafts.append(draft)
+        visit(draft.nextInList)
+        visit(draft.previousInList)
       }
     }
   }
 
-  private func draft(
-    at address: VirtualAddress, _ record: FieldSelection.Record, _ batch: borrowing ReadBatch<VirtualAddress>
-  ) throws(MemoryFault) -> Draft {
-    let fields = task.selection
-    let flags = try fields.load(task.flags, record, batch)
+  private static func draft(of task: Reading<TaskShape>) throws(MemoryFault) -> Draft {
+    let flags = try task.flags
     // Bits of task_struct.flags (include/linux/sched.h, PF_WQ_WORKER and PF_KTHREAD).
     let isWorker = flags & 0x20 != 0
     let isKernelThread = flags & 0x20_0000 != 0
-    let task = KernelTask(
-      address: address,
-      tid: Int32(truncatingIfNeeded: try fields.load(self.task.pid, record, batch)),
-      tgid: Int32(truncatingIfNeeded: try fields.load(self.task.tgid, record, batch)),
+    let read = KernelTask(
+      address: task.address, tid: try task.pid, tgid: try task.tgid,
       ppid: 0, uid: 0, euid: 0, suid: 0, fsuid: 0, gid: 0, egid: 0, sgid: 0, fsgid: 0,
-      state: TaskState(
-        state: try fields.load(self.task.state, record, batch),
-        exitState: try fields.load(self.task.exitState, record, batch)),
-      comm: try fields.string(self.task.comm, record, batch),
-      commandLine: [], commandLineFault: nil,
-      startTime: try fields.load(self.task.startTime, record, batch),
-      userTime: 0, systemTime: 0, processUserTime: 0, processSystemTime: 0,
+      state: TaskState(state: try task.state, exitState: try task.exitState),
+      comm: try task.comm, commandLine: [], commandLineFault: nil,
+      startTime: try task.startTime, userTime: 0, systemTime: 0, processUserTime: 0, processSystemTime: 0,
       residentPages: 0, virtualPages: 0, tty: nil,
       // MAX_RT_PRIO + NICE_WIDTH / 2, and MAX_RT_PRIO (include/linux/sched/prio.h).
-      nice: Int(try fields.signed(self.task.staticPriority, record, batch)) &- 120,
-      priority: Int(try fields.signed(self.task.priority, record, batch)) &- 100,
-      cpu: UInt32(truncatingIfNeeded: try fields.load(self.task.cpu, record, batch)),
+      nice: Int(try task.staticPriority) - 120, priority: Int(try task.priority) - 100, cpu: try task.cpu,
       threadCount: 0, isKernelThread: isKernelThread, sources: [])
     return Draft(
-      task: task,
-      time: CPUTime(
-        user: try fields.load(self.task.userTime, record, batch),
-        system: try fields.load(self.task.systemTime, record, batch),
-        total: try fields.load(self.task.runtime, record, batch)),
-      previousTime: (
-        try fields.load(self.task.previousUserTime, record, batch),
-        try fields.load(self.task.previousSystemTime, record, batch)
-      ),
-      parent: try fields.pointer(self.task.realParent, record, batch),
-      credentials: try fields.pointer(self.task.credentials, record, batch),
-      signal: try fields.pointer(self.task.signal, record, batch),
-      mm: try fields.pointer(self.task.mm, record, batch),
-      kthread: isKernelThread ? try fields.pointer(self.task.kthread, record, batch) : VirtualAddress(0),
-      isWorker: isWorker,
-      nextInList: try fields.pointer(self.task.next, record, batch),
-      previousInList: try fields.pointer(self.task.previous, record, batch))
+      task: read,
+      time: CPUTime(user: try task.userTime, system: try task.systemTime, total: try task.runtime),
+      previousTime: (try task.previousUserTime, try task.previousSystemTime),
+      parent: try task.realParent, credentials: try task.credentials, signal: try task.signal, mm: try task.mm,
+      kthread: isKernelThread ? try task.kthread : VirtualAddress(0), isWorker: isWorker,
+      nextInList: try task.next, previousInList: try task.previous)
   }
 
   /// Credentials, signal struct, memory map, and what makes a kernel thread.
@@ -287,42 +257,37 @@ package struct TaskReader: KernelReader {
     typealias Record = FieldSelection.Record
     var batch = ReadBatch<VirtualAddress>()
     var records: [(credentials: Record, signal: Record, mm: Record?, kthread: Record?)] = []
+    records.reserveCapacity(drafts.count)
     for draft in drafts {
       records.append(
         (
           credentials.selection.add(to: &batch, at: draft.credentials),
           signal.selection.add(to: &batch, at: draft.signal),
           draft.mm.rawValue == 0 ? nil : mm.selection.add(to: &batch, at: draft.mm),
-          draft.kthread.rawValue == 0 ? nil : worker.kthread.add(to: &batch, at: draft.kthread)
+          draft.kthread.rawValue == 0 ? nil : kthread.selection.add(to: &batch, at: draft.kthread)
         ))
     }
     space.read(&batch)
+    let owners = Structs(credentials, drafts.map(\.credentials), records.map(\.credentials), in: batch)
+    let signals = Structs(signal, drafts.map(\.signal), records.map(\.signal), in: batch)
     for (index, record) in records.enumerated() {
       do throws(MemoryFault) {
-        let ids = try credentials.ids.map { field throws(MemoryFault) in
-          UInt32(truncatingIfNeeded: try credentials.selection.load(field, record.credentials, batch))
-        }
-        (drafts[index].task.uid, drafts[index].task.euid, drafts[index].task.suid, drafts[index].task.fsuid) = (
-          ids[0], ids[1], ids[2], ids[3]
-        )
-        (drafts[index].task.gid, drafts[index].task.egid, drafts[index].task.sgid, drafts[index].task.fsgid) = (
-          ids[4], ids[5], ids[6], ids[7]
-        )
-        let fields = signal.selection
-        drafts[index].task.threadCount = Int(try fields.signed(signal.threadCount, record.signal, batch))
-        drafts[index].tty = try fields.pointer(signal.tty, record.signal, batch)
+        let (owner, signal) = (owners[index], signals[index])
+        (drafts[index].task.uid, drafts[index].task.euid) = (try owner.uid, try owner.euid)
+        (drafts[index].task.suid, drafts[index].task.fsuid) = (try owner.suid, try owner.fsuid)
+        (drafts[index].task.gid, drafts[index].task.egid) = (try owner.gid, try owner.egid)
+        (drafts[index].task.sgid, drafts[index].task.fsgid) = (try owner.sgid, try owner.fsgid)
+        drafts[index].task.threadCount = Int(try signal.threadCount)
+        drafts[index].tty = try signal.tty
         drafts[index].signalTime = CPUTime(
-          user: try fields.load(signal.userTime, record.signal, batch),
-          system: try fields.load(signal.systemTime, record.signal, batch),
-          total: try fields.load(signal.runtime, record.signal, batch))
-        drafts[index].previousSignalTime = (
-          try fields.load(signal.previousUserTime, record.signal, batch),
-          try fields.load(signal.previousSystemTime, record.signal, batch)
-        )
+          user: try signal.userTime, system: try signal.systemTime, total: try signal.runtime)
+        drafts[index].previousSignalTime = (try signal.previousUserTime, try signal.previousSystemTime)
         if let record = record.mm, !drafts[index].task.isKernelThread {
-          drafts[index].task.virtualPages = try mm.selection.load(mm.totalPages, record, batch)
+          drafts[index].task.virtualPages = try mm.load(mm.totalPages, record, batch)
           var resident: Int64 = 0
-          for counter in mm.residentCounters { resident &+= max(0, try mm.selection.signed(counter, record, batch)) }
+          for counter in mm.residentPages.counters {
+            resident &+= max(0, Int64(bitPattern: try mm.selection.load(counter, record, batch)))
+          }
           drafts[index].task.residentPages = UInt64(max(0, resident))
           do throws(MemoryFault) {
             drafts[index].arguments = try argumentArea(record, batch, space, query)
@@ -332,8 +297,8 @@ package struct TaskReader: KernelReader {
         }
         if let record = record.kthread {
           drafts[index].worker =
-            drafts[index].isWorker ? try worker.kthread.pointer(worker.data, record, batch) : VirtualAddress(0)
-          drafts[index].fullName = try worker.kthread.pointer(worker.fullName, record, batch)
+            drafts[index].isWorker ? try kthread.load(kthread.data, record, batch) : VirtualAddress(0)
+          drafts[index].fullName = try kthread.load(kthread.fullName, record, batch)
         }
       } catch {
         // On a live host the task ended and what hung on it is gone; what was read of it stays.
@@ -347,17 +312,16 @@ package struct TaskReader: KernelReader {
     _ query: TaskQuery
   ) throws(MemoryFault) -> ArgumentArea? {
     guard query.includesCommandLines else { return nil }
-    let fields = mm.selection
-    let start = try fields.load(mm.argumentStart, record, batch)
-    let end = try fields.load(mm.argumentEnd, record, batch)
-    var environmentEnd = try fields.load(mm.environmentEnd, record, batch)
+    let start = try mm.load(mm.argumentStart, record, batch)
+    let end = try mm.load(mm.argumentEnd, record, batch)
+    var environmentEnd = try mm.load(mm.environmentEnd, record, batch)
     // A title may overflow into the environment only where that follows at once (fs/proc/base.c, get_mm_cmdline).
-    if try fields.load(mm.environmentStart, record, batch) != end || environmentEnd < end { environmentEnd = end }
+    if try mm.load(mm.environmentStart, record, batch) != end || environmentEnd < end { environmentEnd = end }
     guard start < end else { return nil }
     guard end >> 63 == 0 else {
       throw MemoryFault(.virtual(VirtualAddress(start)), .inconsistent("a command line outside the process's memory"))
     }
-    let pgd = try fields.pointer(mm.pgd, record, batch)
+    let pgd = try mm.load(mm.pgd, record, batch)
     guard case .physical(let root) = space.location(of: pgd, count: 4096) else {
       throw MemoryFault(.virtual(pgd), .inconsistent("a root page table outside the kernel's direct map"))
     }
@@ -411,7 +375,7 @@ package struct TaskReader: KernelReader {
         request.tty = batch.add(locate(draft.tty + ttyName.offset, ttyName.size), count: ttyName.size)
       }
       if draft.worker.rawValue != 0 {
-        request.worker = worker.worker.add(to: &batch, at: draft.worker, locate: locate)
+        request.worker = worker.selection.add(to: &batch, at: draft.worker, locate: locate)
       }
       if draft.fullName.rawValue != 0 {
         // As long as the buffer that /proc gives it (fs/proc/array.c, proc_task_name).
@@ -437,15 +401,14 @@ package struct TaskReader: KernelReader {
           if !name.isEmpty { drafts[index].task.comm = name }
         }
         if let record = request.worker {
-          let fields = worker.worker
-          let description = try fields.string(worker.description, record, batch)
-          let isBusy = try fields.load(worker.currentWork, record, batch) != 0
-          let queue = try fields.pointer(worker.rescuedQueue, record, batch)
+          let description = try worker.load(worker.description, record, batch)
+          let isBusy = try worker.load(worker.currentWork, record, batch) != 0
+          let queue = try worker.load(worker.rescuedQueue, record, batch)
           if queue.rawValue != 0, drafts[index].task.comm.starts(with: Array("kworker/R-".utf8)) {
-            let size = worker.queueName.size
-            queueNames.append((index, more.add(locate(queue + worker.queueName.offset, size), count: size)))
+            let size = queueName.size
+            queueNames.append((index, more.add(locate(queue + queueName.offset, size), count: size)))
           }
-          if try fields.load(worker.pool, record, batch) != 0, !description.isEmpty {
+          if try worker.load(worker.pool, record, batch) != 0, !description.isEmpty {
             drafts[index].task.comm += [UInt8(ascii: isBusy ? "+" : "-")] + description
           }
         }

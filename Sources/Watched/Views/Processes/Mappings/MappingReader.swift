@@ -13,18 +13,41 @@ import TaskViews
 struct MappingReader: KernelReader {
   static let subject = "the memory mappings"
 
-  typealias Field = FieldSelection.Field
-  private let task: FieldSelection
-  private let mm: Field
-  private let space: FieldSelection
-  private let heapStart, heapEnd, stackStart: Field
+  private struct Task: KernelShape {
+    static let type = "task_struct"
+    let mm = Field<VirtualAddress>("mm")
+  }
+
+  private struct Space: KernelShape {
+    static let type = "mm_struct"
+    let heapStart = Field<UInt64>("start_brk")
+    let heapEnd = Field<UInt64>("brk")
+    let stackStart = Field<UInt64>("start_stack")
+  }
+
+  private struct Area: KernelShape {
+    static let type = "vm_area_struct"
+    let start = Field<VirtualAddress>("vm_start")
+    let end = Field<VirtualAddress>("vm_end")
+    let flags = Field<UInt64>("vm_flags")
+    let pageOffset = Field<UInt64>("vm_pgoff")
+    let file = Field<VirtualAddress>("vm_file")
+    let operations = Field<VirtualAddress>("vm_ops")
+    let data = Field<VirtualAddress>("vm_private_data")
+  }
+
+  private struct Special: KernelShape {
+    static let type = "vm_special_mapping"
+    let name = Field<VirtualAddress>("name")
+  }
+
+  private let task: Bound<Task>
+  private let space: Bound<Space>
   private let areas: Areas
-  private let area: FieldSelection
-  private let start, end, flags, pageOffset, file, operations, data: Field
+  private let area: Bound<Area>
   private let files: OpenFileFields
   private let specialOperations: Set<VirtualAddress>
-  private let special: FieldSelection
-  private let specialName: Field
+  private let special: Bound<Special>
   private let paths: PathReader
 
   /// Where an address space keeps its areas.
@@ -53,99 +76,61 @@ struct MappingReader: KernelReader {
 
   init(kernel: Kernel) throws {
     let types = kernel.types
-    var fields = FieldSelection(try types.structure("task_struct"))
-    mm = try fields.want("mm")
-    task = fields
+    task = try Bound(types)
+    space = try Bound(types)
     let layout = try types.structure("mm_struct")
-    fields = FieldSelection(layout)
-    heapStart = try fields.want("start_brk")
-    heapEnd = try fields.want("brk")
-    stackStart = try fields.want("start_stack")
-    space = fields
-    let areaLayout = try types.structure("vm_area_struct")
     // A list in the order of addresses until 6.0.
     areas =
       layout.hasField("mm_mt")
       ? .tree(try MapleTree(types: types), offset: try layout.field("mm_mt").offset)
-      : .list(head: try layout.field("mm_mt", or: "mmap").offset, next: try areaLayout.field("vm_next").offset)
-    fields = FieldSelection(areaLayout)
-    start = try fields.want("vm_start")
-    end = try fields.want("vm_end")
-    flags = try fields.want("vm_flags")
-    pageOffset = try fields.want("vm_pgoff")
-    file = try fields.want("vm_file")
-    operations = try fields.want("vm_ops")
-    data = try fields.want("vm_private_data")
-    area = fields
+      : .list(
+        head: try layout.field("mm_mt", or: "mmap").offset,
+        next: try types.structure("vm_area_struct").field("vm_next").offset)
+    area = try Bound(types)
     files = try OpenFileFields(types)
     specialOperations = Set(kernel.symbols.addresses(of: "special_mapping_vmops"))
-    fields = FieldSelection(try types.structure("vm_special_mapping"))
-    specialName = try fields.want("name")
-    special = fields
+    special = try Bound(types)
     paths = try kernel.reader(PathReader.self)
   }
 
-  func read(task address: VirtualAddress, in kernel: AddressSpace) throws(KernelError) -> MappingTable {
-    try settled({ $0.faults }) { () throws(KernelError) in
-      do throws(MemoryFault) {
-        return try attempt(address, in: kernel)
-      } catch {
-        throw KernelError("the mappings of the task at \(address)", .memory(error))
-      }
-    }
-  }
-
-  private func attempt(_ address: VirtualAddress, in kernel: AddressSpace) throws(MemoryFault) -> MappingTable {
+  /// The mappings of the process of the task at `address`.
+  func read(task address: VirtualAddress, in kernel: AddressSpace) throws(MemoryFault) -> MappingTable {
     var table = MappingTable()
-    let tasks = kernel.read(task, at: [address])
-    let owner = try tasks.pointer(0, mm)
+    let owner = try kernel.read(task, at: [address])[0].mm
     // Kernel threads have none, and zombies have given theirs back.
     guard owner.rawValue != 0 else { return table }
-    let owners = kernel.read(space, at: [owner])
-    let heap = (start: try owners.load(0, heapStart), end: try owners.load(0, heapEnd))
-    let stack = try owners.load(0, stackStart)
+    let own = kernel.read(space, at: [owner])[0]
+    let heap = (start: try own.heapStart, end: try own.heapEnd)
+    let stack = try own.stackStart
 
-    let found = areas.addresses(of: owner, in: kernel, limit: Self.limit)
+    let found = self.areas.addresses(of: owner, in: kernel, limit: Self.limit)
     table.faults = found.faults
     let areas = kernel.read(area, at: found.addresses)
-    func pointers(_ field: Field) -> [VirtualAddress] {
-      areas.indices.map { (try? areas.pointer($0, field)) ?? VirtualAddress(0) }
-    }
-    let opened = files.read(pointers(file), paths: paths, in: kernel)
-    let specials = kernel.read(special, at: pointers(data))
+    let opened = files.read(areas.pointers(\.file), paths: paths, in: kernel)
+    let names = kernel.read(special, at: areas.pointers(\.data)).pointers(\.name)
     let specialNames = kernel.strings(
-      at: areas.indices.map { index in
-        guard let operations = try? areas.pointer(index, operations), specialOperations.contains(operations),
-          let name = try? specials.pointer(index, specialName)
-        else { return VirtualAddress(0) }
-        return name
-      }, limit: 64)
-    for index in areas.indices {
-      do throws(MemoryFault) {
-        let first = try areas.pointer(index, start)
-        let last = try areas.pointer(index, end)
-        guard first < last else {
-          throw MemoryFault(.virtual(areas.addresses[index]), .inconsistent("a mapping from \(first) to \(last)"))
-        }
-        let file = try opened[index]?.get()
-        var name = try specialNames[index].get()
-        if let file { name = file.name.display }
-        if name.isEmpty {
-          if first.rawValue <= heap.end, last.rawValue >= heap.start {
-            name = Array("[heap]".utf8)
-          } else if first.rawValue <= stack, last.rawValue >= stack {
-            name = Array("[stack]".utf8)
-          }
-        }
-        let flags = try areas.load(index, flags)
-        table.mappings.append(
-          MemoryMapping(
-            range: first..<last, permissions: Self.permissions(flags),
-            offset: file == nil ? 0 : try areas.load(index, pageOffset) &* 4096, major: (file?.device ?? 0) >> 20,
-            minor: (file?.device ?? 0) & 0xfffff, inode: file?.inode ?? 0, name: name))
-      } catch {
-        table.faults.append(error)
+      at: zip(areas.pointers(\.operations), names).map { specialOperations.contains($0) ? $1 : VirtualAddress(0) },
+      limit: 64)
+    table.mappings = areas.compactMap(&table.faults) { (area) throws(MemoryFault) in
+      let first = try area.start
+      let last = try area.end
+      guard first < last else {
+        throw MemoryFault(.virtual(area.address), .inconsistent("a mapping from \(first) to \(last)"))
       }
+      let file = try opened[area.index]?.get()
+      var name = try specialNames[area.index].get()
+      if let file { name = file.name.display }
+      if name.isEmpty {
+        if first.rawValue <= heap.end, last.rawValue >= heap.start {
+          name = Array("[heap]".utf8)
+        } else if first.rawValue <= stack, last.rawValue >= stack {
+          name = Array("[stack]".utf8)
+        }
+      }
+      return MemoryMapping(
+        range: first..<last, permissions: Self.permissions(try area.flags),
+        offset: file == nil ? 0 : try area.pageOffset &* 4096, major: (file?.device ?? 0) >> 20,
+        minor: (file?.device ?? 0) & 0xfffff, inode: file?.inode ?? 0, name: name)
     }
     return table
   }
@@ -161,6 +146,8 @@ extension Kernel {
   /// The address space of process `pid`; empty for a kernel thread. Cost: as ``mounts(ofProcess:)``.
   public func mappings(ofProcess pid: Int32) throws(KernelError) -> MappingTable {
     let task = try process(pid)
-    return try reader(MappingReader.self).read(task: task.address, in: addressSpace)
+    return try read(with: MappingReader.self, about: "the mappings of the task at \(task.address)") { reader in
+      try reader.read(task: task.address, in: addressSpace)
+    }
   }
 }

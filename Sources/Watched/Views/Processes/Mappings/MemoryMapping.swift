@@ -1,3 +1,4 @@
+public import LinuxKernel
 public import Memory
 
 /// A mapped area of a process's address space, as /proc/PID/maps describes it.
@@ -16,7 +17,7 @@ public struct MemoryMapping: Sendable {
 }
 
 /// The address space of a process.
-public struct MappingTable: Sendable {
+public struct MappingTable: Faulted {
   /// In ascending order.
   public internal(set) var mappings: [MemoryMapping] = []
   /// What could not be read, also when read again.

@@ -1,3 +1,4 @@
+public import LinuxKernel
 public import Memory
 
 /// A file that a process has open.
@@ -24,7 +25,7 @@ public struct OpenFile: Sendable {
 }
 
 /// The open files of processes.
-public struct OpenFileTable: Sendable {
+public struct OpenFileTable: Faulted {
   /// In ascending order of process and descriptor.
   public internal(set) var files: [OpenFile] = []
   /// What could not be read, also when read again.

@@ -1,36 +1,41 @@
-package import Binding
+import Binding
 package import KernelInfo
 package import Memory
 package import Paging
 
 /// What is read of `file`, and of the `inode` and file system behind it.
 package struct OpenFileFields: Sendable {
-  package typealias Field = FieldSelection.Field
-  private let file: FieldSelection
-  private let mount, dentry, inode, flags, position: Field
-  private let node: FieldSelection
-  private let number, superBlock, size, mode, links: Field
-  private let superSelection: FieldSelection
-  private let device: Field
+  private struct File: KernelShape {
+    static let type = "file"
+    let mount = Field<VirtualAddress>("f_path.mnt")
+    let dentry = Field<VirtualAddress>("f_path.dentry")
+    let inode = Field<VirtualAddress>("f_inode")
+    let flags = Field<UInt64>("f_flags")
+    let position = Field<Int64>("f_pos")
+  }
+
+  private struct Inode: KernelShape {
+    static let type = "inode"
+    let number = Field<UInt64>("i_ino")
+    let superBlock = Field<VirtualAddress>("i_sb")
+    let size = Field<Int64>("i_size")
+    let mode = Field<UInt64>("i_mode")
+    let links = Field<UInt64>("i_nlink")
+  }
+
+  private struct SuperBlock: KernelShape {
+    static let type = "super_block"
+    let device = Field<UInt64>("s_dev")
+  }
+
+  private let file: Bound<File>
+  private let inode: Bound<Inode>
+  private let superBlock: Bound<SuperBlock>
 
   package init(_ types: TypeTable) throws(KernelInfoError) {
-    var fields = FieldSelection(try types.structure("file"))
-    mount = try fields.want("f_path.mnt")
-    dentry = try fields.want("f_path.dentry")
-    inode = try fields.want("f_inode")
-    flags = try fields.want("f_flags")
-    position = try fields.want("f_pos")
-    file = fields
-    fields = FieldSelection(try types.structure("inode"))
-    number = try fields.want("i_ino")
-    superBlock = try fields.want("i_sb")
-    size = try fields.want("i_size")
-    mode = try fields.want("i_mode")
-    links = try fields.want("i_nlink")
-    node = fields
-    fields = FieldSelection(try types.structure("super_block"))
-    device = try fields.want("s_dev")
-    superSelection = fields
+    file = try Bound(types)
+    inode = try Bound(types)
+    superBlock = try Bound(types)
   }
 
   package struct Opened: Sendable {
@@ -50,27 +55,23 @@ package struct OpenFileFields: Sendable {
   ) -> [Result<Opened, MemoryFault>?] {
     // Many processes have the same files open.
     let distinct = Array(Set(addresses.filter { $0.rawValue != 0 }))
-    let reads = space.read(file, at: distinct)
-    func pointers(_ reads: StructReads, _ field: Field) -> [VirtualAddress] {
-      reads.indices.map { (try? reads.pointer($0, field)) ?? VirtualAddress(0) }
-    }
-    let nodes = space.read(node, at: pointers(reads, inode))
-    let supers = space.read(superSelection, at: pointers(nodes, superBlock))
-    let (mounts, dentries) = (pointers(reads, mount), pointers(reads, dentry))
+    let files = space.read(file, at: distinct)
+    let inodes = space.read(inode, at: files.pointers(\.inode))
+    let supers = space.read(superBlock, at: inodes.pointers(\.superBlock))
     let names = paths.names(
-      of: reads.indices.map { FilePath(mount: mounts[$0], dentry: dentries[$0]) }, in: space)
+      of: zip(files.pointers(\.mount), files.pointers(\.dentry)).map { FilePath(mount: $0, dentry: $1) }, in: space)
     var found: [VirtualAddress: Result<Opened, MemoryFault>] = [:]
-    for (index, address) in distinct.enumerated() {
+    for file in files {
+      let inode = inodes[file.index]
       do throws(MemoryFault) {
-        _ = try reads.pointer(index, mount)
-        found[address] = .success(
+        _ = try file.mount
+        found[file.address] = .success(
           Opened(
-            name: try names[index].get(), inode: try nodes.load(index, number),
-            device: try supers.load(index, device), size: try nodes.signed(index, size),
-            mode: try nodes.load(index, mode), links: try nodes.load(index, links),
-            flags: try reads.load(index, flags), position: try reads.signed(index, position)))
+            name: try names[file.index].get(), inode: try inode.number, device: try supers[file.index].device,
+            size: try inode.size, mode: try inode.mode, links: try inode.links, flags: try file.flags,
+            position: try file.position))
       } catch {
-        found[address] = .failure(error)
+        found[file.address] = .failure(error)
       }
     }
     return addresses.map { found[$0] }

@@ -1,5 +1,4 @@
 import Binding
-import KernelInfo
 public import LinuxKernel
 package import Memory
 package import Paging
@@ -14,11 +13,25 @@ package import TaskViews
 package struct OpenFileReader: KernelReader {
   package static let subject = "the open files"
 
-  private let task: FieldSelection
-  private let files: FieldSelection.Field
-  private let table: FieldLayout
-  private let descriptorTable: FieldSelection
-  private let size, array: FieldSelection.Field
+  private struct Task: KernelShape {
+    static let type = "task_struct"
+    let files = Field<VirtualAddress>("files")
+  }
+
+  private struct Files: KernelShape {
+    static let type = "files_struct"
+    let table = Place("fdt")
+  }
+
+  private struct Table: KernelShape {
+    static let type = "fdtable"
+    let size = Field<UInt64>("max_fds")
+    let array = Field<VirtualAddress>("fd")
+  }
+
+  private let task: Bound<Task>
+  private let files: Bound<Files>
+  private let table: Bound<Table>
   private let fields: OpenFileFields
   private let paths: PathReader
 
@@ -27,15 +40,10 @@ package struct OpenFileReader: KernelReader {
 
   package init(kernel: Kernel) throws {
     let types = kernel.types
-    var fields = FieldSelection(try types.structure("task_struct"))
-    files = try fields.want("files")
-    task = fields
-    table = try types.structure("files_struct").field("fdt")
-    fields = FieldSelection(try types.structure("fdtable"))
-    size = try fields.want("max_fds")
-    array = try fields.want("fd")
-    descriptorTable = fields
-    self.fields = try OpenFileFields(types)
+    task = try Bound(types)
+    files = try Bound(types)
+    table = try Bound(types)
+    fields = try OpenFileFields(types)
     paths = try kernel.reader(PathReader.self)
   }
 
@@ -43,39 +51,26 @@ package struct OpenFileReader: KernelReader {
   package func descriptors(
     of tasks: [KernelTask], in space: AddressSpace, _ faults: inout [MemoryFault]
   ) -> [(task: KernelTask, descriptor: Int, file: VirtualAddress)] {
-    let reads = space.read(task, at: tasks.map(\.address))
     var owners: [KernelTask] = []
-    var pointers = ReadBatch<VirtualAddress>()
-    for index in reads.indices {
-      do throws(MemoryFault) {
-        // A process that has ended has given its table back.
-        let files = try reads.pointer(index, files)
-        guard files.rawValue != 0 else { continue }
-        pointers.add(files + table.offset, count: 8)
-        owners.append(tasks[index])
-      } catch {
-        faults.append(error)
-      }
+    var pointers: [VirtualAddress] = []
+    space.read(task, at: tasks.map(\.address)).forEach(&faults) { (task) throws(MemoryFault) in
+      // A process that has ended has given its table back.
+      let files = try task.files
+      guard files.rawValue != 0 else { return }
+      pointers.append(files + self.files.table.offset)
+      owners.append(tasks[task.index])
     }
-    space.read(&pointers)
-    let tables = space.read(
-      descriptorTable, at: owners.indices.map { (try? pointers.reader($0).pointer(0)) ?? VirtualAddress(0) })
     var arrays = ReadBatch<VirtualAddress>()
-    var entries: [Int?] = []
+    var entries = [Int?](repeating: nil, count: owners.count)
     var budget = Self.mostDescriptors
-    for index in tables.indices {
-      do throws(MemoryFault) {
-        let count = try tables.load(index, size)
-        let array = try tables.pointer(index, array)
-        guard count <= budget else {
-          throw MemoryFault(.virtual(array), .inconsistent("a table of \(count) files"))
-        }
-        budget -= Int(count)
-        entries.append(arrays.add(array, count: Int(count) * 8))
-      } catch {
-        faults.append(error)
-        entries.append(nil)
+    space.read(table, at: space.pointers(at: pointers)).forEach(&faults) { (table) throws(MemoryFault) in
+      let count = try table.size
+      let array = try table.array
+      guard count <= budget else {
+        throw MemoryFault(.virtual(array), .inconsistent("a table of \(count) files"))
       }
+      budget -= Int(count)
+      entries[table.index] = arrays.add(array, count: Int(count) * 8)
     }
     space.read(&arrays)
     var open: [(task: KernelTask, descriptor: Int, file: VirtualAddress)] = []
@@ -126,8 +121,7 @@ extension Kernel {
   ///
   /// Cost: that of ``tasks(_:)``, five round trips, and about two for each directory on the way to the deepest file.
   public func openFiles(ofProcess pid: Int32? = nil) throws(KernelError) -> OpenFileTable {
-    let reader = try reader(OpenFileReader.self)
-    return try settled({ $0.faults }) { () throws(KernelError) in
+    try read(with: OpenFileReader.self) { reader in
       let table = try tasks(TaskQuery(includesCommandLines: false))
       let wanted = table.tasks.filter { pid == nil || $0.tgid == pid }
       if let pid, wanted.isEmpty { throw KernelError("process \(pid)", .inconsistent("there is no such process")) }
