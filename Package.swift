@@ -122,7 +122,7 @@ targets += module(
   tests: ["Host", "Region", "Samples", "Links", "Remote"])
 for target in targets where target.name == "LLView" {
   target.resources = [
-    "grass_run.h", "grass_result.h", "runtime.c", "resident.c", "grass_gpu.h", "grass_mailbox.h", "grass_region.h",
+    "grass_runtime.h", "grass_result.h", "runtime.c", "resident.c", "grass_gpu.h", "grass_mailbox.h", "grass_region.h",
     "grass_paging.h", "grass_fault.h", "grass_segment.h",
   ].map { .embedInCode("Runtime/\($0)") }
   // What monitors include, wherever their files lie.

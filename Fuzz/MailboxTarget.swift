@@ -7,7 +7,7 @@ extension FuzzTarget {
   /// The device program, with requests of any shape in its slots.
   ///
   /// The first byte says how: 1 to seal them into a whole record, so that what lies behind the check is reached; 2 for a
-  /// device without modules. A run that begins is ended by a worker that leaves more records and faults than fit.
+  /// device without monitors. A run that begins is ended by a worker that leaves more records and faults than fit.
   static let mailbox = FuzzTarget(
     name: "mailbox",
     seeds: {
@@ -18,11 +18,11 @@ extension FuzzTarget {
       let heartbeat = bytes(UInt32(1), UInt32(0), UInt32(0), UInt32(0))
       let info = bytes(UInt32(2), UInt32(0), UInt32(0), UInt32(0))
       let record = bytes(UInt64(1), UInt64(16), UInt64(0), UInt64(0)) + heartbeat + bytes(UInt64(1))
-      let modules = bytes(UInt32(5), UInt32(0), UInt32(0), UInt32(0))
+      let monitors = bytes(UInt32(5), UInt32(0), UInt32(0), UInt32(0))
       let run =
         bytes(UInt32(4), UInt32(0), UInt32(0), UInt32(0)) + Array("ps".utf8) + [UInt8](repeating: 0, count: 30)
         + bytes(UInt64(1000)) + bytes(UInt32(7), UInt32(1)) + bytes(UInt64(1), UInt64(2), UInt64(3), UInt64(4))
-      return [[1] + gather, [1] + heartbeat, [1] + info, [0] + record, [1] + modules, [1] + run, [3] + run]
+      return [[1] + gather, [1] + heartbeat, [1] + info, [0] + record, [1] + monitors, [1] + run, [3] + run]
     },
     run: { bytes in
       var input = FuzzInput(bytes)
@@ -51,12 +51,12 @@ extension FuzzTarget {
             segment: grass_segment(start: 0x1_0000, count: 8192), bytes: pointer + 4096, lost: nil),
         ]
         segments.withUnsafeBufferPointer { segments in
-          var monitor = grass_mailbox()
+          var mailbox = grass_mailbox()
           require(
             grass_mailbox_start(
-              &monitor, region.baseAddress, &header, segments.baseAddress, 2, scratch.baseAddress, 1), "the start")
-          let modules = ModuleStorage(outputSize: Int(header.response_size))
-          if how & 2 == 0 { grass_mailbox_set_monitors(&monitor, modules.modules, modules.output) }
+              &mailbox, region.baseAddress, &header, segments.baseAddress, 2, scratch.baseAddress, 1), "the start")
+          let monitors = MonitorStorage(outputSize: Int(header.response_size))
+          if how & 2 == 0 { grass_mailbox_set_monitors(&mailbox, monitors.monitors, monitors.output) }
           for slot in 0..<2 {
             let offset = Int(header.request_offset) + slot * Int(header.request_size)
             let target = UnsafeMutableRawBufferPointer(rebasing: region[offset..<offset + Int(header.request_size)])
@@ -71,20 +71,20 @@ extension FuzzTarget {
           }
           let before = Array(region[Int(header.requests_part_offset)...])
           for step: UInt64 in 0..<6 {
-            _ = grass_mailbox_step(&monitor, step * 10_000_000)
-            modules.work()
+            _ = grass_mailbox_step(&mailbox, step * 10_000_000)
+            monitors.work()
           }
           require(Array(region[Int(header.requests_part_offset)...]) == before, "it wrote where requests come in")
-          if isSealed { require(monitor.served == 2, "a whole request was not answered") }
-          grass_mailbox_stop(&monitor, 50_000_000)
+          if isSealed { require(mailbox.served == 2, "a whole request was not answered") }
+          grass_mailbox_stop(&mailbox, 50_000_000)
         }
       }
     })
 }
 
-/// What a device with one module has for its monitor.
-private final class ModuleStorage {
-  let modules: UnsafeMutablePointer<grass_monitors>
+/// What a device with one monitor has for its mailbox.
+private final class MonitorStorage {
+  let monitors: UnsafeMutablePointer<grass_monitors>
   let output: UnsafeMutablePointer<UInt8>
   private let name: UnsafeMutablePointer<grass_monitor_answer>
 
@@ -95,32 +95,32 @@ private final class ModuleStorage {
     output = UnsafeMutableRawPointer.allocate(byteCount: outputSize, alignment: 8).bindMemory(
       to: UInt8.self, capacity: outputSize)
     output.initialize(repeating: 0xab, count: outputSize)
-    modules = .allocate(capacity: 1)
-    modules.initialize(to: grass_monitors())
-    modules.pointee.names = UnsafePointer(name)
-    modules.pointee.count = 1
-    modules.pointee.most_workers = 3
-    modules.pointee.lanes_per_worker = 4
-    modules.pointee.default_lanes = 1
-    modules.pointee.most_budget = 1 << 20
+    monitors = .allocate(capacity: 1)
+    monitors.initialize(to: grass_monitors())
+    monitors.pointee.names = UnsafePointer(name)
+    monitors.pointee.count = 1
+    monitors.pointee.most_workers = 3
+    monitors.pointee.lanes_per_worker = 4
+    monitors.pointee.default_lanes = 1
+    monitors.pointee.most_budget = 1 << 20
   }
 
   deinit {
-    modules.deallocate()
+    monitors.deallocate()
     UnsafeMutableRawPointer(output).deallocate()
     name.deallocate()
   }
 
   /// Ends the run at work, if there is one.
   func work() {
-    guard modules.pointee.is_running, modules.pointee.job.finished == 0 else { return }
-    require((1...12).contains(modules.pointee.job.lanes), "\(modules.pointee.job.lanes) lanes")
-    require((1...(1 << 20)).contains(modules.pointee.job.budget), "a budget of \(modules.pointee.job.budget)")
-    require((1...3).contains(modules.pointee.job.workers), "\(modules.pointee.job.workers) workers")
-    var state = grass_run()
+    guard monitors.pointee.is_running, monitors.pointee.job.finished == 0 else { return }
+    require((1...12).contains(monitors.pointee.job.lanes), "\(monitors.pointee.job.lanes) lanes")
+    require((1...(1 << 20)).contains(monitors.pointee.job.budget), "a budget of \(monitors.pointee.job.budget)")
+    require((1...3).contains(monitors.pointee.job.workers), "\(monitors.pointee.job.workers) workers")
+    var state = grass_lane_state()
     state.fault = 1
-    for _ in 0..<modules.pointee.job.lanes { grass_job_note(&modules.pointee.job, &state) }
-    modules.pointee.job.output.used = modules.pointee.job.output.capacity + 64
-    for _ in 0..<modules.pointee.job.workers { grass_job_finish(&modules.pointee.job) }
+    for _ in 0..<monitors.pointee.job.lanes { grass_job_note(&monitors.pointee.job, &state) }
+    monitors.pointee.job.output.used = monitors.pointee.job.output.capacity + 64
+    for _ in 0..<monitors.pointee.job.workers { grass_job_finish(&monitors.pointee.job) }
   }
 }

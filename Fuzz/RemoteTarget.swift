@@ -157,7 +157,7 @@ extension FuzzTarget {
       for index in batch.entries.indices where batch.succeeded(index) {
         require((try? batch.reader(index).count) == batch.entries[index].count, "entry \(index) is not whole")
       }
-      _ = try? session.modules()
+      _ = try? session.monitors()
       var last: LifeSigns?
       for _ in 0..<2 {
         guard let run = try? session.run("ps") else { return }

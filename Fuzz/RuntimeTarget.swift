@@ -63,7 +63,7 @@ private final class RuntimeLane {
   private let segment: UnsafeMutablePointer<grass_mapped_segment>
   private let machine: UnsafeMutablePointer<grass_machine>
   private let output: UnsafeMutablePointer<grass_output>
-  private let state: UnsafeMutablePointer<grass_run>
+  private let state: UnsafeMutablePointer<grass_lane_state>
   private let arguments: UnsafeMutablePointer<UInt64>
   private let order: UnsafeMutablePointer<grass_order>
 
@@ -88,7 +88,7 @@ private final class RuntimeLane {
     output.initialize(
       to: grass_output(bytes: room.bindMemory(to: UInt8.self).baseAddress, capacity: UInt64(room.count), used: 0))
     state = .allocate(capacity: 1)
-    state.initialize(to: grass_run())
+    state.initialize(to: grass_lane_state())
     arguments = .allocate(capacity: 4)
     arguments.initialize(repeating: 0, count: 4)
     order = .allocate(capacity: 1)
@@ -111,7 +111,7 @@ private final class RuntimeLane {
   }
 
   /// Begins anew after a fault; else what was remembered stays.
-  private func restart() { grass_run_start(state, order, nil, 0, 1000) }
+  private func restart() { grass_lane_start(state, order, nil, 0, 1000) }
 
   private static func isKernel(_ address: UInt64) -> Bool { address >> 63 == 1 }
 
@@ -149,7 +149,7 @@ private final class RuntimeLane {
   func store(_ address: UInt64) {
     guard let place = grass_store_at(state, address, 8, 8) else { fatalError("no place at all") }
     require(state.pointee.fault != 0, "a store to \(address)")
-    let sink = UnsafeMutableRawPointer(state) + (MemoryLayout<grass_run>.offset(of: \.sink) ?? 0)
+    let sink = UnsafeMutableRawPointer(state) + (MemoryLayout<grass_lane_state>.offset(of: \.sink) ?? 0)
     require(place == sink, "a store to \(address) goes elsewhere")
     restart()
   }

@@ -18,36 +18,36 @@ typedef _Bool bool;
 #define false 0
 #define NULL ((void *)0)
 
-struct grass_run;
+struct grass_lane_state;
 
 /// The one function of a file that is run: MONITOR(name) { … } with `run` at hand.
 #define MONITOR(name)                      \
-  void name(struct grass_run *run);        \
+  void name(struct grass_lane_state *run);        \
   __attribute__((section("grass/monitor"))) \
-  void name(struct grass_run *run)
+  void name(struct grass_lane_state *run)
 
 /// Room for a record of a kind from 1 on, zeroed. Where there is none the run ends, so the result needs no check.
-void *grass_emit(struct grass_run *run, u32 kind, u32 size);
+void *grass_emit(struct grass_lane_state *run, u32 kind, u32 size);
 /// Which of the run's lanes this is, and how many there are: they divide the work among them.
 ///
 /// A GPU has thousands, far from the memory, and a word that many of them load costs many waits, one after the other. So
 /// what is found once is passed on: a lane leaves items for the next stage, and when all lanes of this one have ended,
 /// the monitor is called again with 64 lanes for each item. It runs in up to 16 stages, the first of them 0.
-u32 grass_lane(const struct grass_run *run);
-u32 grass_lanes(const struct grass_run *run);
-u32 grass_stage(const struct grass_run *run);
+u32 grass_lane(const struct grass_lane_state *run);
+u32 grass_lanes(const struct grass_lane_state *run);
+u32 grass_stage(const struct grass_lane_state *run);
 /// Leaves an item of two words for the next stage.
-void grass_next(struct grass_run *run, u64 first, u64 second);
+void grass_next(struct grass_lane_state *run, u64 first, u64 second);
 /// A word of the item that this lane shares.
-u64 grass_item(const struct grass_run *run, u32 index);
+u64 grass_item(const struct grass_lane_state *run, u32 index);
 /// One of the four numbers that whoever asked for the run gave; 0 where none was given.
-u64 grass_argument(const struct grass_run *run, u32 index);
+u64 grass_argument(const struct grass_lane_state *run, u32 index);
 
 /// The physical memory: the start of one of its pieces, which ascend, and its size, 0 after the last one.
-u64 grass_memory_start(const struct grass_run *run, u32 index);
-u64 grass_memory_size(const struct grass_run *run, u32 index);
+u64 grass_memory_start(const struct grass_lane_state *run, u32 index);
+u64 grass_memory_size(const struct grass_lane_state *run, u32 index);
 /// Where the kernel has a physical address mapped.
-const void *grass_physical(struct grass_run *run, u64 address);
+const void *grass_physical(struct grass_lane_state *run, u64 address);
 
 /// Makes declarations of structs between KERNEL_STRUCTS and END_KERNEL_STRUCTS those of the kernel.
 #define KERNEL_STRUCTS _Pragma("clang attribute push(__attribute__((preserve_access_index)), apply_to = record)")

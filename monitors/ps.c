@@ -2,7 +2,7 @@
 #include "records/ps.h"
 #include "tasks.h"
 
-static void record(struct grass_run *run, struct task_struct *task) {
+static void record(struct grass_lane_state *run, struct task_struct *task) {
   // All loads that depend on nothing but the task go out before any is waited for; first what leads on.
   const struct cred *cred = task->real_cred;
   struct task_struct *parent = task->real_parent;

@@ -5,7 +5,7 @@
 
 typedef u64 pair __attribute__((vector_size(16)));
 
-static void check(struct grass_run *run, u64 address, u64 value, u64 wanted, u64 mask) {
+static void check(struct grass_lane_state *run, u64 address, u64 value, u64 wanted, u64 mask) {
   if ((value & mask) != wanted) return;
   struct grass_search_word *record = grass_emit(run, GRASS_SEARCH_WORD, sizeof *record);
   record->address = address;

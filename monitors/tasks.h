@@ -34,7 +34,7 @@ static __attribute__((unused)) void load_comm(u64 comm[2], const struct task_str
 ///
 /// It goes down the table stage by stage: an item is a node of the tree and its shift, a lane looks into one of its slots.
 /// As many lanes as there are slots look into the first node at once.
-static struct task_struct *task_of_lane(struct grass_run *run) {
+static struct task_struct *task_of_lane(struct grass_lane_state *run) {
   u32 lane = grass_lane(run);
   const void *entry;
   u64 shift;

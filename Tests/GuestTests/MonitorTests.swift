@@ -59,7 +59,7 @@ extension GuestTests {
               try session.heartbeat()
               let run = try session.run("life")
               #expect(LifeSigns(run.result) != nil && !run.result.isPartial)
-              #expect(try session.modules().first == "life")
+              #expect(try session.monitors().first == "life")
               answered.add(3, ordering: .relaxed)
             } catch {
               Issue.record("after \(answered.load(ordering: .relaxed)) answers: \(error)")
@@ -75,7 +75,7 @@ extension GuestTests {
       let session = try Session(to: LinkAddress(daemon.urls[0]))
       func wait(for name: String) throws -> Bool {
         for _ in 0..<300 {
-          if try session.modules() == ["life", name] { return true }
+          if try session.monitors() == ["life", name] { return true }
           usleep(50_000)
         }
         return false
@@ -91,7 +91,7 @@ extension GuestTests {
       try Data("no C".utf8).write(to: source)
       daemon.signal(SIGHUP)
       usleep(1_500_000)
-      #expect(try session.modules() == ["life", "third"])
+      #expect(try session.monitors() == ["life", "third"])
       #expect(answered.load(ordering: .relaxed) > 100)
     }
 

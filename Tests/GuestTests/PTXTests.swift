@@ -20,9 +20,9 @@ extension GuestTests {
         #expect(compiled.status == 0, "\(compiled.errors)")
         let code = Array(try Data(contentsOf: output))
         let head = String(decoding: code.prefix(1000), as: UTF8.self).split(separator: "\n").prefix(4)
-        #expect(head.first == "// grass program 1")
+        #expect(head.first == "// grass program 2")
         #expect(head.contains("// target sm_\(capability)"))
-        #expect(head.last == "// modules \(allMonitors.joined(separator: " ")) swift_ps")
+        #expect(head.last == "// monitors \(allMonitors.joined(separator: " ")) swift_ps")
         assemblies.append(try PTXAssembly(of: code, capability: capability))
       }
       for assembly in assemblies {

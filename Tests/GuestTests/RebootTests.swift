@@ -43,7 +43,7 @@ extension GuestTests {
           MemorySegment(start: PhysicalAddress(0), count: 3 << 30),
           MemorySegment(start: PhysicalAddress(4 << 30), count: 1 << 30),
         ])
-      #expect(try wait(.seconds(20)) { try session.modules() == ["ps"] } != nil)
+      #expect(try wait(.seconds(20)) { try session.monitors() == ["ps"] } != nil)
       #expect(try session.run("ps").result.records.count > 20)
       for source in [["--host", daemon.urls[0]], ["--memory", ram.path]] {
         let names = try grassctl.json(["ps"] + source).compactMap { $0["comm"] as? String }
@@ -78,7 +78,7 @@ extension GuestTests {
         // The one before lies at the same place at times, where the kernel is not moved at random.
         let took = try wait(.seconds(5)) {
           let info = try sessions[0].info()
-          return try info.kernelHint != nil && sessions[1].modules() == ["ps"]
+          return try info.kernelHint != nil && sessions[1].monitors() == ["ps"]
             && (number > 1 || info.kernelHint != hint)
         }
         #expect(took != nil, "boot \(number): not found within 5 s")

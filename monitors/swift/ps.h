@@ -25,6 +25,6 @@ KERNEL(u64 task_system_time(const struct task_struct *task), task->stime)
 KERNEL(const void *task_name(const struct task_struct *task), task->comm)
 
 #ifndef __swift__
-void swift_ps_lane(struct grass_run *run);
+void swift_ps_lane(struct grass_lane_state *run);
 MONITOR(swift_ps) { swift_ps_lane(run); }
 #endif

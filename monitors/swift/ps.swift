@@ -36,7 +36,9 @@ func emit(_ task: OpaquePointer, _ run: OpaquePointer) {
 let slotCount: UInt32 = 64
 let slotBits: UInt = 6
 
-/// The entry that this lane looks at, and the shift of the node it is in. Nil where the lane has nothing to do any more.
+/// The entry that this lane looks at, and the shift of the node it is in.
+///
+/// Nil where the lane has nothing to do any more.
 func entry(_ run: OpaquePointer) -> (Entry, UInt)? {
   let lane = grass_lane(run)
   if grass_stage(run) > 0 {

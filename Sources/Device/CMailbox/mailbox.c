@@ -8,25 +8,25 @@
 /// What is longer goes past the caches. Measured: out of another core's cache comes a fifth of what comes out of memory.
 #define STREAM_LENGTH 16384u
 
-static void publish_beacon(struct grass_mailbox *monitor, uint64_t now, uint32_t state) {
+static void publish_beacon(struct grass_mailbox *mailbox, uint64_t now, uint32_t state) {
   struct grass_beacon beacon = {
-      .counter = ++monitor->counter,
+      .counter = ++mailbox->counter,
       .clock = now,
       .state = state,
-      .newest_finding = monitor->newest_finding,
-      .served = monitor->served,
-      .counter_end = monitor->counter,
+      .newest_finding = mailbox->newest_finding,
+      .served = mailbox->served,
+      .counter_end = mailbox->counter,
   };
   grass_check(beacon.check, beacon.counter, &beacon, offsetof(struct grass_beacon, check));
-  grass_copy_in(monitor->region + monitor->layout.beacon_offset, &beacon, sizeof beacon);
-  monitor->beacon_time = now;
+  grass_copy_in(mailbox->region + mailbox->layout.beacon_offset, &beacon, sizeof beacon);
+  mailbox->beacon_time = now;
 }
 
 bool grass_mailbox_prepare(
-    struct grass_mailbox *monitor, void *region, const struct grass_header *layout,
+    struct grass_mailbox *mailbox, void *region, const struct grass_header *layout,
     const struct grass_mapped_segment *segments, uint64_t segment_count, void *scratch) {
   if (!grass_header_is_valid(layout, layout->region_size)) return false;
-  *monitor = (struct grass_mailbox){
+  *mailbox = (struct grass_mailbox){
       .region = region,
       .layout = *layout,
       .segments = segments,
@@ -36,49 +36,49 @@ bool grass_mailbox_prepare(
   return true;
 }
 
-void grass_mailbox_skip(struct grass_mailbox *monitor, uint32_t slot, uint64_t sequence) {
-  monitor->slots[slot].served = sequence;
+void grass_mailbox_skip(struct grass_mailbox *mailbox, uint32_t slot, uint64_t sequence) {
+  mailbox->slots[slot].served = sequence;
 }
 
 bool grass_mailbox_start(
-    struct grass_mailbox *monitor, void *region, const struct grass_header *layout,
+    struct grass_mailbox *mailbox, void *region, const struct grass_header *layout,
     const struct grass_mapped_segment *segments, uint64_t segment_count, void *scratch, uint64_t now) {
-  if (!grass_mailbox_prepare(monitor, region, layout, segments, segment_count, scratch)) return false;
+  if (!grass_mailbox_prepare(mailbox, region, layout, segments, segment_count, scratch)) return false;
   for (uint32_t slot = 0; slot < layout->slot_count; slot++)
     grass_mailbox_skip(
-        monitor, slot, grass_load(monitor->region + layout->request_offset + slot * layout->request_size));
-  publish_beacon(monitor, now, GRASS_STATE_RUNNING);
+        mailbox, slot, grass_load(mailbox->region + layout->request_offset + slot * layout->request_size));
+  publish_beacon(mailbox, now, GRASS_STATE_RUNNING);
   return true;
 }
 
-void grass_mailbox_stop(struct grass_mailbox *monitor, uint64_t now) {
-  publish_beacon(monitor, now, GRASS_STATE_STOPPED);
+void grass_mailbox_stop(struct grass_mailbox *mailbox, uint64_t now) {
+  publish_beacon(mailbox, now, GRASS_STATE_STOPPED);
 }
 
-void grass_mailbox_set_kernel_hint(struct grass_mailbox *monitor, uint64_t address) {
-  __atomic_store_n(&monitor->kernel_hint, address, __ATOMIC_RELEASE);
+void grass_mailbox_set_kernel_hint(struct grass_mailbox *mailbox, uint64_t address) {
+  __atomic_store_n(&mailbox->kernel_hint, address, __ATOMIC_RELEASE);
 }
 
 // MARK: - The watched memory
 
 /// Where the device sees `length` bytes at a physical address, or NULL where no segment holds all of them.
-static const uint8_t *locate(struct grass_mailbox *monitor, uint64_t address, uint64_t length) {
+static const uint8_t *locate(struct grass_mailbox *mailbox, uint64_t address, uint64_t length) {
   uint64_t index =
-      grass_segments_find(monitor->segments, monitor->segment_count, address, monitor->last_segment);
-  if (index == monitor->segment_count) return NULL;
-  const uint8_t *bytes = grass_segment_bytes(&monitor->segments[index], address, length);
-  if (bytes) monitor->last_segment = index;
+      grass_segments_find(mailbox->segments, mailbox->segment_count, address, mailbox->last_segment);
+  if (index == mailbox->segment_count) return NULL;
+  const uint8_t *bytes = grass_segment_bytes(&mailbox->segments[index], address, length);
+  if (bytes) mailbox->last_segment = index;
   return bytes;
 }
 
 /// Whether what was read last may not be the host's any more.
-static bool is_lost(const struct grass_mailbox *monitor) {
-  const uint32_t *lost = monitor->segment_count ? monitor->segments[monitor->last_segment].lost : NULL;
+static bool is_lost(const struct grass_mailbox *mailbox) {
+  const uint32_t *lost = mailbox->segment_count ? mailbox->segments[mailbox->last_segment].lost : NULL;
   return lost && __atomic_load_n(lost, __ATOMIC_ACQUIRE);
 }
 
-static bool load_entry(void *monitor, uint64_t place, uint64_t *entry) {
-  const uint8_t *pointer = locate(monitor, place, GRASS_PAGE_ENTRY);
+static bool load_entry(void *mailbox, uint64_t place, uint64_t *entry) {
+  const uint8_t *pointer = locate(mailbox, place, GRASS_PAGE_ENTRY);
   if (!pointer) return false;
   // One load: what is judged is what is used. A guest writes its entries with single stores.
   if (((uintptr_t)pointer & 7) == 0) *entry = __atomic_load_n((const uint64_t *)pointer, __ATOMIC_RELAXED);
@@ -94,26 +94,26 @@ static void clear(uint8_t *to, uint64_t count) {
 }
 
 /// Begins to add an answer up while it is put together, from byte `from` of its payload on.
-static void begin_sums(struct grass_mailbox *monitor, uint64_t from) {
-  monitor->sums[0] = monitor->sums[1] = 0;
-  monitor->summed_from = monitor->summed_end = grass_round_up(from, GRASS_STRIPE);
+static void begin_sums(struct grass_mailbox *mailbox, uint64_t from) {
+  mailbox->sums[0] = mailbox->sums[1] = 0;
+  mailbox->summed_from = mailbox->summed_end = grass_round_up(from, GRASS_STRIPE);
 }
 
 /// Puts bytes into an answer's payload, right behind those before, and adds up each stripe that is whole by then.
-static void append(struct grass_mailbox *monitor, uint8_t *payload, uint64_t at, const uint8_t *from, uint64_t count) {
+static void append(struct grass_mailbox *mailbox, uint8_t *payload, uint64_t at, const uint8_t *from, uint64_t count) {
   while (count > 0) {
     uint64_t stripe = at / GRASS_STRIPE * GRASS_STRIPE, length = GRASS_STRIPE - (at - stripe);
-    if (at == stripe && count >= GRASS_STRIPE && at == monitor->summed_end) {
+    if (at == stripe && count >= GRASS_STRIPE && at == mailbox->summed_end) {
       length = count / GRASS_STRIPE * GRASS_STRIPE;
-      if (length < STREAM_LENGTH) grass_check_stripes(monitor->sums, GRASS_COPY, payload + at, from, at, length);
-      else grass_check_stripes(monitor->sums, GRASS_COPY_STREAMED, payload + at, from, at, length);
-      monitor->summed_end += length;
+      if (length < STREAM_LENGTH) grass_check_stripes(mailbox->sums, GRASS_COPY, payload + at, from, at, length);
+      else grass_check_stripes(mailbox->sums, GRASS_COPY_STREAMED, payload + at, from, at, length);
+      mailbox->summed_end += length;
     } else {
       if (length > count) length = count;
       grass_copy_in(payload + at, from, length);
-      if (at + length == stripe + GRASS_STRIPE && stripe == monitor->summed_end) {
-        grass_check_stripes(monitor->sums, GRASS_NO_COPY, 0, payload + stripe, stripe, GRASS_STRIPE);
-        monitor->summed_end += GRASS_STRIPE;
+      if (at + length == stripe + GRASS_STRIPE && stripe == mailbox->summed_end) {
+        grass_check_stripes(mailbox->sums, GRASS_NO_COPY, 0, payload + stripe, stripe, GRASS_STRIPE);
+        mailbox->summed_end += GRASS_STRIPE;
       }
     }
     at += length;
@@ -123,7 +123,7 @@ static void append(struct grass_mailbox *monitor, uint8_t *payload, uint64_t at,
 }
 
 /// Copies one range's bytes to byte `to` of the response, or zeroes them and says why in `status`.
-static void gather(struct grass_mailbox *monitor, const struct grass_range *range, struct grass_page_layout layout, uint8_t *payload,
+static void gather(struct grass_mailbox *mailbox, const struct grass_range *range, struct grass_page_layout layout, uint8_t *payload,
                    uint64_t to, struct grass_range_status *status) {
   *status = (struct grass_range_status){0};
   uint64_t done = 0;
@@ -131,11 +131,11 @@ static void gather(struct grass_mailbox *monitor, const struct grass_range *rang
     uint64_t address = range->address + done, physical = address, length = range->length - done;
     if (range->flags & GRASS_RANGE_VIRTUAL) {
       struct grass_page_walk walk;
-      uint32_t fault = grass_page_walk(layout, range->root, address, load_entry, monitor, &walk);
+      uint32_t fault = grass_page_walk(layout, range->root, address, load_entry, mailbox, &walk);
       if (fault) {
         // A page that is not mapped says more than one that is mapped to nothing.
         *status = (struct grass_range_status){
-            .fault = is_lost(monitor) ? GRASS_FAULT_LOST : fault,
+            .fault = is_lost(mailbox) ? GRASS_FAULT_LOST : fault,
             .level = walk.level,
             .entry = walk.entry,
             .address = address,
@@ -146,10 +146,10 @@ static void gather(struct grass_mailbox *monitor, const struct grass_range *rang
       if (length > walk.remaining) length = walk.remaining;
     }
     if (!status->fault) {
-      const uint8_t *from = locate(monitor, physical, length);
+      const uint8_t *from = locate(mailbox, physical, length);
       if (from) {
-        append(monitor, payload, to + done, from, length);
-        if (is_lost(monitor)) *status = (struct grass_range_status){.fault = GRASS_FAULT_LOST, .address = physical};
+        append(mailbox, payload, to + done, from, length);
+        if (is_lost(mailbox)) *status = (struct grass_range_status){.fault = GRASS_FAULT_LOST, .address = physical};
       } else {
         *status = (struct grass_range_status){.fault = GRASS_FAULT_ABSENT, .address = physical};
       }
@@ -158,31 +158,31 @@ static void gather(struct grass_mailbox *monitor, const struct grass_range *rang
   }
   if (status->fault) {
     clear(payload + to, range->length);
-    begin_sums(monitor, to + range->length);
+    begin_sums(mailbox, to + range->length);
   }
 }
 
 // MARK: - Requests
 
 /// Where the payload of a slot's response lies.
-static uint8_t *response_payload(struct grass_mailbox *monitor, uint32_t slot) {
-  return monitor->region + monitor->layout.response_offset + slot * monitor->layout.response_size +
+static uint8_t *response_payload(struct grass_mailbox *mailbox, uint32_t slot) {
+  return mailbox->region + mailbox->layout.response_offset + slot * mailbox->layout.response_size +
          sizeof(struct grass_record);
 }
 
 /// Makes a response that lies in its slot visible: its leading sequence number, which a requester polls, comes last.
-static void publish(struct grass_mailbox *monitor, uint32_t slot, uint64_t sequence, uint64_t length) {
-  uint8_t *payload = response_payload(monitor, slot);
+static void publish(struct grass_mailbox *mailbox, uint32_t slot, uint64_t sequence, uint64_t length) {
+  uint8_t *payload = response_payload(mailbox, slot);
   uint8_t *record = payload - sizeof(struct grass_record);
   uint64_t padded = (length + 7) & ~7ull;
   clear(payload + length, padded - length);
   // What was put together stripe by stripe is added up already.
-  uint64_t check[2], sums[2] = {monitor->sums[0], monitor->sums[1]};
-  uint64_t from = monitor->summed_from < length ? monitor->summed_from : length;
-  uint64_t end = monitor->summed_end < length ? monitor->summed_end : length;
+  uint64_t check[2], sums[2] = {mailbox->sums[0], mailbox->sums[1]};
+  uint64_t from = mailbox->summed_from < length ? mailbox->summed_from : length;
+  uint64_t end = mailbox->summed_end < length ? mailbox->summed_end : length;
   grass_check_bytes(sums, payload, 0, from);
   grass_check_bytes(sums, payload + end, end, length - end);
-  begin_sums(monitor, 0);
+  begin_sums(mailbox, 0);
   grass_check_finish(check, sums, sequence, length);
   grass_store(payload + padded, sequence);
   grass_store(record + offsetof(struct grass_record, length), length);
@@ -192,85 +192,85 @@ static void publish(struct grass_mailbox *monitor, uint32_t slot, uint64_t seque
 }
 
 /// Takes the slot's old response back before a new one is written over it, lest it be read half and half.
-static void withdraw(struct grass_mailbox *monitor, uint32_t slot) {
-  grass_store(response_payload(monitor, slot) - sizeof(struct grass_record), 0);
+static void withdraw(struct grass_mailbox *mailbox, uint32_t slot) {
+  grass_store(response_payload(mailbox, slot) - sizeof(struct grass_record), 0);
 }
 
 static void put(uint8_t *to, const void *bytes, uint64_t count) { grass_copy_in(to, bytes, count); }
 
-static uint64_t refuse(struct grass_mailbox *monitor, uint8_t *to, uint32_t operation, uint32_t status) {
+static uint64_t refuse(struct grass_mailbox *mailbox, uint8_t *to, uint32_t operation, uint32_t status) {
   struct grass_response response = {.operation = operation, .status = status};
   put(to, &response, sizeof response);
-  monitor->refused++;
+  mailbox->refused++;
   return sizeof response;
 }
 
-static uint64_t answer_info(struct grass_mailbox *monitor, uint8_t *to, uint64_t capacity, uint64_t now) {
+static uint64_t answer_info(struct grass_mailbox *mailbox, uint8_t *to, uint64_t capacity, uint64_t now) {
   uint64_t size = sizeof(struct grass_response) + sizeof(struct grass_info_answer);
-  if (monitor->segment_count > (capacity - size) / sizeof(struct grass_segment))
-    return refuse(monitor, to, GRASS_INFO, GRASS_TOO_LARGE);
-  struct grass_response response = {.operation = GRASS_INFO, .count = (uint32_t)monitor->segment_count};
+  if (mailbox->segment_count > (capacity - size) / sizeof(struct grass_segment))
+    return refuse(mailbox, to, GRASS_INFO, GRASS_TOO_LARGE);
+  struct grass_response response = {.operation = GRASS_INFO, .count = (uint32_t)mailbox->segment_count};
   struct grass_info_answer info = {
       .version = GRASS_VERSION,
-      .features = monitor->modules ? GRASS_FEATURE_MONITORS : 0,
-      .kernel_hint = __atomic_load_n(&monitor->kernel_hint, __ATOMIC_ACQUIRE),
+      .features = mailbox->monitors ? GRASS_FEATURE_MONITORS : 0,
+      .kernel_hint = __atomic_load_n(&mailbox->kernel_hint, __ATOMIC_ACQUIRE),
       .clock = now,
-      .served = monitor->served,
-      .refused = monitor->refused,
-      .torn = monitor->torn,
+      .served = mailbox->served,
+      .refused = mailbox->refused,
+      .torn = mailbox->torn,
   };
   put(to, &response, sizeof response);
   put(to + sizeof response, &info, sizeof info);
-  for (uint64_t index = 0; index < monitor->segment_count; index++, size += sizeof(struct grass_segment)) {
-    struct grass_segment segment = monitor->segments[index].segment;
+  for (uint64_t index = 0; index < mailbox->segment_count; index++, size += sizeof(struct grass_segment)) {
+    struct grass_segment segment = mailbox->segments[index].segment;
     put(to + size, &segment, sizeof segment);
   }
   return size;
 }
 
 static uint64_t answer_gather(
-    struct grass_mailbox *monitor, const struct grass_request *request, const uint8_t *ranges, uint64_t length,
+    struct grass_mailbox *mailbox, const struct grass_request *request, const uint8_t *ranges, uint64_t length,
     uint8_t *to, uint64_t capacity) {
   // In 64 bits no product or sum below can overflow: the count and each length have 32.
   if (length != (uint64_t)request->count * sizeof(struct grass_range))
-    return refuse(monitor, to, GRASS_GATHER, GRASS_BAD_LENGTH);
+    return refuse(mailbox, to, GRASS_GATHER, GRASS_BAD_LENGTH);
   uint64_t status_end = sizeof(struct grass_response) + (uint64_t)request->count * sizeof(struct grass_range_status);
   uint64_t end = status_end;
   bool is_virtual = false;
   for (uint64_t index = 0; index < request->count; index++) {
     struct grass_range range;
     __builtin_memcpy(&range, ranges + index * sizeof range, sizeof range);
-    if (!grass_range_is_valid(&range)) return refuse(monitor, to, GRASS_GATHER, GRASS_BAD_RANGE);
+    if (!grass_range_is_valid(&range)) return refuse(mailbox, to, GRASS_GATHER, GRASS_BAD_RANGE);
     is_virtual |= range.flags & GRASS_RANGE_VIRTUAL;
     end += range.length;
   }
-  if (request->reserved) return refuse(monitor, to, GRASS_GATHER, GRASS_BAD_FIELD);
+  if (request->reserved) return refuse(mailbox, to, GRASS_GATHER, GRASS_BAD_FIELD);
   unsigned levels = grass_page_levels_x86_64(request->format);
   if (levels == 0 && (is_virtual || request->format != GRASS_PAGES_NONE))
-    return refuse(monitor, to, GRASS_GATHER, GRASS_BAD_FORMAT);
-  if (end > capacity) return refuse(monitor, to, GRASS_GATHER, GRASS_TOO_LARGE);
+    return refuse(mailbox, to, GRASS_GATHER, GRASS_BAD_FORMAT);
+  if (end > capacity) return refuse(mailbox, to, GRASS_GATHER, GRASS_TOO_LARGE);
 
   struct grass_response response = {.operation = GRASS_GATHER, .count = request->count};
   put(to, &response, sizeof response);
   uint64_t at = status_end;
-  begin_sums(monitor, at);
+  begin_sums(mailbox, at);
   for (uint64_t index = 0; index < request->count; index++) {
     struct grass_range range;
     __builtin_memcpy(&range, ranges + index * sizeof range, sizeof range);
     struct grass_range_status status;
-    gather(monitor, &range, grass_page_layout_x86_64(levels), to, at, &status);
+    gather(mailbox, &range, grass_page_layout_x86_64(levels), to, at, &status);
     put(to + sizeof response + index * sizeof status, &status, sizeof status);
     at += range.length;
   }
   return end;
 }
 
-// MARK: - Modules
+// MARK: - Monitors
 
-void grass_mailbox_set_monitors(struct grass_mailbox *monitor, struct grass_monitors *modules, uint8_t *output) {
-  modules->job = (struct grass_job){.output = {.bytes = output}};
-  modules->is_running = false;
-  monitor->modules = modules;
+void grass_mailbox_set_monitors(struct grass_mailbox *mailbox, struct grass_monitors *monitors, uint8_t *output) {
+  monitors->job = (struct grass_job){.output = {.bytes = output}};
+  monitors->is_running = false;
+  mailbox->monitors = monitors;
 }
 
 uint64_t grass_job_turn(const struct grass_job *job) { return __atomic_load_n(&job->turn, __ATOMIC_ACQUIRE); }
@@ -279,21 +279,21 @@ void grass_job_end(struct grass_job *job) { __atomic_store_n(&job->turn, GRASS_J
 
 void grass_job_finish(struct grass_job *job) { __atomic_fetch_add(&job->finished, 1, __ATOMIC_RELEASE); }
 
-void grass_job_note(struct grass_job *job, const struct grass_run *run) {
+void grass_job_note(struct grass_job *job, const struct grass_lane_state *lane) {
   uint32_t index = __atomic_fetch_add(&job->faulted, 1, __ATOMIC_RELAXED);
   if (index >= GRASS_MAX_FAULTS) return;
   job->faults[index] = (struct grass_lane_fault){
-      .fault = run->fault,
-      .level = run->fault_level,
-      .lane = run->lane,
-      .address = run->fault_address,
-      .entry = run->fault_entry,
+      .fault = lane->fault,
+      .level = lane->fault_level,
+      .lane = lane->number,
+      .address = lane->fault_address,
+      .entry = lane->fault_entry,
   };
 }
 
 void grass_job_run(
-    struct grass_job *job, const struct grass_machine *machine, void (*entry)(struct grass_run *run, uint32_t module),
-    struct grass_run *run, struct grass_item *items, uint64_t capacity, uint64_t steps) {
+    struct grass_job *job, const struct grass_machine *machine, void (*entry)(struct grass_lane_state *lane, uint32_t monitor),
+    struct grass_lane_state *state, struct grass_item *items, uint64_t capacity, uint64_t steps) {
   uint64_t count = 0;
   struct grass_window near = grass_widest_window(machine);
   for (uint32_t stage = 0; stage < GRASS_MAX_STAGES; stage++) {
@@ -312,56 +312,56 @@ void grass_job_run(
     uint64_t lanes = stage ? count * GRASS_ITEM_LANES : job->lanes;
     for (uint64_t lane = 0; lane < lanes; lane++) {
       uint64_t budget = job->budget < steps ? job->budget : steps;
-      grass_run_start(run, &order, stage ? &given[lane / GRASS_ITEM_LANES] : 0, (uint32_t)(lane % order.lanes), budget);
-      entry(run, job->module);
-      steps -= budget - run->budget;
-      if (run->fault) grass_job_note(job, run);
+      grass_lane_start(state, &order, stage ? &given[lane / GRASS_ITEM_LANES] : 0, (uint32_t)(lane % order.lanes), budget);
+      entry(state, job->monitor);
+      steps -= budget - state->budget;
+      if (state->fault) grass_job_note(job, state);
     }
     count = next.count;
     if (count == 0) return;
   }
 }
 
-static uint64_t answer_modules(struct grass_mailbox *monitor, uint8_t *to, uint64_t capacity) {
-  uint32_t count = monitor->modules ? monitor->modules->count : 0;
+static uint64_t answer_monitors(struct grass_mailbox *mailbox, uint8_t *to, uint64_t capacity) {
+  uint32_t count = mailbox->monitors ? mailbox->monitors->count : 0;
   uint64_t size = sizeof(struct grass_response);
   if (count > (capacity - size) / sizeof(struct grass_monitor_answer))
-    return refuse(monitor, to, GRASS_MONITORS, GRASS_TOO_LARGE);
+    return refuse(mailbox, to, GRASS_MONITORS, GRASS_TOO_LARGE);
   struct grass_response response = {.operation = GRASS_MONITORS, .count = count};
   put(to, &response, sizeof response);
   for (uint32_t index = 0; index < count; index++, size += sizeof(struct grass_monitor_answer))
-    put(to + size, &monitor->modules->names[index], sizeof(struct grass_monitor_answer));
+    put(to + size, &mailbox->monitors->names[index], sizeof(struct grass_monitor_answer));
   return size;
 }
 
 /// Judges a run's request. Returns a status, GRASS_OK with the job filled in but not begun.
-static uint32_t prepare_run(struct grass_mailbox *monitor, const uint8_t *payload, uint64_t length) {
-  struct grass_monitors *modules = monitor->modules;
+static uint32_t prepare_run(struct grass_mailbox *mailbox, const uint8_t *payload, uint64_t length) {
+  struct grass_monitors *monitors = mailbox->monitors;
   struct grass_run_request run;
   if (length != sizeof(struct grass_request) + sizeof run) return GRASS_BAD_LENGTH;
   struct grass_request request;
   __builtin_memcpy(&request, payload, sizeof request);
   if (!grass_request_is_plain(&request)) return GRASS_BAD_FIELD;
   __builtin_memcpy(&run, payload + sizeof(struct grass_request), sizeof run);
-  uint32_t module = 0;
-  while (modules && module < modules->count &&
-         __builtin_memcmp(modules->names[module].name, run.module, sizeof run.module) != 0)
-    module++;
-  if (!modules || module == modules->count) return GRASS_NO_MONITOR;
+  uint32_t monitor = 0;
+  while (monitors && monitor < monitors->count &&
+         __builtin_memcmp(monitors->names[monitor].name, run.monitor, sizeof run.monitor) != 0)
+    monitor++;
+  if (!monitors || monitor == monitors->count) return GRASS_NO_MONITOR;
   if (run.flags & ~GRASS_RUN_WALKS) return GRASS_BAD_RUN;
   uint64_t head = sizeof(struct grass_response) + sizeof(struct grass_run_answer) +
                   GRASS_MAX_FAULTS * sizeof(struct grass_lane_fault);
-  uint64_t capacity = grass_record_capacity(monitor->layout.response_size);
+  uint64_t capacity = grass_record_capacity(mailbox->layout.response_size);
   if (capacity < head) return GRASS_TOO_LARGE;
-  struct grass_job *job = &modules->job;
-  uint64_t most_lanes = (uint64_t)modules->most_workers * modules->lanes_per_worker;
-  job->module = module;
+  struct grass_job *job = &monitors->job;
+  uint64_t most_lanes = (uint64_t)monitors->most_workers * monitors->lanes_per_worker;
+  job->monitor = monitor;
   job->flags = run.flags;
   __builtin_memcpy(job->arguments, run.arguments, sizeof job->arguments);
-  job->lanes = run.lanes ? run.lanes : modules->default_lanes;
+  job->lanes = run.lanes ? run.lanes : monitors->default_lanes;
   if (job->lanes > most_lanes) job->lanes = (uint32_t)most_lanes;
-  job->budget = run.budget && run.budget < modules->most_budget ? run.budget : modules->most_budget;
-  job->workers = (job->lanes + modules->lanes_per_worker - 1) / modules->lanes_per_worker;
+  job->budget = run.budget && run.budget < monitors->most_budget ? run.budget : monitors->most_budget;
+  job->workers = (job->lanes + monitors->lanes_per_worker - 1) / monitors->lanes_per_worker;
   job->output.capacity = capacity - head;
   job->output.used = 0;
   job->finished = job->faulted = 0;
@@ -369,12 +369,12 @@ static uint32_t prepare_run(struct grass_mailbox *monitor, const uint8_t *payloa
 }
 
 /// What a run whose workers have finished gave. Its records already lie in private memory.
-static uint64_t answer_run(struct grass_mailbox *monitor, uint8_t *to, uint64_t now) {
-  struct grass_job *job = &monitor->modules->job;
+static uint64_t answer_run(struct grass_mailbox *mailbox, uint8_t *to, uint64_t now) {
+  struct grass_job *job = &mailbox->monitors->job;
   uint32_t count = job->faulted < GRASS_MAX_FAULTS ? job->faulted : GRASS_MAX_FAULTS;
   struct grass_response response = {.operation = GRASS_RUN, .count = count};
   struct grass_run_answer run = {
-      .elapsed = now - monitor->modules->since,
+      .elapsed = now - mailbox->monitors->since,
       .size = job->output.used < job->output.capacity ? job->output.used : job->output.capacity,
       .lanes = job->lanes,
       .faulted = job->faulted,
@@ -384,86 +384,86 @@ static uint64_t answer_run(struct grass_mailbox *monitor, uint8_t *to, uint64_t 
   size += sizeof response;
   put(to + size, &run, sizeof run);
   size += sizeof run;
-  begin_sums(monitor, size);
-  append(monitor, to, size, job->output.bytes, run.size);
+  begin_sums(mailbox, size);
+  append(mailbox, to, size, job->output.bytes, run.size);
   size += run.size;
   put(to + size, job->faults, count * sizeof job->faults[0]);
   return size + count * sizeof job->faults[0];
 }
 
 /// Publishes the answer of a run that has ended.
-static bool finish_run(struct grass_mailbox *monitor, uint64_t now) {
-  struct grass_monitors *modules = monitor->modules;
-  if (!modules || !modules->is_running) return false;
-  if (__atomic_load_n(&modules->job.finished, __ATOMIC_ACQUIRE) < modules->job.workers) return false;
-  modules->is_running = false;
+static bool finish_run(struct grass_mailbox *mailbox, uint64_t now) {
+  struct grass_monitors *monitors = mailbox->monitors;
+  if (!monitors || !monitors->is_running) return false;
+  if (__atomic_load_n(&monitors->job.finished, __ATOMIC_ACQUIRE) < monitors->job.workers) return false;
+  monitors->is_running = false;
   // A requester that has given up has put another request in its slot, or will: that one has its own answer.
-  if (monitor->slots[modules->slot].served == modules->sequence) {
-    withdraw(monitor, modules->slot);
-    uint64_t size = answer_run(monitor, response_payload(monitor, modules->slot), now);
-    publish(monitor, modules->slot, modules->sequence, size);
+  if (mailbox->slots[monitors->slot].served == monitors->sequence) {
+    withdraw(mailbox, monitors->slot);
+    uint64_t size = answer_run(mailbox, response_payload(mailbox, monitors->slot), now);
+    publish(mailbox, monitors->slot, monitors->sequence, size);
   }
-  monitor->served++;
+  mailbox->served++;
   return true;
 }
 
 /// Answers a request that was judged whole; its payload is private. Returns the length of the response's payload.
 static uint64_t answer(
-    struct grass_mailbox *monitor, const uint8_t *payload, uint64_t length, uint8_t *to, uint64_t now) {
+    struct grass_mailbox *mailbox, const uint8_t *payload, uint64_t length, uint8_t *to, uint64_t now) {
   struct grass_request request;
-  if (length < sizeof request) return refuse(monitor, to, 0, GRASS_BAD_LENGTH);
+  if (length < sizeof request) return refuse(mailbox, to, 0, GRASS_BAD_LENGTH);
   __builtin_memcpy(&request, payload, sizeof request);
-  uint64_t capacity = grass_record_capacity(monitor->layout.response_size);
+  uint64_t capacity = grass_record_capacity(mailbox->layout.response_size);
   bool is_plain = request.operation == GRASS_HEARTBEAT || request.operation == GRASS_INFO ||
                   request.operation == GRASS_MONITORS;
-  if (is_plain && length != sizeof request) return refuse(monitor, to, request.operation, GRASS_BAD_LENGTH);
-  if (is_plain && !grass_request_is_plain(&request)) return refuse(monitor, to, request.operation, GRASS_BAD_FIELD);
+  if (is_plain && length != sizeof request) return refuse(mailbox, to, request.operation, GRASS_BAD_LENGTH);
+  if (is_plain && !grass_request_is_plain(&request)) return refuse(mailbox, to, request.operation, GRASS_BAD_FIELD);
   switch (request.operation) {
   case GRASS_HEARTBEAT: {
     struct {
       struct grass_response response;
       struct grass_heartbeat_answer heartbeat;
-    } reply = {{.operation = GRASS_HEARTBEAT}, {.clock = now, .counter = monitor->counter}};
+    } reply = {{.operation = GRASS_HEARTBEAT}, {.clock = now, .counter = mailbox->counter}};
     put(to, &reply, sizeof reply);
     return sizeof reply;
   }
   case GRASS_INFO:
-    return answer_info(monitor, to, capacity, now);
+    return answer_info(mailbox, to, capacity, now);
   case GRASS_MONITORS:
-    return answer_modules(monitor, to, capacity);
+    return answer_monitors(mailbox, to, capacity);
   case GRASS_GATHER:
-    return answer_gather(monitor, &request, payload + sizeof request, length - sizeof request, to, capacity);
+    return answer_gather(mailbox, &request, payload + sizeof request, length - sizeof request, to, capacity);
   default:
-    return refuse(monitor, to, request.operation, GRASS_BAD_OPERATION);
+    return refuse(mailbox, to, request.operation, GRASS_BAD_OPERATION);
   }
 }
 
 /// Whether the request in the scratch memory asks for a run.
-static bool is_run(const struct grass_mailbox *monitor, uint64_t length) {
+static bool is_run(const struct grass_mailbox *mailbox, uint64_t length) {
   struct grass_request request;
   if (length < sizeof request) return false;
-  __builtin_memcpy(&request, monitor->scratch + sizeof(struct grass_record), sizeof request);
+  __builtin_memcpy(&request, mailbox->scratch + sizeof(struct grass_record), sizeof request);
   return request.operation == GRASS_RUN;
 }
 
 /// Looks at one slot. Returns whether a request was answered.
-static bool serve(struct grass_mailbox *monitor, uint32_t slot, uint64_t now) {
-  struct grass_slot_state *state = &monitor->slots[slot];
-  const uint8_t *record = monitor->region + monitor->layout.request_offset + slot * monitor->layout.request_size;
+static bool serve(struct grass_mailbox *mailbox, uint32_t slot, uint64_t now) {
+  struct grass_slot_state *state = &mailbox->slots[slot];
+  const uint8_t *record = mailbox->region + mailbox->layout.request_offset + slot * mailbox->layout.request_size;
   uint64_t sequence = grass_load(record);
   if (sequence == state->served || sequence == 0) return false;
 
   // The length is loaded once, and bounds the one copy.
   uint64_t length = grass_load(record + offsetof(struct grass_record, length));
-  uint64_t capacity = grass_record_capacity(monitor->layout.request_size);
+  uint64_t capacity = grass_record_capacity(mailbox->layout.request_size);
   enum grass_verdict verdict = GRASS_RECORD_IMPOSSIBLE;
   if (length <= capacity) {
     uint64_t size = grass_record_size(length), copied;
     verdict = GRASS_RECORD_TORN;
     if (grass_load(record + size - 8) == sequence) {
       uint64_t sums[2];
-      grass_record_fetch(monitor->scratch, record, size, sequence, sums);
-      verdict = grass_record_judge(monitor->scratch, size, monitor->layout.request_size, sequence, sums, &copied);
+      grass_record_fetch(mailbox->scratch, record, size, sequence, sums);
+      verdict = grass_record_judge(mailbox->scratch, size, mailbox->layout.request_size, sequence, sums, &copied);
       if (verdict == GRASS_RECORD_WHOLE && copied != length) verdict = GRASS_RECORD_TORN;
     }
   }
@@ -471,49 +471,49 @@ static bool serve(struct grass_mailbox *monitor, uint32_t slot, uint64_t now) {
     if (state->pending != sequence) {
       state->pending = sequence;
       state->pending_since = now;
-      monitor->torn++;
+      mailbox->torn++;
       return false;
     }
     // Bytes of one write may land in any order: time tells a request that is still on its way from a false one. One
     // whose end never arrives is never answered; its requester waits no longer than its own deadline.
     if (now - state->pending_since < GRASS_GRACE_NS) return false;
     if (verdict != GRASS_RECORD_FALSE && verdict != GRASS_RECORD_IMPOSSIBLE) return false;
-    withdraw(monitor, slot);
-    uint64_t size = refuse(monitor, response_payload(monitor, slot), 0,
+    withdraw(mailbox, slot);
+    uint64_t size = refuse(mailbox, response_payload(mailbox, slot), 0,
                            verdict == GRASS_RECORD_FALSE ? GRASS_BAD_CHECK : GRASS_BAD_LENGTH);
-    publish(monitor, slot, sequence, size);
+    publish(mailbox, slot, sequence, size);
   } else if (grass_epoch(sequence)) {
-    withdraw(monitor, slot);
-    publish(monitor, slot, sequence, refuse(monitor, response_payload(monitor, slot), 0, GRASS_BAD_EPOCH));
-  } else if (is_run(monitor, length)) {
-    struct grass_monitors *modules = monitor->modules;
+    withdraw(mailbox, slot);
+    publish(mailbox, slot, sequence, refuse(mailbox, response_payload(mailbox, slot), 0, GRASS_BAD_EPOCH));
+  } else if (is_run(mailbox, length)) {
+    struct grass_monitors *monitors = mailbox->monitors;
     // One at a time: this one waits in its slot.
-    if (modules && modules->is_running) return false;
-    uint32_t status = prepare_run(monitor, monitor->scratch + sizeof(struct grass_record), length);
+    if (monitors && monitors->is_running) return false;
+    uint32_t status = prepare_run(mailbox, mailbox->scratch + sizeof(struct grass_record), length);
     if (status == GRASS_OK) {
-      modules->is_running = true;
-      modules->slot = slot;
-      modules->sequence = state->served = sequence;
-      modules->since = now;
-      __atomic_store_n(&modules->job.turn, modules->job.turn + 1, __ATOMIC_RELEASE);
+      monitors->is_running = true;
+      monitors->slot = slot;
+      monitors->sequence = state->served = sequence;
+      monitors->since = now;
+      __atomic_store_n(&monitors->job.turn, monitors->job.turn + 1, __ATOMIC_RELEASE);
       return true;
     }
-    withdraw(monitor, slot);
-    publish(monitor, slot, sequence, refuse(monitor, response_payload(monitor, slot), GRASS_RUN, status));
+    withdraw(mailbox, slot);
+    publish(mailbox, slot, sequence, refuse(mailbox, response_payload(mailbox, slot), GRASS_RUN, status));
   } else {
-    withdraw(monitor, slot);
-    uint64_t size = answer(monitor, monitor->scratch + sizeof(struct grass_record), length,
-                           response_payload(monitor, slot), now);
-    publish(monitor, slot, sequence, size);
+    withdraw(mailbox, slot);
+    uint64_t size = answer(mailbox, mailbox->scratch + sizeof(struct grass_record), length,
+                           response_payload(mailbox, slot), now);
+    publish(mailbox, slot, sequence, size);
   }
   state->served = sequence;
-  monitor->served++;
+  mailbox->served++;
   return true;
 }
 
-uint32_t grass_mailbox_step(struct grass_mailbox *monitor, uint64_t now) {
-  uint32_t answered = finish_run(monitor, now);
-  for (uint32_t slot = 0; slot < monitor->layout.slot_count; slot++) answered += serve(monitor, slot, now);
-  if (now - monitor->beacon_time >= GRASS_BEACON_NS) publish_beacon(monitor, now, GRASS_STATE_RUNNING);
+uint32_t grass_mailbox_step(struct grass_mailbox *mailbox, uint64_t now) {
+  uint32_t answered = finish_run(mailbox, now);
+  for (uint32_t slot = 0; slot < mailbox->layout.slot_count; slot++) answered += serve(mailbox, slot, now);
+  if (now - mailbox->beacon_time >= GRASS_BEACON_NS) publish_beacon(mailbox, now, GRASS_STATE_RUNNING);
   return answered;
 }

@@ -4,7 +4,7 @@ import Glibc
 package import LinuxKernel
 import Memory
 
-/// Where the modules come from that a device is to have.
+/// Where the monitors come from that a device is to have.
 package protocol MonitorSource: AnyObject {
   /// Whether there are to be none.
   var isEmpty: Bool { get }
@@ -12,15 +12,15 @@ package protocol MonitorSource: AnyObject {
   /// The program for a kernel.
   ///
   /// `isFresh` says whether sources are read again; otherwise a program that was made for this build may serve.
-  func program(for kernel: Kernel, isFresh: Bool) throws -> ModuleProgram
+  func program(for kernel: Kernel, isFresh: Bool) throws -> MonitorProgram
 }
 
-/// Modules in files: sources, which are compiled for a kernel, or one program that was.
+/// Monitors in files: sources, which are compiled for a kernel, or one program that was.
 package final class MonitorFiles: MonitorSource {
   private let paths: [String]
   private let device: DeviceName
   /// The program that was made last.
-  private var program: ModuleProgram?
+  private var program: MonitorProgram?
 
   package init(_ paths: [String], for device: DeviceName) {
     self.paths = paths
@@ -31,7 +31,7 @@ package final class MonitorFiles: MonitorSource {
 
   private var areSources: Bool { paths.allSatisfy { $0.hasSuffix(".c") || $0.hasSuffix(".swift") } }
 
-  package func program(for kernel: Kernel, isFresh: Bool) throws -> ModuleProgram {
+  package func program(for kernel: Kernel, isFresh: Bool) throws -> MonitorProgram {
     let build = "\(kernel.release) \(kernel.found.buildID ?? "")"
     if !isFresh, let program, program.kernel == build { return program }
     let made = try areSources ? compile(for: kernel) : load()
@@ -42,14 +42,14 @@ package final class MonitorFiles: MonitorSource {
     return made
   }
 
-  private func load() throws -> ModuleProgram {
+  private func load() throws -> MonitorProgram {
     guard paths.count == 1 else { throw ServerError.mixedMonitors }
-    return try ModuleProgram(path: paths[0])
+    return try MonitorProgram(path: paths[0])
   }
 
-  private func compile(for kernel: Kernel) throws -> ModuleProgram {
+  private func compile(for kernel: Kernel) throws -> MonitorProgram {
     guard let memory = kernel.memory as? FileMemory else { throw ServerError.compiler("the memory lies in no file") }
-    var template = Array("/tmp/grass-modules-XXXXXX".utf8CString)
+    var template = Array("/tmp/grass-monitors-XXXXXX".utf8CString)
     let file = mkstemp(&template)
     guard file >= 0 else { throw ServerError.compiler("mkstemp: \(String(cString: strerror(errno)))") }
     close(file)
@@ -61,6 +61,6 @@ package final class MonitorFiles: MonitorSource {
       case .gpu(let number): "sm_\(try GPU.number(number).capability)"
       }
     try Compiler.run(paths + ["--memory", memory.path, "--target", target, "--output", output])
-    return try ModuleProgram(path: output)
+    return try MonitorProgram(path: output)
   }
 }

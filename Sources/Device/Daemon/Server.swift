@@ -62,7 +62,7 @@ public final class Server {
     }
     let place = try Place(options)
     self.place = place
-    let program: ModuleProgram?
+    let program: MonitorProgram?
     (device, program) = try Self.device(options, place, memory, watch.kernel, monitors)
     watch.attach(device, program: program?.names)
 
@@ -127,7 +127,7 @@ public final class Server {
   /// The device, and the program that it was started with: a GPU cannot do without one.
   private static func device(
     _ options: Options, _ place: Place, _ memory: FileMemory, _ kernel: Kernel?, _ monitors: MonitorFiles
-  ) throws -> (any Device, ModuleProgram?) {
+  ) throws -> (any Device, MonitorProgram?) {
     guard let context = place.context else {
       let device = try CPUDevice(region: place.region, segments: memory.mappedSegments, owner: memory)
       guard let kernel, !monitors.isEmpty else { return (device, nil) }

@@ -23,7 +23,7 @@ extension ServerError: CustomStringConvertible {
     case .mixedMonitors: "--monitors: give sources (.c, .swift) alone, or one program made by `grassd compile`"
     case .otherKernel(let path, let program, let found):
       "\(path) is for kernel \(program), but this host runs \(found); make it again with `grassd compile`"
-    case .compiler(let why): "the modules were not compiled: \(why)"
+    case .compiler(let why): "the monitors were not compiled: \(why)"
     }
   }
 }

@@ -20,8 +20,8 @@ extension ServerEvent {
       case .kernelLost(let release):
         (.warning, "the kernel is gone; looking for the next one", [("release", release)])
       case .monitorsLoaded(let names):
-        (.notice, "modules loaded", [("modules", names.joined(separator: " "))])
-      case .monitorsFailed(let reason): (.error, "modules not loaded", [("reason", reason)])
+        (.notice, "monitors loaded", [("monitors", names.joined(separator: " "))])
+      case .monitorsFailed(let reason): (.error, "monitors not loaded", [("reason", reason)])
       case .nothingToReload:
         (.warning, "nothing to read again: there is no kernel yet, or no --monitors were given", [])
       case .memoryCut:

@@ -7,16 +7,16 @@ public import Memory
 public import Region
 import Synchronization
 
-/// A processor outside the watched host that runs the monitor, on a thread of its own.
+/// A processor outside the watched host that runs the mailbox, on a thread of its own.
 ///
 /// It polls at full speed while requests come, and ever less often in silence: a requester who breaks the silence waits
 /// up to a millisecond longer, and an idle device takes less than 5% of a core. Nobody can wake it: who writes the
 /// region one-sidedly calls nobody.
 ///
-/// Modules run on a second thread, so that their runs keep nobody waiting but the next run.
+/// Monitors run on a second thread, so that their runs keep nobody waiting but the next run.
 public final class CPUDevice: Device, @unchecked Sendable {
-  // Only the thread uses the monitor from start to join, but for its kernel hint, which is atomic.
-  private let monitor: UnsafeMutablePointer<grass_mailbox>
+  // Only the thread uses the mailbox from start to join, but for its kernel hint, which is atomic.
+  private let mailbox: UnsafeMutablePointer<grass_mailbox>
   private var segments: UnsafeMutableBufferPointer<grass_mapped_segment>
   private var worker: CPUWorker?
   private let scratch: UnsafeMutableRawPointer
@@ -30,7 +30,7 @@ public final class CPUDevice: Device, @unchecked Sendable {
     let value = Atomic<Bool>(false)
   }
 
-  /// Who holds it may step the monitor: its own thread, or one that assists.
+  /// Who holds it may step the mailbox: its own thread, or one that assists.
   private let turn = Turn()
 
   private final class Turn: Sendable {
@@ -62,12 +62,12 @@ public final class CPUDevice: Device, @unchecked Sendable {
     self.owner = owner
     segments = Self.table(of: watched)
     scratch = .allocate(byteCount: region.layout.requestSize, alignment: 64)
-    monitor = .allocate(capacity: 1)
-    monitor.initialize(to: grass_mailbox())
+    mailbox = .allocate(capacity: 1)
+    mailbox.initialize(to: grass_mailbox())
     isStopping = StopFlag()
     var header = region.layout.header
     let started = grass_mailbox_start(
-      monitor, region.base, &header, segments.baseAddress, UInt64(segments.count), scratch,
+      mailbox, region.base, &header, segments.baseAddress, UInt64(segments.count), scratch,
       SystemCall.monotonicNanoseconds())
     guard started else { throw DeviceError(.badRegion) }
     try startThread()
@@ -77,10 +77,10 @@ public final class CPUDevice: Device, @unchecked Sendable {
 
   private func startThread() throws(DeviceError) {
     isStopping.value.store(false, ordering: .releasing)
-    let unowned = Unowned(monitor: monitor)
+    let unowned = Unowned(mailbox: mailbox)
     do throws(SystemCallError) {
-      thread = try DedicatedThread(name: "grass-monitor") { [isStopping, worker, turn] in
-        Self.poll(unowned.monitor, worker: worker, turn: turn, until: isStopping)
+      thread = try DedicatedThread(name: "grass-mailbox") { [isStopping, worker, turn] in
+        Self.poll(unowned.mailbox, worker: worker, turn: turn, until: isStopping)
       }
     } catch {
       throw DeviceError(.threadFailed(error.description))
@@ -94,7 +94,7 @@ public final class CPUDevice: Device, @unchecked Sendable {
     thread.join()
   }
 
-  public func load(_ program: ModuleProgram, for kernel: KernelMapping) throws(DeviceError) {
+  public func load(_ program: MonitorProgram, for kernel: KernelMapping) throws(DeviceError) {
     guard case .native(let code) = program.code else {
       throw DeviceError(.wrongTarget("it is a GPU's, this device is a processor"))
     }
@@ -103,7 +103,7 @@ public final class CPUDevice: Device, @unchecked Sendable {
       code, names: program.answers, kernel: kernel, segments: UnsafeBufferPointer(segments),
       outputSize: region.layout.responseSize)
     standingStill {
-      next.attach(to: monitor)
+      next.attach(to: mailbox)
       worker = next
     }
     try startThread()
@@ -120,23 +120,23 @@ public final class CPUDevice: Device, @unchecked Sendable {
     standingStill {
       let old = segments
       segments = Self.table(of: watched)
-      monitor.pointee.segments = UnsafePointer(segments.baseAddress)
-      monitor.pointee.segment_count = UInt64(segments.count)
-      monitor.pointee.last_segment = 0
+      mailbox.pointee.segments = UnsafePointer(segments.baseAddress)
+      mailbox.pointee.segment_count = UInt64(segments.count)
+      mailbox.pointee.last_segment = 0
       old.deallocate()
     }
     resume()
   }
 
-  /// Calls `body` while nobody steps the monitor, which has no modules then.
+  /// Calls `body` while nobody steps the mailbox, which has no monitors then.
   ///
   /// The thread has to be started again.
   private func standingStill(_ body: () -> Void) {
     stopThread()
     turn.await()
     // The run at work, if any, ends within its budget; its answer is not lost.
-    worker?.finish { [monitor] in grass_mailbox_step(monitor, SystemCall.monotonicNanoseconds()) }
-    monitor.pointee.modules = nil
+    worker?.finish { [mailbox] in grass_mailbox_step(mailbox, SystemCall.monotonicNanoseconds()) }
+    mailbox.pointee.monitors = nil
     worker = nil
     body()
     turn.give()
@@ -151,7 +151,7 @@ public final class CPUDevice: Device, @unchecked Sendable {
     }
   }
 
-  /// `watched` as the monitor takes it, in ascending order.
+  /// `watched` as the mailbox takes it, in ascending order.
   private static func table(of watched: [MappedSegment]) -> UnsafeMutableBufferPointer<grass_mapped_segment> {
     let table = UnsafeMutableBufferPointer<grass_mapped_segment>.allocate(capacity: max(1, watched.count))
     let sorted = watched.sorted { $0.segment.start < $1.segment.start }
@@ -164,40 +164,40 @@ public final class CPUDevice: Device, @unchecked Sendable {
 
   private struct Unowned: @unchecked Sendable {
     // The thread is joined before the memory goes.
-    let monitor: UnsafeMutablePointer<grass_mailbox>
+    let mailbox: UnsafeMutablePointer<grass_mailbox>
   }
 
   deinit {
     stop()
-    monitor.deallocate()
+    mailbox.deallocate()
     segments.deallocate()
     scratch.deallocate()
   }
 
-  /// Stops the monitor, waits for its thread and says so in the beacon.
+  /// Stops the mailbox, waits for its thread and says so in the beacon.
   ///
   /// A second call does nothing.
   public func stop() {
     guard thread != nil else { return }
     stopThread()
-    // For good: nobody assists a monitor that has stopped.
+    // For good: nobody assists a mailbox that has stopped.
     turn.await()
     worker?.stop()
     worker = nil
-    grass_mailbox_stop(monitor, SystemCall.monotonicNanoseconds())
+    grass_mailbox_stop(mailbox, SystemCall.monotonicNanoseconds())
   }
 
   public func assist() {
     guard turn.take() else { return }
     defer { turn.give() }
-    let answered = grass_mailbox_step(monitor, SystemCall.monotonicNanoseconds())
+    let answered = grass_mailbox_step(mailbox, SystemCall.monotonicNanoseconds())
     if answered > 0 { turn.assisted.wrappingAdd(UInt64(answered), ordering: .relaxed) }
     _ = worker?.wake()
   }
 
   /// Says where the watched kernel's VMCOREINFO note lies, for the answers to info.
   public func setKernelHint(_ address: PhysicalAddress) {
-    grass_mailbox_set_kernel_hint(monitor, address.rawValue)
+    grass_mailbox_set_kernel_hint(mailbox, address.rawValue)
   }
 
   /// How long silence lasts before the first sleep, in nanoseconds.
@@ -206,7 +206,7 @@ public final class CPUDevice: Device, @unchecked Sendable {
   private static let longestSleep: UInt64 = 1_000_000
 
   private static func poll(
-    _ monitor: UnsafeMutablePointer<grass_mailbox>, worker: CPUWorker?, turn: Turn, until stop: StopFlag
+    _ mailbox: UnsafeMutablePointer<grass_mailbox>, worker: CPUWorker?, turn: Turn, until stop: StopFlag
   ) {
     var lastRequest = SystemCall.monotonicNanoseconds()
     var round: UInt32 = 0
@@ -216,7 +216,7 @@ public final class CPUDevice: Device, @unchecked Sendable {
       let now = SystemCall.monotonicNanoseconds()
       var answered: UInt32 = 0
       if turn.take() {
-        answered = grass_mailbox_step(monitor, now)
+        answered = grass_mailbox_step(mailbox, now)
         if let worker, worker.wake() { lastRequest = now }
         turn.give()
       }

@@ -5,17 +5,17 @@ import Glibc
 import Host
 import Region
 
-/// The thread that runs a CPU device's modules, one run after the other, its lanes in turn.
+/// The thread that runs a CPU device's monitors, one run after the other, its lanes in turn.
 final class CPUWorker: @unchecked Sendable {
-  // `modules` belongs to the monitor but for its job, which is handed back and forth as grass_mailbox.h says. `seen` is
+  // `monitors` belongs to the mailbox but for its job, which is handed back and forth as grass_mailbox.h says. `seen` is
   // the polling thread's. All else is constant from init to stop.
-  private let modules: UnsafeMutablePointer<grass_monitors>
+  private let monitors: UnsafeMutablePointer<grass_monitors>
   /// The job among them: both threads reach it at once, so neither goes through the whole.
   private let job: UnsafeMutablePointer<grass_job>
   private let names: UnsafeMutableBufferPointer<grass_monitor_answer>
   private let machine: UnsafeMutablePointer<grass_machine>
   private let output: UnsafeMutablePointer<UInt64>
-  private let code: ModuleProgram.NativeCode
+  private let code: MonitorProgram.NativeCode
   private let semaphore: UnsafeMutablePointer<sem_t>
   private var seen: UInt64 = 0
   private var thread: DedicatedThread?
@@ -32,7 +32,7 @@ final class CPUWorker: @unchecked Sendable {
   ///
   /// - Throws: ``DeviceError`` where there can be no thread.
   init(
-    _ code: ModuleProgram.NativeCode, names answers: [grass_monitor_answer], kernel: KernelMapping,
+    _ code: MonitorProgram.NativeCode, names answers: [grass_monitor_answer], kernel: KernelMapping,
     segments: UnsafeBufferPointer<grass_mapped_segment>, outputSize: Int
   ) throws(DeviceError) {
     self.code = code
@@ -45,15 +45,15 @@ final class CPUWorker: @unchecked Sendable {
     kernel.fill(&machine.pointee)
     output = .allocate(capacity: outputSize / 8)
     output.initialize(repeating: 0, count: outputSize / 8)
-    modules = .allocate(capacity: 1)
-    modules.initialize(to: grass_monitors())
-    job = Self.field(\.job, of: modules)
-    modules.pointee.names = UnsafePointer(names.baseAddress)
-    modules.pointee.count = UInt32(answers.count)
-    modules.pointee.most_workers = 1
-    modules.pointee.lanes_per_worker = Self.mostLanes
-    modules.pointee.default_lanes = 1
-    modules.pointee.most_budget = Self.mostBudget
+    monitors = .allocate(capacity: 1)
+    monitors.initialize(to: grass_monitors())
+    job = Self.field(\.job, of: monitors)
+    monitors.pointee.names = UnsafePointer(names.baseAddress)
+    monitors.pointee.count = UInt32(answers.count)
+    monitors.pointee.most_workers = 1
+    monitors.pointee.lanes_per_worker = Self.mostLanes
+    monitors.pointee.default_lanes = 1
+    monitors.pointee.most_budget = Self.mostBudget
     semaphore = .allocate(capacity: 1)
     semaphore.initialize(to: sem_t())
     sem_init(semaphore, 0, 0)
@@ -70,10 +70,10 @@ final class CPUWorker: @unchecked Sendable {
     unowned(unsafe) let worker: CPUWorker
   }
 
-  /// Lets a monitor, whose thread does not run, hand its runs to this worker.
-  func attach(to monitor: UnsafeMutablePointer<grass_mailbox>) {
+  /// Lets a mailbox, whose thread does not run, hand its runs to this worker.
+  func attach(to mailbox: UnsafeMutablePointer<grass_mailbox>) {
     grass_mailbox_set_monitors(
-      monitor, modules, UnsafeMutableRawPointer(output).assumingMemoryBound(to: UInt8.self))
+      mailbox, monitors, UnsafeMutableRawPointer(output).assumingMemoryBound(to: UInt8.self))
   }
 
   /// Wakes the worker where a run waits for it.
@@ -85,12 +85,12 @@ final class CPUWorker: @unchecked Sendable {
       seen = turn
       sem_post(semaphore)
     }
-    return modules.pointee.is_running
+    return monitors.pointee.is_running
   }
 
   /// Ends the run at work as the polling thread would, then the worker.
   ///
-  /// `step` is one step of the monitor.
+  /// `step` is one step of the mailbox.
   func finish(_ step: () -> UInt32) {
     while wake() {
       _ = step()
@@ -111,15 +111,15 @@ final class CPUWorker: @unchecked Sendable {
     stop()
     sem_destroy(semaphore)
     semaphore.deallocate()
-    modules.deallocate()
+    monitors.deallocate()
     output.deallocate()
     machine.deallocate()
     names.deallocate()
   }
 
   private func work() {
-    let state = UnsafeMutablePointer<grass_run>.allocate(capacity: 1)
-    state.initialize(to: grass_run())
+    let state = UnsafeMutablePointer<grass_lane_state>.allocate(capacity: 1)
+    state.initialize(to: grass_lane_state())
     let items = UnsafeMutablePointer<grass_item>.allocate(capacity: 2 * Self.mostItems)
     defer {
       state.deallocate()

@@ -12,11 +12,11 @@ public protocol Device: AnyObject, Sendable {
   /// Monitors are withdrawn. A GPU begins with a kernel, and so with the right one.
   func setSegments(_ segments: [MappedSegment])
 
-  /// Gives up its modules: the kernel that they are bound to is gone. The run at work, if any, ends before.
+  /// Gives up its monitors: the kernel that they are bound to is gone. The run at work, if any, ends before.
   func withdrawMonitors()
 
-  /// Takes modules in the place of those it had. Requests wait in their slots meanwhile; none is lost.
-  func load(_ program: ModuleProgram, for kernel: KernelMapping) throws(DeviceError)
+  /// Takes monitors in the place of those it had. Requests wait in their slots meanwhile; none is lost.
+  func load(_ program: MonitorProgram, for kernel: KernelMapping) throws(DeviceError)
 
   /// Looks at every slot once on the caller's thread, where the device can be had so and is not at work: for links
   /// whose owner's side is software anyway, and need not wait for another thread to be scheduled.

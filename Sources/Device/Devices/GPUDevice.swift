@@ -7,7 +7,7 @@ import Host
 public import Memory
 public import Region
 
-/// A GPU that runs the monitor: a program launched once, which polls the region and reads the watched memory over PCIe
+/// A GPU that runs the mailbox: a program launched once, which polls the region and reads the watched memory over PCIe
 /// as long as the machine has power, whatever becomes of its kernel.
 ///
 /// The watched memory is mapped so that the GPU cannot write it. The region lies in host memory, or in the GPU's own.
@@ -21,7 +21,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
   private var parts: Parts?
   private var isRunning = false
   /// What runs, to go back to where a new program cannot be started.
-  private var current: (ModuleProgram, KernelMapping)?
+  private var current: (MonitorProgram, KernelMapping)?
 
   /// All that lives on the GPU, or is mapped into it, in the order in which it is taken down.
   private struct Parts: ~Copyable {
@@ -56,7 +56,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
   /// How long the resident program may take to end: a run's budget, generously.
   private static let patience: UInt64 = 60_000_000_000
 
-  /// Maps the memory, proves that the GPU sees what changes in it, and starts the resident program with its modules.
+  /// Maps the memory, proves that the GPU sees what changes in it, and starts the resident program with its monitors.
   ///
   /// Cost: seconds, most of them the driver's compiler, and 50 ms a GiB of watched memory.
   ///
@@ -71,7 +71,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
   ///   program.
   public init(
     _ context: GPUContext, region: SharedRegion, segments watched: [MappedSegment], owner: AnyObject?,
-    program: ModuleProgram, kernel: KernelMapping
+    program: MonitorProgram, kernel: KernelMapping
   ) throws(DeviceError) {
     gpu = context.gpu
     self.context = context
@@ -134,7 +134,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
     grass_store(control.base + (MemoryLayout<grass_gpu_control>.offset(of: \.kernel_hint) ?? 0), address.rawValue)
   }
 
-  public func load(_ program: ModuleProgram, for kernel: KernelMapping) throws(DeviceError) {
+  public func load(_ program: MonitorProgram, for kernel: KernelMapping) throws(DeviceError) {
     guard isRunning else { return }
     // Compiled while the old one goes on; then the region is nobody's for some milliseconds.
     let code = try Self.code(program, for: gpu, in: context)
@@ -150,7 +150,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
     }
   }
 
-  private func exchange(_ code: GPUCode, _ program: ModuleProgram) throws(DeviceError) {
+  private func exchange(_ code: GPUCode, _ program: MonitorProgram) throws(DeviceError) {
     try Self.onGPU { () throws(CUDAError) in
       guard var parts = parts.take() else { return }
       do throws(CUDAError) {
@@ -185,7 +185,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
     do throws(CUDAError) { return try body() } catch { throw DeviceError(.gpu("\(error)")) }
   }
 
-  private static func code(_ program: ModuleProgram, for gpu: GPU, in context: GPUContext) throws(DeviceError)
+  private static func code(_ program: MonitorProgram, for gpu: GPU, in context: GPUContext) throws(DeviceError)
     -> GPUCode
   {
     guard case .gpu(let ptx, let capability) = program.code else {
@@ -197,7 +197,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
     return try onGPU { () throws(CUDAError) in try GPUCode(context, ptx: ptx) }
   }
 
-  private static func names(_ program: ModuleProgram, in context: GPUContext) throws(CUDAError) -> GPUMemory {
+  private static func names(_ program: MonitorProgram, in context: GPUContext) throws(CUDAError) -> GPUMemory {
     let answers = program.answers
     let names = try GPUMemory(context, count: answers.count * MemoryLayout<grass_monitor_answer>.stride)
     try store(answers, in: names)
@@ -215,7 +215,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
   }
 
   private func makeParts(
-    _ code: GPUCode, names program: ModuleProgram, regionView: consuming RegisteredMemory, watched: [MappedSegment]
+    _ code: GPUCode, names program: MonitorProgram, regionView: consuming RegisteredMemory, watched: [MappedSegment]
   ) throws(CUDAError) -> Parts {
     var views: MemoryViews?
     var segments: [grass_mapped_segment] = []
@@ -331,17 +331,17 @@ public final class GPUDevice: Device, @unchecked Sendable {
     }
   }
 
-  private func start(_ program: ModuleProgram, kernel: KernelMapping, isFirst: Bool) throws(DeviceError) {
+  private func start(_ program: MonitorProgram, kernel: KernelMapping, isFirst: Bool) throws(DeviceError) {
     grass_store(control.base, UInt64(GRASS_GPU_RUN.rawValue))
     var header = region.layout.header
     var state = grass_gpu()
     if isFirst {
-      guard grass_mailbox_prepare(&state.monitor, nil, &header, nil, 0, nil) else { throw DeviceError(.badRegion) }
+      guard grass_mailbox_prepare(&state.mailbox, nil, &header, nil, 0, nil) else { throw DeviceError(.badRegion) }
       for slot in 0..<region.layout.slotCount {
         let sequence = try onRegion { region throws(RegionError) in
           try region.word(at: region.layout.requestOffset(slot: slot))
         }
-        grass_mailbox_skip(&state.monitor, UInt32(slot), sequence)
+        grass_mailbox_skip(&state.mailbox, UInt32(slot), sequence)
       }
     }
     let blocks = gpu.multiprocessors
@@ -360,15 +360,15 @@ public final class GPUDevice: Device, @unchecked Sendable {
         func pointer<Pointee>(_ address: UInt64) -> UnsafeMutablePointer<Pointee>? {
           UnsafeMutablePointer(bitPattern: UInt(address))
         }
-        state.monitor.region = pointer(parts.regionView.parts.first?.device ?? region.device?.address ?? 0)
-        state.monitor.segments = UnsafePointer(
+        state.mailbox.region = pointer(parts.regionView.parts.first?.device ?? region.device?.address ?? 0)
+        state.mailbox.segments = UnsafePointer(
           pointer(parts.segments.address) as UnsafeMutablePointer<grass_mapped_segment>?)
-        state.monitor.segment_count = UInt64(segmentCount)
-        state.monitor.scratch = pointer(parts.scratch.address)
+        state.mailbox.segment_count = UInt64(segmentCount)
+        state.mailbox.scratch = pointer(parts.scratch.address)
         state.machine = grass_machine()
         kernel.fill(&state.machine)
-        state.machine.segments = state.monitor.segments
-        state.machine.segment_count = state.monitor.segment_count
+        state.machine.segments = state.mailbox.segments
+        state.machine.segment_count = state.mailbox.segment_count
         state.parcel = grass_parcel()
         state.arrived = 0
         withUnsafeMutableBytes(of: &state.items) { bytes in
@@ -380,14 +380,14 @@ public final class GPUDevice: Device, @unchecked Sendable {
               toByteOffset: index * MemoryLayout<grass_items>.stride, as: grass_items.self)
           }
         }
-        state.modules = grass_monitors()
-        state.modules.names = UnsafePointer(
+        state.monitors = grass_monitors()
+        state.monitors.names = UnsafePointer(
           pointer(parts.names.address) as UnsafeMutablePointer<grass_monitor_answer>?)
-        state.modules.count = UInt32(program.names.count)
-        state.modules.most_workers = UInt32(max(1, blocks - 1))
-        state.modules.lanes_per_worker = UInt32(Self.threads)
-        state.modules.default_lanes = Self.defaultLanes
-        state.modules.most_budget = Self.mostBudget
+        state.monitors.count = UInt32(program.names.count)
+        state.monitors.most_workers = UInt32(max(1, blocks - 1))
+        state.monitors.lanes_per_worker = UInt32(Self.threads)
+        state.monitors.default_lanes = Self.defaultLanes
+        state.monitors.most_budget = Self.mostBudget
         state.control = UnsafePointer(pointer(control.deviceAddress) as UnsafeMutablePointer<grass_gpu_control>?)
         state.response = pointer(parts.response.address)
         state.places = pointer(parts.places.address)

@@ -52,7 +52,7 @@ public struct DeviceProgram {
       }
       let text = try machine.emit(module, LLVMAssemblyFile, monitor: subject, finish: allowCache)
       let head =
-        "// grass program 1\n// kernel \(kernel)\n// target sm_\(capability)\n// modules \(names.joined(separator: " "))\n"
+        "// grass program 2\n// kernel \(kernel)\n// target sm_\(capability)\n// monitors \(names.joined(separator: " "))\n"
       return Array(head.utf8) + text
     }
   }
@@ -81,17 +81,17 @@ public struct DeviceProgram {
     }
   }
 
-  /// `void grass_dispatch(struct grass_run *run, uint32_t module)`: runs the module of that number.
+  /// `void grass_dispatch(struct grass_lane_state *lane, uint32_t monitor)`: runs the monitor of that number.
   private static func dispatch(_ names: [String], exports: String) -> String {
-    let cases = names.indices.map { "    i32 \($0), label %module\($0)\n" }.joined()
+    let cases = names.indices.map { "    i32 \($0), label %monitor\($0)\n" }.joined()
     let calls = names.enumerated().map { index, name in
-      "module\(index):\n  call void @\"\(name)\"(ptr %run)\n  ret void\n"
+      "monitor\(index):\n  call void @\"\(name)\"(ptr %lane)\n  ret void\n"
     }.joined()
     let declarations = names.map { "declare void @\"\($0)\"(ptr)\n" }.joined()
     return """
       \(declarations)
-      define void @grass_dispatch(ptr %run, i32 %module) {
-        switch i32 %module, label %none [
+      define void @grass_dispatch(ptr %lane, i32 %monitor) {
+        switch i32 %monitor, label %none [
       \(cases)  ]
       \(calls)none:
         ret void

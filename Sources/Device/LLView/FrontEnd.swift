@@ -103,7 +103,7 @@ public struct FrontEnd: Sendable {
 
   /// Headers that more than one of the programs here include.
   private static let headers = [
-    "grass_run.h": PackageResources.grass_run_h, "grass_result.h": PackageResources.grass_result_h,
+    "grass_runtime.h": PackageResources.grass_runtime_h, "grass_result.h": PackageResources.grass_result_h,
     "grass_paging.h": PackageResources.grass_paging_h, "grass_fault.h": PackageResources.grass_fault_h,
     "grass_segment.h": PackageResources.grass_segment_h,
   ]

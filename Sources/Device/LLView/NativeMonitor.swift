@@ -11,7 +11,7 @@ public final class NativeMonitor: @unchecked Sendable {
   public let name: String
   public let kernel: String
   private let linker: LLVMOrcLLJITRef
-  private let function: @convention(c) (UnsafeMutablePointer<grass_run>?) -> Void
+  private let function: @convention(c) (UnsafeMutablePointer<grass_lane_state>?) -> Void
 
   /// Cost: that of ``BoundMonitor/objectFile()``.
   public init(_ monitor: BoundMonitor) throws(LLViewError) {
@@ -42,7 +42,7 @@ public final class NativeMonitor: @unchecked Sendable {
       guard let pointer = UnsafeRawPointer(bitPattern: UInt(address)) else {
         throw LLViewError(name, .backEnd("it has no address"))
       }
-      function = unsafeBitCast(pointer, to: (@convention(c) (UnsafeMutablePointer<grass_run>?) -> Void).self)
+      function = unsafeBitCast(pointer, to: (@convention(c) (UnsafeMutablePointer<grass_lane_state>?) -> Void).self)
       self.linker = linker
     } catch {
       _ = LLVMOrcDisposeLLJIT(linker)
@@ -53,7 +53,7 @@ public final class NativeMonitor: @unchecked Sendable {
   deinit { _ = LLVMOrcDisposeLLJIT(linker) }
 
   /// Runs one lane to its end.
-  public func run(_ lane: UnsafeMutablePointer<grass_run>) { function(lane) }
+  public func run(_ lane: UnsafeMutablePointer<grass_lane_state>) { function(lane) }
 }
 
 extension NativeMonitor {
@@ -86,10 +86,10 @@ extension NativeMonitor {
         words.storeBytes(of: argument, toByteOffset: index * 8, as: UInt64.self)
       }
     }
-    var state = grass_run()
-    // It has one module, and so no use for the number.
+    var state = grass_lane_state()
+    // It is one monitor, and so no use for the number.
     let entry = unsafeBitCast(
-      function, to: (@convention(c) (UnsafeMutablePointer<grass_run>?, UInt32) -> Void).self)
+      function, to: (@convention(c) (UnsafeMutablePointer<grass_lane_state>?, UInt32) -> Void).self)
     grass_job_run(&job, machine.machine, entry, &state, items, UInt64(Self.mostItems), UInt64.max)
     let faults = withUnsafeBytes(of: &job.faults) { bytes in
       (0..<min(Int(job.faulted), Int(GRASS_MAX_FAULTS))).map { index in

@@ -1,6 +1,6 @@
 import CRegion
 
-/// What a monitor says of itself without being asked: one read of its region.
+/// What a device says of itself without being asked: one read of its region.
 public struct Beacon: Hashable, Sendable {
   public enum State: Hashable, Sendable {
     case running
@@ -8,7 +8,7 @@ public struct Beacon: Hashable, Sendable {
     case unknown(UInt32)
   }
 
-  /// Grows as long as the monitor runs.
+  /// Grows as long as the device runs.
   public let counter: UInt64
   /// The device's clock in nanoseconds; its zero is the device's own.
   public let clock: UInt64

@@ -1,7 +1,7 @@
 import CRegion
 public import Memory
 
-/// What a monitor answers to info.
+/// What a device answers to info.
 public struct DeviceInfo: Hashable, Sendable {
   /// The version of the protocol that it speaks.
   public let version: UInt64

@@ -1,19 +1,19 @@
 public import Memory
 public import Paging
 
-/// The memory that a monitor sees, read through a session with it.
+/// The memory that a device sees, read through a session with it.
 ///
-/// The monitor walks page tables by itself, so a batch of any kind costs one round trip, or one for each time that the
+/// The device walks page tables by itself, so a batch of any kind costs one round trip, or one for each time that the
 /// session's slots are filled. An error of the session is a fault of every entry of the batch.
 public final class RemoteMemory: TranslatingMemory {
   public let session: Session
   public let segments: [MemorySegment]
-  /// Where the monitor found the kernel's VMCOREINFO note: a hint, to be checked.
+  /// Where the device found the kernel's VMCOREINFO note: a hint, to be checked.
   ///
   /// Nil where it found none.
   public let kernelHint: PhysicalAddress?
 
-  /// Asks the monitor what it sees.
+  /// Asks the device what it sees.
   ///
   /// - Throws: ``SessionError`` where it does not answer.
   public init(session: Session) throws(SessionError) {

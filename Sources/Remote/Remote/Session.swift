@@ -6,13 +6,13 @@ public import Paging
 import Region
 import Synchronization
 
-/// A conversation with a monitor over a link.
+/// A conversation with a device over a link.
 ///
 /// Requests go out over all slots that the owner granted, one write each; an answer is fetched with its flag by one
 /// read where the link or its size makes that sensible. Threads may share a session: each call has it to itself. An
 /// error of the link ends the session; every other error leaves it usable.
 public final class Session: Sendable {
-  /// The monitor's address.
+  /// The device's address.
   public let host: String
   /// How long a call may take, unless it says otherwise.
   public let timeout: Duration
@@ -24,7 +24,7 @@ public final class Session: Sendable {
   private let exchange: Locked<Exchange>
   private let waves = Atomic<Int>(0)
 
-  /// Connects to the monitor at `address`.
+  /// Connects to the device at `address`.
   ///
   /// - Throws: ``SessionError`` where there is no connection, or the region is of another version.
   public convenience init(
@@ -130,7 +130,7 @@ public final class Session: Sendable {
 
   func badAnswer(_ why: String) -> SessionError { SessionError(host, .badAnswer(why)) }
 
-  /// Asks whether the monitor lives, and waits for its answer.
+  /// Asks whether the device lives, and waits for its answer.
   ///
   /// - Returns: the device's clock in nanoseconds.
   /// - Throws: ``SessionError`` where the link ends, or the answer is false or does not come.
@@ -140,7 +140,7 @@ public final class Session: Sendable {
       .withUnsafeBytes { $0.loadUnaligned(as: grass_heartbeat_answer.self).clock }
   }
 
-  /// Reads the monitor's beacon, in which its device has no part.
+  /// Reads the device's beacon, in which it has no part.
   ///
   /// - Throws: ``SessionError`` where the link ends, or the beacon stays torn.
   public func beacon(within timeout: Duration? = nil) throws(SessionError) -> Beacon {
@@ -149,7 +149,7 @@ public final class Session: Sendable {
     return try exchange.withLock { exchange throws(SessionError) in try exchange.beacon(until: deadline) }
   }
 
-  /// Asks what the monitor sees.
+  /// Asks what the device sees.
   ///
   /// - Throws: ``SessionError`` where the link ends, or the answer is false or does not come.
   public func info(within timeout: Duration? = nil) throws(SessionError) -> DeviceInfo {
@@ -173,9 +173,9 @@ public final class Session: Sendable {
       served: info.served, refused: info.refused, torn: info.torn)
   }
 
-  /// Reads all entries of `batch` in the monitor's memory, in one round trip where the slots hold them.
+  /// Reads all entries of `batch` in the device's memory, in one round trip where the slots hold them.
   ///
-  /// Faults of the watched memory are the batch's; the error thrown says that the monitor could not be asked, and then
+  /// Faults of the watched memory are the batch's; the error thrown says that the device could not be asked, and then
   /// the batch is not filled.
   public func gather(
     _ batch: inout ReadBatch<MemoryLocation>, format: PageTableFormat, within timeout: Duration? = nil

@@ -1,11 +1,11 @@
 public import Links
 
-/// Why a monitor could not be asked, or its answer not be used.
+/// Why a device could not be asked, or its answer not be used.
 public struct SessionError: Error, Hashable, Sendable, CustomStringConvertible {
   public enum Reason: Hashable, Sendable {
     /// The link ended; the session with it.
     case link(LinkError)
-    /// The monitor did not answer in time, though the link works.
+    /// The device did not answer in time, though the link works.
     case noAnswer
     /// Every copy of the answer that was read in time was torn or failed its check.
     case tornAnswer
@@ -19,7 +19,7 @@ public struct SessionError: Error, Hashable, Sendable, CustomStringConvertible {
     case tooLarge
   }
 
-  /// The address of the monitor.
+  /// The address of the device.
   public var host: String
   public var reason: Reason
 
@@ -31,16 +31,16 @@ public struct SessionError: Error, Hashable, Sendable, CustomStringConvertible {
   public var description: String {
     switch reason {
     case .link(let error): error.description
-    case .noAnswer: "monitor at \(host): did not answer in time; its device is stopped or overloaded"
-    case .tornAnswer: "monitor at \(host): every answer read in time was damaged; something else writes its region"
+    case .noAnswer: "device at \(host): did not answer in time; it is stopped or overloaded"
+    case .tornAnswer: "device at \(host): every answer read in time was damaged; something else writes its region"
     case .refused(.noMonitor):
-      "monitor at \(host): has no module of that name; `grassctl run --list` names those it has"
-    case .refused(.badRun): "monitor at \(host): does not know a flag of this run; it is of another version"
+      "device at \(host): has no monitor of that name; `grassctl run --list` names those it has"
+    case .refused(.badRun): "device at \(host): does not know a flag of this run; it is of another version"
     case .refused(let status):
-      "monitor at \(host): refused the request: \(status); both sides must be of the same version"
-    case .badAnswer(let why): "monitor at \(host): sent an answer that cannot be: \(why)"
-    case .notARegion: "monitor at \(host): has no region of this version; both sides must be of the same version"
-    case .tooLarge: "monitor at \(host): the request does not fit its slots; ask for less, or give grassd larger ones"
+      "device at \(host): refused the request: \(status); both sides must be of the same version"
+    case .badAnswer(let why): "device at \(host): sent an answer that cannot be: \(why)"
+    case .notARegion: "device at \(host): has no region of this version; both sides must be of the same version"
+    case .tooLarge: "device at \(host): the request does not fit its slots; ask for less, or give grassd larger ones"
     }
   }
 }

@@ -12,7 +12,7 @@ struct Serve: ParsableCommand {
     abstract: "Watch a host's memory from outside it, and serve remote hosts.",
     discussion: """
       Runs a monitor over FILE and answers at each URL until it gets SIGINT or SIGTERM. It prints one line \
-      "ready URL" for each link once it answers there. SIGHUP makes it read --monitors again: new modules take the \
+      "ready URL" for each link once it answers there. SIGHUP makes it read --monitors again: new monitors take the \
       place of the old ones, and requests wait meanwhile.
 
       EXIT STATUS: 0 after a signal asked it to end; 1 when the memory cannot be opened or a link cannot be \
@@ -54,7 +54,7 @@ struct Serve: ParsableCommand {
   @Option(
     parsing: .upToNextOption,
     help:
-      "Modules: sources in C or Swift, which are compiled for the kernel found, or one program made by `grassd compile`."
+      "Monitors: sources in C or Swift, which are compiled for the kernel found, or one program made by `grassd compile`."
   )
   var monitors: [String] = []
 

@@ -4,7 +4,7 @@ import Glibc
 struct TerminationSignals {
   enum Wish {
     case end
-    /// Take modules anew.
+    /// Take monitors anew.
     case reload
   }
 

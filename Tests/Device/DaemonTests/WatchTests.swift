@@ -40,7 +40,7 @@ struct WatchTests {
 
     var description: String { "a device of tests" }
     func setKernelHint(_ address: PhysicalAddress) { told.withLock { $0.hints.append(address.rawValue) } }
-    func load(_ program: ModuleProgram, for kernel: KernelMapping) throws(DeviceError) {
+    func load(_ program: MonitorProgram, for kernel: KernelMapping) throws(DeviceError) {
       told.withLock { $0.loaded.append(program.names) }
     }
     func withdrawMonitors() { told.withLock { $0.withdrawals += 1 } }
@@ -55,11 +55,11 @@ struct WatchTests {
     var refused: String?
     var asked: [(release: String, isFresh: Bool)] = []
 
-    func program(for kernel: Kernel, isFresh: Bool) throws -> ModuleProgram {
+    func program(for kernel: Kernel, isFresh: Bool) throws -> MonitorProgram {
       asked.append((kernel.release, isFresh))
       if kernel.release == refused { throw ServerError.compiler("they do not fit") }
-      let file = try File("// grass program 1\n// kernel \(kernel.release) \n// modules ps\n// target sm_90\n")
-      return try ModuleProgram(path: file.path)
+      let file = try File("// grass program 2\n// kernel \(kernel.release) \n// monitors ps\n// target sm_90\n")
+      return try MonitorProgram(path: file.path)
     }
   }
 
@@ -203,7 +203,7 @@ struct WatchTests {
     memory.become(Self.second.memory)
     let events = trial.look()
     #expect(events.count == 3 && events[0] == Self.lost && events[1] == Self.found(Self.second))
-    #expect(events.last == .monitorsFailed("the modules were not compiled: they do not fit"))
+    #expect(events.last == .monitorsFailed("the monitors were not compiled: they do not fit"))
     #expect(trial.device.all.withdrawals == 1 && trial.device.all.loaded.count == 1)
     // They are mended, and read again.
     trial.monitors.refused = nil

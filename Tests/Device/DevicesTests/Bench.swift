@@ -3,10 +3,10 @@ import CRegion
 import Region
 import Testing
 
-/// A monitor over 64 KiB of memory at physical 0x100000, and its region, without a thread.
+/// A mailbox over 64 KiB of memory at physical 0x100000, and its region, without a thread.
 final class Bench {
   let region: SharedRegion
-  let monitor: UnsafeMutablePointer<grass_mailbox>
+  let mailbox: UnsafeMutablePointer<grass_mailbox>
   let segment: UnsafeMutablePointer<grass_mapped_segment>
   let memory: UnsafeMutableRawPointer
   let scratch: UnsafeMutableRawPointer
@@ -23,14 +23,14 @@ final class Bench {
       to: grass_mapped_segment(
         segment: grass_segment(start: 0x10_0000, count: 65536), bytes: memory.assumingMemoryBound(to: UInt8.self),
         lost: nil))
-    monitor = .allocate(capacity: 1)
-    monitor.initialize(to: grass_mailbox())
+    mailbox = .allocate(capacity: 1)
+    mailbox.initialize(to: grass_mailbox())
     var header = region.layout.header
-    #expect(grass_mailbox_start(monitor, region.base, &header, segment, 1, scratch, now))
+    #expect(grass_mailbox_start(mailbox, region.base, &header, segment, 1, scratch, now))
   }
 
   deinit {
-    monitor.deallocate()
+    mailbox.deallocate()
     segment.deallocate()
     scratch.deallocate()
     memory.deallocate()
@@ -53,7 +53,7 @@ final class Bench {
     grass_copy_in(region.base + region.layout.requestOffset(slot: slot), record, 4096)
     for _ in 0..<20 {
       now += 500_000
-      if grass_mailbox_step(monitor, now) > 0 { break }
+      if grass_mailbox_step(mailbox, now) > 0 { break }
     }
     return answer(slot: slot)
   }

@@ -56,7 +56,7 @@ struct MonitorTests {
       #expect(bench.status(payload) == expected.rawValue, "\(name)")
       #expect(bench.status(Self.heartbeat) == GRASS_OK.rawValue, "after: \(name)")
     }
-    #expect(bench.monitor.pointee.refused == cases.count)
+    #expect(bench.mailbox.pointee.refused == cases.count)
   }
 
   @Test func answersDamagedRecordsOnlyWhereTheyAreComplete() throws {
@@ -74,7 +74,7 @@ struct MonitorTests {
       bench.status(Self.heartbeat) { $0.storeBytes(of: 7, toByteOffset: 16, as: UInt64.self) }
         == GRASS_BAD_CHECK.rawValue)
     #expect(bench.status(Self.heartbeat) { $0.storeBytes(of: 7, toByteOffset: 48, as: UInt64.self) } == nil)
-    #expect(bench.monitor.pointee.torn == 5)
+    #expect(bench.mailbox.pointee.torn == 5)
     #expect(bench.status(Self.heartbeat) == GRASS_OK.rawValue)
   }
 
@@ -123,13 +123,13 @@ struct MonitorTests {
 
   @Test func ignoresWhatLayInTheSlotsBefore() throws {
     let bench = try Bench()
-    #expect(grass_mailbox_step(bench.monitor, 5) == 0)
+    #expect(grass_mailbox_step(bench.mailbox, 5) == 0)
     #expect(bench.status(Self.heartbeat) == GRASS_OK.rawValue)
     var header = bench.region.layout.header
-    #expect(grass_mailbox_start(bench.monitor, bench.region.base, &header, bench.segment, 1, bench.scratch, 1))
-    #expect(grass_mailbox_step(bench.monitor, 5) == 0)
+    #expect(grass_mailbox_start(bench.mailbox, bench.region.base, &header, bench.segment, 1, bench.scratch, 1))
+    #expect(grass_mailbox_step(bench.mailbox, 5) == 0)
     header.slot_count = 0
-    #expect(!grass_mailbox_start(bench.monitor, bench.region.base, &header, bench.segment, 1, bench.scratch, 1))
+    #expect(!grass_mailbox_start(bench.mailbox, bench.region.base, &header, bench.segment, 1, bench.scratch, 1))
   }
 
   @Test("an answer that is added up while it is gathered has the check of its bytes", arguments: 0..<24)

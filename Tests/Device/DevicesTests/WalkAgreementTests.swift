@@ -106,9 +106,9 @@ struct WalkAgreementTests {
         var order = grass_order()
         (order.machine, order.output, order.lanes, order.walks) = (machine, output, 1, true)
         return withUnsafePointer(to: &order) { order in
-          var lane = grass_run()
+          var lane = grass_lane_state()
           return withUnsafeMutablePointer(to: &lane) { lane in
-            grass_run_start(lane, order, nil, 0, 1000)
+            grass_lane_start(lane, order, nil, 0, 1000)
             guard let place = grass_load_at(lane, address, 8, 8) else { return Outcome(fault: .max, bytes: []) }
             return Outcome(fault: lane.pointee.fault, bytes: Array(UnsafeRawBufferPointer(start: place, count: 8)))
           }

@@ -52,15 +52,15 @@ import Testing
   @Test func filesThatAreNoProgramsAreRefused() throws {
     let folder = try TestFolder()
     try folder.write([1, 2, 3], to: "noise")
-    try folder.write(Array("// grass program 2\n// kernel a b\n// target sm_70\n// modules x\n".utf8), to: "newer")
-    try folder.write(Array("// grass program 1\n// kernel a b\n// target native\n// modules x\n".utf8), to: "native")
+    try folder.write(Array("// grass program 3\n// kernel a b\n// target sm_70\n// monitors x\n".utf8), to: "newer")
+    try folder.write(Array("// grass program 2\n// kernel a b\n// target native\n// monitors x\n".utf8), to: "native")
     // An ELF file without what it promises.
     try folder.write([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1], to: "short")
     for name in ["noise", "newer", "native", "short", "absent"] {
-      let error = try #require(throws: DeviceError.self) { _ = try ModuleProgram(path: folder.path + "/" + name) }
+      let error = try #require(throws: DeviceError.self) { _ = try MonitorProgram(path: folder.path + "/" + name) }
       #expect("\(error)".contains(name), "\(error)")
     }
-    let error = try #require(throws: DeviceError.self) { _ = try ModuleProgram(path: "/lib64/ld-linux-x86-64.so.2") }
+    let error = try #require(throws: DeviceError.self) { _ = try MonitorProgram(path: "/lib64/ld-linux-x86-64.so.2") }
     #expect("\(error)".contains("grassd compile"))
   }
 
@@ -71,7 +71,7 @@ import Testing
         ("sum", "for (u32 i = 0; i < 5; i++) emit(run, grass_argument(run, i));"),
       ]))
     let session = try host.session()
-    #expect(try session.modules() == ["lanes", "sum"])
+    #expect(try session.monitors() == ["lanes", "sum"])
     let lanes = try session.run("lanes", lanes: 5)
     #expect(lanes.lanes == 5)
     #expect(lanes.result.words == [0x005, 0x105, 0x205, 0x305, 0x405])
@@ -177,11 +177,11 @@ import Testing
 
   // MARK: What they share
 
-  private static func program(_ monitors: [(name: String, body: String)]) throws -> ModuleProgram {
+  private static func program(_ monitors: [(name: String, body: String)]) throws -> MonitorProgram {
     let bound = try monitors.map { try SampleKernel.monitor($0.body, name: $0.name) }
     let folder = try TestFolder()
     try folder.write(try DeviceProgram.code(bound, for: .native), to: "program.so")
-    return try ModuleProgram(path: folder.path + "/program.so")
+    return try MonitorProgram(path: folder.path + "/program.so")
   }
 }
 
@@ -192,7 +192,7 @@ private final class ProgramHost {
   private let region: SharedRegion
   private let address: LinkAddress
 
-  init(_ program: ModuleProgram) throws {
+  init(_ program: MonitorProgram) throws {
     let folder = try TestFolder()
     try folder.write(SampleKernel.memory, to: "memory.raw")
     let memory = try #require(try MemoryImage.open(folder.path + "/memory.raw").first)

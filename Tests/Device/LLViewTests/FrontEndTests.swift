@@ -35,7 +35,7 @@ struct FrontEndTests {
       #include "window.h"
       KERNEL(s32 first_pid(void), init_task.pid)
       #ifndef __swift__
-      void elsewhere_lane(struct grass_run *run);
+      void elsewhere_lane(struct grass_lane_state *run);
       MONITOR(elsewhere) { elsewhere_lane(run); }
       #endif
       """, "elsewhere.h")

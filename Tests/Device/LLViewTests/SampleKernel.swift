@@ -54,7 +54,7 @@ enum SampleKernel {
     extern u32 absent __attribute__((weak));
     extern void unknown_function(void);
     #define kernel_page ((char *)0xffff800000000000)
-    static __attribute__((unused)) void emit(struct grass_run *run, u64 value) { *(u64 *)grass_emit(run, 1, 8) = value; }
+    static __attribute__((unused)) void emit(struct grass_lane_state *run, u64 value) { *(u64 *)grass_emit(run, 1, 8) = value; }
     static __attribute__((noinline, unused)) u64 again(u64 n) { return n ? n * again(n - 1) : 1; }
 
     """

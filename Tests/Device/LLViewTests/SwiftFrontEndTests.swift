@@ -86,7 +86,7 @@ struct SwiftFrontEndTests {
       #else
       \(SampleKernel.prologue)
       u32 sample_pid(void) { return ((struct task *)kernel_page)->pid; }
-      void sample_lane(struct grass_run *run);
+      void sample_lane(struct grass_lane_state *run);
       MONITOR(sample) { sample_lane(run); }
       #endif
 

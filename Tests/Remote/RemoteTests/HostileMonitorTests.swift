@@ -142,14 +142,14 @@ import Testing
   }
 
   @Test func refusesFalseModulesAndRuns() throws {
-    func modules(_ session: Session) throws(SessionError) { #expect(try session.modules() == ["ps"]) }
+    func monitors(_ session: Session) throws(SessionError) { #expect(try session.monitors() == ["ps"]) }
     let name = Array("ps".utf8) + [UInt8](repeating: 0, count: 30)
-    #expect(try ask({ Self.sealed($0, Self.words(5, 0, 1, 0) + name) }, modules) == nil)
+    #expect(try ask({ Self.sealed($0, Self.words(5, 0, 1, 0) + name) }, monitors) == nil)
     for payload in [
       Self.words(5, 0, 2, 0) + name, Self.words(5, 0, .max, 0) + name, Self.words(5, 0, 1, 0) + name.dropLast(),
       Self.words(5, 0, 0, 0) + name,
     ] {
-      #expect(try ask({ Self.sealed($0, payload) }, modules) == .badAnswer("it has a false length"))
+      #expect(try ask({ Self.sealed($0, payload) }, monitors) == .badAnswer("it has a false length"))
     }
 
     func run(_ session: Session) throws(SessionError) { #expect(try session.run("ps").result.records.count == 1) }

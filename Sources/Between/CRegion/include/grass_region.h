@@ -274,13 +274,13 @@ _Static_assert(sizeof(struct grass_range) == 24, "part of the protocol");
 /// Translate each address by a walk through the page tables, however often: to measure what the short ways give.
 #define GRASS_RUN_WALKS 1u
 
-/// Follows the request in a run of a module.
+/// Follows the request in a run of a monitor.
 struct grass_run_request {
-  char module[GRASS_NAME_SIZE];  // Its name, zero padded.
+  char monitor[GRASS_NAME_SIZE];  // Its name, zero padded.
   uint64_t budget;               // Steps that each lane may take; 0 leaves it to the device, which also has a limit.
   uint32_t lanes;                // 0 leaves it to the device.
   uint32_t flags;                // GRASS_RUN_WALKS or 0.
-  uint64_t arguments[GRASS_ARGUMENTS];  // What they mean is the module's.
+  uint64_t arguments[GRASS_ARGUMENTS];  // What they mean is the monitor's.
 };
 _Static_assert(sizeof(struct grass_run_request) == 80, "part of the protocol");
 
@@ -292,7 +292,7 @@ enum grass_status {
   GRASS_BAD_FORMAT = 4,  // A format of page tables that the device does not walk.
   GRASS_BAD_RANGE = 5,   // A range with unknown flags, or a physical one with a root.
   GRASS_TOO_LARGE = 6,  // The answer would not fit its slot.
-  GRASS_NO_MONITOR = 7,  // The device has no module of that name.
+  GRASS_NO_MONITOR = 7,  // The device has no monitor of that name.
   GRASS_BAD_RUN = 8,    // A run with unknown flags.
   GRASS_BAD_FIELD = 9,  // A field is not zero that has to be.
   GRASS_BAD_EPOCH = 10,  // The sequence number's epoch has no key.
@@ -358,7 +358,7 @@ struct grass_lane_fault {
 };
 _Static_assert(sizeof(struct grass_lane_fault) == 32, "part of the protocol");
 
-/// Follows the response to a question for modules `count` times.
+/// Follows the response to a question for monitors `count` times.
 struct grass_monitor_answer {
   char name[GRASS_NAME_SIZE];
 };

@@ -1,5 +1,5 @@
 // The resident program of a GPU: one kernel that is launched once and stays. Its first block is the mailbox, the others
-// are workers, which run the lanes of modules. It answers as monitor.c does on a processor, by the same rules; here the
+// are workers, which run the lanes of monitors. It answers as mailbox.c does on a processor, by the same rules; here the
 // threads of a block share each piece of work.
 //
 // All threads of the mailbox block take the same way through the code below but where a single thread or warp is named:
@@ -127,27 +127,27 @@ static void check_together(uint64_t check[2], uint64_t sequence, const uint64_t 
 
 // MARK: - The watched memory
 
-static const uint8_t *locate(const struct grass_mailbox *monitor, uint64_t address, uint64_t length) {
-  uint64_t index = grass_segments_find(monitor->segments, monitor->segment_count, address, ~0ull);
-  return index == monitor->segment_count ? 0 : grass_segment_bytes(&monitor->segments[index], address, length);
+static const uint8_t *locate(const struct grass_mailbox *mailbox, uint64_t address, uint64_t length) {
+  uint64_t index = grass_segments_find(mailbox->segments, mailbox->segment_count, address, ~0ull);
+  return index == mailbox->segment_count ? 0 : grass_segment_bytes(&mailbox->segments[index], address, length);
 }
 
-static bool load_entry(void *monitor, uint64_t place, uint64_t *entry) {
-  const uint8_t *pointer = locate(monitor, place, GRASS_PAGE_ENTRY);
+static bool load_entry(void *mailbox, uint64_t place, uint64_t *entry) {
+  const uint8_t *pointer = locate(mailbox, place, GRASS_PAGE_ENTRY);
   if (pointer) *entry = load_word(pointer);
   return pointer;
 }
 
 /// Where the GPU sees the bytes at a range's address plus `done`, and how many of them lie there in one run; or a fault.
 static const uint8_t *place_of(
-    const struct grass_mailbox *monitor, const struct grass_range *range, uint32_t levels, uint64_t done,
+    const struct grass_mailbox *mailbox, const struct grass_range *range, uint32_t levels, uint64_t done,
     uint64_t *count, struct grass_range_status *status) {
   uint64_t address = range->address + done, physical = address;
   *count = range->length - done;
   if (range->flags & GRASS_RANGE_VIRTUAL) {
     struct grass_page_walk walk;
     uint32_t fault = grass_page_walk(
-        grass_page_layout_x86_64(levels), range->root, address, load_entry, (void *)monitor, &walk);
+        grass_page_layout_x86_64(levels), range->root, address, load_entry, (void *)mailbox, &walk);
     if (fault) {
       *status = (struct grass_range_status){
           .fault = fault, .level = walk.level, .entry = walk.entry, .address = address};
@@ -156,7 +156,7 @@ static const uint8_t *place_of(
     physical = walk.physical;
     if (*count > walk.remaining) *count = walk.remaining;
   }
-  const uint8_t *from = locate(monitor, physical, *count);
+  const uint8_t *from = locate(mailbox, physical, *count);
   if (!from) *status = (struct grass_range_status){.fault = GRASS_FAULT_ABSENT, .address = physical};
   return from;
 }
@@ -185,8 +185,8 @@ static void copy_by_warp(uint8_t *to, const uint8_t *from, uint64_t count) {
 
 // MARK: - Answers
 
-static uint8_t *response_record(const struct grass_mailbox *monitor, uint32_t slot) {
-  return monitor->region + monitor->layout.response_offset + slot * monitor->layout.response_size;
+static uint8_t *response_record(const struct grass_mailbox *mailbox, uint32_t slot) {
+  return mailbox->region + mailbox->layout.response_offset + slot * mailbox->layout.response_size;
 }
 
 /// Moves a part of a payload from the GPU's memory to the region and adds it up into `sums`, by all threads of a block:
@@ -212,7 +212,7 @@ static void send_part(uint64_t *to, const uint64_t *from, uint64_t length, uint6
 /// Makes a response whose payload is in its slot visible, by one thread.
 static void complete(
     struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint64_t length, const uint64_t sums[2]) {
-  uint8_t *record = response_record(&gpu->monitor, slot);
+  uint8_t *record = response_record(&gpu->mailbox, slot);
   // The requester takes nothing whose check does not hold: only the last store waits for the others.
   store_word(record + sizeof(struct grass_record) + ((length + 7) & ~7ull), sequence);
   store_word(record + offsetof(struct grass_record, length), length);
@@ -221,7 +221,7 @@ static void complete(
   store_word(record + offsetof(struct grass_record, check), check[0]);
   store_word(record + offsetof(struct grass_record, check) + 8, check[1]);
   grass_store(record, sequence);
-  gpu->monitor.served++;
+  gpu->mailbox.served++;
 }
 
 /// Moves a response's payload, zero padded to whole words, from the GPU's memory to its slot and makes it visible, by all
@@ -229,7 +229,7 @@ static void complete(
 static void publish(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint64_t length) {
   if (thread() == 0) sums[0] = sums[1] = 0;
   barrier();
-  uint64_t *payload = (uint64_t *)(response_record(&gpu->monitor, slot) + sizeof(struct grass_record));
+  uint64_t *payload = (uint64_t *)(response_record(&gpu->mailbox, slot) + sizeof(struct grass_record));
   send_part(payload, (const uint64_t *)gpu->response, length, 0, 1);
   barrier();
   if (thread() == 0) complete(gpu, slot, sequence, length, (const uint64_t *)sums);
@@ -240,7 +240,7 @@ static void publish(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uin
 static void refuse(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint32_t operation, uint32_t status) {
   if (thread() == 0) {
     *(struct grass_response *)gpu->response = (struct grass_response){.operation = operation, .status = status};
-    gpu->monitor.refused++;
+    gpu->mailbox.refused++;
   }
   barrier();
   publish(gpu, slot, sequence, sizeof(struct grass_response));
@@ -248,7 +248,7 @@ static void refuse(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint
 
 /// Answers a heartbeat, whose record's words are all in `words`, by one thread. Returns whether it was one.
 static bool answer_heartbeat(struct grass_gpu *gpu, uint32_t slot, uint64_t words[HEAD_WORDS]) {
-  struct grass_mailbox *monitor = &gpu->monitor;
+  struct grass_mailbox *mailbox = &gpu->mailbox;
   // Its fields but the operation are zero, and so is its epoch.
   if (words[1] != sizeof(struct grass_request) || words[4] != GRASS_HEARTBEAT || words[5] || words[6] != words[0] ||
       grass_epoch(words[0]))
@@ -259,11 +259,11 @@ static bool answer_heartbeat(struct grass_gpu *gpu, uint32_t slot, uint64_t word
   struct {
     struct grass_response response;
     struct grass_heartbeat_answer heartbeat;
-  } reply = {{.operation = GRASS_HEARTBEAT}, {.clock = clock_now(), .counter = monitor->counter}};
+  } reply = {{.operation = GRASS_HEARTBEAT}, {.clock = clock_now(), .counter = mailbox->counter}};
   uint64_t *from = (uint64_t *)&reply;
   grass_check(check, words[0], &reply, sizeof reply);
   uint64_t *record =
-      (uint64_t *)(monitor->region + monitor->layout.response_offset + slot * monitor->layout.response_size);
+      (uint64_t *)(mailbox->region + mailbox->layout.response_offset + slot * mailbox->layout.response_size);
   store_word(record + 1, sizeof reply);
   store_word(record + 2, check[0]);
   store_word(record + 3, check[1]);
@@ -271,44 +271,44 @@ static bool answer_heartbeat(struct grass_gpu *gpu, uint32_t slot, uint64_t word
   store_word(record + 4 + sizeof reply / 8, words[0]);
   // None of these waits for another: a requester that sees some of them looks again.
   store_word(record, words[0]);
-  __atomic_fetch_add(&monitor->served, 1, __ATOMIC_RELAXED);
+  __atomic_fetch_add(&mailbox->served, 1, __ATOMIC_RELAXED);
   return true;
 }
 
 static void answer_info(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint64_t capacity) {
-  struct grass_mailbox *monitor = &gpu->monitor;
+  struct grass_mailbox *mailbox = &gpu->mailbox;
   uint64_t head = sizeof(struct grass_response) + sizeof(struct grass_info_answer);
-  uint64_t size = head + monitor->segment_count * sizeof(struct grass_segment);
+  uint64_t size = head + mailbox->segment_count * sizeof(struct grass_segment);
   if (size > capacity) return refuse(gpu, slot, sequence, GRASS_INFO, GRASS_TOO_LARGE);
   if (thread() == 0) {
     *(struct grass_response *)gpu->response =
-        (struct grass_response){.operation = GRASS_INFO, .count = (uint32_t)monitor->segment_count};
+        (struct grass_response){.operation = GRASS_INFO, .count = (uint32_t)mailbox->segment_count};
     *(struct grass_info_answer *)(gpu->response + sizeof(struct grass_response)) = (struct grass_info_answer){
         .version = GRASS_VERSION,
         .features = GRASS_FEATURE_MONITORS,
         .kernel_hint = load_word(&gpu->control->kernel_hint),
         .clock = clock_now(),
-        .served = monitor->served,
-        .refused = monitor->refused,
-        .torn = monitor->torn,
+        .served = mailbox->served,
+        .refused = mailbox->refused,
+        .torn = mailbox->torn,
     };
   }
   struct grass_segment *answers = (struct grass_segment *)(gpu->response + head);
-  for (uint64_t index = thread(); index < monitor->segment_count; index += GRASS_GPU_THREADS)
-    answers[index] = monitor->segments[index].segment;
+  for (uint64_t index = thread(); index < mailbox->segment_count; index += GRASS_GPU_THREADS)
+    answers[index] = mailbox->segments[index].segment;
   barrier();
   publish(gpu, slot, sequence, size);
 }
 
-static void answer_modules(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint64_t capacity) {
-  uint64_t size = sizeof(struct grass_response) + gpu->modules.count * sizeof(struct grass_monitor_answer);
+static void answer_monitors(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint64_t capacity) {
+  uint64_t size = sizeof(struct grass_response) + gpu->monitors.count * sizeof(struct grass_monitor_answer);
   if (size > capacity) return refuse(gpu, slot, sequence, GRASS_MONITORS, GRASS_TOO_LARGE);
   if (thread() == 0)
     *(struct grass_response *)gpu->response =
-        (struct grass_response){.operation = GRASS_MONITORS, .count = gpu->modules.count};
+        (struct grass_response){.operation = GRASS_MONITORS, .count = gpu->monitors.count};
   struct grass_monitor_answer *answers = (struct grass_monitor_answer *)(gpu->response + sizeof(struct grass_response));
-  for (uint32_t index = thread(); index < gpu->modules.count; index += GRASS_GPU_THREADS)
-    answers[index] = gpu->modules.names[index];
+  for (uint32_t index = thread(); index < gpu->monitors.count; index += GRASS_GPU_THREADS)
+    answers[index] = gpu->monitors.names[index];
   barrier();
   publish(gpu, slot, sequence, size);
 }
@@ -332,7 +332,7 @@ static uint64_t sum_before(uint64_t value, uint64_t *total) {
 static void answer_gather(
     struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, const struct grass_request *request,
     const struct grass_range *ranges, uint64_t length, uint64_t capacity) {
-  struct grass_mailbox *monitor = &gpu->monitor;
+  struct grass_mailbox *mailbox = &gpu->mailbox;
   uint64_t count = request->count;
   if (length != count * sizeof(struct grass_range))
     return refuse(gpu, slot, sequence, GRASS_GATHER, GRASS_BAD_LENGTH);
@@ -370,7 +370,7 @@ static void answer_gather(
     struct grass_range_status status = {0};
     struct grass_place *place = &gpu->places[index];
     uint64_t run = 0;
-    const uint8_t *from = ranges[index].length ? place_of(monitor, &ranges[index], levels, 0, &run, &status) : 0;
+    const uint8_t *from = ranges[index].length ? place_of(mailbox, &ranges[index], levels, 0, &run, &status) : 0;
     place->device = (uint64_t)(uintptr_t)from;
     place->count = run;
     statuses[index] = status;
@@ -393,7 +393,7 @@ static void answer_gather(
       uint64_t page = range->address + done, mine = done + lane * PAGE_SIZE - (lane ? page & (PAGE_SIZE - 1) : 0);
       uint64_t run = 0;
       struct grass_range_status status = {0};
-      const uint8_t *from = mine < range->length ? place_of(monitor, range, levels, mine, &run, &status) : 0;
+      const uint8_t *from = mine < range->length ? place_of(mailbox, range, levels, mine, &run, &status) : 0;
       uint64_t most = PAGE_SIZE - ((range->address + mine) & (PAGE_SIZE - 1));
       if (run > most) run = most;
       for (unsigned other = 0; other < WARP && !has_failed; other++) {
@@ -417,7 +417,7 @@ static void answer_gather(
   publish(gpu, slot, sequence, status_end + total);
 }
 
-// MARK: - Modules
+// MARK: - Monitors
 
 /// What a stage of a job is given. A worker may still look at what the last job left when the next one begins.
 static struct grass_items *items_of(struct grass_gpu *gpu, uint64_t turn, uint32_t stage) {
@@ -426,7 +426,7 @@ static struct grass_items *items_of(struct grass_gpu *gpu, uint64_t turn, uint32
 
 /// Hands the job to the workers, by one thread.
 static void start_turn(struct grass_gpu *gpu, bool is_parcel) {
-  struct grass_job *job = &gpu->modules.job;
+  struct grass_job *job = &gpu->monitors.job;
   work.is_busy = true;
   work.is_parcel = is_parcel;
   store_release_gpu(&job->turn, job->turn + 1);
@@ -435,7 +435,7 @@ static void start_turn(struct grass_gpu *gpu, bool is_parcel) {
 /// Whether the job is done, by one thread: all workers have come to the end of a stage that left nothing, or of their parts of
 /// the parcel. Then all is ready for the next turn, before it is asked for.
 static bool is_done(struct grass_gpu *gpu) {
-  uint64_t turn = gpu->modules.job.turn;
+  uint64_t turn = gpu->monitors.job.turn;
   uint32_t arrived = load_acquire_gpu32(&gpu->arrived) - work.meetings * work.workers;
   uint32_t stage = arrived / work.workers;
   if (stage == 0 || arrived % work.workers) return false;
@@ -447,9 +447,9 @@ static bool is_done(struct grass_gpu *gpu) {
 
 /// Judges the request for a run and hands it to the workers, by all threads. Returns false where it has to wait.
 static bool begin_run(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, const uint8_t *payload, uint64_t length) {
-  struct grass_monitors *modules = &gpu->modules;
-  struct grass_mailbox *monitor = &gpu->monitor;
-  if (modules->is_running) return false;
+  struct grass_monitors *monitors = &gpu->monitors;
+  struct grass_mailbox *mailbox = &gpu->mailbox;
+  if (monitors->is_running) return false;
   if (thread() == 0) {
     uint32_t status = GRASS_OK;
     if (length != sizeof(struct grass_request) + sizeof(struct grass_run_request)) {
@@ -458,26 +458,26 @@ static bool begin_run(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, c
       status = GRASS_BAD_FIELD;
     } else {
       const struct grass_run_request *run = (const struct grass_run_request *)(payload + sizeof(struct grass_request));
-      const uint64_t *wanted = (const uint64_t *)run->module;
-      uint32_t module = 0;
-      for (; module < modules->count; module++) {
-        const uint64_t *name = (const uint64_t *)modules->names[module].name;
+      const uint64_t *wanted = (const uint64_t *)run->monitor;
+      uint32_t monitor = 0;
+      for (; monitor < monitors->count; monitor++) {
+        const uint64_t *name = (const uint64_t *)monitors->names[monitor].name;
         if (name[0] == wanted[0] && name[1] == wanted[1] && name[2] == wanted[2] && name[3] == wanted[3]) break;
       }
       uint64_t head = sizeof(struct grass_response) + sizeof(struct grass_run_answer) +
                       GRASS_MAX_FAULTS * sizeof(struct grass_lane_fault);
-      uint64_t capacity = grass_record_capacity(monitor->layout.response_size);
-      if (module == modules->count) status = GRASS_NO_MONITOR;
+      uint64_t capacity = grass_record_capacity(mailbox->layout.response_size);
+      if (monitor == monitors->count) status = GRASS_NO_MONITOR;
       else if (run->flags & ~GRASS_RUN_WALKS) status = GRASS_BAD_RUN;
       else if (capacity < head) status = GRASS_TOO_LARGE;
       if (status == GRASS_OK) {
-        struct grass_job *job = &modules->job;
-        uint64_t most = (uint64_t)modules->most_workers * modules->lanes_per_worker;
-        job->module = module;
-        job->lanes = run->lanes ? run->lanes : modules->default_lanes;
+        struct grass_job *job = &monitors->job;
+        uint64_t most = (uint64_t)monitors->most_workers * monitors->lanes_per_worker;
+        job->monitor = monitor;
+        job->lanes = run->lanes ? run->lanes : monitors->default_lanes;
         if (job->lanes > most) job->lanes = (uint32_t)most;
-        job->budget = run->budget && run->budget < modules->most_budget ? run->budget : modules->most_budget;
-        job->workers = modules->most_workers;
+        job->budget = run->budget && run->budget < monitors->most_budget ? run->budget : monitors->most_budget;
+        job->workers = monitors->most_workers;
         job->flags = run->flags;
         for (unsigned index = 0; index < GRASS_ARGUMENTS; index++) job->arguments[index] = run->arguments[index];
         // The records are made where they are sent from.
@@ -485,10 +485,10 @@ static bool begin_run(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, c
         job->output.capacity = capacity - head;
         job->output.used = 0;
         job->faulted = 0;
-        modules->is_running = true;
-        modules->slot = slot;
-        modules->sequence = sequence;
-        modules->since = clock_now();
+        monitors->is_running = true;
+        monitors->slot = slot;
+        monitors->sequence = sequence;
+        monitors->since = clock_now();
         gpu->parcel.length = 0;
         start_turn(gpu, false);
       }
@@ -505,20 +505,20 @@ static bool begin_run(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, c
 /// Publishes the answer of a run whose workers have finished, by all threads: at once, or, where it is long, by having
 /// the workers send it, after which this is called again.
 static void finish_run(struct grass_gpu *gpu) {
-  struct grass_monitors *modules = &gpu->modules;
-  struct grass_job *job = &modules->job;
+  struct grass_monitors *monitors = &gpu->monitors;
+  struct grass_job *job = &monitors->job;
   struct grass_parcel *parcel = &gpu->parcel;
-  uint32_t slot = modules->slot;
-  uint64_t sequence = modules->sequence, length = parcel->length;
+  uint32_t slot = monitors->slot;
+  uint64_t sequence = monitors->sequence, length = parcel->length;
   // A requester that has given up has put another request in its slot, or will: that one has its own answer.
-  bool is_wanted = gpu->monitor.slots[slot].served == sequence, is_sent = length != 0;
+  bool is_wanted = gpu->mailbox.slots[slot].served == sequence, is_sent = length != 0;
   if (is_wanted && !is_sent) {
     uint32_t count = job->faulted < GRASS_MAX_FAULTS ? job->faulted : GRASS_MAX_FAULTS;
     uint64_t size = job->output.used < job->output.capacity ? job->output.used : job->output.capacity;
     if (thread() == 0) {
       *(struct grass_response *)gpu->response = (struct grass_response){.operation = GRASS_RUN, .count = count};
       *(struct grass_run_answer *)(gpu->response + sizeof(struct grass_response)) = (struct grass_run_answer){
-          .elapsed = clock_now() - modules->since,
+          .elapsed = clock_now() - monitors->since,
           .size = size,
           .lanes = job->lanes,
           .faulted = job->faulted,
@@ -544,7 +544,7 @@ static void finish_run(struct grass_gpu *gpu) {
     if (!is_sent) publish(gpu, slot, sequence, length);
     else if (thread() == 0) complete(gpu, slot, sequence, length, parcel->sums);
   }
-  if (thread() == 0) modules->is_running = work.is_busy = false;
+  if (thread() == 0) monitors->is_running = work.is_busy = false;
   barrier();
 }
 
@@ -563,12 +563,12 @@ static bool ends_soon(struct grass_gpu *gpu) {
 ///
 /// Called, lest what it needs take registers from the poll.
 __attribute__((noinline)) static bool serve(struct grass_gpu *gpu, uint32_t slot) {
-  struct grass_mailbox *monitor = &gpu->monitor;
-  const uint8_t *record = monitor->region + monitor->layout.request_offset + slot * monitor->layout.request_size;
+  struct grass_mailbox *mailbox = &gpu->mailbox;
+  const uint8_t *record = mailbox->region + mailbox->layout.request_offset + slot * mailbox->layout.request_size;
   uint64_t sequence = heads[slot * HEAD_WORDS], length = heads[slot * HEAD_WORDS + 1];
-  uint64_t *copy = (uint64_t *)monitor->scratch;
+  uint64_t *copy = (uint64_t *)mailbox->scratch;
   enum grass_verdict verdict = GRASS_RECORD_IMPOSSIBLE;
-  if (length <= grass_record_capacity(monitor->layout.request_size)) {
+  if (length <= grass_record_capacity(mailbox->layout.request_size)) {
     uint64_t words = grass_record_size(length) / 8, check[2];
     for (uint64_t word = thread(); word < words; word += GRASS_GPU_THREADS)
       copy[word] = word < HEAD_WORDS ? heads[slot * HEAD_WORDS + word] : load_word(record + word * 8);
@@ -582,13 +582,13 @@ __attribute__((noinline)) static bool serve(struct grass_gpu *gpu, uint32_t slot
   if (verdict != GRASS_RECORD_WHOLE) {
     // As on a processor: time tells a request that is still on its way from a false one.
     if (thread() == 0) {
-      struct grass_slot_state *state = &monitor->slots[slot];
+      struct grass_slot_state *state = &mailbox->slots[slot];
       uint64_t now = clock_now();
       decided[0] = false;
       if (state->pending != sequence) {
         state->pending = sequence;
         state->pending_since = now;
-        monitor->torn++;
+        mailbox->torn++;
       } else {
         decided[0] = now - state->pending_since >= GRASS_GRACE_NS && verdict != GRASS_RECORD_TORN;
       }
@@ -602,7 +602,7 @@ __attribute__((noinline)) static bool serve(struct grass_gpu *gpu, uint32_t slot
   }
   const uint8_t *payload = (const uint8_t *)copy + sizeof(struct grass_record);
   struct grass_request request = *(const struct grass_request *)payload;
-  uint64_t capacity = grass_record_capacity(monitor->layout.response_size);
+  uint64_t capacity = grass_record_capacity(mailbox->layout.response_size);
   if (length < sizeof request) {
     refuse(gpu, slot, sequence, 0, GRASS_BAD_LENGTH);
   } else if (grass_epoch(sequence)) {
@@ -623,41 +623,41 @@ __attribute__((noinline)) static bool serve(struct grass_gpu *gpu, uint32_t slot
   } else if (request.operation == GRASS_INFO) {
     answer_info(gpu, slot, sequence, capacity);
   } else if (request.operation == GRASS_MONITORS) {
-    answer_modules(gpu, slot, sequence, capacity);
+    answer_monitors(gpu, slot, sequence, capacity);
   } else {
     return false;  // A heartbeat: the next poll's.
   }
   return true;
 }
 
-static void publish_beacon(struct grass_mailbox *monitor, uint64_t now, uint32_t state) {
+static void publish_beacon(struct grass_mailbox *mailbox, uint64_t now, uint32_t state) {
   struct grass_beacon beacon = {
-      .counter = ++monitor->counter,
+      .counter = ++mailbox->counter,
       .clock = now,
       .state = state,
-      .newest_finding = monitor->newest_finding,
-      .served = monitor->served,
-      .counter_end = monitor->counter,
+      .newest_finding = mailbox->newest_finding,
+      .served = mailbox->served,
+      .counter_end = mailbox->counter,
   };
   grass_check(beacon.check, beacon.counter, &beacon, offsetof(struct grass_beacon, check));
-  uint64_t *to = (uint64_t *)(monitor->region + monitor->layout.beacon_offset), *from = (uint64_t *)&beacon;
+  uint64_t *to = (uint64_t *)(mailbox->region + mailbox->layout.beacon_offset), *from = (uint64_t *)&beacon;
   for (unsigned word = 0; word < sizeof beacon / 8; word++) store_word(to + word, from[word]);
-  monitor->beacon_time = now;
+  mailbox->beacon_time = now;
 }
 
 static void run_mailbox(struct grass_gpu *gpu) {
-  struct grass_mailbox *monitor = &gpu->monitor;
-  struct grass_monitors *modules = &gpu->modules;
+  struct grass_mailbox *mailbox = &gpu->mailbox;
+  struct grass_monitors *monitors = &gpu->monitors;
   unsigned slot = thread() / HEAD_WORDS, word = thread() % HEAD_WORDS;
-  bool polls = slot < monitor->layout.slot_count;
+  bool polls = slot < mailbox->layout.slot_count;
   const uint64_t *place =
-      (const uint64_t *)(monitor->region + monitor->layout.request_offset +
-                         (polls ? slot : 0) * monitor->layout.request_size) + word;
-  uint64_t served = polls ? monitor->slots[slot].served : 0;
+      (const uint64_t *)(mailbox->region + mailbox->layout.request_offset +
+                         (polls ? slot : 0) * mailbox->layout.request_size) + word;
+  uint64_t served = polls ? mailbox->slots[slot].served : 0;
   uint64_t stop = GRASS_GPU_RUN;
   if (thread() == 0) {
     work.is_busy = false;
-    work.workers = modules->most_workers;
+    work.workers = monitors->most_workers;
     work.meetings = 0;
   }
   barrier();
@@ -676,7 +676,7 @@ static void run_mailbox(struct grass_gpu *gpu) {
       uint64_t words[HEAD_WORDS];
       for (unsigned index = 0; index < HEAD_WORDS; index++) words[index] = heads[thread() + index];
       bool is_done = answer_heartbeat(gpu, slot, words);
-      if (is_done) monitor->slots[slot].served = sequence;
+      if (is_done) mailbox->slots[slot].served = sequence;
       fresh[slot] = !is_done;
     } else if (polls && word == 0) {
       fresh[slot] = false;
@@ -684,31 +684,31 @@ static void run_mailbox(struct grass_gpu *gpu) {
     if (thread() == 0) {
       ending = (uint32_t)stop;
       uint64_t now = clock_now();
-      if (now - monitor->beacon_time >= GRASS_BEACON_NS) publish_beacon(monitor, now, GRASS_STATE_RUNNING);
+      if (now - mailbox->beacon_time >= GRASS_BEACON_NS) publish_beacon(mailbox, now, GRASS_STATE_RUNNING);
     }
     if (!__nvvm_bar0_or(is_new || (thread() == 0 && ending))) continue;
-    for (unsigned index = 0; index < monitor->layout.slot_count; index++) {
+    for (unsigned index = 0; index < mailbox->layout.slot_count; index++) {
       if (!fresh[index]) continue;
       uint64_t number = heads[index * HEAD_WORDS];
       bool is_done = serve(gpu, index);
-      if (thread() == 0 && is_done) monitor->slots[index].served = number;
+      if (thread() == 0 && is_done) mailbox->slots[index].served = number;
       barrier();
     }
-    if (polls) served = monitor->slots[slot].served;
-    bool ends = ending && !modules->is_running;
+    if (polls) served = mailbox->slots[slot].served;
+    bool ends = ending && !monitors->is_running;
     barrier();
     if (ends) break;
   }
   if (thread() == 0) {
-    if (ending == GRASS_GPU_STOP) publish_beacon(monitor, clock_now(), GRASS_STATE_STOPPED);
-    store_release_gpu(&modules->job.turn, GRASS_JOB_END);
+    if (ending == GRASS_GPU_STOP) publish_beacon(mailbox, clock_now(), GRASS_STATE_STOPPED);
+    store_release_gpu(&monitors->job.turn, GRASS_JOB_END);
   }
 }
 
 // MARK: - Workers
 
-/// Runs the module of that number: made with the modules, when they are put together.
-void grass_dispatch(struct grass_run *run, uint32_t module);
+/// Runs the monitor of that number: made with the monitors, when they are put together.
+void grass_dispatch(struct grass_lane_state *lane, uint32_t monitor);
 
 /// Sends this worker's part of a run's answer.
 static void send_parcel(struct grass_gpu *gpu, uint32_t worker, uint32_t workers, uint64_t length) {
@@ -716,7 +716,7 @@ static void send_parcel(struct grass_gpu *gpu, uint32_t worker, uint32_t workers
   if (thread() == 0) sums[0] = sums[1] = 0;
   barrier();
   uint64_t *payload =
-      (uint64_t *)(response_record(&gpu->monitor, gpu->modules.slot) + sizeof(struct grass_record));
+      (uint64_t *)(response_record(&gpu->mailbox, gpu->monitors.slot) + sizeof(struct grass_record));
   send_part(payload, (const uint64_t *)gpu->response, length, worker, workers);
   barrier();
   if (thread() == 0) {
@@ -735,7 +735,7 @@ SHARED struct {
   uint64_t budget, since;
   uint64_t arguments[GRASS_ARGUMENTS];
   uint64_t turn;
-  uint32_t module, lanes, workers;
+  uint32_t monitor, lanes, workers;
   bool walks;
 } job;
 
@@ -743,7 +743,7 @@ SHARED uint32_t meetings;  // That this worker has come to.
 
 /// Runs this worker's lanes of a stage.
 static void run_lanes(struct grass_gpu *gpu, uint32_t worker, uint32_t stage, uint64_t count) {
-  struct grass_job *result = &gpu->modules.job;
+  struct grass_job *result = &gpu->monitors.job;
   const struct grass_item *items = items_of(gpu, job.turn, stage)->items;
   if (thread() == 0)
     order = (struct grass_order){
@@ -761,23 +761,23 @@ static void run_lanes(struct grass_gpu *gpu, uint32_t worker, uint32_t stage, ui
   // and costs much where many multiprocessors then want the same word: of a page table, say.
   uint64_t lanes = stage ? count * GRASS_ITEM_LANES : job.lanes, most = (uint64_t)job.workers * GRASS_GPU_THREADS;
   for (uint64_t lane = (thread() / WARP * job.workers + worker) * WARP + thread() % WARP; lane < lanes; lane += most) {
-    struct grass_run run;
-    grass_run_start(
-        &run, (const struct grass_order *)&order, stage ? &items[lane / GRASS_ITEM_LANES] : 0,
+    struct grass_lane_state state;
+    grass_lane_start(
+        &state, (const struct grass_order *)&order, stage ? &items[lane / GRASS_ITEM_LANES] : 0,
         stage ? (uint32_t)(lane % GRASS_ITEM_LANES) : (uint32_t)lane, job.budget);
-    grass_dispatch(&run, job.module);
-    if (!run.fault && clock_now() - job.since > MOST_TIME) run.fault = GRASS_FAULT_BUDGET;
-    if (!run.fault) continue;
+    grass_dispatch(&state, job.monitor);
+    if (!state.fault && clock_now() - job.since > MOST_TIME) state.fault = GRASS_FAULT_BUDGET;
+    if (!state.fault) continue;
     uint32_t index = __atomic_fetch_add(&result->faulted, 1, __ATOMIC_RELAXED);
     if (index < GRASS_MAX_FAULTS)
       result->faults[index] = (struct grass_lane_fault){
-          .fault = run.fault,
-          .level = run.fault_level,
-          .lane = run.lane,
-          .address = run.fault_address,
-          .entry = run.fault_entry,
+          .fault = state.fault,
+          .level = state.fault_level,
+          .lane = state.number,
+          .address = state.fault_address,
+          .entry = state.fault_entry,
       };
-    if (run.fault == GRASS_FAULT_BUDGET) break;
+    if (state.fault == GRASS_FAULT_BUDGET) break;
   }
 }
 
@@ -814,7 +814,7 @@ static void run_stages(struct grass_gpu *gpu, uint32_t worker) {
 }
 
 static void run_worker(struct grass_gpu *gpu) {
-  struct grass_job *next = &gpu->modules.job;
+  struct grass_job *next = &gpu->monitors.job;
   uint64_t turn = 0;
   uint32_t worker = block() - 1;
   if (thread() == 0) {
@@ -834,8 +834,8 @@ static void run_worker(struct grass_gpu *gpu) {
       job.turn = now;
       job.parcel = gpu->parcel.length;
       job.budget = next->budget;
-      job.since = gpu->modules.since;
-      job.module = next->module;
+      job.since = gpu->monitors.since;
+      job.monitor = next->monitor;
       job.lanes = next->lanes;
       job.workers = next->workers;
       job.walks = next->flags & GRASS_RUN_WALKS;

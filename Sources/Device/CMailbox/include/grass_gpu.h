@@ -33,9 +33,9 @@ struct grass_parcel {
 };
 
 struct grass_gpu {
-  // All pointers are the GPU's. `monitor.scratch` holds a request.
-  struct grass_mailbox monitor;
-  struct grass_monitors modules;
+  // All pointers are the GPU's. `mailbox.scratch` holds a request.
+  struct grass_mailbox mailbox;
+  struct grass_monitors monitors;
   struct grass_machine machine;
   struct grass_parcel parcel;
   // What each stage of a run, and of the next run, is given. Two pieces of memory take turns.

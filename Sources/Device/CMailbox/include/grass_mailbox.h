@@ -3,7 +3,7 @@
 #pragma once
 
 #include "grass_region.h"
-#include "grass_run.h"
+#include "grass_runtime.h"
 #include "grass_segment.h"
 
 /// How long a request whose parts disagree is given to complete before it is answered with an error.
@@ -17,13 +17,13 @@ struct grass_slot_state {
   uint64_t pending_since;
 };
 
-/// A run of a module, which the mailbox hands to workers: other threads of the device. One at a time.
+/// A run of a monitor, which the mailbox hands to workers: other threads of the device. One at a time.
 ///
 /// The mailbox fills it in and then raises `turn`; workers run the lanes and raise `finished`; once that equals
 /// `workers`, all is the mailbox's again. A GPU's workers, who meet after each stage, say it by that instead.
 struct grass_job {
   uint64_t turn;
-  uint32_t module;  // Index among the device's modules.
+  uint32_t monitor;  // Index among the device's monitors.
   uint32_t lanes;
   uint64_t budget;
   uint64_t arguments[GRASS_ARGUMENTS];
@@ -37,12 +37,12 @@ struct grass_job {
 
 /// Runs a job's lanes on the calling thread, stage by stage, one after the other.
 ///
-/// `entry` runs a module's lane. `items` holds twice `capacity` items. All lanes together take at most `steps` steps.
+/// `entry` runs a monitor's lane. `items` holds twice `capacity` items. All lanes together take at most `steps` steps.
 void grass_job_run(
-    struct grass_job *job, const struct grass_machine *machine, void (*entry)(struct grass_run *run, uint32_t module),
-    struct grass_run *run, struct grass_item *items, uint64_t capacity, uint64_t steps);
+    struct grass_job *job, const struct grass_machine *machine, void (*entry)(struct grass_lane_state *lane, uint32_t monitor),
+    struct grass_lane_state *state, struct grass_item *items, uint64_t capacity, uint64_t steps);
 
-/// What a monitor that runs modules has, besides.
+/// What a mailbox that runs monitors has, besides.
 struct grass_monitors {
   const struct grass_monitor_answer *names;
   uint32_t count;
@@ -70,36 +70,36 @@ struct grass_mailbox {
   uint64_t sums[2], summed_from, summed_end;
   uint64_t served, refused, torn;
   uint64_t counter, newest_finding, beacon_time;
-  struct grass_monitors *modules;  // NULL where none can be run.
+  struct grass_monitors *monitors;  // NULL where none can be run.
   struct grass_slot_state slots[GRASS_MAX_SLOTS];
 };
 
 /// Prepares a mailbox as `grass_mailbox_start` does, but does not touch the region, which may be another device's. The
 /// caller must then call `grass_mailbox_skip` for each slot.
 bool grass_mailbox_prepare(
-    struct grass_mailbox *monitor, void *region, const struct grass_header *layout,
+    struct grass_mailbox *mailbox, void *region, const struct grass_header *layout,
     const struct grass_mapped_segment *segments, uint64_t segment_count, void *scratch);
 
 /// Takes the request with this sequence number, which lies in the slot now, as answered: it was not asked of this mailbox.
-void grass_mailbox_skip(struct grass_mailbox *monitor, uint32_t slot, uint64_t sequence);
+void grass_mailbox_skip(struct grass_mailbox *mailbox, uint32_t slot, uint64_t sequence);
 
 /// Prepares a mailbox over a region that `grass_layout` laid out, and lights the beacon.
 ///
 /// `segments` are in ascending order without overlap. All memory stays the caller's and must outlive the mailbox.
 /// `scratch` holds at least `request_size` bytes, aligned to 8. Returns false where the layout is not valid.
 bool grass_mailbox_start(
-    struct grass_mailbox *monitor, void *region, const struct grass_header *layout,
+    struct grass_mailbox *mailbox, void *region, const struct grass_header *layout,
     const struct grass_mapped_segment *segments, uint64_t segment_count, void *scratch, uint64_t now);
 
 /// Looks at every slot once, and answers the requests found there. `now` is the device's clock in nanoseconds.
 ///
 /// Returns the number of requests answered. Bounded: one request a slot, each with as many ranges as its slot holds
 /// and as many bytes as its response does.
-uint32_t grass_mailbox_step(struct grass_mailbox *monitor, uint64_t now);
+uint32_t grass_mailbox_step(struct grass_mailbox *mailbox, uint64_t now);
 
-/// Lets a mailbox run monitors. `modules` stays the caller's, must outlive the mailbox, and nobody else uses anything of
+/// Lets a mailbox run monitors. `monitors` stays the caller's, must outlive the mailbox, and nobody else uses anything of
 /// it but the job. `output` holds at least `response_size` bytes, aligned to 8.
-void grass_mailbox_set_monitors(struct grass_mailbox *monitor, struct grass_monitors *modules, uint8_t *output);
+void grass_mailbox_set_monitors(struct grass_mailbox *mailbox, struct grass_monitors *monitors, uint8_t *output);
 
 /// Whether a job waits for workers: the last `turn` they saw tells.
 uint64_t grass_job_turn(const struct grass_job *job);
@@ -112,11 +112,11 @@ void grass_job_end(struct grass_job *job);
 void grass_job_finish(struct grass_job *job);
 
 /// Notes that a lane ended early, from any worker.
-void grass_job_note(struct grass_job *job, const struct grass_run *run);
+void grass_job_note(struct grass_job *job, const struct grass_lane_state *lane);
 
 /// Says in the beacon that nobody polls from now on.
-void grass_mailbox_stop(struct grass_mailbox *monitor, uint64_t now);
+void grass_mailbox_stop(struct grass_mailbox *mailbox, uint64_t now);
 
 /// Stores the physical address of the kernel's VMCOREINFO note, for the answers to info. May be called at any time
 /// from any thread.
-void grass_mailbox_set_kernel_hint(struct grass_mailbox *monitor, uint64_t address);
+void grass_mailbox_set_kernel_hint(struct grass_mailbox *mailbox, uint64_t address);

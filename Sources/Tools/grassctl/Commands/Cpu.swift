@@ -9,11 +9,11 @@ struct Cpu: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Shows how the CPUs spend their time, in percent.",
     discussion: """
-      Runs the module cpu, which grassd must have (its --monitors), twice, --interval apart. A CPU that counted no time \
+      Runs the monitor cpu, which grassd must have (its --monitors), twice, --interval apart. A CPU that counted no time \
       between the two is dead or offline, and has no shares. `grassctl run cpu` prints the times since boot.
       """)
 
-  @OptionGroup var module: ModuleOptions
+  @OptionGroup var monitor: MonitorOptions
 
   @Option(name: .shortAndLong, help: "Seconds between the two looks.")
   var interval: Double = 1
@@ -25,7 +25,7 @@ struct Cpu: ParsableCommand {
   }
 
   func run() throws {
-    let session = try module.connect()
+    let session = try monitor.connect()
     let first = try session.look(as: CPUUsage.self)
     usleep(UInt32(interval * 1e6))
     let last = try session.look(as: CPUUsage.self)

@@ -8,14 +8,14 @@ struct Life: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Tells whether the watched kernel lives, by two looks at its clock and its schedulers.",
     discussion: """
-      Runs the module life, which grassd must have (its --monitors), twice, --interval apart. The kernel is alive \
+      Runs the monitor life, which grassd must have (its --monitors), twice, --interval apart. The kernel is alive \
       where its ticks or its schedulers moved; a CPU is stuck where it has a task and had neither a tick nor a switch. \
       Where nothing moved at all, it looks on for --patience: an idle kernel may do without ticks for some seconds. A \
       panic is told at once. Exits with 0 if the kernel is alive, 4 if it or some of its CPUs are dead, 2 if the monitor \
       did not answer.
       """)
 
-  @OptionGroup var module: ModuleOptions
+  @OptionGroup var monitor: MonitorOptions
 
   @Option(name: .shortAndLong, help: "Seconds between the two looks.")
   var interval: Double = 1
@@ -31,7 +31,7 @@ struct Life: ParsableCommand {
   }
 
   func run() throws {
-    let session = try module.connect()
+    let session = try monitor.connect()
     let start = ContinuousClock.now
     let first = try look(session)
     var last = first

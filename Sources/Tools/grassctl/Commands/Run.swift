@@ -5,23 +5,23 @@ import Remote
 
 struct Run: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Runs a module on the monitor's device and prints its records.",
+    abstract: "Runs a monitor on the device and prints its records.",
     discussion: """
-      The module runs where grassd loaded it (its --monitors), on its GPU or its processor; nothing on the watched host \
+      The monitor runs where grassd loaded it (its --monitors), on its GPU or its processor; nothing on the watched host \
       takes part. What ps, cpu, memory, life and panic find is printed as a table, or with --json under names; times \
-      are in seconds, in JSON in nanoseconds where the name says so. A record of any other module is printed as its kind \
+      are in seconds, in JSON in nanoseconds where the name says so. A record of any other monitor is printed as its kind \
       and its bytes in hexadecimal. With --count above 1, the records are not printed, but how long the runs took: by \
       the device's clock, and from here. Exits with 0 for a whole result, 1 \
       where lanes ended early, 2 if the host did not answer.
       """)
 
-  @Argument(help: "The module's name.")
-  var module: String?
+  @Argument(help: "The monitor's name.")
+  var monitor: String?
 
   @Option(help: HostOptions.urlHelp)
   var host: String
 
-  @Flag(help: "Print the names of the device's modules instead.")
+  @Flag(help: "Print the names of the device's monitors instead.")
   var list = false
 
   @Option(help: "How many lanes share the work; 0 leaves it to the device.")
@@ -32,7 +32,7 @@ struct Run: ParsableCommand {
 
   @Option(
     name: .customLong("argument"), parsing: .singleValue,
-    help: ArgumentHelp("A number for the module, decimal or 0x and hexadecimal; up to four.", valueName: "number"))
+    help: ArgumentHelp("A number for the monitor, decimal or 0x and hexadecimal; up to four.", valueName: "number"))
   var arguments: [Number] = []
 
   @Flag(help: "Translate every address by walking page tables: shows what the device's shorter ways give.")
@@ -47,8 +47,8 @@ struct Run: ParsableCommand {
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
-    if list != (module == nil) { throw ValidationError("Name a module to run, or give --list.") }
-    if arguments.count > 4 { throw ValidationError("A module takes up to four numbers.") }
+    if list != (monitor == nil) { throw ValidationError("Name a monitor to run, or give --list.") }
+    if arguments.count > 4 { throw ValidationError("A monitor takes up to four numbers.") }
     if count < 1 { throw ValidationError("--count takes a number from 1 on.") }
     if !(0...(1 << 24)).contains(lanes) { throw ValidationError("--lanes takes 0 to 16777216.") }
     if !(timeout > 0 && timeout < 86400) { throw ValidationError("--timeout takes seconds, more than 0.") }
@@ -56,8 +56,8 @@ struct Run: ParsableCommand {
 
   func run() throws {
     let session = try HostOptions.connect(host, timeout: timeout)
-    guard let module else {
-      let names = try reporting { try session.modules() }
+    guard let monitor else {
+      let names = try reporting { try session.monitors() }
       if output.json {
         writeOutput(JSON.lines(names.map { .string($0) }))
       } else {
@@ -68,12 +68,12 @@ struct Run: ParsableCommand {
     var here = Statistics()
     var there = Statistics()
     var partial = 0
-    var last: ModuleRun?
+    var last: MonitorRun?
     let clock = ContinuousClock()
     for _ in 0..<count {
       let start = clock.now
       let run = try reporting {
-        try session.run(module, lanes: lanes, budget: budget, arguments: arguments.map(\.value), walks: walks)
+        try session.run(monitor, lanes: lanes, budget: budget, arguments: arguments.map(\.value), walks: walks)
       }
       here.add(Heartbeat.microseconds(clock.now - start))
       there.add(Double(run.elapsed) / 1000)
@@ -83,7 +83,7 @@ struct Run: ParsableCommand {
     guard let last else { return }
     if count == 1 {
       let records = last.result.records
-      if let view = PrintedModules.parse(last.result, of: module) {
+      if let view = PrintedMonitors.parse(last.result, of: monitor) {
         writeOutput(output.json ? JSON.lines(view.json) : Array(view.text.utf8))
       } else if output.json {
         writeOutput(
@@ -96,24 +96,24 @@ struct Run: ParsableCommand {
       writeOutput(
         JSON.lines([
           .object([
-            ("module", .string(module)), ("runs", .integer(count)), ("partial", .integer(partial)),
+            ("monitor", .string(monitor)), ("runs", .integer(count)), ("partial", .integer(partial)),
             ("lanes", .integer(last.lanes)), ("records", .integer(last.result.records.count)),
             ("device_us", Self.json(of: there)), ("round_trip_us", Self.json(of: here)),
           ])
         ]))
     } else {
       writeOutput(
-        "\(module): \(count) runs of \(last.lanes) lanes, \(last.result.records.count) records, \(partial) partial\n"
+        "\(monitor): \(count) runs of \(last.lanes) lanes, \(last.result.records.count) records, \(partial) partial\n"
           + "on the device min/avg/max/stddev = \(there.text) us\nround trip min/avg/max/stddev = \(here.text) us\n")
     }
-    if count == 1, !last.result.isPartial, PrintedModules.isKnown(module),
-      PrintedModules.parse(last.result, of: module) == nil
+    if count == 1, !last.result.isPartial, PrintedMonitors.isKnown(monitor),
+      PrintedMonitors.parse(last.result, of: monitor) == nil
     {
-      writeNote("\(module): these are not the records of this version's module; they are printed as they are")
+      writeNote("\(monitor): these are not the records of this version's monitor; they are printed as they are")
     }
-    for fault in last.result.faults { writeNote("\(module): \(fault)") }
+    for fault in last.result.faults { writeNote("\(monitor): \(fault)") }
     if last.faulted > last.result.faults.count {
-      writeNote("\(module): \(last.faulted - last.result.faults.count) more lanes ended early")
+      writeNote("\(monitor): \(last.faulted - last.result.faults.count) more lanes ended early")
     }
     if partial > 0 { throw ExitStatus.partial }
   }

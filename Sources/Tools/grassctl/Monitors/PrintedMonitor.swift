@@ -3,29 +3,29 @@ import Output
 import Records
 import Remote
 
-/// A module whose records grassctl prints as what they mean.
-protocol PrintedModule: MonitorRecords {
+/// A monitor whose records grassctl prints as what they mean.
+protocol PrintedMonitor: MonitorRecords {
   /// For people.
   var text: String { get }
   /// For programs.
   var json: [JSON] { get }
 }
 
-/// What grassctl knows of the records of modules, by their names.
-enum PrintedModules {
-  private static let known: [any PrintedModule.Type] = [
+/// What grassctl knows of the records of monitors, by their names.
+enum PrintedMonitors {
+  private static let known: [any PrintedMonitor.Type] = [
     ThreadList.self, CPUUsage.self, MemoryUsage.self, LifeSigns.self, PanicState.self,
   ]
 
   static func isKnown(_ name: String) -> Bool { known.contains { $0.monitor == name } }
 
-  /// Nil where the module is not known, or its records are not those of this version's.
-  static func parse(_ result: MonitorResult, of name: String) -> (any PrintedModule)? {
+  /// Nil where the monitor is not known, or its records are not those of this version's.
+  static func parse(_ result: MonitorResult, of name: String) -> (any PrintedMonitor)? {
     known.first { $0.monitor == name }?.init(result)
   }
 }
 
-extension ThreadList: PrintedModule {
+extension ThreadList: PrintedMonitor {
   var text: String {
     var table = Table([
       ("UID", .right), ("PID", .right), ("TID", .right), ("PPID", .right), ("S", .left), ("START", .right),
@@ -55,7 +55,7 @@ extension ThreadList: PrintedModule {
   }
 }
 
-extension CPUUsage: PrintedModule {
+extension CPUUsage: PrintedMonitor {
   var text: String {
     let names = cpus.first?.times.map(\.name) ?? []
     var table = Table([("CPU", .right), ("ONLINE", .left)] + names.map { ($0.uppercased(), .right) })
@@ -75,7 +75,7 @@ extension CPUUsage: PrintedModule {
   }
 }
 
-extension MemoryUsage: PrintedModule {
+extension MemoryUsage: PrintedMonitor {
   var text: String {
     let width = lines.map(\.name.count).max() ?? 0
     return lines.map { line in
@@ -86,7 +86,7 @@ extension MemoryUsage: PrintedModule {
   var json: [JSON] { [.object(lines.map { ($0.name, .unsigned($0.bytes / 1024)) })] }
 }
 
-extension LifeSigns: PrintedModule {
+extension LifeSigns: PrintedMonitor {
   var text: String {
     var table = Table([
       ("CPU", .right), ("ONLINE", .left), ("RUNS", .left), ("RUNNABLE", .right), ("SWITCHES", .right),
@@ -122,7 +122,7 @@ extension LifeSigns: PrintedModule {
   }
 }
 
-extension PanicState: PrintedModule {
+extension PanicState: PrintedMonitor {
   var text: String {
     let state = panicCPU.map { "PANIC on CPU \($0)" } ?? (isInOops ? "in an oops" : "alive")
     let lines = lines.flatMap { $0.record.lines }.map { $0.printable + "\n" }

@@ -4,9 +4,9 @@ import CRuntime
 import Region
 import Testing
 
-/// Requests that concern modules, of every wrong shape and in every unlucky order; the test is the worker.
-struct ModuleRequestTests {
-  private static let modules = words(5, 0, 0, 0)
+/// Requests that concern monitors, of every wrong shape and in every unlucky order; the test is the worker.
+struct RunRequestTests {
+  private static let monitors = words(5, 0, 0, 0)
 
   /// A request for a run.
   private static func run(
@@ -18,10 +18,10 @@ struct ModuleRequestTests {
       + [UInt8](repeating: 0, count: 32)
   }
 
-  /// A bench whose device has modules of these names.
-  private final class ModuleBench {
+  /// A bench whose device has monitors of these names.
+  private final class RunBench {
     let bench: Bench
-    let modules: UnsafeMutablePointer<grass_monitors>
+    let monitors: UnsafeMutablePointer<grass_monitors>
     private let names: UnsafeMutablePointer<grass_monitor_answer>
     private let output: UnsafeMutablePointer<UInt64>
 
@@ -35,20 +35,20 @@ struct ModuleRequestTests {
       }
       output = .allocate(capacity: responseSize / 8)
       output.initialize(repeating: 0, count: responseSize / 8)
-      modules = .allocate(capacity: 1)
-      modules.initialize(to: grass_monitors())
-      modules.pointee.names = UnsafePointer(self.names)
-      modules.pointee.count = UInt32(names.count)
-      modules.pointee.most_workers = 2
-      modules.pointee.lanes_per_worker = 8
-      modules.pointee.default_lanes = 3
-      modules.pointee.most_budget = 1000
+      monitors = .allocate(capacity: 1)
+      monitors.initialize(to: grass_monitors())
+      monitors.pointee.names = UnsafePointer(self.names)
+      monitors.pointee.count = UInt32(names.count)
+      monitors.pointee.most_workers = 2
+      monitors.pointee.lanes_per_worker = 8
+      monitors.pointee.default_lanes = 3
+      monitors.pointee.most_budget = 1000
       grass_mailbox_set_monitors(
-        bench.monitor, modules, UnsafeMutableRawPointer(output).assumingMemoryBound(to: UInt8.self))
+        bench.mailbox, monitors, UnsafeMutableRawPointer(output).assumingMemoryBound(to: UInt8.self))
     }
 
     deinit {
-      modules.deallocate()
+      monitors.deallocate()
       names.deallocate()
       output.deallocate()
     }
@@ -57,19 +57,19 @@ struct ModuleRequestTests {
     func work(_ value: UInt64, faults: Int = 0) {
       output[0] = 8 << 32 | 1
       output[1] = value
-      modules.pointee.job.output.used = 16
-      var state = grass_run()
+      monitors.pointee.job.output.used = 16
+      var state = grass_lane_state()
       state.fault = GRASS_FAULT_WILD.rawValue
-      for _ in 0..<faults { grass_job_note(&modules.pointee.job, &state) }
-      for _ in 0..<modules.pointee.job.workers { grass_job_finish(&modules.pointee.job) }
+      for _ in 0..<faults { grass_job_note(&monitors.pointee.job, &state) }
+      for _ in 0..<monitors.pointee.job.workers { grass_job_finish(&monitors.pointee.job) }
     }
   }
 
   @Test func wrongShapesAreAnsweredWithAnError() throws {
-    let bench = try ModuleBench(["ps", "beacon"])
+    let bench = try RunBench(["ps", "life"])
     let cases: [(String, [UInt8], grass_status)] = [
-      ("a long question for modules", Self.modules + [0], GRASS_BAD_LENGTH),
-      ("a short question for modules", Array(Self.modules.dropLast()), GRASS_BAD_LENGTH),
+      ("a long question for monitors", Self.monitors + [0], GRASS_BAD_LENGTH),
+      ("a short question for monitors", Array(Self.monitors.dropLast()), GRASS_BAD_LENGTH),
       ("a run of nothing", words(4, 0, 0, 0), GRASS_BAD_LENGTH),
       ("a short run", Array(Self.run("ps").dropLast()), GRASS_BAD_LENGTH),
       ("a long run", Self.run("ps") + [0], GRASS_BAD_LENGTH),
@@ -83,48 +83,48 @@ struct ModuleRequestTests {
     ]
     for (name, payload, expected) in cases {
       #expect(bench.bench.status(payload) == expected.rawValue, "\(name)")
-      #expect(!bench.modules.pointee.is_running, "\(name)")
-      #expect(bench.bench.status(Self.modules) == GRASS_OK.rawValue, "after: \(name)")
+      #expect(!bench.monitors.pointee.is_running, "\(name)")
+      #expect(bench.bench.status(Self.monitors) == GRASS_OK.rawValue, "after: \(name)")
     }
-    #expect(bench.bench.monitor.pointee.refused == cases.count)
+    #expect(bench.bench.mailbox.pointee.refused == cases.count)
   }
 
   @Test func aDeviceWithoutModulesSaysSo() throws {
     let bench = try Bench()
-    #expect(bench.ask(Self.modules) == words(5, 0, 0, 0))
+    #expect(bench.ask(Self.monitors) == words(5, 0, 0, 0))
     #expect(bench.status(Self.run("ps")) == GRASS_NO_MONITOR.rawValue)
   }
 
   @Test func answersThatDoNotFitTheirSlotAreRefused() throws {
     // Behind the answer's head there is room for two names.
-    let bench = try ModuleBench(["a", "b", "c"], responseSize: 128)
-    #expect(bench.bench.status(Self.modules) == GRASS_TOO_LARGE.rawValue)
+    let bench = try RunBench(["a", "b", "c"], responseSize: 128)
+    #expect(bench.bench.status(Self.monitors) == GRASS_TOO_LARGE.rawValue)
     #expect(bench.bench.status(Self.run("a")) == GRASS_TOO_LARGE.rawValue)
-    let smaller = try ModuleBench(["a", "b"], responseSize: 128)
+    let smaller = try RunBench(["a", "b"], responseSize: 128)
     defer { withExtendedLifetime(smaller) {} }
-    #expect(smaller.bench.status(Self.modules) == GRASS_OK.rawValue)
+    #expect(smaller.bench.status(Self.monitors) == GRASS_OK.rawValue)
   }
 
   @Test func aRunIsBoundedByTheDevice() throws {
-    let bench = try ModuleBench(["ps"])
+    let bench = try RunBench(["ps"])
     for (lanes, budget, expected) in [
       (0, 0, (3, 1000, 1)), (8, 7, (8, 7, 1)), (9, 1000, (9, 1000, 2)), (UInt32.max, UInt64.max, (16, 1000, 2)),
     ] as [(UInt32, UInt64, (UInt32, UInt64, UInt32))] {
       #expect(bench.bench.ask(Self.run("ps", lanes: lanes, budget: budget)) == nil)
-      let job = bench.modules.pointee.job
+      let job = bench.monitors.pointee.job
       #expect((job.lanes, job.budget, job.workers) == expected)
       bench.work(1)
-      #expect(grass_mailbox_step(bench.bench.monitor, bench.bench.now) == 1)
+      #expect(grass_mailbox_step(bench.bench.mailbox, bench.bench.now) == 1)
     }
   }
 
   @Test func aRunsAnswerHasRecordsAndTheFirstFaults() throws {
-    let bench = try ModuleBench(["ps"])
+    let bench = try RunBench(["ps"])
     for faults in [0, 1, 8, 9, 1000] {
       #expect(bench.bench.ask(Self.run("ps", lanes: 12)) == nil)
       // While it is at work, all else is answered from the other slots.
       bench.work(0x1122_3344_5566_7788, faults: faults)
-      _ = grass_mailbox_step(bench.bench.monitor, bench.bench.now)
+      _ = grass_mailbox_step(bench.bench.mailbox, bench.bench.now)
       let answer = try #require(bench.bench.answer())
       let listed = min(faults, 8)
       #expect(answer.count == 16 + 24 + 16 + listed * 32)
@@ -135,26 +135,26 @@ struct ModuleRequestTests {
   }
 
   @Test func runsWaitForOneAnotherAndRequestersMayGiveUp() throws {
-    let bench = try ModuleBench(["ps", "cpu"])
+    let bench = try RunBench(["ps", "cpu"])
     // Slot 0 asks for a run, slot 1 for another, which waits; heartbeats go on in slot 1's place later.
     #expect(bench.bench.ask(Self.run("ps")) == nil)
     let first = bench.bench.sequence
     #expect(bench.bench.ask(Self.run("cpu"), slot: 1) == nil)
     let second = bench.bench.sequence
-    #expect(bench.modules.pointee.job.module == 0)
+    #expect(bench.monitors.pointee.job.monitor == 0)
     // The first gives up and asks for something else: that is answered at once, and its run's answer goes nowhere.
-    #expect(bench.bench.status(Self.modules) == GRASS_OK.rawValue)
-    let modules = bench.bench.sequence
+    #expect(bench.bench.status(Self.monitors) == GRASS_OK.rawValue)
+    let monitors = bench.bench.sequence
     bench.work(1)
-    _ = grass_mailbox_step(bench.bench.monitor, bench.bench.now)
-    #expect(bench.bench.answer(sequence: modules) != nil)
+    _ = grass_mailbox_step(bench.bench.mailbox, bench.bench.now)
+    #expect(bench.bench.answer(sequence: monitors) != nil)
     #expect(bench.bench.answer(sequence: first) == nil)
     // Now it is the second one's turn.
-    #expect(bench.modules.pointee.is_running)
-    #expect(bench.modules.pointee.job.module == 1)
+    #expect(bench.monitors.pointee.is_running)
+    #expect(bench.monitors.pointee.job.monitor == 1)
     bench.work(2)
-    _ = grass_mailbox_step(bench.bench.monitor, bench.bench.now)
+    _ = grass_mailbox_step(bench.bench.mailbox, bench.bench.now)
     #expect(bench.bench.answer(slot: 1, sequence: second) != nil)
-    #expect(!bench.modules.pointee.is_running)
+    #expect(!bench.monitors.pointee.is_running)
   }
 }

@@ -1,8 +1,8 @@
 import CRegion
 public import Records
 
-/// What a run of a module on the monitor's device gave.
-public struct ModuleRun: Sendable {
+/// What a run of a monitor gave.
+public struct MonitorRun: Sendable {
   public let result: MonitorResult
   /// Nanoseconds that the device took, by its own clock.
   public let elapsed: UInt64
@@ -18,7 +18,7 @@ extension Session {
   /// Cost: one round trip; two for a result longer than a few words.
   ///
   /// - Parameters:
-  ///   - module: the monitor's name.
+  ///   - monitor: the monitor's name.
   ///   - lanes: how many share the work; 0 leaves it to the device, which also has a limit.
   ///   - budget: passes of loops that each lane may take; 0 leaves it to the device, which also has a limit.
   ///   - arguments: up to four numbers; what they mean is the monitor's.
@@ -28,15 +28,15 @@ extension Session {
   /// - Returns: its records, and what it cost.
   /// - Throws: ``SessionError`` where the device has no such monitor, refuses the run, or does not answer.
   public func run(
-    _ module: String, lanes: Int = 0, budget: UInt64 = 0, arguments: [UInt64] = [], walks: Bool = false,
+    _ monitor: String, lanes: Int = 0, budget: UInt64 = 0, arguments: [UInt64] = [], walks: Bool = false,
     within timeout: Duration? = nil
-  ) throws(SessionError) -> ModuleRun {
+  ) throws(SessionError) -> MonitorRun {
     var run = grass_run_request()
-    let name = Array(module.utf8)
+    let name = Array(monitor.utf8)
     guard name.count < Int(GRASS_NAME_SIZE), let lanes = UInt32(exactly: lanes) else {
       throw SessionError(host, .refused(.noMonitor))
     }
-    withUnsafeMutableBytes(of: &run.module) { $0.copyBytes(from: name) }
+    withUnsafeMutableBytes(of: &run.monitor) { $0.copyBytes(from: name) }
     run.lanes = lanes
     run.budget = budget
     run.flags = walks ? GRASS_RUN_WALKS : 0
@@ -47,7 +47,7 @@ extension Session {
     }
     let headSize = MemoryLayout<grass_response>.size
     let answerSize = MemoryLayout<grass_run_answer>.size
-    var answer: ModuleRun?
+    var answer: MonitorRun?
     try perform(1, within: timeout) { _, payload in
       payload.storeBytes(
         of: grass_request(operation: GRASS_RUN.rawValue, count: 0, format: 0, reserved: 0), as: grass_request.self)
@@ -70,7 +70,7 @@ extension Session {
           code: fault.fault, lane: Int(truncatingIfNeeded: fault.lane), address: fault.address,
           level: Int(fault.level), entry: fault.entry)
       }
-      answer = ModuleRun(
+      answer = MonitorRun(
         result: MonitorResult(output: Array(payload[start..<(start + Int(run.size))]), faults: faults),
         elapsed: run.elapsed,
         lanes: Int(run.lanes), faulted: Int(run.faulted))
@@ -79,10 +79,10 @@ extension Session {
     return answer
   }
 
-  /// The names of the modules that the monitor's device has.
+  /// The names of the monitors that the device has.
   ///
   /// - Throws: ``SessionError`` where the link ends, or the answer is false or does not come.
-  public func modules(within timeout: Duration? = nil) throws(SessionError) -> [String] {
+  public func monitors(within timeout: Duration? = nil) throws(SessionError) -> [String] {
     let headSize = MemoryLayout<grass_response>.size
     let size = MemoryLayout<grass_monitor_answer>.size
     var names: [String] = []

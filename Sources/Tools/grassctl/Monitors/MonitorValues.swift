@@ -2,7 +2,7 @@ import KernelViews
 import Records
 import Remote
 
-// What the views of a kernel call what a module found.
+// What the views of a kernel call what a monitor found.
 
 extension ThreadList.Thread {
   var letter: TaskState { TaskState(state: UInt64(state), exitState: UInt64(exitState)) }

@@ -3,9 +3,9 @@ import CRegion
 import CRuntime
 import Glibc
 
-/// A device's modules as one program, made ahead for one build of a kernel by `grassd compile`.
-public struct ModuleProgram: Sendable {
-  /// The modules' names, by their numbers.
+/// A device's monitors as one program, made ahead for one build of a kernel by `grassd compile`.
+public struct MonitorProgram: Sendable {
+  /// The monitors' names, by their numbers.
   public let names: [String]
   /// The kernel that they fit: its release, a space and its build ID.
   public let kernel: String
@@ -24,13 +24,13 @@ public struct ModuleProgram: Sendable {
     // The handle is only closed; the function does not change.
     private let handle: UnsafeMutableRawPointer
     private let file: Int32
-    let dispatch: @convention(c) (UnsafeMutablePointer<grass_run>?, UInt32) -> Void
+    let dispatch: @convention(c) (UnsafeMutablePointer<grass_lane_state>?, UInt32) -> Void
 
     init(handle: UnsafeMutableRawPointer, file: Int32, dispatch: UnsafeMutableRawPointer) {
       self.handle = handle
       self.file = file
       self.dispatch = unsafeBitCast(
-        dispatch, to: (@convention(c) (UnsafeMutablePointer<grass_run>?, UInt32) -> Void).self)
+        dispatch, to: (@convention(c) (UnsafeMutablePointer<grass_lane_state>?, UInt32) -> Void).self)
     }
 
     deinit {
@@ -89,7 +89,7 @@ public struct ModuleProgram: Sendable {
         values[String(key)] = words.count > 1 ? String(words[1]) : ""
       }
     }
-    guard values["grass"] == "program 1", let kernel = values["kernel"], let names = values["modules"],
+    guard values["grass"] == "program 2", let kernel = values["kernel"], let names = values["monitors"],
       let target = values["target"], target.hasPrefix("sm_"), let capability = Int(target.dropFirst(3))
     else { throw DeviceError(.badProgram(path, "it is neither a shared object nor PTX made by `grassd compile`")) }
     self.names = names.split(separator: " ").map(String.init)

@@ -86,12 +86,12 @@ struct grass_order {
 #define GRASS_TLB_ENTRIES 16u
 
 /// One lane of one run.
-struct grass_run {
+struct grass_lane_state {
   const struct grass_machine *machine;
   struct grass_output *output;
   const struct grass_order *order;
   const struct grass_item *item;  // NULL in stage 0.
-  uint32_t lane;
+  uint32_t number;  // Of the run's lanes; after stage 0, of the item's.
   bool walks;
   // Where loads are answered without a call. Empty after a fault, and where each load is to walk.
   struct grass_window near;
@@ -111,69 +111,69 @@ struct grass_run {
 };
 
 /// Prepares a lane. What is not set here is never read before it is written: a GPU starts many thousands at once.
-static inline void grass_run_start(
-    struct grass_run *run, const struct grass_order *order, const struct grass_item *item, uint32_t lane,
+static inline void grass_lane_start(
+    struct grass_lane_state *lane, const struct grass_order *order, const struct grass_item *item, uint32_t number,
     uint64_t budget) {
-  run->machine = order->machine;
-  run->output = order->output;
-  run->order = order;
-  run->item = item;
-  run->lane = lane;
-  run->walks = order->walks;
-  run->near = order->near;
-  if (order->walks) run->near.count = 0;
-  run->budget = budget;
-  run->fault = run->fault_level = 0;
-  run->fault_address = run->fault_entry = 0;
-  run->last_segment = 0;
-  run->tlb_filled = 0;
+  lane->machine = order->machine;
+  lane->output = order->output;
+  lane->order = order;
+  lane->item = item;
+  lane->number = number;
+  lane->walks = order->walks;
+  lane->near = order->near;
+  if (order->walks) lane->near.count = 0;
+  lane->budget = budget;
+  lane->fault = lane->fault_level = 0;
+  lane->fault_address = lane->fault_entry = 0;
+  lane->last_segment = 0;
+  lane->tlb_filled = 0;
 }
 
 // MARK: - What monitors call
 
 /// Room for a record of `size` bytes, zeroed; the run ends where there is none.
-void *grass_emit(struct grass_run *run, uint32_t kind, uint32_t size);
+void *grass_emit(struct grass_lane_state *lane, uint32_t kind, uint32_t size);
 /// Which of the run's lanes this is, from 0; after stage 0, which of the item's.
-uint32_t grass_lane(const struct grass_run *run);
+uint32_t grass_lane(const struct grass_lane_state *lane);
 /// How many lanes work on this run; after stage 0, on this item.
-uint32_t grass_lanes(const struct grass_run *run);
+uint32_t grass_lanes(const struct grass_lane_state *lane);
 /// How many stages have ended.
-uint32_t grass_stage(const struct grass_run *run);
+uint32_t grass_stage(const struct grass_lane_state *lane);
 /// A word of the lane's item; 0 for any other, and in stage 0.
-uint64_t grass_item(const struct grass_run *run, uint32_t index);
+uint64_t grass_item(const struct grass_lane_state *lane, uint32_t index);
 /// Leaves an item for the next stage; the run ends where there is no room.
-void grass_next(struct grass_run *run, uint64_t first, uint64_t second);
+void grass_next(struct grass_lane_state *lane, uint64_t first, uint64_t second);
 /// One of the four numbers that the run was given; 0 for any other.
-uint64_t grass_argument(const struct grass_run *run, uint32_t index);
+uint64_t grass_argument(const struct grass_lane_state *lane, uint32_t index);
 /// The watched physical memory: the start of one of its pieces, which ascend, and its size, 0 after the last one.
-uint64_t grass_memory_start(const struct grass_run *run, uint32_t index);
-uint64_t grass_memory_size(const struct grass_run *run, uint32_t index);
+uint64_t grass_memory_start(const struct grass_lane_state *lane, uint32_t index);
+uint64_t grass_memory_size(const struct grass_lane_state *lane, uint32_t index);
 /// Where the kernel has a physical address mapped linearly. Ends the run where no such mapping is proven.
-const void *grass_physical(struct grass_run *run, uint64_t address);
+const void *grass_physical(struct grass_lane_state *lane, uint64_t address);
 
 // MARK: - What LLView puts into monitors
 
 /// Where this boot of the kernel has what its image was linked with at an address.
-const void *grass_symbol(struct grass_run *run, uint64_t linked);
+const void *grass_symbol(struct grass_lane_state *lane, uint64_t linked);
 /// Where `size` bytes at an address can be loaded from, on one page as they are aligned.
-const void *grass_load_at(struct grass_run *run, uint64_t address, uint64_t size, uint64_t alignment);
+const void *grass_load_at(struct grass_lane_state *lane, uint64_t address, uint64_t size, uint64_t alignment);
 /// Where `count` fields can be loaded from, each as far from there as it is from `root` + `start`: in the watched memory
 /// where the `size` bytes that hold them lie in one piece and `root` is aligned, else in `staging`, copied. A field is
 /// three numbers: its offset from `root`, its size and its alignment, which divides the offset.
 const uint8_t *grass_reach(
-    struct grass_run *run, uint64_t root, int64_t start, uint64_t size, uint64_t alignment, const int64_t *fields,
+    struct grass_lane_state *lane, uint64_t root, int64_t start, uint64_t size, uint64_t alignment, const int64_t *fields,
     uint64_t count, uint8_t *staging);
 /// Where `size` bytes can be stored: only in the run's own output.
-void *grass_store_at(struct grass_run *run, uint64_t address, uint64_t size, uint64_t alignment);
+void *grass_store_at(struct grass_lane_state *lane, uint64_t address, uint64_t size, uint64_t alignment);
 /// `address`, where all `size` bytes lie in the variable at `base`.
-void *grass_within(struct grass_run *run, uint64_t address, uint64_t size, void *base, uint64_t base_size);
+void *grass_within(struct grass_lane_state *lane, uint64_t address, uint64_t size, void *base, uint64_t base_size);
 /// memcpy and memmove. A base of NULL stands for an address that is not known to lie in a variable.
 void grass_copy(
-    struct grass_run *run, uint64_t to, void *to_base, uint64_t to_size, uint64_t from, void *from_base,
+    struct grass_lane_state *lane, uint64_t to, void *to_base, uint64_t to_size, uint64_t from, void *from_base,
     uint64_t from_size, uint64_t count);
 /// memset.
-void grass_fill(struct grass_run *run, uint64_t to, void *to_base, uint64_t to_size, uint8_t value, uint64_t count);
+void grass_fill(struct grass_lane_state *lane, uint64_t to, void *to_base, uint64_t to_size, uint8_t value, uint64_t count);
 /// Counts one pass of a loop. False ends the run.
-bool grass_step(struct grass_run *run);
+bool grass_step(struct grass_lane_state *lane);
 /// A division's operands do not allow it: ends the run at the next loop, dividing by one.
-void grass_bad_division(struct grass_run *run, bool is_bad);
+void grass_bad_division(struct grass_lane_state *lane, bool is_bad);

@@ -2,8 +2,8 @@ import ArgumentParser
 import Records
 import Remote
 
-/// What commands share that run one of GRASS's own modules.
-struct ModuleOptions: ParsableArguments {
+/// What commands share that run one of GRASS's own monitors.
+struct MonitorOptions: ParsableArguments {
   @Option(help: HostOptions.urlHelp)
   var host: String
 
@@ -18,14 +18,14 @@ struct ModuleOptions: ParsableArguments {
 }
 
 extension Session {
-  /// Runs a module, or says why not and exits.
+  /// Runs a monitor, or says why not and exits.
   ///
   /// What is not whole is noted.
   func look<View: MonitorRecords>(as type: View.Type = View.self) throws -> (view: View, isPartial: Bool) {
     let run = try reporting { try self.run(View.monitor) }
     for fault in run.result.faults { writeNote("\(View.monitor): \(fault)") }
     guard let view = View(run.result) else {
-      writeNote("\(View.monitor): these are not the records of this version's module")
+      writeNote("\(View.monitor): these are not the records of this version's monitor")
       throw ExitStatus.unreadable
     }
     return (view, run.result.isPartial)

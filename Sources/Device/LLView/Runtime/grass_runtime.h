@@ -1,0 +1,1 @@
+../../CRuntime/include/grass_runtime.h
