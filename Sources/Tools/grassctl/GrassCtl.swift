@@ -14,12 +14,21 @@ struct GrassCtl: ParsableCommand {
       \(ExitStatus.help)
       """,
     version: "grassctl \(Version.current)",
-    subcommands: own + KernelViews.all.map { $0.command })
+    groupedSubcommands: [CommandGroup(name: "Device", subcommands: device)]
+      + ViewGroup.allCases.map { group in
+        CommandGroup(
+          name: group.rawValue,
+          subcommands: KernelViews.all.filter { $0.group == group }.map { $0.command } + (others[group] ?? []))
+      })
 
-  /// The commands that are no view.
-  private static let own: [any ParsableCommand.Type] = [
+  /// What a device is asked, and how fast it answers.
+  private static let device: [any ParsableCommand.Type] = [
     Heartbeat.self, BeaconCommand.self, Life.self, Cpu.self, MemoryCommand.self, PanicCommand.self, Run.self,
     BenchCommand.self,
-    Sym.self, Types.self, Read.self, Top.self, Strings.self,
+  ]
+
+  /// The commands about a kernel that are no view.
+  private static let others: [ViewGroup: [any ParsableCommand.Type]] = [
+    .memory: [Top.self], .expert: [Sym.self, Types.self, Read.self, Strings.self],
   ]
 }

@@ -1,16 +1,16 @@
 public import LinuxKernel
 public import Memory
 
-/// What help lists views under.
+/// What help lists views under: `Process subcommands`.
 public enum ViewGroup: String, CaseIterable, Sendable {
-  case host = "The host as a whole"
-  case processes = "Processes"
-  case memory = "Memory and CPUs"
-  case files = "Files"
+  case host = "Host"
+  case processes = "Process"
+  case memory = "Memory and CPU"
+  case files = "File"
   case network = "Network"
-  case waiting = "What waits, and for what"
-  case integrity = "What may have been tampered with"
-  case expert = "The expert's way in"
+  case waiting = "Waiting"
+  case integrity = "Integrity"
+  case expert = "Expert"
 }
 
 /// A view of a kernel, declared once.
