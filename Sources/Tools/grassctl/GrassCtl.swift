@@ -22,6 +22,8 @@ struct GrassCtl: ParsableCommand {
       })
 
   /// What a device is asked, and how fast it answers.
+  ///
+  /// Each command says its name: for one that leaves that to its type, every start of grassctl pays a million instructions.
   private static let device: [any ParsableCommand.Type] = [
     Heartbeat.self, BeaconCommand.self, Life.self, Cpu.self, MemoryCommand.self, PanicCommand.self, Run.self,
     BenchCommand.self,

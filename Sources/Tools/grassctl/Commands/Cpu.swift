@@ -7,7 +7,7 @@ import Views
 
 struct Cpu: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Shows how the CPUs spend their time, in percent.",
+    commandName: "cpu", abstract: "Shows how the CPUs spend their time, in percent.",
     discussion: """
       Runs the monitor cpu, which grassd must have (its --monitors), twice, --interval apart. A CPU that counted no time \
       between the two is dead or offline, and has no shares. `grassctl run cpu` prints the times since boot.

@@ -5,7 +5,7 @@ import Remote
 
 struct Heartbeat: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Asks whether the monitor lives, again and again, as ping does.",
+    commandName: "heartbeat", abstract: "Asks whether the monitor lives, again and again, as ping does.",
     discussion: """
       Each heartbeat is a request that the monitor's device answers; nothing on the watched host takes part. Times are in \
       microseconds. With --interval 0 only the summary is printed. Exits with 0 if all were answered, 1 if some, 2 if none.

@@ -6,6 +6,7 @@ import Remote
 
 struct Life: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "life",
     abstract: "Tells whether the watched kernel lives, by two looks at its clock and its schedulers.",
     discussion: """
       Runs the monitor life, which grassd must have (its --monitors), twice, --interval apart. The kernel is alive \

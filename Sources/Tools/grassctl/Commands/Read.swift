@@ -7,7 +7,7 @@ import Paging
 
 struct Read: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Reads memory: as a dump of bytes, or as a value of one of the kernel's types.",
+    commandName: "read", abstract: "Reads memory: as a dump of bytes, or as a value of one of the kernel's types.",
     discussion: """
       grassctl read ADDRESS [--count N]         N bytes as hexdump -C prints them
       grassctl read TYPE ADDRESS [PATH]         a value: read task_struct init_task .comm

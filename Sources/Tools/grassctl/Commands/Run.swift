@@ -5,7 +5,7 @@ import Remote
 
 struct Run: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Runs a monitor on the device and prints its records.",
+    commandName: "run", abstract: "Runs a monitor on the device and prints its records.",
     discussion: """
       The monitor runs where grassd loaded it (its --monitors), on its GPU or its processor; nothing on the watched host \
       takes part. What ps, cpu, memory, life and panic find is printed as a table, or with --json under names; times \

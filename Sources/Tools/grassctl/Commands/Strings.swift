@@ -3,7 +3,7 @@ import KernelViews
 
 struct Strings: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Lists the printable strings in physical memory, each with its address.")
+    commandName: "strings", abstract: "Lists the printable strings in physical memory, each with its address.")
 
   @Option(name: .shortAndLong, help: "The fewest characters.")
   var shortest = 8

@@ -5,7 +5,7 @@ import Output
 
 struct Sym: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Shows symbols: their addresses by name, or what lies at an address.",
+    commandName: "sym", abstract: "Shows symbols: their addresses by name, or what lies at an address.",
     discussion: """
       A name prints its address, type and size; an address (0xffffffff81000010) prints the symbol that it belongs to and \
       the offset in it, as the kernel writes it: symbol+offset/size, and the module in brackets. Without arguments all \

@@ -5,7 +5,7 @@ import Output
 
 struct Top: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Shows what the CPUs and the busiest processes do, from two looks at the host.",
+    commandName: "top", abstract: "Shows what the CPUs and the busiest processes do, from two looks at the host.",
     discussion: """
       Percent of one CPU between the two looks, which are --interval apart; of an image, and of a host whose clock \
       stands still, since the boot. RUN is the length of a CPU's run queue, CURRENT the thread on it.

@@ -5,7 +5,7 @@ import Output
 
 struct Types: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Shows types of the kernel as it lays them out: structs, unions, enums, typedefs.",
+    commandName: "types", abstract: "Shows types of the kernel as it lays them out: structs, unions, enums, typedefs.",
     discussion: """
       As pahole does, from the type information that the kernel and its modules carry: behind each member stand its offset and size in \
       bytes (for a bit field the word's offset, the bit, and the word's size), between them the holes. In JSON offsets \

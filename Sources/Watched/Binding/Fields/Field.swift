@@ -17,27 +17,27 @@ package final class Field<Value: FieldValue>: DeclaredField, @unchecked Sendable
   private let isOptional: Bool
   @usableFromInline package private(set) var place = FieldSelection.Field.absent
 
-  package init(_ name: String) {
-    names = [name]
-    isOptional = false
+  private init(_ names: [String], isOptional: Bool) {
+    self.names = names
+    self.isOptional = isOptional
+    declare()
   }
 
-  package init(_ name: String, before version: StaticString, _ older: String) {
-    names = [name, older]
-    isOptional = false
+  package convenience init(_ name: String) { self.init([name], isOptional: false) }
+
+  package convenience init(_ name: String, before version: StaticString, _ older: String) {
+    self.init([name, older], isOptional: false)
   }
 
-  package init(
+  package convenience init(
     _ name: String, before version: StaticString, _ older: String, before first: StaticString, _ oldest: String
   ) {
-    names = [name, older, oldest]
-    isOptional = false
+    self.init([name, older, oldest], isOptional: false)
   }
 
   /// A field that some kernels lack: there it loads as zero.
-  package init(optional name: String, before version: StaticString = "", _ older: String? = nil) {
-    names = [name] + (older.map { [$0] } ?? [])
-    isOptional = true
+  package convenience init(optional name: String, before version: StaticString = "", _ older: String? = nil) {
+    self.init([name] + (older.map { [$0] } ?? []), isOptional: true)
   }
 
   /// Whether this kernel has it.
@@ -68,13 +68,20 @@ package final class Place: DeclaredField, @unchecked Sendable {
   /// Whether this kernel has it; its offset is zero where it has not.
   package private(set) var isPresent = true
 
-  package init(_ name: String) { (names, isOptional) = ([name], false) }
-  package init(_ name: String, before version: StaticString, _ older: String) {
-    (names, isOptional) = ([name, older], false)
+  private init(_ names: [String], isOptional: Bool) {
+    self.names = names
+    self.isOptional = isOptional
+    declare()
+  }
+
+  package convenience init(_ name: String) { self.init([name], isOptional: false) }
+
+  package convenience init(_ name: String, before version: StaticString, _ older: String) {
+    self.init([name, older], isOptional: false)
   }
 
   /// A place that some kernels lack.
-  package init(optional name: String) { (names, isOptional) = ([name], true) }
+  package convenience init(optional name: String) { self.init([name], isOptional: true) }
 
   @usableFromInline
   package func bind(to structure: StructLayout, _ types: TypeTable, in selection: inout FieldSelection)
@@ -87,12 +94,35 @@ package final class Place: DeclaredField, @unchecked Sendable {
 }
 
 /// What a shape's properties may be.
+///
+/// Each is made with its shape, which binds it; its initializer calls ``declare()``.
 @usableFromInline
 package protocol DeclaredField: Sendable {
   /// Takes its place in the struct as this kernel has it.
   ///
   /// - Throws: ``KernelInfoError`` where the struct has no such field.
   func bind(to structure: StructLayout, _ types: TypeTable, in selection: inout FieldSelection) throws(KernelInfoError)
+}
+
+extension DeclaredField {
+  /// Tells the shape that is being made of this field.
+  package func declare() { Declarations.current?.fields.append(self) }
+}
+
+/// The fields of the shape that is being made.
+///
+/// Not found by reflection: a mirror asks the runtime of each shape what it conforms to, which costs more than its fields.
+final class Declarations: @unchecked Sendable {
+  // Known only to the thread that makes the shape, until it is made.
+  var fields: [any DeclaredField] = []
+  @TaskLocal static var current: Declarations?
+
+  /// A shape, and its fields in the order of their declaration.
+  static func of<Shape: KernelShape>(_ type: Shape.Type) -> (shape: Shape, fields: [any DeclaredField]) {
+    let declarations = Declarations()
+    let shape = $current.withValue(declarations) { Shape() }
+    return (shape, declarations.fields)
+  }
 }
 
 /// A type that fields are loaded as.

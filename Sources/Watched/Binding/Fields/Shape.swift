@@ -32,11 +32,9 @@ package final class Bound<Shape: KernelShape>: Sendable {
   /// - Throws: ``KernelInfoError`` where the kernel has no such struct, or the struct lacks a field that is not optional.
   package init(_ types: TypeTable, as name: String? = nil) throws(KernelInfoError) {
     let structure = try types.structure(name ?? Shape.type)
-    let shape = Shape()
+    let (shape, fields) = Declarations.of(Shape.self)
     var selection = FieldSelection(structure)
-    for property in Mirror(reflecting: shape).children {
-      if let field = property.value as? any DeclaredField { try field.bind(to: structure, types, in: &selection) }
-    }
+    for field in fields { try field.bind(to: structure, types, in: &selection) }
     self.shape = shape
     self.selection = selection
     size = structure.size

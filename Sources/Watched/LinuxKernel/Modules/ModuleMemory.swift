@@ -12,7 +12,7 @@ package final class ModuleMemory: DeclaredField, @unchecked Sendable {
   package typealias Place = FieldSelection.Field
   package private(set) var parts: [(base: Place, size: Place, code: Place?)] = []
 
-  package init() {}
+  package init() { declare() }
 
   @usableFromInline
   package func bind(

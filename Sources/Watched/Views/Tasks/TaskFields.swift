@@ -74,6 +74,8 @@ final class ResidentPages: DeclaredField, @unchecked Sendable {
   // Bound once, as a Field is.
   private(set) var counters: [FieldSelection.Field] = []
 
+  init() { declare() }
+
   func bind(to structure: StructLayout, _ types: TypeTable, in selection: inout FieldSelection) throws(KernelInfoError)
   {
     // A struct with an array of atomics before 6.2, an array of percpu counters since.
