@@ -1,4 +1,3 @@
-import Devices
 import Foundation
 import KernelInfo
 import Lab
@@ -66,6 +65,8 @@ extension GuestTests {
       let ram = try GuestMemory(mebibytes: 1024)
       let options = ["6.1", "6.12", "6.12"].map { GuestOptions(kernel: $0, memory: 1024, sleepers: 3) }
       var guest = try Guest(options[0], ram: ram)
+      let known = FileManager.default.temporaryDirectory.appendingPathComponent("grass-known-\(UUID().uuidString)").path
+      defer { try? FileManager.default.removeItem(atPath: known) }
       let daemon = try GrassDaemon(memory: ram.path, monitors: [monitorPath("ps")])
       defer { daemon.stop() }
       let sessions = try daemon.urls.map { try Session(to: LinkAddress($0)) }
@@ -97,9 +98,15 @@ extension GuestTests {
           }
           #expect(isWhole != nil, "boot \(number): ps is not that of the new kernel")
         }
-        let names = try grassctl.json(["ps", "--host", daemon.urls[0]]).compactMap { $0["comm"] as? String }
+        let names = try grassctl.json(["ps", "--host", daemon.urls[0], "--known", known]).compactMap {
+          $0["comm"] as? String
+        }
         #expect(names.contains("kthreadd"))
       }
+      // Both boots of the second build have the same tables, wherever their images lie.
+      let files = try FileManager.default.contentsOfDirectory(atPath: known)
+      #expect(files.filter { $0.hasSuffix(".build") }.count == 1, "\(files)")
+      #expect(try FileManager.default.contentsOfDirectory(atPath: known + "/boots").count == 2)
       guest.shutDown()
     }
   }
