@@ -39,6 +39,11 @@ package final class Watch {
   private var nextSearch = ContinuousClock.now
   private var nextThoroughSearch = ContinuousClock.now
   private var isCut = false
+  /// When the kernel was seen to tick last.
+  private var lastTick: ContinuousClock.Instant?
+  private var rival: Rival?
+  /// Rivals that were not seen to tick.
+  private var still: [FoundKernel] = []
 
   /// How long after a look the next one is due.
   package static let interval = Duration.milliseconds(250)
@@ -46,6 +51,8 @@ package final class Watch {
   private static let rest = Duration.milliseconds(500)...Duration.seconds(2)
   /// How long after a search that went all ways the next such one follows: four times what it took, within these bounds.
   private static let thoroughRest = Duration.seconds(5)...Duration.seconds(30)
+  /// So long a kernel may be seen not to tick before another one is looked for.
+  private static let stillTime = Duration.milliseconds(1500)
   /// So long a host may take to boot before a kernel without a note is looked for.
   private static let bootTime = Duration.seconds(10)
 
@@ -94,6 +101,7 @@ package final class Watch {
       return report(.memoryCut)
     }
     if kernel != nil, identity?.holds(in: memory) == false { lose(at: now) }
+    if let kernel { challenge(kernel, at: now) }
     if kernel == nil, now >= nextSearch, search(at: now) { bind() }
   }
 
@@ -118,10 +126,58 @@ package final class Watch {
     nextSearch = after(took, within: Self.rest)
     if isThorough { nextThoroughSearch = after(took * 4, within: Self.thoroughRest) }
     guard let found else { return false }
+    take(found)
+    return true
+  }
+
+  private func take(_ found: ProvenKernel) {
     kernel = Kernel(found)
     hint = found.found.coreInfoAddress
     identity = BootIdentity(of: found)
-    return true
+    lastTick = nil
+    rival = nil
+    still = []
+  }
+
+  /// Looks for another kernel where this one does not tick: it may be gone and lie there whole.
+  ///
+  /// One that sleeps or stands still is not given up for one that does not tick either.
+  private func challenge(_ kernel: Kernel, at now: ContinuousClock.Instant) {
+    guard identity?.hasTicked == false, let lastTick else {
+      (lastTick, rival, still) = (now, nil, [])
+      return
+    }
+    if let known = rival {
+      let holds = known.identity.holds(in: known.kernel.memory)
+      if holds, known.identity.hasTicked == true {
+        lose(at: now)
+        take(known.kernel)
+        return bind()
+      }
+      if now - known.since >= Self.stillTime || !holds {
+        still.append(known.kernel.found)
+        rival = nil
+      }
+    }
+    guard rival == nil, now - lastTick >= Self.stillTime, now >= nextSearch else { return }
+    let start = ContinuousClock.now
+    let finder = KernelFinder(layouts: layouts, known: known)
+    rival = (try? finder.find(thoroughly: false, besides: [kernel.found] + still)).map { Rival($0, since: now) }
+    let took = ContinuousClock.now - start
+    nextSearch = now + took + min(max(took * 4, Self.rest.lowerBound), Self.thoroughRest.upperBound)
+  }
+
+  /// Another kernel than the one that the device is bound to, which may have taken its place.
+  private final class Rival {
+    let kernel: ProvenKernel
+    let since: ContinuousClock.Instant
+    var identity: BootIdentity
+
+    init(_ kernel: ProvenKernel, since: ContinuousClock.Instant) {
+      self.kernel = kernel
+      self.since = since
+      identity = BootIdentity(of: kernel)
+    }
   }
 
   private func lose(at now: ContinuousClock.Instant) {

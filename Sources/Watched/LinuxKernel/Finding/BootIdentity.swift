@@ -16,6 +16,11 @@ package struct BootIdentity: Sendable {
   /// A count that only grows, and what it was when it was looked at last.
   private var ticks: (place: PhysicalAddress, count: UInt64)?
 
+  /// Whether the count of ticks had grown when it was looked at last; nil where it is not known.
+  ///
+  /// A kernel that is gone may lie in memory whole, where the next one did not happen to overwrite it; but it ticks no more.
+  package private(set) var hasTicked: Bool?
+
   /// As much of a note as is compared: two pages.
   private static let longestNote = 8192
 
@@ -95,6 +100,7 @@ package struct BootIdentity: Sendable {
     for (index, (_, bytes)) in constants.enumerated() where (try? batch.reader(index).copy()) != bytes { return false }
     guard let ticks else { return true }
     guard let count = try? batch.reader(constants.count).u64(0), count >= ticks.count else { return false }
+    hasTicked = count > ticks.count
     self.ticks = (ticks.place, count)
     return true
   }

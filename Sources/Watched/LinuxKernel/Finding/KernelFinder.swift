@@ -40,16 +40,21 @@ package struct KernelFinder {
   ///   - hint: Where one was found before (``FoundKernel/coreInfoAddress``). It is tried first, and believed only if it holds.
   ///   - thoroughly: Whether all ways are gone. Otherwise only notes are followed, which is so cheap that it may be done again
   ///     and again.
+  ///   - besides: Kernels that are known and not meant.
   /// - Returns: the first kernel that was proven.
   /// - Throws: ``KernelError`` with what looked like a kernel and why it was refused.
-  package func find(hint: PhysicalAddress? = nil, thoroughly: Bool = true) throws(KernelError) -> ProvenKernel {
-    var kernel = try search(hint: hint, thoroughly ? Phase.allCases : [.hint, .notes])
+  package func find(
+    hint: PhysicalAddress? = nil, thoroughly: Bool = true, besides: [FoundKernel] = []
+  ) throws(KernelError) -> ProvenKernel {
+    var kernel = try search(hint: hint, thoroughly ? Phase.allCases : [.hint, .notes], besides)
     if let known { kernel.notes += known.notes(on: kernel) }
     return kernel
   }
 
-  private func search(hint: PhysicalAddress?, _ phases: [Phase]) throws(KernelError) -> ProvenKernel {
-    let searches = layouts.map { Search($0, known) }
+  private func search(hint: PhysicalAddress?, _ phases: [Phase], _ besides: [FoundKernel]) throws(KernelError)
+    -> ProvenKernel
+  {
+    let searches = layouts.map { Search($0, known, besides) }
     for phase in phases {
       for search in searches where search.proven == nil {
         guard let kernel = search.run(phase, hint: hint) else { continue }
@@ -70,6 +75,7 @@ package struct KernelFinder {
   private final class Search {
     private let memory: any PhysicalMemory
     private let known: BuildFolder?
+    private let besides: [FoundKernel]
     private var tried: Set<PhysicalAddress> = []
     private(set) var report: KernelSearchReport.Layout
     /// What was proven, in a layout that does not end where the kernel's memory does.
@@ -77,9 +83,10 @@ package struct KernelFinder {
     /// The bytes read for what was refused.
     private var cost = 0
 
-    init(_ memory: any PhysicalMemory, _ known: BuildFolder?) {
+    init(_ memory: any PhysicalMemory, _ known: BuildFolder?, _ besides: [FoundKernel]) {
       self.memory = memory
       self.known = known
+      self.besides = besides
       report = .init(name: (memory as? FileMemory)?.format)
     }
 
@@ -214,13 +221,26 @@ package struct KernelFinder {
       let searched = SearchedMemory(memory)
       defer { cost += searched.cost }
       do {
-        return try prove(searched)
+        let kernel = try prove(searched)
+        guard !besides.contains(where: { $0.isSameBoot(as: kernel.found) }) else {
+          throw KernelError("this memory", .inconsistent("this kernel is not the one that is looked for"))
+        }
+        return kernel
       } catch {
         if let error = error as? KernelInfoError, case .copiedCoreInfo(let place) = error.code { original = place }
         report.refuse(place, "\(error)")
         return nil
       }
     }
+  }
+}
+
+extension FoundKernel {
+  /// Whether both lie at the same place in memory.
+  fileprivate func isSameBoot(as other: FoundKernel) -> Bool {
+    (release, physicalBase, rootPageTable, slide) == (
+      other.release, other.physicalBase, other.rootPageTable, other.slide
+    )
   }
 }
 
