@@ -158,7 +158,7 @@ func tool(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .executableTarget(name: name, dependencies: dependencies + [argumentParser], path: "Sources/Tools/\(name)")
 }
 targets += [
-  tool("grassd", ["Host", "Daemon", "CUDA", "Region", "Links", logging]),
+  tool("grassd", ["Host", "LinuxKernel", "Daemon", "CUDA", "Region", "Links", logging]),
   // What `grassd compile` runs: the one program that needs LLVM.
   tool("grass-compile", ["Host", "Memory", "KernelInfo", "LinuxKernel", "Records", "Devices", "LLView"]),
   tool(

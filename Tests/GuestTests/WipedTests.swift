@@ -50,6 +50,25 @@ extension GuestTests {
       #expect(again.slide == found.slide)
       #expect(again.symbols.count == found.symbols.count)
 
+      // Symbols and types of a build that was proven are kept; tables that are damaged then blind nobody, and that is said.
+      let folder = copy.path + "-known"
+      defer { try? FileManager.default.removeItem(atPath: folder) }
+      let known = ["--known", folder]
+      #expect(try grassctl.run(["ps", "--json"] + source + known).errors == "")
+      for name in ["kallsyms_token_index", "__start_BTF"] {
+        let address = try found.coreInfo?.symbol(name) ?? found.symbol(name)
+        let place = try #require(found.physicalAddress(ofImage: address)).rawValue
+        let byte = try memory.read(PhysicalAddress(place), count: 1)
+        try file.seek(toOffset: place)
+        try file.write(contentsOf: Data([byte[0] ^ 0x55]))
+        #expect(try grassctl.run(["ps"] + source + ["--no-known"]).status == 3)
+        let kept = try grassctl.run(["ps", "--json"] + source + known)
+        #expect(kept.status == 0 && kept.output == before.output)
+        #expect(kept.errors.contains("kept ones of this build"), "\(kept.errors)")
+        try file.seek(toOffset: place)
+        try file.write(contentsOf: Data(byte))
+      }
+
       // Without the kernel's banner nothing proves that these tables are a kernel's: what was tried is said.
       let banner = try #require(found.physicalAddress(ofImage: try found.symbol("linux_banner")))
       try file.seek(toOffset: banner.rawValue)

@@ -19,10 +19,12 @@ package protocol MonitorSource: AnyObject {
 package final class MonitorFiles: MonitorSource {
   private let paths: [String]
   private let device: DeviceName
+  private let known: BuildFolder?
   /// The program that was made last.
   private var program: MonitorProgram?
 
-  package init(_ paths: [String], for device: DeviceName) {
+  package init(_ paths: [String], for device: DeviceName, known: BuildFolder? = nil) {
+    self.known = known
     self.paths = paths
     self.device = device
   }
@@ -60,7 +62,9 @@ package final class MonitorFiles: MonitorSource {
       case .cpu: "native"
       case .gpu(let number): "sm_\(try GPU.number(number).capability)"
       }
-    try Compiler.run(paths + ["--memory", memory.path, "--target", target, "--output", output])
+    try Compiler.run(
+      paths + ["--memory", memory.path, "--target", target, "--output", output]
+        + (known.map { ["--known", $0.path] } ?? ["--no-known"]))
     return try MonitorProgram(path: output)
   }
 }

@@ -1,7 +1,7 @@
 import CUDA
 public import Devices
 public import Links
-import LinuxKernel
+public import LinuxKernel
 import Memory
 public import Region
 
@@ -17,10 +17,12 @@ public final class Server {
     public var device: DeviceName
     /// The paths of monitors: sources, or one program.
     public var monitors: [String]
+    /// Where builds are kept that were proven; nil keeps none.
+    public var known: BuildFolder?
 
     public init(
       memory: String, listen: [LinkAddress], layout: RegionLayout, regionInGPU: Bool = false, device: DeviceName = .cpu,
-      monitors: [String] = []
+      monitors: [String] = [], known: BuildFolder? = nil
     ) {
       self.memory = memory
       self.listen = listen
@@ -28,6 +30,7 @@ public final class Server {
       self.regionInGPU = regionInGPU
       self.device = device
       self.monitors = monitors
+      self.known = known
     }
   }
 
@@ -52,8 +55,10 @@ public final class Server {
     path = options.memory
     let layouts = try MemoryImage.open(options.memory)
     guard let first = layouts.first else { throw ServerError.noMemory(options.memory) }
-    let monitors = MonitorFiles(options.monitors, for: options.device)
-    watch = Watch(layouts: layouts, monitors: monitors) { report(ServerEvent($0, path: options.memory)) }
+    let monitors = MonitorFiles(options.monitors, for: options.device, known: options.known)
+    watch = Watch(layouts: layouts, known: options.known, monitors: monitors) {
+      report(ServerEvent($0, path: options.memory))
+    }
     watch.begin()
     memory = watch.kernel?.memory as? FileMemory ?? first
 

@@ -24,6 +24,7 @@ extension ServerEvent {
       case .monitorsFailed(let reason): (.error, "monitors not loaded", [("reason", reason)])
       case .nothingToReload:
         (.warning, "nothing to read again: there is no kernel yet, or no --monitors were given", [])
+      case .note(let text): (.warning, text, [])
       case .memoryCut:
         (
           .error, "the memory's file became shorter: reads fail from now on; start grassd again once it is whole",

@@ -20,6 +20,8 @@ package final class Watch {
     /// There is no kernel to bind them to, or no monitors were given.
     case nothingToReload
     case memoryCut
+    /// What whoever uses the kernel found ought to know.
+    case note(String)
   }
 
   /// The kernel that the device is bound to; nil as long as none is found.
@@ -28,27 +30,42 @@ package final class Watch {
   package private(set) var memory: any PhysicalMemory
 
   private let layouts: [any PhysicalMemory]
+  private let known: BuildFolder?
   private let monitors: any MonitorSource
   private let report: (Event) -> Void
   private var device: (any Device)?
   private var identity: BootIdentity?
   private var hint: PhysicalAddress?
   private var nextSearch = ContinuousClock.now
+  private var nextThoroughSearch = ContinuousClock.now
   private var isCut = false
+  /// When the kernel was seen to tick last.
+  private var lastTick: ContinuousClock.Instant?
+  private var rival: Rival?
+  /// Rivals that were not seen to tick.
+  private var still: [FoundKernel] = []
 
   /// How long after a look the next one is due.
   package static let interval = Duration.milliseconds(250)
-  /// A search in vain takes no more than a fifth of a processor's time, and comes once in half a minute at least.
-  private static let restPerSearch = 4
-  private static let shortestRest = Duration.seconds(1)
-  private static let longestRest = Duration.seconds(30)
+  /// How long after a search of notes in vain the next one follows: as long as it took, within these bounds.
+  private static let rest = Duration.milliseconds(500)...Duration.seconds(2)
+  /// How long after a search that went all ways the next such one follows: four times what it took, within these bounds.
+  private static let thoroughRest = Duration.seconds(5)...Duration.seconds(30)
+  /// So long a kernel may be seen not to tick before another one is looked for.
+  private static let stillTime = Duration.milliseconds(1500)
+  /// So long a host may take to boot before a kernel without a note is looked for.
+  private static let bootTime = Duration.seconds(10)
 
-  /// Watches a memory that may be laid out in several ways: `layouts`, the most likely first, of which there is one at least.
+  /// Watches a memory that may be laid out in several ways.
+  ///
+  /// `layouts` has the most likely first, and one at least; `known` are builds that were proven before.
   package init(
-    layouts: [any PhysicalMemory], monitors: any MonitorSource, report: @escaping (Event) -> Void
+    layouts: [any PhysicalMemory], known: BuildFolder? = nil, monitors: any MonitorSource,
+    report: @escaping (Event) -> Void
   ) {
     precondition(!layouts.isEmpty, "no memory to watch")
     self.layouts = layouts
+    self.known = known
     self.monitors = monitors
     self.report = report
     memory = layouts[0]
@@ -68,6 +85,7 @@ package final class Watch {
     guard let kernel else { return }
     device.setKernelHint(kernel.found.coreInfoAddress)
     report(.kernelFound(release: kernel.release, place: kernel.found.coreInfoAddress))
+    for note in kernel.notes { report(.note(note)) }
     if let program {
       report(.monitorsLoaded(program))
     } else {
@@ -82,7 +100,8 @@ package final class Watch {
       isCut = true
       return report(.memoryCut)
     }
-    if kernel != nil, identity?.holds(in: memory) == false { lose() }
+    if kernel != nil, identity?.holds(in: memory) == false { lose(at: now) }
+    if let kernel { challenge(kernel, at: now) }
     if kernel == nil, now >= nextSearch, search(at: now) { bind() }
   }
 
@@ -98,18 +117,73 @@ package final class Watch {
 
   private func search(at now: ContinuousClock.Instant) -> Bool {
     let start = ContinuousClock.now
-    let found = try? Kernel.open(layouts, hint: hint)
-    let rest = (ContinuousClock.now - start) * Self.restPerSearch
-    nextSearch = now + (ContinuousClock.now - start) + min(max(rest, Self.shortestRest), Self.longestRest)
+    let isThorough = now >= nextThoroughSearch
+    let found = try? KernelFinder(layouts: layouts, known: known).find(hint: hint, thoroughly: isThorough)
+    let took = ContinuousClock.now - start
+    func after(_ rest: Duration, within bounds: ClosedRange<Duration>) -> ContinuousClock.Instant {
+      now + took + min(max(rest, bounds.lowerBound), bounds.upperBound)
+    }
+    nextSearch = after(took, within: Self.rest)
+    if isThorough { nextThoroughSearch = after(took * 4, within: Self.thoroughRest) }
     guard let found else { return false }
-    kernel = found
-    hint = found.found.coreInfoAddress
-    identity = BootIdentity(of: found)
+    take(found)
     return true
   }
 
-  private func lose() {
+  private func take(_ found: ProvenKernel) {
+    kernel = Kernel(found)
+    hint = found.found.coreInfoAddress
+    identity = BootIdentity(of: found)
+    lastTick = nil
+    rival = nil
+    still = []
+  }
+
+  /// Looks for another kernel where this one does not tick: it may be gone and lie there whole.
+  ///
+  /// One that sleeps or stands still is not given up for one that does not tick either.
+  private func challenge(_ kernel: Kernel, at now: ContinuousClock.Instant) {
+    guard identity?.hasTicked == false, let lastTick else {
+      (lastTick, rival, still) = (now, nil, [])
+      return
+    }
+    if let known = rival {
+      let holds = known.identity.holds(in: known.kernel.memory)
+      if holds, known.identity.hasTicked == true {
+        lose(at: now)
+        take(known.kernel)
+        return bind()
+      }
+      if now - known.since >= Self.stillTime || !holds {
+        still.append(known.kernel.found)
+        rival = nil
+      }
+    }
+    guard rival == nil, now - lastTick >= Self.stillTime, now >= nextSearch else { return }
+    let start = ContinuousClock.now
+    let finder = KernelFinder(layouts: layouts, known: known)
+    rival = (try? finder.find(thoroughly: false, besides: [kernel.found] + still)).map { Rival($0, since: now) }
+    let took = ContinuousClock.now - start
+    nextSearch = now + took + min(max(took * 4, Self.rest.lowerBound), Self.thoroughRest.upperBound)
+  }
+
+  /// Another kernel than the one that the device is bound to, which may have taken its place.
+  private final class Rival {
+    let kernel: ProvenKernel
+    let since: ContinuousClock.Instant
+    var identity: BootIdentity
+
+    init(_ kernel: ProvenKernel, since: ContinuousClock.Instant) {
+      self.kernel = kernel
+      self.since = since
+      identity = BootIdentity(of: kernel)
+    }
+  }
+
+  private func lose(at now: ContinuousClock.Instant) {
     guard let lost = kernel else { return }
+    // The next one comes with a note, when it has booted; what has none is looked for when it must be there.
+    nextThoroughSearch = now + Self.bootTime
     kernel = nil
     identity = nil
     device?.setKernelHint(PhysicalAddress(0))
@@ -128,6 +202,7 @@ package final class Watch {
     memory = kernel.memory
     device.setKernelHint(kernel.found.coreInfoAddress)
     report(.kernelFound(release: kernel.release, place: kernel.found.coreInfoAddress))
+    for note in kernel.notes { report(.note(note)) }
     loadMonitors(isFresh: false)
   }
 

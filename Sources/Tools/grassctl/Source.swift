@@ -27,23 +27,41 @@ struct SourceOptions: ParsableArguments {
   @Option(help: "Seconds to wait for an answer of the host before giving up.")
   var timeout: Double = 5
 
+  @Option(
+    help: ArgumentHelp(
+      "Where symbols and types of kernels that were proven are kept, to be used again. (default: ~/.cache/grass/builds)",
+      valueName: "dir"))
+  var known: String?
+
+  @Flag(help: "Neither keep symbols and types nor use kept ones.")
+  var noKnown = false
+
   func validate() throws {
+    if known != nil, noKnown { throw ValidationError("Give --known or --no-known, not both.") }
     if (host == nil) == (memory == nil) {
       throw ValidationError("Give either --host URL or --memory FILE: where is the memory to look at?")
     }
     if !(timeout > 0 && timeout < 86400) { throw ValidationError("--timeout takes seconds, more than 0.") }
   }
 
-  /// Opens the kernel, or says why not and exits.
+  private var builds: BuildFolder? { noKnown ? nil : known.map { BuildFolder(path: $0) } ?? .standard() }
+
+  /// Opens the kernel and says what its users ought to know, or says why not and exits.
   func openKernel() throws -> Kernel {
+    let kernel = try findKernel()
+    for note in kernel.notes { writeNote(note) }
+    return kernel
+  }
+
+  private func findKernel() throws -> Kernel {
     if let host {
       let session = try HostOptions.connect(host, timeout: timeout)
       return try reporting {
         let memory = try RemoteMemory(session: session)
-        return try Kernel(memory: memory, hint: memory.kernelHint)
+        return try Kernel(memory: memory, hint: memory.kernelHint, known: builds)
       }
     }
-    return try reporting { try Kernel.open(try MemoryImage.open(memory ?? "")) }
+    return try reporting { try Kernel.open(try MemoryImage.open(memory ?? ""), known: builds) }
   }
 }
 

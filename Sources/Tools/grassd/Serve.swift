@@ -2,6 +2,7 @@ import ArgumentParser
 import Daemon
 import Glibc
 import Links
+import LinuxKernel
 import Logging
 import Region
 
@@ -58,10 +59,20 @@ struct Serve: ParsableCommand {
   )
   var monitors: [String] = []
 
+  @Option(
+    help: ArgumentHelp(
+      "Where symbols and types of kernels that were proven are kept, to be used again. (default: ~/.cache/grass/builds)",
+      valueName: "dir"))
+  var known: String?
+
+  @Flag(help: "Neither keep symbols and types nor use kept ones.")
+  var noKnown = false
+
   @Flag(name: .shortAndLong, help: "Log more.")
   var verbose = false
 
   func validate() throws {
+    if known != nil, noKnown { throw ValidationError("Give --known or --no-known, not both.") }
     for (name, size) in [("--request-size", requestSize), ("--response-size", responseSize)] {
       guard (1...1 << 20).contains(size) else { throw ValidationError("\(name) takes 1 to 1048576 KiB.") }
     }
@@ -78,7 +89,8 @@ struct Serve: ParsableCommand {
         .init(
           memory: memory, listen: listen.map { url in try LinkAddress(url) },
           layout: RegionLayout(slots: slots, requestSize: requestSize * 1024, responseSize: responseSize * 1024),
-          regionInGPU: region == .gpu, device: device, monitors: monitors)
+          regionInGPU: region == .gpu, device: device, monitors: monitors,
+          known: noKnown ? nil : known.map { BuildFolder(path: $0) } ?? .standard())
       ) { event in
         logger.log(event)
       }

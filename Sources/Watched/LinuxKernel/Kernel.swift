@@ -12,6 +12,8 @@ public final class Kernel: Sendable {
   public let found: FoundKernel
   /// The kernel's own address space, with its image and the direct map as linear ranges.
   public let addressSpace: AddressSpace
+  /// What those who use it ought to know: that its symbols are kept ones, or that they could not be kept.
+  public let notes: [String]
 
   /// Readers of further views, by their types.
   let readers = Mutex<[ObjectIdentifier: any KernelReader]>([:])
@@ -27,26 +29,30 @@ public final class Kernel: Sendable {
   /// - Parameters:
   ///   - memory: the physical memory of a machine, or a copy of it.
   ///   - hint: where one was found before; believed only if it holds.
+  ///   - known: builds that were proven before, to spare reading their tables, and to stand in for tables that do not serve.
   /// - Throws: ``KernelError`` with what was tried.
-  public convenience init(memory: any PhysicalMemory, hint: PhysicalAddress? = nil) throws(KernelError) {
-    self.init(try KernelFinder(layouts: [memory]).find(hint: hint))
+  public convenience init(
+    memory: any PhysicalMemory, hint: PhysicalAddress? = nil, known: BuildFolder? = nil
+  ) throws(KernelError) {
+    self.init(try KernelFinder(layouts: [memory], known: known).find(hint: hint))
   }
 
   /// Opens the kernel in the one of `layouts` that fits: several ways to lay out one raw image in physical memory.
   ///
   /// The kernel itself knows where its memory ends, so it decides which layout was right.
   ///
-  /// - Throws: ``KernelError`` with what was tried. Cost: as ``init(memory:hint:)``, for each layout.
+  /// - Throws: ``KernelError`` with what was tried. Cost: as ``init(memory:hint:known:)``, for each layout.
   public static func open(
-    _ layouts: [any PhysicalMemory], hint: PhysicalAddress? = nil
+    _ layouts: [any PhysicalMemory], hint: PhysicalAddress? = nil, known: BuildFolder? = nil
   ) throws(KernelError) -> Kernel {
-    Kernel(try KernelFinder(layouts: layouts).find(hint: hint))
+    Kernel(try KernelFinder(layouts: layouts, known: known).find(hint: hint))
   }
 
   package init(_ proven: ProvenKernel) {
     memory = proven.memory
     found = proven.found
     addressSpace = proven.addressSpace
+    notes = proven.notes
   }
 
   /// The address of a symbol that `subject` cannot do without.

@@ -10,6 +10,14 @@ public protocol PhysicalMemory: Sendable {
   /// Cost: one round trip where the memory is remote.
   func read(_ batch: inout ReadBatch<PhysicalAddress>)
 
+  /// Whether reading it costs no more than a digest of it.
+  var isNear: Bool { get }
+
+  /// The digest of each of `ranges`.
+  ///
+  /// - Throws: ``MemoryFault`` where they cannot be read. Cost: that of reading them, unless who owns the memory can compute it.
+  func digests(of ranges: [MemorySegment]) throws(MemoryFault) -> [MemoryDigest]
+
   /// What of `segment` may hold anything but zeros, in ascending order and without overlap, in whole pages but for the ends
   /// of `segment`. Ask anew for each scan: what a live host's memory takes grows.
   ///
@@ -25,6 +33,17 @@ public protocol PhysicalMemory: Sendable {
 }
 
 extension PhysicalMemory {
+  public var isNear: Bool { false }
+
+  public func digests(of ranges: [MemorySegment]) throws(MemoryFault) -> [MemoryDigest] {
+    var batch = ReadBatch<PhysicalAddress>()
+    for range in ranges { batch.add(range.start, count: Int(clamping: range.count)) }
+    read(&batch)
+    var digests: [MemoryDigest] = []
+    for index in ranges.indices { digests.append(try batch.reader(index).bytes.withUnsafeBytes { MemoryDigest($0) }) }
+    return digests
+  }
+
   public func dataRanges(in segment: MemorySegment) -> [MemorySegment] { [segment] }
   public func prepareCache(of segment: MemorySegment) {}
   public func releaseCache(of segment: MemorySegment) {}

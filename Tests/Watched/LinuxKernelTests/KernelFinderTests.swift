@@ -112,7 +112,8 @@ struct KernelFinderTests {
     kernel.listsData = false
     let memory = SearchedMemory(kernel.memory)
     // It has no tasks, without which it would not be taken.
-    let found = try KernelProof(memory).image(try NoteReader(memory).claims(at: PhysicalAddress(kernel.note)))
+    let (reader, place) = (NoteReader(memory), PhysicalAddress(kernel.note))
+    let found = try KernelProof(memory).image(try reader.claims(try reader.note(at: place), at: place))
     #expect(!found.listsVariables && found.symbols.count == 2)
     #expect(found.banner == "Linux version \(kernel.release) (somebody) #1 SMP")
     #expect(found.types.hasStructure("task_struct") && found.types.bytes == kernel.btf)

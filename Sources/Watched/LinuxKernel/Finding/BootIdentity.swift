@@ -11,8 +11,15 @@ import Paging
 package struct BootIdentity: Sendable {
   /// Bytes that stay as they are as long as the kernel runs.
   private let constants: [(place: PhysicalAddress, bytes: [UInt8])]
+  /// How many of them a boot is told from others by; the note's follow, which may be wiped.
+  private let marks: Int
   /// A count that only grows, and what it was when it was looked at last.
   private var ticks: (place: PhysicalAddress, count: UInt64)?
+
+  /// Whether the count of ticks had grown when it was looked at last; nil where it is not known.
+  ///
+  /// A kernel that is gone may lie in memory whole, where the next one did not happen to overwrite it; but it ticks no more.
+  package private(set) var hasTicked: Bool?
 
   /// As much of a note as is compared: two pages.
   private static let longestNote = 8192
@@ -21,7 +28,14 @@ package struct BootIdentity: Sendable {
   ///
   /// Cost: one batch.
   package init(of kernel: Kernel) {
-    let (found, space) = (kernel.found, kernel.addressSpace)
+    self.init(kernel.found, kernel.addressSpace)
+  }
+
+  package init(of kernel: ProvenKernel) {
+    self.init(kernel.found, kernel.addressSpace)
+  }
+
+  private init(_ found: FoundKernel, _ space: AddressSpace) {
     var places: [(PhysicalAddress, count: Int)] = []
     func add(_ address: VirtualAddress?, count: Int) {
       if let address, let place = try? space.translate(address) { places.append((place, count)) }
@@ -40,26 +54,39 @@ package struct BootIdentity: Sendable {
     add("init_uts_ns", "uts_namespace", "name.version")
     // Source: arch/x86/include/asm/stackprotector.h, boot_init_stack_canary.
     add("init_task", "task_struct", "stack_canary")
+    let marked = places.count
+    // Its text: a kernel that crashes adds a line behind it, and says so in the header.
     if let note = found.coreInfo {
-      let length = min(CoreInfoNote.headerSize + note.text.utf8.count, Self.longestNote)
-      places.append((found.coreInfoAddress, length))
+      places.append((found.coreInfoAddress + CoreInfoNote.headerSize, min(note.text.utf8.count, Self.longestNote)))
     }
     let ticks = found.symbols.address(of: "jiffies_64").flatMap { try? space.translate($0) }
     if let ticks { places.append((ticks, 8)) }
 
     var batch = ReadBatch<PhysicalAddress>()
     for (place, count) in places { batch.add(place, count: count) }
-    kernel.memory.read(&batch)
+    space.memory.read(&batch)
     var constants: [(PhysicalAddress, [UInt8])] = []
+    var marks = 0
     for (index, (place, _)) in places.enumerated() {
       guard let bytes = try? batch.reader(index).copy() else { continue }
       if ticks != nil, index == places.count - 1 {
         self.ticks = (place, (try? ByteReader(bytes.span.bytes).u64(0)) ?? 0)
       } else {
         constants.append((place, bytes))
+        if index < marked { marks += 1 }
       }
     }
     self.constants = constants
+    self.marks = marks
+  }
+
+  /// A digest by which the boot is known again, also where its note is wiped meanwhile.
+  package var mark: MemoryDigest {
+    MemoryDigest(
+      of: constants.prefix(marks).flatMap { place, bytes in
+        let digest = bytes.withUnsafeBytes { MemoryDigest($0) }
+        return [place.rawValue, digest.low, digest.high]
+      })
   }
 
   /// Whether the memory still has it.
@@ -73,6 +100,7 @@ package struct BootIdentity: Sendable {
     for (index, (_, bytes)) in constants.enumerated() where (try? batch.reader(index).copy()) != bytes { return false }
     guard let ticks else { return true }
     guard let count = try? batch.reader(constants.count).u64(0), count >= ticks.count else { return false }
+    hasTicked = count > ticks.count
     self.ticks = (ticks.place, count)
     return true
   }

@@ -30,31 +30,46 @@ package struct NoteReader {
     return found
   }
 
-  /// What the note at `place` claims.
+  /// The note at `place`.
   ///
-  /// - Throws: ``KernelInfoError`` with what is wrong with the note or the tables. Cost: four batches of reads.
-  package func claims(at place: PhysicalAddress) throws(KernelInfoError) -> KernelClaims {
-    let note = try KernelInfoError.naming(nil) { try readNote(at: place) }
-    return try KernelInfoError.naming(note.release.isEmpty ? nil : note.release) { try claims(note, at: place) }
+  /// - Throws: ``KernelInfoError`` where there is none. Cost: two batches of reads.
+  package func note(at place: PhysicalAddress) throws(KernelInfoError) -> VMCoreInfo {
+    try KernelInfoError.naming(nil) { try readNote(at: place) }
   }
 
-  private func claims(_ note: VMCoreInfo, at place: PhysicalAddress) throws -> KernelClaims {
+  /// What a note at `place` claims, and the tables that it names.
+  ///
+  /// - Throws: ``KernelInfoError`` with what is wrong with the note or the tables. Cost: two batches of reads.
+  package func claims(_ note: VMCoreInfo, at place: PhysicalAddress) throws(KernelInfoError) -> KernelClaims {
+    try KernelInfoError.naming(note.release.isEmpty ? nil : note.release) { try checkedClaims(note, at: place) }
+  }
+
+  /// Where a note at `place` says that its kernel lies.
+  package func boot(_ note: VMCoreInfo, at place: PhysicalAddress) throws(KernelInfoError) -> KnownBuild.Boot {
     guard let base = note.number("phys_base") else {
       throw KernelInfoError(.badCoreInfoLine("NUMBER(phys_base)", "is missing"))
     }
     guard !note.release.isEmpty else { throw KernelInfoError(.badCoreInfoLine("OSRELEASE", "is missing")) }
     let root = try FoundKernel.place(
       of: try note.required("swapper_pg_dir"), "swapper_pg_dir", physicalBase: base)
-    var symbols = try readSymbols(note, base)
-    try compare(note, symbols, base)
+    return KnownBuild.Boot(
+      place: place, physicalBase: base, root: root, levels: note.hasFiveLevelPaging ? 5 : 4, slide: note.kernelOffset)
+  }
+
+  private func checkedClaims(_ note: VMCoreInfo, at place: PhysicalAddress) throws -> KernelClaims {
+    let boot = try boot(note, at: place)
+    let base = boot.physicalBase
+    let tables = try tables(note, base)
+    var symbols = try tables.decode(memory, anchor: "_stext", at: try note.required("_stext"))
+    try Self.compare(note, symbols, base)
     let listsVariables = try symbols.listsVariables()
     let image: ImageParts
     if listsVariables {
       image = try ImageParts(listedBy: symbols)
     } else {
       image = try ImageSearch(memory).parts(symbols, release: note.release, physicalBase: base)
-      // Some lines give what a pointer holds, which lies outside the image.
       var variables: [String: VirtualAddress] = [:]
+      // Some lines give what a pointer holds, which lies outside the image.
       for (name, address) in note.symbols where FoundKernel.physicalAddress(address, physicalBase: base) != nil {
         variables[name] = address
       }
@@ -62,9 +77,9 @@ package struct NoteReader {
       symbols = symbols.adding(variables).adding(image.variables)
     }
     return KernelClaims(
-      claimant: .note(note), place: place, release: note.release, buildID: note.buildID, physicalBase: base, root: root,
-      levels: note.hasFiveLevelPaging ? 5 : 4, slide: note.kernelOffset, symbols: symbols, image: image.range,
-      banner: image.banner, types: image.types, listsVariables: listsVariables)
+      claimant: .note(note), place: place, release: note.release, buildID: note.buildID, physicalBase: base,
+      root: boot.root, levels: boot.levels, slide: boot.slide, symbols: symbols, image: image.range,
+      banner: image.banner, types: image.types, listsVariables: listsVariables, tables: tables)
   }
 
   private func readNote(at place: PhysicalAddress) throws -> VMCoreInfo {
@@ -85,8 +100,8 @@ package struct NoteReader {
     return VMCoreInfo(text: text)
   }
 
-  /// Reads and decodes the kallsyms tables.
-  private func readSymbols(_ note: VMCoreInfo, _ physicalBase: Int64) throws -> SymbolTable {
+  /// Where the kallsyms tables lie.
+  private func tables(_ note: VMCoreInfo, _ physicalBase: Int64) throws -> SymbolTables {
     func place(_ address: VirtualAddress, _ what: String) throws -> PhysicalAddress {
       try FoundKernel.place(of: address, what, physicalBase: physicalBase)
     }
@@ -113,16 +128,16 @@ package struct NoteReader {
     let tokensLength = tokenIndex.distance(from: tokens)
     guard namesLength > 0, namesLength <= Self.longestNames, tokensLength > 0, tokensLength <= Self.longestTokenTable
     else { throw KernelInfoError(.malformedSymbols("its tables lie in an unknown order")) }
-    let tables = SymbolTables(
+    return SymbolTables(
       names: try place(names, "kallsyms_names"), namesLength: Int(namesLength),
       tokens: try place(tokens, "kallsyms_token_table"), tokensLength: Int(tokensLength),
       tokenIndex: try place(tokenIndex, "kallsyms_token_index"), count: count,
       offsets: try place(offsets, "kallsyms_offsets"), offsetsAddress: offsets, relativeBase: relativeBase)
-    return try tables.decode(memory, anchor: "_stext", at: try note.required("_stext"))
   }
 
   /// Compares the addresses in the note with the symbols of the same name.
-  private func compare(_ note: VMCoreInfo, _ symbols: SymbolTable, _ physicalBase: Int64) throws {
+  package static func compare(_ note: VMCoreInfo, _ symbols: SymbolTable, _ physicalBase: Int64) throws(KernelInfoError)
+  {
     for (name, address) in note.symbols {
       // Some lines give what a pointer holds instead; swapper_pg_dir is another name of init_top_pgt.
       let known = symbols.addresses(of: name == "swapper_pg_dir" ? "init_top_pgt" : name)

@@ -253,7 +253,7 @@ extension TableSearch {
     return KernelClaims(
       claimant: .form, place: place, physicalBase: base, root: root, levels: isDeep == true ? 5 : 4,
       slide: image.range.lowerBound.distance(from: KernelClaims.linkedStart), symbols: symbols, image: image.range,
-      banner: image.banner, types: image.types, listsVariables: true)
+      banner: image.banner, types: image.types, listsVariables: true, tables: tables)
   }
 
   /// Of a kernel that lists no variables: its image is found by the page tables that map it.
@@ -271,7 +271,7 @@ extension TableSearch {
           claimant: .form, place: place, physicalBase: base, root: root.place, levels: root.levels,
           slide: text.distance(from: KernelClaims.linkedStart),
           symbols: symbols.adding(parts.variables).adding(["init_top_pgt": table]), image: parts.range,
-          banner: parts.banner, types: parts.types, listsVariables: false)
+          banner: parts.banner, types: parts.types, listsVariables: false, tables: tables)
       }
     }
     throw KernelInfoError(.noDataSymbols(functions: symbols.count, missing: "no page table that maps it"))

@@ -35,6 +35,8 @@ public struct FoundKernel: Sendable {
   ///
   /// Where they do not, those that the first task leads to are found by their form and added.
   public let listsVariables: Bool
+  /// Where symbols and types were taken from.
+  public let tableSource: TableSource
 
   /// What `claims` say, and what the image said to them.
   package init(_ claims: KernelClaims, release: String, banner: String, types: TypeTable) {
@@ -51,6 +53,7 @@ public struct FoundKernel: Sendable {
     symbols = claims.symbols
     self.types = types
     listsVariables = claims.listsVariables
+    tableSource = claims.source
   }
 
   /// The same kernel with variables that were found by their form, and with its image up to `imageEnd`.

@@ -40,6 +40,9 @@ package struct KernelClaims: Sendable {
   package var types: Types
   /// Whether the symbols name variables, as with CONFIG_KALLSYMS_ALL.
   package var listsVariables: Bool
+  /// Where the memory holds the tables of the symbols; nil where they are kept ones.
+  package var tables: SymbolTables?
+  package var source = TableSource.memory
 
   /// Where the image is linked to start: 16 MiB into its mapping (CONFIG_PHYSICAL_START).
   package static let linkedStart = FoundKernel.imageMap + 0x100_0000

@@ -14,6 +14,7 @@ import Paging
 /// where its memory ends.
 package struct KernelFinder {
   private let layouts: [any PhysicalMemory]
+  private let known: BuildFolder?
 
   private static let pageSize: UInt64 = 4096
   /// How much is looked at in one batch.
@@ -21,21 +22,40 @@ package struct KernelFinder {
   /// How many bytes refused claims may cost in all, in one layout, before the search ends: hundreds of whole kernels.
   private static let patience = 4 << 30
 
-  /// - Parameter layouts: the ways in which the memory may be laid out, the most likely first.
-  package init(layouts: [any PhysicalMemory]) { self.layouts = layouts }
+  /// - Parameters:
+  ///   - layouts: The ways in which the memory may be laid out, the most likely first.
+  ///   - known: Builds that were proven before. Their symbols and types are used where they are the memory's own, and where the
+  ///     memory's own do not serve and ``BuildFolder/mayServe(_:boot:)`` says so. What is proven is kept there.
+  package init(layouts: [any PhysicalMemory], known: BuildFolder? = nil) {
+    self.layouts = layouts
+    self.known = known
+  }
 
   /// Finds the kernel.
   ///
   /// Cost: a 24-byte read for each page until the note is found, thousands in a batch; then about ten batches, of about 8 MB
   /// in all. Where there is no note, all of the memory is read once more.
   ///
-  /// - Parameter hint: where one was found before (``FoundKernel/coreInfoAddress``). It is tried first, and believed only if
-  ///   it holds.
+  /// - Parameters:
+  ///   - hint: Where one was found before (``FoundKernel/coreInfoAddress``). It is tried first, and believed only if it holds.
+  ///   - thoroughly: Whether all ways are gone. Otherwise only notes are followed, which is so cheap that it may be done again
+  ///     and again.
+  ///   - besides: Kernels that are known and not meant.
   /// - Returns: the first kernel that was proven.
   /// - Throws: ``KernelError`` with what looked like a kernel and why it was refused.
-  package func find(hint: PhysicalAddress? = nil) throws(KernelError) -> ProvenKernel {
-    let searches = layouts.map { Search($0) }
-    for phase in Phase.allCases {
+  package func find(
+    hint: PhysicalAddress? = nil, thoroughly: Bool = true, besides: [FoundKernel] = []
+  ) throws(KernelError) -> ProvenKernel {
+    var kernel = try search(hint: hint, thoroughly ? Phase.allCases : [.hint, .notes], besides)
+    if let known { kernel.notes += known.notes(on: kernel) }
+    return kernel
+  }
+
+  private func search(hint: PhysicalAddress?, _ phases: [Phase], _ besides: [FoundKernel]) throws(KernelError)
+    -> ProvenKernel
+  {
+    let searches = layouts.map { Search($0, known, besides) }
+    for phase in phases {
       for search in searches where search.proven == nil {
         guard let kernel = search.run(phase, hint: hint) else { continue }
         if layouts.count == 1 || kernel.endsWithItsMemory { return kernel }
@@ -48,12 +68,14 @@ package struct KernelFinder {
   }
 
   private enum Phase: CaseIterable {
-    case hint, notes, tables
+    case hint, notes, tables, boots
   }
 
   /// The search in one layout.
   private final class Search {
     private let memory: any PhysicalMemory
+    private let known: BuildFolder?
+    private let besides: [FoundKernel]
     private var tried: Set<PhysicalAddress> = []
     private(set) var report: KernelSearchReport.Layout
     /// What was proven, in a layout that does not end where the kernel's memory does.
@@ -61,8 +83,10 @@ package struct KernelFinder {
     /// The bytes read for what was refused.
     private var cost = 0
 
-    init(_ memory: any PhysicalMemory) {
+    init(_ memory: any PhysicalMemory, _ known: BuildFolder?, _ besides: [FoundKernel]) {
       self.memory = memory
+      self.known = known
+      self.besides = besides
       report = .init(name: (memory as? FileMemory)?.format)
     }
 
@@ -82,6 +106,7 @@ package struct KernelFinder {
         } attempt: {
           attemptTables($0)
         }
+      case .boots: attemptBoots()
       }
     }
 
@@ -106,42 +131,153 @@ package struct KernelFinder {
     /// Tries a note, and where it is a copy the original after it.
     private func attemptNote(_ note: PhysicalAddress) -> ProvenKernel? {
       var original: PhysicalAddress?
-      let kernel = attempt(note, original: &original) { memory in [try NoteReader(memory).claims(at: note)] }
+      let kernel = attempt(note, original: &original) { memory in try prove(noteAt: note, memory) }
       // An original that calls itself a copy again leads no further.
       guard kernel == nil, let next = original else { return kernel }
-      return attempt(next, original: &original) { memory in [try NoteReader(memory).claims(at: next)] }
+      return attempt(next, original: &original) { memory in try prove(noteAt: next, memory) }
+    }
+
+    private func prove(noteAt place: PhysicalAddress, _ memory: SearchedMemory) throws -> ProvenKernel {
+      let (reader, proof) = (NoteReader(memory), KernelProof(memory))
+      let note = try reader.note(at: place)
+      // Files of many megabytes: read where they are of use.
+      func builds() -> [KnownBuild] { known?.builds(release: note.release, buildID: note.buildID) ?? [] }
+      func prove(_ build: KnownBuild, _ source: TableSource) throws -> ProvenKernel {
+        let boot = try reader.boot(note, at: place)
+        let claims = try build.claims(boot, claimant: .note(note), source: source)
+        try NoteReader.compare(note, claims.symbols, boot.physicalBase)
+        return try proof.kernel(claims)
+      }
+      for build in self.memory.isNear ? [] : builds() {
+        guard let boot = try? reader.boot(note, at: place),
+          let tables = build.segments(slide: boot.slide, physicalBase: boot.physicalBase),
+          (try? self.memory.digests(of: tables)) == build.tableDigests,
+          let kernel = try? prove(build, .digest(build.digest))
+        else { continue }
+        return kernel
+      }
+      do {
+        return try proof.kernel(try reader.claims(note, at: place))
+      } catch {
+        if let error = error as? KernelInfoError, !error.isOfTables { throw error }
+        guard let known else { throw error }
+        var isOfOthers = false
+        for build in builds() {
+          guard let kernel = try? prove(build, .kept(instead: "\(error)")) else { continue }
+          if known.mayServe(build, boot: BootIdentity(of: kernel).mark) { return kernel }
+          isOfOthers = true
+        }
+        guard isOfOthers else { throw error }
+        throw KernelError(
+          "this memory",
+          .inconsistent(
+            "\(error). Symbols and types of this build are kept, but of another boot or host; to let them serve, copy their "
+              + "file in \(known.path) into \(known.path)/approved"))
+      }
     }
 
     private func attemptTables(_ place: PhysicalAddress) -> ProvenKernel? {
       var original: PhysicalAddress?
-      return attempt(place, original: &original) { memory in try TableSearch(memory).claims(at: place) }
+      return attempt(place, original: &original) { memory in
+        var refusal: any Error = KernelInfoError(.inconsistent("nothing is claimed there"))
+        for claims in try TableSearch(memory).claims(at: place) {
+          do {
+            return try KernelProof(memory).kernel(claims)
+          } catch {
+            refusal = error
+          }
+        }
+        throw refusal
+      }
     }
 
-    /// Proves what is claimed at a place that was not tried yet, or says why it does not hold.
+    /// Tries where kernels were proven before: those whose banner is still there.
+    private func attemptBoots() -> ProvenKernel? {
+      guard let known else { return nil }
+      let boots = known.knownBoots()
+      var batch = ReadBatch<PhysicalAddress>()
+      let banners = boots.map { Array("Linux version \($0.release) ".utf8) }
+      for (boot, banner) in zip(boots, banners) { batch.add(boot.banner, count: banner.count) }
+      memory.read(&batch)
+      for (index, boot) in boots.enumerated() {
+        guard (try? batch.reader(index).copy()) == banners[index], let build = known.build(boot.build) else { continue }
+        let why = report.refused.first?.reason ?? "nothing leads to them"
+        let claims = try? build.claims(boot.boot, claimant: .form, source: .kept(instead: why))
+        if let claims, let kernel = try? KernelProof(SearchedMemory(memory)).kernel(claims),
+          BootIdentity(of: kernel).mark == boot.mark
+        {
+          return kernel
+        }
+      }
+      return nil
+    }
+
+    /// Looks at a place that was not tried yet, and says why no kernel is taken from it.
     private func attempt(
-      _ place: PhysicalAddress, original: inout PhysicalAddress?, _ claims: (SearchedMemory) throws -> [KernelClaims]
+      _ place: PhysicalAddress, original: inout PhysicalAddress?, _ prove: (SearchedMemory) throws -> ProvenKernel
     ) -> ProvenKernel? {
       guard cost < KernelFinder.patience, tried.insert(place).inserted else { return nil }
       report.tried += 1
       let searched = SearchedMemory(memory)
       defer { cost += searched.cost }
-      var refusal: any Error
       do {
-        let all = try claims(searched)
-        refusal = KernelError("this memory", .inconsistent("nothing is claimed there"))
-        for claims in all {
-          do {
-            return try KernelProof(searched).kernel(claims)
-          } catch {
-            refusal = error
-          }
+        let kernel = try prove(searched)
+        guard !besides.contains(where: { $0.isSameBoot(as: kernel.found) }) else {
+          throw KernelError("this memory", .inconsistent("this kernel is not the one that is looked for"))
         }
+        return kernel
       } catch {
-        refusal = error
+        if let error = error as? KernelInfoError, case .copiedCoreInfo(let place) = error.code { original = place }
+        report.refuse(place, "\(error)")
+        return nil
       }
-      if let error = refusal as? KernelInfoError, case .copiedCoreInfo(let place) = error.code { original = place }
-      report.refuse(place, "\(refusal)")
-      return nil
+    }
+  }
+}
+
+extension FoundKernel {
+  /// Whether both lie at the same place in memory.
+  fileprivate func isSameBoot(as other: FoundKernel) -> Bool {
+    (release, physicalBase, rootPageTable, slide) == (
+      other.release, other.physicalBase, other.rootPageTable, other.slide
+    )
+  }
+}
+
+extension KernelInfoError {
+  /// Whether something is wrong with the tables that a note leads to, rather than with the note.
+  fileprivate var isOfTables: Bool {
+    switch code {
+    case .notCoreInfo, .badCoreInfoLine, .copiedCoreInfo: false
+    default: true
+    }
+  }
+}
+
+extension BuildFolder {
+  /// Keeps what was proven.
+  ///
+  /// - Returns: what those who use the kernel ought to know.
+  fileprivate func notes(on kernel: ProvenKernel) -> [String] {
+    do {
+      switch kernel.found.tableSource {
+      case .kept(let why):
+        return [
+          "the symbols and types are kept ones of this build, not the memory's own, which do not serve: \(why)"
+        ]
+      case .digest(let build): try keepBoot(kernel, of: build)
+      case .memory:
+        // A kernel that lists functions alone was not proven whole.
+        guard kernel.found.listsVariables, !hasBoot(BootIdentity(of: kernel).mark) else { return [] }
+        let build = try KnownBuild(of: kernel)
+        try keep(build)
+        try keepBoot(kernel, of: build.digest)
+      }
+      return []
+    } catch let error as BuildFolderError {
+      return ["\(error)"]
+    } catch {
+      return ["this build is not kept: \(error)"]
     }
   }
 }

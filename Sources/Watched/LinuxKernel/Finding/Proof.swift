@@ -8,6 +8,10 @@ package struct ProvenKernel: Sendable {
   package let found: FoundKernel
   /// The kernel's own address space, with its image and the direct map as linear ranges.
   package let addressSpace: AddressSpace
+  /// Where the memory holds the tables of the symbols; nil where they are kept ones.
+  package let tables: SymbolTables?
+  /// What those who use it ought to know.
+  package var notes: [String] = []
 }
 
 /// Holds the claims of a kernel against the memory: the same proof whoever claims it.
@@ -29,9 +33,11 @@ package struct KernelProof {
     guard found.listsVariables else {
       let search = try VariableSearch(memory: memory.memory, found: found)
       let space = try addressSpace(of: search.found)
-      return ProvenKernel(memory: memory.memory, found: try search.complete(in: space), addressSpace: space)
+      return ProvenKernel(
+        memory: memory.memory, found: try search.complete(in: space), addressSpace: space, tables: claims.tables)
     }
-    return ProvenKernel(memory: memory.memory, found: found, addressSpace: try addressSpace(of: found))
+    return ProvenKernel(
+      memory: memory.memory, found: found, addressSpace: try addressSpace(of: found), tables: claims.tables)
   }
 
   /// The kernel whose image fits `claims`.

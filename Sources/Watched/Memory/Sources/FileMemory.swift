@@ -20,6 +20,7 @@ public final class FileMemory: PhysicalMemory {
   /// Cost: one system call.
   public var isWhole: Bool { file.isWhole }
   public var segments: [MemorySegment] { extents.map(\.segment) }
+  public var isNear: Bool { true }
 
   /// Shows `extents` of a file, in any order.
   ///
@@ -100,6 +101,24 @@ public final class FileMemory: PhysicalMemory {
       done = start + range.count
     }
     UnsafeMutableRawBufferPointer(rebasing: target[done...]).initializeMemory(as: UInt8.self, repeating: 0)
+  }
+
+  /// The digests of the bytes in place.
+  public func digests(of ranges: [MemorySegment]) throws(MemoryFault) -> [MemoryDigest] {
+    var digests: [MemoryDigest] = []
+    for range in ranges {
+      let place = index(of: range.start)
+      guard place < extents.count, extents[place].segment.contains(range.start, count: Int(clamping: range.count))
+      else {
+        throw MemoryFault(.physical(range.start), .absent)
+      }
+      let offset = extents[place].fileOffset + Int(range.start.distance(from: extents[place].segment.start))
+      digests.append(MemoryDigest(UnsafeRawBufferPointer(start: file.base + offset, count: Int(range.count))))
+    }
+    guard file.isWhole else {
+      throw MemoryFault(.physical(PhysicalAddress(0)), .sourceFailed("\(path) became shorter while it was read"))
+    }
+    return digests
   }
 
   /// What the file holds: holes of at least 64 KiB are passed over.
