@@ -64,6 +64,9 @@ let views: [Target.Dependency] = [
 ]
 targets += module(
   "KernelViews", in: "Watched/Views", path: "All", ["Memory", "Paging", "KernelInfo", "LinuxKernel", "Views"] + views)
+// What is wrong with a host, found by itself.
+targets += module(
+  "Detection", in: "Watched", kernel + ["Views", "TaskViews", "CodeViews", "KernelViews"], tests: ["Samples"])
 targets += [
   .testTarget(
     name: "KernelViewsTests", dependencies: kernel + views + ["KernelViews", "Samples"],
@@ -164,8 +167,8 @@ targets += [
   tool(
     "grassctl",
     [
-      "Host", "Memory", "Paging", "KernelInfo", "Views", "KernelViews", "Output", "Records", "Links", "Remote",
-      "LinkBench",
+      "Host", "Memory", "Paging", "KernelInfo", "Views", "KernelViews", "Detection", "Output", "Records", "Links",
+      "Remote", "LinkBench",
     ]),
   tool("grasslab", ["Host", "Lab"]),
   // The conformance suite as a program, to be run inside guests.

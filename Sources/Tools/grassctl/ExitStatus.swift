@@ -15,9 +15,12 @@ enum ExitStatus {
   /// The host was reached and is dead, or some of its CPUs are.
   static let dead = ExitCode(4)
 
+  /// Something is wrong with the host: a finding of warning or critical.
+  static let found = ExitCode(5)
+
   static let help = """
     Exit status: 0 the answer is whole; 1 it is partial, as standard error says; 2 the host does not answer; \
     3 the memory cannot be opened, or no kernel is found in it; 4 the host is dead \
-    (only life says so); 64 bad usage.
+    (only life says so); 5 something is wrong with it (only check says so); 64 bad usage.
     """
 }

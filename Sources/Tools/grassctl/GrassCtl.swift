@@ -14,7 +14,10 @@ struct GrassCtl: ParsableCommand {
       \(ExitStatus.help)
       """,
     version: "grassctl \(Version.current)",
-    groupedSubcommands: [CommandGroup(name: "Device", subcommands: device)]
+    groupedSubcommands: [
+      CommandGroup(name: "Finding", subcommands: [CheckCommand.self]),
+      CommandGroup(name: "Device", subcommands: device),
+    ]
       + ViewGroup.allCases.map { group in
         CommandGroup(
           name: group.rawValue,

@@ -1,0 +1,42 @@
+public import KernelViews
+import Memory
+
+/// The kernel calls code that belongs to nothing that is known.
+public struct ForeignHook: Detector {
+  public static let name = "foreign-hook"
+  public static let kind = Finding.Kind.attack
+  public static let summary =
+    "The kernel calls code that belongs neither to itself, nor to a loaded module, nor to a BPF program."
+  public static let rule = """
+    What system calls, interrupts, netfilter, ftrace, kprobes and tracepoints call has an owner: the kernel's text, a module of \
+    the list, or the image of a BPF program or of a probe.
+    """
+  public static let looksLike = """
+    A module that is just being loaded or unloaded: both looks have to agree. Programs of BPF and probes have images of their \
+    own, which are looked up in the kernel's tables of them.
+    """
+  public static let remedy = """
+    Treat the host as taken over. See what is called: grassctl hooks, grassctl read ADDRESS; keep the memory.
+    """
+  public static let techniques = ["T1014"]
+
+  public static func sightings(_ look: Look, before: Look?) throws(KernelError) -> Sightings {
+    let table = try look.hooks()
+    let known = try look.knownCode()
+    let foreign = table.hooks.filter { $0.code.owner == .unknown && !known.holds($0.code.address) }
+    let sightings = foreign.map { hook -> Sighting in
+      // The table of system calls is followed by no kernel that dispatches by a switch: a change there has no effect.
+      let severity: Finding.Severity = hook.kind == .systemCall ? .warning : .critical
+      let on = hook.target.map { " on \($0.name)" } ?? ""
+      return Sighting(
+        [.table("\(hook.kind.rawValue) \(hook.name)", entry: nil), .code(hook.code.address)], severity, .strong,
+        "\(hook.kind.rawValue) \(hook.name)\(on) calls code at \(hook.code.address), which belongs to nothing",
+        evidence: [
+          .init(
+            "what \(hook.kind.rawValue) \(hook.name) calls", at: hook.code.address, seen: hook.code.name,
+            expected: "code of the kernel, of a module, or of a BPF program")
+        ])
+    }
+    return Sightings(sightings, outOf: table.hooks.count, faults: table.faults)
+  }
+}

@@ -1,0 +1,74 @@
+import Glibc
+public import KernelViews
+public import LinuxKernel
+import Synchronization
+
+/// One look at a host: what detectors ask views for is read once and shared by all of them.
+public final class Look: Sendable {
+  public let kernel: Kernel
+  /// When it was taken.
+  public let moment: Finding.Moment
+  private let answers = Mutex<[String: any Sendable]>([:])
+
+  /// Begins a look: the clock is read now, all else when it is asked for.
+  public init(at kernel: Kernel) {
+    self.kernel = kernel
+    var now = timespec()
+    clock_gettime(CLOCK_REALTIME, &now)
+    moment = Finding.Moment(
+      guest: try? kernel.uptime(), utc: Double(now.tv_sec) + Double(now.tv_nsec) / 1e9)
+  }
+
+  /// What `read` gives, once for this look.
+  ///
+  /// - Throws: what `read` throws, each time it is asked for.
+  public func once<Answer: Sendable>(
+    _ name: String, _ read: (Kernel) throws(KernelError) -> Answer
+  ) throws(KernelError) -> Answer {
+    if let known = answers.withLock({ $0[name] }) as? Result<Answer, KernelError> { return try known.get() }
+    let result = Result { () throws(KernelError) in try read(kernel) }
+    answers.withLock { $0[name] = result }
+    return try result.get()
+  }
+
+  public func tasks() throws(KernelError) -> TaskTable {
+    try once("tasks") { kernel throws(KernelError) in try kernel.tasks() }
+  }
+  public func modules() throws(KernelError) -> ModuleTable {
+    try once("modules") { kernel throws(KernelError) in try kernel.modules() }
+  }
+  public func hooks() throws(KernelError) -> HookTable {
+    try once("hooks") { kernel throws(KernelError) in try kernel.hooks(Set(Hook.Kind.allCases)) }
+  }
+  public func bpf() throws(KernelError) -> BPFTable {
+    try once("bpf") { kernel throws(KernelError) in try kernel.bpf() }
+  }
+  public func host() throws(KernelError) -> HostInfo {
+    try once("host") { kernel throws(KernelError) in try kernel.host() }
+  }
+  public func log() throws(KernelError) -> KernelLog {
+    try once("log") { kernel throws(KernelError) in try kernel.log() }
+  }
+  public func locks() throws(KernelError) -> LockTable {
+    try once("locks") { kernel throws(KernelError) in try kernel.locks() }
+  }
+  public func workQueues() throws(KernelError) -> WorkQueueTable {
+    try once("workqueues") { kernel throws(KernelError) in try kernel.workQueues() }
+  }
+  public func vmStatistics() throws(KernelError) -> VMStatistics {
+    try once("vmstat") { kernel throws(KernelError) in try kernel.vmStatistics() }
+  }
+  public func sockets() throws(KernelError) -> SocketTable {
+    try once("sockets") { kernel throws(KernelError) in try kernel.sockets() }
+  }
+  public func openFiles() throws(KernelError) -> OpenFileTable {
+    try once("files") { kernel throws(KernelError) in try kernel.openFiles() }
+  }
+  public func processors() throws(KernelError) -> ProcessorSample {
+    try once("processors") { kernel throws(KernelError) in try kernel.processors() }
+  }
+  public func stacks() throws(KernelError) -> StackTable {
+    let tasks = try tasks().tasks
+    return try once("stacks") { kernel throws(KernelError) in try kernel.stacks(of: tasks) }
+  }
+}
