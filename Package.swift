@@ -66,7 +66,9 @@ targets += module(
   "KernelViews", in: "Watched/Views", path: "All", ["Memory", "Paging", "KernelInfo", "LinuxKernel", "Views"] + views)
 // What is wrong with a host, found by itself.
 targets += module(
-  "Detection", in: "Watched", kernel + ["Views", "TaskViews", "CodeViews", "KernelViews"], tests: ["Samples"])
+  "Detection", in: "Watched",
+  ["Memory", "KernelInfo", "Binding", "LinuxKernel", "Views", "TaskViews", "CodeViews", "KernelViews"],
+  tests: [])
 targets += [
   .testTarget(
     name: "KernelViewsTests", dependencies: kernel + views + ["KernelViews", "Samples"],

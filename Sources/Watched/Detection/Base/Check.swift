@@ -40,9 +40,9 @@ public struct Check: Sendable {
 
   /// Looks at the host.
   ///
-  /// Cost: that of the views that detectors ask, each once a look.
+  /// `wait` waits for as long as it is told; the caller's, since not every thread may sleep.
   ///
-  /// - Parameter wait: waits for as long as it is told; the caller's, since not every thread may sleep.
+  /// Cost: that of the views that detectors ask, each once a look.
   public func run(on kernel: Kernel, wait: (Duration) -> Void) -> Report {
     var report = Report()
     let boot = kernel.bootID
@@ -129,8 +129,9 @@ public struct Check: Sendable {
     return items
   }
 
-  /// More than a tenth of a table cannot be taken as it is: a mistake of the reader looks like that. So it is looked at in
-  /// another way. Where both agree it is one finding about the table; where they do not, one about the reader.
+  /// Judges what would name more than a tenth of a table, which cannot be taken as it is: a mistake of the reader looks like that.
+  ///
+  /// So it is looked at in another way. Where both agree it is one finding about the table; where they do not, one about the reader.
   private static func judged(
     _ seen: Sightings, of detector: any Detector.Type, _ look: Look
   ) throws(KernelError) -> [Sighting] {

@@ -38,7 +38,8 @@ public protocol Detector: Sendable {
 
   /// What it sees in a look.
   ///
-  /// - Parameter before: the look before of the same boot, nil for the first.
+  /// `before` is the look before of the same boot, nil for the first.
+  ///
   /// - Throws: ``KernelError`` where it cannot look at all. What it cannot see of something is in the sightings' faults.
   static func sightings(_ look: Look, before: Look?) throws(KernelError) -> Sightings
 
