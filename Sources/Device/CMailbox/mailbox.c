@@ -212,7 +212,7 @@ static uint64_t answer_info(struct grass_mailbox *mailbox, uint8_t *to, uint64_t
   struct grass_response response = {.operation = GRASS_INFO, .count = (uint32_t)mailbox->segment_count};
   struct grass_info_answer info = {
       .version = GRASS_VERSION,
-      .features = mailbox->monitors ? GRASS_FEATURE_MONITORS : 0,
+      .features = GRASS_FEATURE_DIGESTS | (mailbox->monitors ? GRASS_FEATURE_MONITORS : 0),
       .kernel_hint = __atomic_load_n(&mailbox->kernel_hint, __ATOMIC_ACQUIRE),
       .clock = now,
       .served = mailbox->served,
@@ -263,6 +263,41 @@ static uint64_t answer_gather(
     at += range.length;
   }
   return end;
+}
+
+static uint64_t answer_digest(
+    struct grass_mailbox *mailbox, const struct grass_request *request, const uint8_t *payload, uint64_t length,
+    uint8_t *to, uint64_t capacity) {
+  uint64_t size = 0;
+  uint32_t verdict = grass_digest_judge(request, payload, length, capacity, &size);
+  if (verdict != GRASS_OK) return refuse(mailbox, to, GRASS_DIGEST, verdict);
+  struct grass_digest_request asked;
+  __builtin_memcpy(&asked, payload, sizeof asked);
+
+  struct grass_response response = {.operation = GRASS_DIGEST, .count = request->count};
+  put(to, &response, sizeof response);
+  uint8_t *statuses = to + sizeof response, *digests = statuses + request->count * sizeof(struct grass_range_status);
+  for (uint64_t index = 0; index < request->count; index++) {
+    struct grass_range range;
+    __builtin_memcpy(&range, payload + sizeof asked + index * sizeof range, sizeof range);
+    struct grass_range_status status = {0};
+    const uint8_t *from = locate(mailbox, range.address, range.length);
+    uint8_t *first = digests;
+    if (!from) status = (struct grass_range_status){.fault = GRASS_FAULT_ABSENT, .address = range.address};
+    for (uint64_t part = 0; part < grass_digest_count(range.length, asked.unit); part++, digests += sizeof(struct grass_digest)) {
+      uint64_t start;
+      uint32_t count = grass_digest_part(range.length, asked.unit, part, &start);
+      struct grass_digest digest = {0};
+      if (from) digest = grass_digest_bytes(from + start, count, asked.seed);
+      put(digests, &digest, sizeof digest);
+    }
+    if (from && is_lost(mailbox)) {
+      status = (struct grass_range_status){.fault = GRASS_FAULT_LOST, .address = range.address};
+      clear(first, (uint64_t)(digests - first));
+    }
+    put(statuses + index * sizeof status, &status, sizeof status);
+  }
+  return size;
 }
 
 // MARK: - Monitors
@@ -433,6 +468,8 @@ static uint64_t answer(
     return answer_monitors(mailbox, to, capacity);
   case GRASS_GATHER:
     return answer_gather(mailbox, &request, payload + sizeof request, length - sizeof request, to, capacity);
+  case GRASS_DIGEST:
+    return answer_digest(mailbox, &request, payload + sizeof request, length - sizeof request, to, capacity);
   default:
     return refuse(mailbox, to, request.operation, GRASS_BAD_OPERATION);
   }

@@ -105,7 +105,7 @@ public struct FrontEnd: Sendable {
   private static let headers = [
     "grass_runtime.h": PackageResources.grass_runtime_h, "grass_result.h": PackageResources.grass_result_h,
     "grass_paging.h": PackageResources.grass_paging_h, "grass_fault.h": PackageResources.grass_fault_h,
-    "grass_segment.h": PackageResources.grass_segment_h,
+    "grass_segment.h": PackageResources.grass_segment_h, "grass_digest.h": PackageResources.grass_digest_h,
   ]
 
   /// The runtime that LLView links into every monitor, from the source that is part of this module.

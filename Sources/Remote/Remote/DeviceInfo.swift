@@ -32,6 +32,7 @@ public struct DeviceInfo: Hashable, Sendable {
     public static let lines = Features(GRASS_FEATURE_LINES)
     /// It writes findings.
     public static let findings = Features(GRASS_FEATURE_FINDINGS)
+    /// It computes digests of memory.
     public static let digests = Features(GRASS_FEATURE_DIGESTS)
     public static let streams = Features(GRASS_FEATURE_STREAMS)
     /// Records are sealed under keys.

@@ -12,6 +12,7 @@ public final class RemoteMemory: TranslatingMemory {
   ///
   /// Nil where it found none.
   public let kernelHint: PhysicalAddress?
+  private let features: DeviceInfo.Features
 
   /// Asks the device what it sees.
   ///
@@ -21,6 +22,7 @@ public final class RemoteMemory: TranslatingMemory {
     self.session = session
     segments = info.segments
     kernelHint = info.kernelHint
+    features = info.features
   }
 
   public func read(_ batch: inout ReadBatch<PhysicalAddress>) {
@@ -42,6 +44,21 @@ public final class RemoteMemory: TranslatingMemory {
         case nil: .physical(PhysicalAddress(0))
         }
       batch.fail(MemoryFault(place, Self.reason(error)))
+    }
+  }
+
+  /// The digests of `ranges`.
+  ///
+  /// - Throws: ``MemoryFault`` where they cannot be read. Cost: the device computes them, if it can; then a round trip for some
+  ///   MiB.
+  public func digests(of ranges: [MemorySegment]) throws(MemoryFault) -> [MemoryDigest] {
+    guard features.contains(.digests) else { return try readDigests(of: ranges) }
+    do {
+      return try Digests(session: session).ask(ranges)
+    } catch let error as MemoryFault {
+      throw error
+    } catch {
+      throw MemoryFault(.physical(ranges.first?.start ?? PhysicalAddress(0)), .sourceFailed("\(error)"))
     }
   }
 

@@ -1,3 +1,4 @@
+#include "grass_digest.h"
 #include "grass_paging.h"
 #include "grass_segment.h"
 

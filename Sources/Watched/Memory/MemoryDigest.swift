@@ -1,13 +1,7 @@
-/// A digest of bytes, which says whether they are those that were seen before.
+import CLayouts
+
+/// A digest of bytes, which says whether they are those that were seen before: `struct grass_digest`.
 ///
-/// It can be computed wherever the bytes lie, by many threads and in any order: with the bytes cut into little-endian words
-/// of 64 bits, the last one filled up with zeros, and the words numbered from 0 on,
-///
-/// ```
-/// low  = Σ mix(word + (number + 1) · 0x9e3779b97f4a7c15)          mod 2^64
-/// high = Σ mix(word + (number + 1) · 0x9e3779b97f4a7c15) · (2 · number + 1)
-/// mix(x):  x = (x ^ x >> 30) · 0xbf58476d1ce4e5b9,  x = (x ^ x >> 27) · 0x94d049bb133111eb,  x ^ x >> 31
-/// ```
 /// It keeps apart what differs by chance. It is no protection against somebody who makes bytes of a digest that he knows, and
 /// needs to be none: of who makes his tables look like those of another build, that build's are used, and have to fit.
 public struct MemoryDigest: Hashable, Sendable {
@@ -20,38 +14,34 @@ public struct MemoryDigest: Hashable, Sendable {
   ///
   /// Cost: some 3 ms for 10 MB.
   package init(_ bytes: UnsafeRawBufferPointer) {
-    var (low, high, number): (UInt64, UInt64, UInt64) = (0, 0, 0)
-    let whole = bytes.count & ~7
-    var offset = 0
-    while offset < whole {
-      let word = UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self))
-      let mixed = Self.mix(word, number)
-      low &+= mixed
-      high &+= mixed &* (2 &* number &+ 1)
-      number &+= 1
-      offset &+= 8
-    }
-    if whole < bytes.count {
-      var word: UInt64 = 0
-      for index in whole..<bytes.count { word |= UInt64(bytes[index]) << UInt64(8 * (index - whole)) }
-      let mixed = Self.mix(word, number)
-      low &+= mixed
-      high &+= mixed &* (2 &* number &+ 1)
-    }
-    (self.low, self.high) = (low, high)
+    let digest =
+      bytes.baseAddress.map { start in
+        var seed: (UInt64, UInt64) = (0, 0)
+        return withUnsafeBytes(of: &seed) {
+          grass_digest_bytes(start, UInt64(bytes.count), $0.baseAddress?.assumingMemoryBound(to: UInt64.self))
+        }
+      } ?? grass_digest()
+    self.init(low: digest.low, high: digest.high)
   }
+
+  /// The digest of bytes in pieces, of the digests of these.
+  ///
+  /// That of each piece has to be made under the ``seed(ofPieceAt:)``.
+  package init(joining pieces: [(offset: Int, digest: MemoryDigest)]) {
+    var (low, high): (UInt64, UInt64) = (0, 0)
+    for (offset, digest) in pieces {
+      low &+= digest.low
+      high &+= digest.high &+ 2 &* UInt64(offset / 8) &* digest.low
+    }
+    self.init(low: low, high: high)
+  }
+
+  /// What `struct grass_digest` has for the first seed of a piece at an offset, a multiple of 8 bytes.
+  package static func seed(ofPieceAt offset: Int) -> UInt64 { UInt64(offset / 8) &* GRASS_DIGEST_STEP }
 
   /// The digest of `words`.
   package init(of words: [UInt64]) {
     self = words.map(\.littleEndian).withUnsafeBytes { MemoryDigest($0) }
-  }
-
-  @inline(__always)
-  private static func mix(_ word: UInt64, _ number: UInt64) -> UInt64 {
-    var x = word &+ (number &+ 1) &* 0x9e37_79b9_7f4a_7c15
-    x = (x ^ x >> 30) &* 0xbf58_476d_1ce4_e5b9
-    x = (x ^ x >> 27) &* 0x94d0_49bb_1331_11eb
-    return x ^ x >> 31
   }
 }
 

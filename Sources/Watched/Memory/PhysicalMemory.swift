@@ -35,7 +35,10 @@ public protocol PhysicalMemory: Sendable {
 extension PhysicalMemory {
   public var isNear: Bool { false }
 
-  public func digests(of ranges: [MemorySegment]) throws(MemoryFault) -> [MemoryDigest] {
+  public func digests(of ranges: [MemorySegment]) throws(MemoryFault) -> [MemoryDigest] { try readDigests(of: ranges) }
+
+  /// The digests of `ranges`, of bytes that are read for them.
+  package func readDigests(of ranges: [MemorySegment]) throws(MemoryFault) -> [MemoryDigest] {
     var batch = ReadBatch<PhysicalAddress>()
     for range in ranges { batch.add(range.start, count: Int(clamping: range.count)) }
     read(&batch)

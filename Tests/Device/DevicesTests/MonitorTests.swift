@@ -17,6 +17,14 @@ struct MonitorTests {
       }
   }
 
+  private static func digests(
+    _ ranges: [(address: UInt64, root: UInt64, length: UInt32, flags: UInt32)], kind: UInt32 = 2, unit: UInt32 = 0,
+    seed: (UInt64, UInt64) = (0, 0), format: UInt32 = 0, count: UInt32? = nil
+  ) -> [UInt8] {
+    words(6, count ?? UInt32(ranges.count), format, 0) + words(kind, unit)
+      + withUnsafeBytes(of: seed) { [UInt8]($0) } + gather(ranges).dropFirst(16)
+  }
+
   private static let heartbeat = words(1, 0, 0, 0)
 
   @Test func answersRequestsOfEveryWrongShapeWithAnErrorAndGoesOn() throws {
@@ -49,7 +57,19 @@ struct MonitorTests {
       ("a question with more", words(2, 0, 0, 1), GRASS_BAD_FIELD),
       ("a question that counts", words(5, 1, 0, 0), GRASS_BAD_FIELD),
       ("a gather with more", words(3, 0, 0, 1), GRASS_BAD_FIELD),
-      ("digests", words(6, 0, 0, 0), GRASS_BAD_OPERATION),
+      ("digests without a kind", words(6, 0, 0, 0), GRASS_BAD_LENGTH),
+      ("digests of no kind", Self.digests([], kind: 0), GRASS_BAD_FIELD),
+      ("digests of a kind that is reserved", Self.digests([], kind: 1), GRASS_BAD_FIELD),
+      ("digests of an odd unit", Self.digests([], unit: 24), GRASS_BAD_FIELD),
+      ("digests of half words", Self.digests([], unit: 4), GRASS_BAD_FIELD),
+      ("digests with a format", Self.digests([], format: 1), GRASS_BAD_FIELD),
+      ("fewer digests than announced", Self.digests([(0, 0, 8, 0)], count: 2), GRASS_BAD_LENGTH),
+      ("digests that overflow", Self.digests([], count: .max), GRASS_BAD_LENGTH),
+      ("digests of what is virtual", Self.digests([(0, 0, 8, 1)]), GRASS_BAD_RANGE),
+      ("digests with a root", Self.digests([(0, 8, 8, 0)]), GRASS_BAD_RANGE),
+      ("digests of too much", Self.digests([(0, 0, 1 << 20, 0), (0, 0, 1, 0)]), GRASS_TOO_LARGE),
+      ("digests of a total that overflows", Self.digests([(0, 0, .max, 0), (0, 0, .max, 0)]), GRASS_TOO_LARGE),
+      ("too many digests", Self.digests([(0, 0, 4096, 0)], unit: 8), GRASS_TOO_LARGE),
       ("a stream", words(7, 0, 0, 0), GRASS_BAD_OPERATION),
     ]
     for (name, payload, expected) in cases {
@@ -106,6 +126,47 @@ struct MonitorTests {
     #expect(faults == [0, 1, 1, 1, 0, 0, 4, 4, 2, 3, 0])
     #expect(answer.count == 16 + ranges.count * 24 + 10 * 8 - 6)
     #expect(answer[(16 + ranges.count * 24)...].prefix(8).elementsEqual([3, 0, 0x10, 0, 0, 0, 0, 0]))
+  }
+
+  @Test func digestsPartsAndSaysWhichRangeFailed() throws {
+    let bench = try Bench()
+    for index in 0..<8192 {
+      bench.memory.storeBytes(of: UInt64(index) &* 0x9e37_79b9_7f4a_7c15, toByteOffset: index * 8, as: UInt64.self)
+    }
+    let ranges: [(address: UInt64, root: UInt64, length: UInt32, flags: UInt32)] = [
+      (0x10_0003, 0, 131, 0), (0x10_ffff, 0, 2, 0), (0x10_0000, 0, 0, 0), (.max, 0, 64, 0), (0x10_0040, 0, 64, 0),
+    ]
+    let seed: (UInt64, UInt64) = (0x1234_5678_9abc_def0, 0xfeed_beef)
+    func digest(_ range: Range<Int>) -> [UInt64] {
+      var (low, high): (UInt64, UInt64) = (0, 0)
+      for (number, start) in stride(from: range.lowerBound, to: range.upperBound, by: 8).enumerated() {
+        var word: UInt64 = 0
+        for index in start..<min(start + 8, range.upperBound) {
+          word |= UInt64(bench.memory.load(fromByteOffset: index, as: UInt8.self)) << UInt64(8 * (index - start))
+        }
+        var x = (word ^ seed.1) &+ seed.0 &+ UInt64(number + 1) &* 0x9e37_79b9_7f4a_7c15
+        x = (x ^ (x >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        x = (x ^ (x >> 27)) &* 0x94d0_49bb_1331_11eb
+        x ^= x >> 31
+        low &+= x
+        high &+= x &* (2 &* UInt64(number) &+ 1)
+      }
+      return [low, high]
+    }
+    // Of 131 bytes, two units and three bytes; of the failed ranges, what would be theirs.
+    let expected = digest(3..<67) + digest(67..<131) + digest(131..<134) + [0, 0, 0, 0] + digest(64..<128)
+    let answer = try #require(bench.ask(Self.digests(ranges, unit: 64, seed: seed)))
+    let faults = ranges.indices.map { index in
+      answer.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 16 + index * 24, as: UInt32.self) }
+    }
+    #expect(faults == [0, 1, 0, 1, 0])
+    let digests = Array(answer.dropFirst(16 + ranges.count * 24))
+    #expect(
+      stride(from: 0, to: digests.count, by: 8).map { offset in
+        digests.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: UInt64.self) }
+      } == expected)
+    let whole = try #require(bench.ask(Self.digests([(0x10_0000, 0, 0x1_0000, 0)], seed: seed)))
+    #expect(whole.suffix(16).elementsEqual(digest(0..<0x1_0000).flatMap { withUnsafeBytes(of: $0) { [UInt8]($0) } }))
   }
 
   @Test func aProcessorPollsNoOtherDevicesMemory() throws {

@@ -67,6 +67,29 @@ import Testing
     #expect(batch.faults == [3: MemoryFault(.physical(PhysicalAddress((8 << 20) - 4)), .absent)])
   }
 
+  /// In pieces that the device is asked for, as of all bytes at once.
+  @Test(arguments: WatchedHost.Kind.allCases) func digestsAreThoseOfTheBytes(_ kind: WatchedHost.Kind) throws {
+    let host = try WatchedHost()
+    for address in stride(from: 0, to: host.bytes.count, by: 8) {
+      host.store(UInt64(address) &* 0x9e37_79b9_7f4a_7c15, at: address)
+    }
+    let session = try Session(to: host.address(kind))
+    let memory = try RemoteMemory(session: session)
+    let last: UInt64 = (8 << 20) - 1
+    let places: [(UInt64, UInt64)] = [(3, 11), (0x2000, 0), (5, (5 << 20) + 3), (last, 1)]
+    let ranges = places.map { MemorySegment(start: PhysicalAddress($0.0), count: $0.1) }
+    let expected = ranges.map {
+      MemoryDigest(UnsafeRawBufferPointer(start: host.bytes.base + Int($0.start.rawValue), count: Int($0.count)))
+    }
+    let before = session.roundTrips
+    #expect(try memory.digests(of: ranges) == expected)
+    #expect(session.roundTrips - before == 2)
+    #expect(try memory.readDigests(of: ranges) == expected)
+    #expect(throws: MemoryFault(.physical(PhysicalAddress(last)), .absent)) {
+      try memory.digests(of: [MemorySegment(start: PhysicalAddress(last), count: 2)])
+    }
+  }
+
   @Test(arguments: WatchedHost.Kind.allCases) func walksPageTablesAsTheWalkerDoes(_ kind: WatchedHost.Kind) throws {
     let host = try WatchedHost()
     for address in stride(from: 0, to: host.bytes.count, by: 8) {

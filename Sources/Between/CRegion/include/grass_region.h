@@ -34,13 +34,14 @@
 // What a side can do, feature bits say: the header's what the region has, an answer to info what the device does. Who reads bits
 // that it does not know takes no notice of them. Fields called `reserved` are zero, and who reads them checks that.
 //
-// Laid out, and in no use yet (no device sets their feature bits): lines, findings, digests, streams, epochs.
+// Laid out, and in no use yet (no device sets their feature bits): lines, findings, streams, epochs.
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "grass_digest.h"
 #include "grass_fault.h"
 #include "grass_paging.h"
 #include "grass_result.h"
@@ -69,7 +70,7 @@ enum grass_feature {
   GRASS_FEATURE_MONITORS = 1u << 0,  // It runs monitors.
   GRASS_FEATURE_LINES = 1u << 1,     // It writes lines.
   GRASS_FEATURE_FINDINGS = 1u << 2,  // It writes findings.
-  GRASS_FEATURE_DIGESTS = 1u << 3,
+  GRASS_FEATURE_DIGESTS = 1u << 3,   // It computes digests.
   GRASS_FEATURE_STREAMS = 1u << 4,
   GRASS_FEATURE_KEYS = 1u << 5,      // Records are sealed under keys, of the epoch that their numbers name.
 };
@@ -244,14 +245,14 @@ enum grass_operation {
   GRASS_GATHER = 3,
   GRASS_RUN = 4,
   GRASS_MONITORS = 5,
-  GRASS_DIGEST = 6,  // Reserved, with its layout.
+  GRASS_DIGEST = 6,
   GRASS_STREAM = 7,  // Reserved, with its layout.
 };
 
 /// Starts every request's payload.
 struct grass_request {
   uint32_t operation;
-  uint32_t count;   // Of ranges, in a gather or a digest; else 0.
+  uint32_t count;   // Of ranges, in a gather or a question for digests; else 0.
   uint32_t format;  // Of page tables, enum grass_page_format, in a gather that has virtual ranges; else as there, or 0.
   uint32_t reserved;
 };
@@ -364,18 +365,58 @@ struct grass_monitor_answer {
 };
 
 enum grass_digest_kind {
-  GRASS_DIGEST_SHA256 = 1,  // 32 bytes.
-  GRASS_DIGEST_FAST = 2,    // 16 bytes, under a seed: it finds changes, and proves nothing to who chose the bytes.
+  GRASS_DIGEST_SHA256 = 1,  // 32 bytes. Reserved.
+  GRASS_DIGEST_FAST = 2,    // struct grass_digest.
 };
 
-/// Follows the request in a question for digests; then come `count` ranges as in a gather. The answer has a status for each
-/// range, as a gather's, and then the digests, one after the other.
+/// The most bytes that one question for digests may be about: other requests wait meanwhile.
+#define GRASS_MAX_DIGESTED (1u << 20)
+
+/// Follows the request in a question for digests; then come `count` physical ranges as in a gather. Follows the response to it:
+/// a status for each range, as a gather's, and then the digests, those of a range one after the other. Those of a range that
+/// failed are zero.
 struct grass_digest_request {
   uint32_t kind;  // enum grass_digest_kind
-  uint32_t unit;  // Bytes that have one digest, a power of two; 0 for one digest a range.
+  uint32_t unit;  // Bytes that have one digest, a power of two and 8 at least; 0 for one digest a range.
   uint64_t seed[2];
 };
 _Static_assert(sizeof(struct grass_digest_request) == 24, "part of the protocol");
+
+/// How many digests a range has.
+static inline uint64_t grass_digest_count(uint32_t length, uint32_t unit) {
+  return unit == 0 ? 1 : ((uint64_t)length + unit - 1) / unit;
+}
+
+/// The bytes of digest `index` of a range: from where in the range they come, and how many.
+static inline uint32_t grass_digest_part(uint32_t length, uint32_t unit, uint64_t index, uint64_t *from) {
+  *from = index * unit;
+  uint64_t rest = length - *from;
+  return (uint32_t)(unit == 0 || rest < unit ? rest : unit);
+}
+
+/// Judges a question for digests whose payload lies in private memory, `length` bytes of it behind the request. Returns a
+/// status, and with GRASS_OK the length of the answer's payload.
+static inline uint32_t grass_digest_judge(
+    const struct grass_request *request, const uint8_t *payload, uint64_t length, uint64_t capacity, uint64_t *size) {
+  struct grass_digest_request digest;
+  // In 64 bits no product or sum below can overflow: the count and each length have 32.
+  if (length != sizeof digest + (uint64_t)request->count * sizeof(struct grass_range)) return GRASS_BAD_LENGTH;
+  __builtin_memcpy(&digest, payload, sizeof digest);
+  if (request->format | request->reserved) return GRASS_BAD_FIELD;
+  if (digest.kind != GRASS_DIGEST_FAST || (digest.unit & (digest.unit - 1)) || (digest.unit && digest.unit < 8))
+    return GRASS_BAD_FIELD;
+  uint64_t bytes = 0, digests = 0;
+  for (uint64_t index = 0; index < request->count; index++) {
+    struct grass_range range;
+    __builtin_memcpy(&range, payload + sizeof digest + index * sizeof range, sizeof range);
+    if (range.root | range.flags) return GRASS_BAD_RANGE;
+    bytes += range.length;
+    digests += grass_digest_count(range.length, digest.unit);
+  }
+  *size = sizeof(struct grass_response) + request->count * sizeof(struct grass_range_status) +
+          digests * sizeof(struct grass_digest);
+  return bytes > GRASS_MAX_DIGESTED || *size > capacity ? GRASS_TOO_LARGE : GRASS_OK;
+}
 
 /// Follows the request that begins, goes on with, or ends a stream: a window of the region that the device fills with one record
 /// after the other.

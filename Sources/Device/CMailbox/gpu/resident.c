@@ -285,7 +285,7 @@ static void answer_info(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence,
         (struct grass_response){.operation = GRASS_INFO, .count = (uint32_t)mailbox->segment_count};
     *(struct grass_info_answer *)(gpu->response + sizeof(struct grass_response)) = (struct grass_info_answer){
         .version = GRASS_VERSION,
-        .features = GRASS_FEATURE_MONITORS,
+        .features = GRASS_FEATURE_MONITORS | GRASS_FEATURE_DIGESTS,
         .kernel_hint = load_word(&gpu->control->kernel_hint),
         .clock = clock_now(),
         .served = mailbox->served,
@@ -415,6 +415,84 @@ static void answer_gather(
   if (thread() < (-total & 7)) gpu->response[status_end + total + thread()] = 0;
   barrier();
   publish(gpu, slot, sequence, status_end + total);
+}
+
+/// Word `number` of `count` watched bytes, filled up with zeros.
+static uint64_t word_of(const uint8_t *from, uint64_t count, uint64_t number) {
+  uint64_t rest = count - number * 8;
+  from += number * 8;
+  if (rest >= 8 && ((uintptr_t)from & 7) == 0) return load_word(from);
+  uint64_t word = 0;
+  for (uint64_t index = 0; index < 8 && index < rest; index++) word |= (uint64_t)load_byte(from + index) << 8 * index;
+  return word;
+}
+
+/// Adds this thread's share of the words of `count` bytes to a digest: word `first`, and each `stride` words on.
+static void digest_share(
+    struct grass_digest *own, const uint64_t seed[2], const uint8_t *from, uint64_t count, uint64_t first, uint64_t stride) {
+  uint64_t words = (count + 7) / 8;
+  for (uint64_t base = first; base < words; base += GROUP * stride) {
+    uint64_t group[GROUP];
+#pragma unroll
+    for (unsigned index = 0; index < GROUP; index++)
+      group[index] = base + index * stride < words ? word_of(from, count, base + index * stride) : 0;
+#pragma unroll
+    for (unsigned index = 0; index < GROUP; index++)
+      if (base + index * stride < words) grass_digest_word(own, seed, base + index * stride, group[index]);
+  }
+}
+
+static void answer_digest(
+    struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, const struct grass_request *request, const uint8_t *payload,
+    uint64_t length, uint64_t capacity) {
+  uint64_t size = 0;
+  uint32_t verdict = grass_digest_judge(request, payload, length, capacity, &size);
+  if (verdict != GRASS_OK) return refuse(gpu, slot, sequence, GRASS_DIGEST, verdict);
+  const struct grass_digest_request *asked = (const struct grass_digest_request *)payload;
+  const struct grass_range *ranges = (const struct grass_range *)(asked + 1);
+  struct grass_range_status *statuses = (struct grass_range_status *)(gpu->response + sizeof(struct grass_response));
+  struct grass_digest *digests = (struct grass_digest *)(statuses + request->count);
+  if (thread() == 0)
+    *(struct grass_response *)gpu->response =
+        (struct grass_response){.operation = GRASS_DIGEST, .count = request->count};
+  for (uint64_t index = 0; index < request->count; index++) {
+    const struct grass_range *range = &ranges[index];
+    uint64_t parts = grass_digest_count(range->length, asked->unit);
+    const uint8_t *from = locate(&gpu->mailbox, range->address, range->length);
+    if (thread() == 0) {
+      statuses[index] = (struct grass_range_status){0};
+      if (!from) statuses[index] = (struct grass_range_status){.fault = GRASS_FAULT_ABSENT, .address = range->address};
+    }
+    if (!from) {
+      for (uint64_t part = thread(); part < parts; part += GRASS_GPU_THREADS) digests[part] = (struct grass_digest){0};
+    } else if (parts == 1) {
+      if (thread() == 0) sums[0] = sums[1] = 0;
+      barrier();
+      struct grass_digest own = {0};
+      digest_share(&own, asked->seed, from, range->length, thread(), GRASS_GPU_THREADS);
+      uint64_t pair[2] = {own.low, own.high};
+      sum_together(pair);
+      barrier();
+      if (thread() == 0) digests[0] = (struct grass_digest){sums[0], sums[1]};
+      barrier();
+    } else {
+      // A warp a part.
+      for (uint64_t part = thread() / WARP; part < parts; part += GRASS_GPU_THREADS / WARP) {
+        uint64_t start;
+        uint32_t count = grass_digest_part(range->length, asked->unit, part, &start);
+        struct grass_digest own = {0};
+        digest_share(&own, asked->seed, from + start, count, thread() % WARP, WARP);
+        for (unsigned other = WARP / 2; other > 0; other /= 2) {
+          own.low += from_lane(own.low, (thread() + other) % WARP);
+          own.high += from_lane(own.high, (thread() + other) % WARP);
+        }
+        if (thread() % WARP == 0) digests[part] = own;
+      }
+    }
+    digests += parts;
+  }
+  barrier();
+  publish(gpu, slot, sequence, size);
 }
 
 // MARK: - Monitors
@@ -611,6 +689,8 @@ __attribute__((noinline)) static bool serve(struct grass_gpu *gpu, uint32_t slot
     answer_gather(
         gpu, slot, sequence, &request, (const struct grass_range *)(payload + sizeof request), length - sizeof request,
         capacity);
+  } else if (request.operation == GRASS_DIGEST) {
+    answer_digest(gpu, slot, sequence, &request, payload + sizeof request, length - sizeof request, capacity);
   } else if (request.operation == GRASS_RUN) {
     return begin_run(gpu, slot, sequence, payload, length);
   } else if (request.operation != GRASS_INFO && request.operation != GRASS_MONITORS &&

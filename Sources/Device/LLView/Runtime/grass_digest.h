@@ -1,0 +1,1 @@
+../../../Watched/CLayouts/include/grass_digest.h
