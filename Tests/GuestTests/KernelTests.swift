@@ -10,12 +10,7 @@ extension GuestTests {
   ///
   /// Where a struct changed, a reader may also find something else in its place: so what is shown is compared where the
   /// guest says the same. `scripts/matrix` does so with all tests, at both depths of page tables.
-  @Suite(
-    .serialized,
-    .enabled(
-      if: ProcessInfo.processInfo.environment["GRASS_KERNELS"] != nil,
-      "GRASS_KERNELS asks for every kernel: minutes more")
-  ) struct KernelTests {
+  @Suite(.serialized) struct KernelTests {
     @Test(arguments: otherKernels) func viewsAreWholeAndTheGuests(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
       try ViewTests().viewsAreWhatTheGuestSays(kind)

@@ -56,11 +56,7 @@ extension GuestTests {
     }
 
     /// Another build boots in the memory of the one before, under sessions that go on.
-    @Test(
-      .enabled(
-        if: ProcessInfo.processInfo.environment["GRASS_REBOOTS"] != nil,
-        "on a loaded machine the first answers after a reboot are still the former kernel's"))
-    func rebootIntoAnotherBuild() throws {
+    @Test func rebootIntoAnotherBuild() throws {
       SharedGuests.shared.rest()
       let ram = try GuestMemory(mebibytes: 1024)
       let options = ["6.1", "6.12", "6.12"].map { GuestOptions(kernel: $0, memory: 1024, sleepers: 3) }
@@ -83,11 +79,12 @@ extension GuestTests {
         // What no boot before was called, so that it is this one which is looked at.
         let name = "boot-\(number)"
         try #require(try guest.run("hostname \(name)").status == 0)
-        let took = try wait(.seconds(5)) {
+        // Within 5 s on a machine that does nothing else, most of which the compiler takes for the monitors.
+        let took = try wait(.seconds(60)) {
           try sessions[1].monitors() == ["ps"] && sessions[0].run("ps").result.records.count > 20
             && system()?.contains(" \(name) ") == true
         }
-        #expect(took != nil, "\(name): not found within 5 s")
+        #expect(took != nil, "\(name): not found")
         #expect(try sessions[0].info().kernelHint != nil)
         #expect(try system()?.contains(" 6.12.") == true)
         let booted = try guest.run("cat /proc/sys/kernel/random/boot_id; ps | wc -l")

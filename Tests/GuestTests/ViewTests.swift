@@ -20,7 +20,8 @@ extension GuestTests {
         let printed = try grassctl.json(["ps"] + source + (threads ? ["--threads"] : []))
         let after = try TaskOracle(guest, threads: threads)
         try compareTasks(printed, before, after)
-        #expect(printed.count > (threads ? 110 : 80))
+        // 5.10 has fewer threads of its own.
+        #expect(printed.count > (threads ? kind.kernel == "5.10" ? 100 : 110 : 80))
       }
 
       let log = try grassctl.json(["dmesg"] + source)
