@@ -43,6 +43,14 @@ u64 grass_item(const struct grass_lane_state *run, u32 index);
 /// One of the four numbers that whoever asked for the run gave; 0 where none was given.
 u64 grass_argument(const struct grass_lane_state *run, u32 index);
 
+/// A word that a detector remembered in an earlier run, 0 for one that it never did. A run that was asked for remembers
+/// nothing, so a monitor that relies on it is of use only as a detector.
+u64 grass_recall(const struct grass_lane_state *run, u64 index);
+/// Remembers one of 4,096 words for later runs; they are lost when monitors are loaded anew.
+void grass_remember(struct grass_lane_state *run, u64 index, u64 value);
+/// Counts such a word up, also where many lanes do so at once. Returns what it was.
+u64 grass_count(struct grass_lane_state *run, u64 index);
+
 /// The physical memory: the start of one of its pieces, which ascend, and its size, 0 after the last one.
 u64 grass_memory_start(const struct grass_lane_state *run, u32 index);
 u64 grass_memory_size(const struct grass_lane_state *run, u32 index);

@@ -13,13 +13,38 @@ static void publish_beacon(struct grass_mailbox *mailbox, uint64_t now, uint32_t
       .counter = ++mailbox->counter,
       .clock = now,
       .state = state,
-      .newest_finding = mailbox->newest_finding,
+      .newest_finding = __atomic_load_n(&mailbox->summary.newest_finding, __ATOMIC_ACQUIRE),
       .served = mailbox->served,
       .counter_end = mailbox->counter,
   };
   grass_check(beacon.check, beacon.counter, &beacon, offsetof(struct grass_beacon, check));
   grass_copy_in(mailbox->region + mailbox->layout.beacon_offset, &beacon, sizeof beacon);
   mailbox->beacon_time = now;
+}
+
+static uint64_t at_most(uint64_t value, uint64_t most) { return value < most ? value : most; }
+
+/// Writes each session's line. As long as sessions have no keys, all say the same.
+static void publish_lines(struct grass_mailbox *mailbox, uint64_t now, uint32_t state) {
+  const struct grass_summary *summary = &mailbox->summary;
+  // The tick first: a number that is newer than it says more, and none is missed.
+  uint64_t tick = __atomic_load_n(&summary->tick, __ATOMIC_ACQUIRE);
+  struct grass_session_line line = {
+      .counter = mailbox->counter,
+      .clock = now,
+      .detector_tick = tick,
+      .newest_finding = __atomic_load_n(&summary->newest_finding, __ATOMIC_ACQUIRE),
+      .state = (uint8_t)state,
+      .worst_severity = (uint8_t)__atomic_load_n(&summary->worst, __ATOMIC_RELAXED),
+      .open = (uint16_t)at_most(__atomic_load_n(&summary->open, __ATOMIC_RELAXED), UINT16_MAX),
+      .suspended = (uint16_t)at_most(__atomic_load_n(&summary->suspended, __ATOMIC_RELAXED), UINT16_MAX),
+      .counter_end = mailbox->counter,
+  };
+  grass_check(line.check, line.counter, &line, offsetof(struct grass_session_line, check));
+  for (uint32_t index = 0; index < mailbox->layout.line_count; index++)
+    grass_copy_in(
+        mailbox->region + mailbox->layout.lines_offset + index * mailbox->layout.line_size, &line, sizeof line);
+  mailbox->lines_time = now;
 }
 
 bool grass_mailbox_prepare(
@@ -48,15 +73,21 @@ bool grass_mailbox_start(
     grass_mailbox_skip(
         mailbox, slot, grass_load(mailbox->region + layout->request_offset + slot * layout->request_size));
   publish_beacon(mailbox, now, GRASS_STATE_RUNNING);
+  publish_lines(mailbox, now, GRASS_STATE_RUNNING);
   return true;
 }
 
 void grass_mailbox_stop(struct grass_mailbox *mailbox, uint64_t now) {
   publish_beacon(mailbox, now, GRASS_STATE_STOPPED);
+  publish_lines(mailbox, now, GRASS_STATE_STOPPED);
 }
 
 void grass_mailbox_set_kernel_hint(struct grass_mailbox *mailbox, uint64_t address) {
   __atomic_store_n(&mailbox->kernel_hint, address, __ATOMIC_RELEASE);
+}
+
+void grass_mailbox_set_has_detectors(struct grass_mailbox *mailbox, bool has_detectors) {
+  __atomic_store_n(&mailbox->has_detectors, has_detectors, __ATOMIC_RELAXED);
 }
 
 // MARK: - The watched memory
@@ -212,7 +243,8 @@ static uint64_t answer_info(struct grass_mailbox *mailbox, uint8_t *to, uint64_t
   struct grass_response response = {.operation = GRASS_INFO, .count = (uint32_t)mailbox->segment_count};
   struct grass_info_answer info = {
       .version = GRASS_VERSION,
-      .features = GRASS_FEATURE_DIGESTS | (mailbox->monitors ? GRASS_FEATURE_MONITORS : 0),
+      .features = GRASS_FEATURE_DIGESTS | GRASS_FEATURE_LINES | (mailbox->monitors ? GRASS_FEATURE_MONITORS : 0) |
+                  (__atomic_load_n(&mailbox->has_detectors, __ATOMIC_RELAXED) ? GRASS_FEATURE_FINDINGS : 0),
       .kernel_hint = __atomic_load_n(&mailbox->kernel_hint, __ATOMIC_ACQUIRE),
       .clock = now,
       .served = mailbox->served,
@@ -343,6 +375,8 @@ void grass_job_run(
         .stage = stage,
         .lanes = stage ? GRASS_ITEM_LANES : job->lanes,
         .walks = job->flags & GRASS_RUN_WALKS,
+        .state = job->state,
+        .state_words = job->state_words,
     };
     uint64_t lanes = stage ? count * GRASS_ITEM_LANES : job->lanes;
     for (uint64_t lane = 0; lane < lanes; lane++) {
@@ -552,5 +586,6 @@ uint32_t grass_mailbox_step(struct grass_mailbox *mailbox, uint64_t now) {
   uint32_t answered = finish_run(mailbox, now);
   for (uint32_t slot = 0; slot < mailbox->layout.slot_count; slot++) answered += serve(mailbox, slot, now);
   if (now - mailbox->beacon_time >= GRASS_BEACON_NS) publish_beacon(mailbox, now, GRASS_STATE_RUNNING);
+  if (now - mailbox->lines_time >= GRASS_LINES_NS) publish_lines(mailbox, now, GRASS_STATE_RUNNING);
   return answered;
 }

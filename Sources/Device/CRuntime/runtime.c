@@ -313,6 +313,26 @@ void grass_next(struct grass_lane_state *lane, uint64_t first, uint64_t second) 
 
 uint64_t grass_argument(const struct grass_lane_state *lane, uint32_t index) { return index < 4 ? lane->order->arguments[index] : 0; }
 
+uint64_t grass_recall(const struct grass_lane_state *lane, uint64_t index) {
+  const struct grass_order *order = lane->order;
+  return index < order->state_words ? order->state[index] : 0;
+}
+
+void grass_remember(struct grass_lane_state *lane, uint64_t index, uint64_t value) {
+  const struct grass_order *order = lane->order;
+  if (lane->fault) return;
+  if (index < order->state_words) order->state[index] = value;
+  else fail(lane, GRASS_FAULT_BOUNDS, index);
+}
+
+uint64_t grass_count(struct grass_lane_state *lane, uint64_t index) {
+  const struct grass_order *order = lane->order;
+  if (lane->fault) return 0;
+  if (index < order->state_words) return __atomic_fetch_add(&order->state[index], 1, __ATOMIC_RELAXED);
+  fail(lane, GRASS_FAULT_BOUNDS, index);
+  return 0;
+}
+
 uint64_t grass_memory_start(const struct grass_lane_state *lane, uint32_t index) {
   return index < lane->machine->segment_count ? lane->machine->segments[index].segment.start : 0;
 }

@@ -20,16 +20,19 @@ package final class MonitorFiles: MonitorSource {
   private let paths: [String]
   private let device: DeviceName
   private let known: BuildFolder?
+  private let hasDetectors: Bool
   /// The program that was made last.
   private var program: MonitorProgram?
 
-  package init(_ paths: [String], for device: DeviceName, known: BuildFolder? = nil) {
+  /// `hasDetectors` says whether the detectors that come with GRASS are added.
+  package init(_ paths: [String], for device: DeviceName, known: BuildFolder? = nil, hasDetectors: Bool = false) {
     self.known = known
+    self.hasDetectors = hasDetectors
     self.paths = paths
     self.device = device
   }
 
-  package var isEmpty: Bool { paths.isEmpty }
+  package var isEmpty: Bool { paths.isEmpty && !hasDetectors }
 
   private var areSources: Bool { paths.allSatisfy { $0.hasSuffix(".c") || $0.hasSuffix(".swift") } }
 
@@ -64,7 +67,7 @@ package final class MonitorFiles: MonitorSource {
       }
     try Compiler.run(
       paths + ["--memory", memory.path, "--target", target, "--output", output]
-        + (known.map { ["--known", $0.path] } ?? ["--no-known"]))
+        + (hasDetectors ? ["--detectors"] : []) + (known.map { ["--known", $0.path] } ?? ["--no-known"]))
     return try MonitorProgram(path: output)
   }
 }

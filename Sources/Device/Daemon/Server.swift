@@ -19,10 +19,12 @@ public final class Server {
     public var monitors: [String]
     /// Where builds are kept that were proven; nil keeps none.
     public var known: BuildFolder?
+    /// How often the detectors that come with GRASS look; nil where they do not.
+    public var detectorPeriod: Duration?
 
     public init(
       memory: String, listen: [LinkAddress], layout: RegionLayout, regionInGPU: Bool = false, device: DeviceName = .cpu,
-      monitors: [String] = [], known: BuildFolder? = nil
+      monitors: [String] = [], known: BuildFolder? = nil, detectorPeriod: Duration? = nil
     ) {
       self.memory = memory
       self.listen = listen
@@ -31,6 +33,7 @@ public final class Server {
       self.device = device
       self.monitors = monitors
       self.known = known
+      self.detectorPeriod = detectorPeriod
     }
   }
 
@@ -55,7 +58,8 @@ public final class Server {
     path = options.memory
     let layouts = try MemoryImage.open(options.memory)
     guard let first = layouts.first else { throw ServerError.noMemory(options.memory) }
-    let monitors = MonitorFiles(options.monitors, for: options.device, known: options.known)
+    let monitors = MonitorFiles(
+      options.monitors, for: options.device, known: options.known, hasDetectors: options.detectorPeriod != nil)
     watch = Watch(layouts: layouts, known: options.known, monitors: monitors) {
       report(ServerEvent($0, path: options.memory))
     }
@@ -134,7 +138,9 @@ public final class Server {
     _ options: Options, _ place: Place, _ memory: FileMemory, _ kernel: Kernel?, _ monitors: MonitorFiles
   ) throws -> (any Device, MonitorProgram?) {
     guard let context = place.context else {
-      let device = try CPUDevice(region: place.region, segments: memory.mappedSegments, owner: memory)
+      let device = try CPUDevice(
+        region: place.region, segments: memory.mappedSegments, owner: memory,
+        period: options.detectorPeriod ?? .seconds(1))
       guard let kernel, !monitors.isEmpty else { return (device, nil) }
       // Monitors that are wrong from the start end the daemon before it serves.
       let program = try monitors.program(for: kernel, isFresh: true)

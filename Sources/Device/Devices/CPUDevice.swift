@@ -13,12 +13,15 @@ import Synchronization
 /// up to a millisecond longer, and an idle device takes less than 5% of a core. Nobody can wake it: who writes the
 /// region one-sidedly calls nobody.
 ///
-/// Monitors run on a second thread, so that their runs keep nobody waiting but the next run.
+/// Monitors run on a second thread, so that their runs keep nobody waiting but the next run, and detectors on a third.
 public final class CPUDevice: Device, @unchecked Sendable {
   // Only the thread uses the mailbox from start to join, but for its kernel hint, which is atomic.
   private let mailbox: UnsafeMutablePointer<grass_mailbox>
   private var segments: UnsafeMutableBufferPointer<grass_mapped_segment>
   private var worker: CPUWorker?
+  private let keeper: FindingKeeper
+  private var detectors: CPUDetectors?
+  private let period: Duration
   private let scratch: UnsafeMutableRawPointer
   private let region: SharedRegion
   private let owner: AnyObject?
@@ -53,12 +56,14 @@ public final class CPUDevice: Device, @unchecked Sendable {
   ///   - region: where it answers. Kept until it has stopped.
   ///   - watched: the watched memory, without overlap.
   ///   - owner: whatever must live for the segments' pointers to be valid.
+  ///   - period: how often detectors look.
   /// - Throws: ``DeviceError`` where the region lies in another device's memory or is broken, or no thread can be had.
   public init(
-    region: SharedRegion, segments watched: [MappedSegment], owner: AnyObject?
+    region: SharedRegion, segments watched: [MappedSegment], owner: AnyObject?, period: Duration = .seconds(1)
   ) throws(DeviceError) {
     guard region.device == nil else { throw DeviceError(.regionElsewhere) }
     self.region = region
+    self.period = period
     self.owner = owner
     segments = Self.table(of: watched)
     scratch = .allocate(byteCount: region.layout.requestSize, alignment: 64)
@@ -69,6 +74,11 @@ public final class CPUDevice: Device, @unchecked Sendable {
     let started = grass_mailbox_start(
       mailbox, region.base, &header, segments.baseAddress, UInt64(segments.count), scratch,
       SystemCall.monotonicNanoseconds())
+    // A stored field of a C struct always has an offset.
+    keeper = FindingKeeper(
+      region: region,
+      summary: (UnsafeMutableRawPointer(mailbox) + (MemoryLayout<grass_mailbox>.offset(of: \.summary) ?? 0))
+        .assumingMemoryBound(to: grass_summary.self))
     guard started else { throw DeviceError(.badRegion) }
     try startThread()
   }
@@ -100,13 +110,24 @@ public final class CPUDevice: Device, @unchecked Sendable {
     }
     guard thread != nil else { return }
     let next = try CPUWorker(
-      code, names: program.answers, kernel: kernel, segments: UnsafeBufferPointer(segments),
+      code, names: Array(program.answers.prefix(program.monitorCount)), kernel: kernel,
+      segments: UnsafeBufferPointer(segments),
       outputSize: region.layout.responseSize)
+    var failure: DeviceError?
     standingStill {
       next.attach(to: mailbox)
       worker = next
+      do throws(DeviceError) {
+        detectors = try CPUDetectors(
+          code, names: program.names, kernel: kernel, segments: UnsafeBufferPointer(segments), keeper: keeper,
+          period: period)
+      } catch {
+        failure = error
+      }
+      setHasDetectors(detectors != nil)
     }
     try startThread()
+    if let failure { throw failure }
   }
 
   public func withdrawMonitors() {
@@ -132,6 +153,9 @@ public final class CPUDevice: Device, @unchecked Sendable {
   ///
   /// The thread has to be started again.
   private func standingStill(_ body: () -> Void) {
+    detectors?.stop()
+    detectors = nil
+    setHasDetectors(false)
     stopThread()
     turn.await()
     // The run at work, if any, ends within its budget; its answer is not lost.
@@ -141,6 +165,9 @@ public final class CPUDevice: Device, @unchecked Sendable {
     body()
     turn.give()
   }
+
+  /// The mailbox's thread may read it meanwhile.
+  private func setHasDetectors(_ has: Bool) { grass_mailbox_set_has_detectors(mailbox, has) }
 
   /// Starts the thread again, or says by ``failure()`` that it cannot be.
   private func resume() {
@@ -184,6 +211,8 @@ public final class CPUDevice: Device, @unchecked Sendable {
     turn.await()
     worker?.stop()
     worker = nil
+    detectors?.stop()
+    detectors = nil
     grass_mailbox_stop(mailbox, SystemCall.monotonicNanoseconds())
   }
 

@@ -383,7 +383,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
         state.monitors = grass_monitors()
         state.monitors.names = UnsafePointer(
           pointer(parts.names.address) as UnsafeMutablePointer<grass_monitor_answer>?)
-        state.monitors.count = UInt32(program.names.count)
+        state.monitors.count = UInt32(program.monitorCount)
         state.monitors.most_workers = UInt32(max(1, blocks - 1))
         state.monitors.lanes_per_worker = UInt32(Self.threads)
         state.monitors.default_lanes = Self.defaultLanes

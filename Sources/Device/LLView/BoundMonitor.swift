@@ -12,6 +12,9 @@ public struct BoundMonitor: Sendable {
   public let build: String
   let bitcode: [UInt8]
 
+  /// Whether devices run it by themselves: its name says so.
+  public var isDetector: Bool { name.hasPrefix("detect_") }
+
   /// Binds a monitor's bitcode, as ``FrontEnd`` makes it, to a kernel.
   ///
   /// Cost: some tens of milliseconds.

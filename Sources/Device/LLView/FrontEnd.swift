@@ -68,7 +68,8 @@ public struct FrontEnd: Sendable {
     "records/cpu.h": PackageResources.cpu_h, "records/life.h": PackageResources.life_h,
     "records/memory.h": PackageResources.memory_h, "records/panic.h": PackageResources.panic_h,
     "records/ps.h": PackageResources.ps_h, "records/search.h": PackageResources.search_h,
-    "swift/window.h": PackageResources.window_h,
+    "swift/window.h": PackageResources.window_h, "detect.h": PackageResources.detect_h,
+    "records/finding.h": PackageResources.finding_h,
   ]
 
   /// Runs a compiler.
@@ -106,6 +107,7 @@ public struct FrontEnd: Sendable {
     "grass_runtime.h": PackageResources.grass_runtime_h, "grass_result.h": PackageResources.grass_result_h,
     "grass_paging.h": PackageResources.grass_paging_h, "grass_fault.h": PackageResources.grass_fault_h,
     "grass_segment.h": PackageResources.grass_segment_h, "grass_digest.h": PackageResources.grass_digest_h,
+    "grass_finding.h": PackageResources.grass_finding_h,
   ]
 
   /// The runtime that LLView links into every monitor, from the source that is part of this module.

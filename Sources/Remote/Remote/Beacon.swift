@@ -6,6 +6,15 @@ public struct Beacon: Hashable, Sendable {
     case running
     case stopped
     case unknown(UInt32)
+
+    init(_ state: UInt32) {
+      self =
+        switch state {
+        case GRASS_STATE_RUNNING.rawValue: .running
+        case GRASS_STATE_STOPPED.rawValue: .stopped
+        default: .unknown(state)
+        }
+    }
   }
 
   /// Grows as long as the device runs.
@@ -27,11 +36,6 @@ public struct Beacon: Hashable, Sendable {
     clock = beacon.clock
     newestFinding = beacon.newest_finding
     served = beacon.served
-    state =
-      switch beacon.state {
-      case GRASS_STATE_RUNNING.rawValue: .running
-      case GRASS_STATE_STOPPED.rawValue: .stopped
-      default: .unknown(beacon.state)
-      }
+    state = State(beacon.state)
   }
 }

@@ -12,7 +12,9 @@ final class Exchange: @unchecked Sendable {
   let requestCapacity: Int
   let responseCapacity: Int
   private let link: any Link
-  private let layout: RegionLayout
+  let layout: RegionLayout
+  /// The first of the region's slots that were granted.
+  let firstSlot: Int
   private let requests: LinkBuffer
   private let responses: LinkBuffer
   private var sequence: UInt64
@@ -59,6 +61,7 @@ final class Exchange: @unchecked Sendable {
       else { throw LinkError(host, .protocolViolation("its header and its grant disagree")) }
       self.layout = layout
       self.link = link
+      firstSlot = grant.slots.lowerBound
       slotCount = grant.slots.count
       requests = try link.makeBuffer(byteCount: layout.requestSize * slotCount)
       responses = try link.makeBuffer(byteCount: layout.responseSize * slotCount)
@@ -79,15 +82,23 @@ final class Exchange: @unchecked Sendable {
   }
 
   func beacon(until deadline: ContinuousClock.Instant) throws(SessionError) -> Beacon {
-    let size = MemoryLayout<grass_beacon>.size
+    try read(MemoryLayout<grass_beacon>.size, at: layout.beaconOffset, until: deadline) { Beacon($0) }
+  }
+
+  /// Reads what the device writes without being asked, again and again until it is whole: `body` returns nil where it is not.
+  ///
+  /// `size` is at most what one response takes.
+  func read<Value>(
+    _ size: Int, at offset: Int, until deadline: ContinuousClock.Instant, _ body: (UnsafeRawBufferPointer) -> Value?
+  ) throws(SessionError) -> Value {
+    guard size <= layout.responseSize * slotCount else { throw SessionError(link.address, .tooLarge) }
     while true {
       try onLink { () throws(LinkError) in
         if posted > 0 { try link.wait(for: posted, until: deadline) }
-        posted = try link.postRead(
-          into: responses, 0..<size, from: link.grant.responses, offset: layout.beaconOffset, awaiting: nil)
+        posted = try link.postRead(into: responses, 0..<size, from: link.grant.responses, offset: offset, awaiting: nil)
         try link.wait(for: posted, until: deadline)
       }
-      if let beacon = responses.withBytes(0..<size, { Beacon(UnsafeRawBufferPointer($0)) }) { return beacon }
+      if let value = responses.withBytes(0..<size, { body(UnsafeRawBufferPointer($0)) }) { return value }
       if ContinuousClock.now >= deadline { throw SessionError(link.address, .tornAnswer) }
     }
   }

@@ -149,6 +149,14 @@ public final class Session: Sendable {
     return try exchange.withLock { exchange throws(SessionError) in try exchange.beacon(until: deadline) }
   }
 
+  /// Has `body` read what the device writes without being asked, as one round trip.
+  func read<Value>(
+    until deadline: ContinuousClock.Instant, _ body: (Exchange) throws(SessionError) -> Value
+  ) throws(SessionError) -> Value {
+    waves.add(1, ordering: .relaxed)
+    return try exchange.withLock { exchange throws(SessionError) in try body(exchange) }
+  }
+
   /// Asks what the device sees.
   ///
   /// - Throws: ``SessionError`` where the link ends, or the answer is false or does not come.

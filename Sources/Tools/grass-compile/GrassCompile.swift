@@ -49,6 +49,9 @@ struct GrassCompile: ParsableCommand {
   @Flag(help: "Neither keep symbols and types nor use kept ones.")
   var noKnown = false
 
+  @Flag(help: "Add the detectors that come with GRASS, which the device runs by itself.")
+  var detectors = false
+
   func validate() throws {
     if known != nil, noKnown { throw ValidationError("Give --known or --no-known, not both.") }
     guard parsedTarget != nil else { throw ValidationError("--target takes native, or sm_ and a number.") }
@@ -72,9 +75,16 @@ struct GrassCompile: ParsableCommand {
         try MemoryImage.open(memory), known: noKnown ? nil : known.map { BuildFolder(path: $0) } ?? .standard())
       for note in kernel.notes { fail(note) }
       let names = KernelNames(kernel.found)
-      let bound = try sources.map { source in
+      var bound = try sources.map { source in
         try BoundMonitor(try FrontEnd().compile(source), name: FrontEnd.name(of: source), for: names)
       }
+      if detectors {
+        let (built, refused) = BuiltInDetectors.bound(to: names)
+        for error in refused { fail("a detector is left out: \(error)") }
+        bound += built
+      }
+      // What remote hosts may ask for has the first numbers.
+      bound = bound.filter { !$0.isDetector } + bound.filter { $0.isDetector }
       if let output {
         try write(try DeviceProgram.code(bound, for: parsedTarget ?? .native), to: output)
       } else if let memory = kernel.memory as? FileMemory {

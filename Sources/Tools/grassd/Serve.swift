@@ -68,14 +68,30 @@ struct Serve: ParsableCommand {
   @Flag(help: "Neither keep symbols and types nor use kept ones.")
   var noKnown = false
 
+  @Flag(
+    help: "Have the device find out by itself what is wrong with the host, with the detectors that come with GRASS.")
+  var detectors = false
+
+  @Option(
+    help: ArgumentHelp(
+      "How often detectors look, in seconds. (default: 1 on a processor, 0.1 on a GPU)", valueName: "seconds"))
+  var detectorPeriod: Double?
+
   @Flag(name: .shortAndLong, help: "Log more.")
   var verbose = false
 
   func validate() throws {
     if known != nil, noKnown { throw ValidationError("Give --known or --no-known, not both.") }
+    if let detectorPeriod, !(detectorPeriod >= 0.01 && detectorPeriod <= 3600) {
+      throw ValidationError("--detector-period takes 0.01 to 3600 seconds.")
+    }
     for (name, size) in [("--request-size", requestSize), ("--response-size", responseSize)] {
       guard (1...1 << 20).contains(size) else { throw ValidationError("\(name) takes 1 to 1048576 KiB.") }
     }
+  }
+
+  private var period: Duration? {
+    detectors || detectorPeriod != nil ? .seconds(detectorPeriod ?? (device == .cpu ? 1 : 0.1)) : nil
   }
 
   func run() throws {
@@ -90,7 +106,7 @@ struct Serve: ParsableCommand {
           memory: memory, listen: listen.map { url in try LinkAddress(url) },
           layout: RegionLayout(slots: slots, requestSize: requestSize * 1024, responseSize: responseSize * 1024),
           regionInGPU: region == .gpu, device: device, monitors: monitors,
-          known: noKnown ? nil : known.map { BuildFolder(path: $0) } ?? .standard())
+          known: noKnown ? nil : known.map { BuildFolder(path: $0) } ?? .standard(), detectorPeriod: period)
       ) { event in
         logger.log(event)
       }

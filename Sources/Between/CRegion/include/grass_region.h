@@ -43,6 +43,7 @@
 
 #include "grass_digest.h"
 #include "grass_fault.h"
+#include "grass_finding.h"
 #include "grass_paging.h"
 #include "grass_result.h"
 #include "grass_segment.h"
@@ -148,80 +149,6 @@ struct grass_session_line {
 _Static_assert(sizeof(struct grass_session_line) == GRASS_LINE, "a session's line is one cache line");
 _Static_assert(offsetof(struct grass_session_line, check) == 40, "what the check covers");
 
-enum grass_finding_kind { GRASS_FINDING_FAULT = 1, GRASS_FINDING_ATTACK = 2, GRASS_FINDING_CHANGE = 3 };
-
-enum grass_severity {
-  GRASS_SEVERITY_INFO = 1,
-  GRASS_SEVERITY_NOTICE = 2,
-  GRASS_SEVERITY_WARNING = 3,
-  GRASS_SEVERITY_CRITICAL = 4,  // Somebody must act now.
-};
-
-enum grass_confidence {
-  GRASS_CONFIDENCE_HINT = 1,
-  GRASS_CONFIDENCE_STRONG = 2,
-  GRASS_CONFIDENCE_PROVEN = 3,  // An invariant is broken that the kernel never breaks.
-};
-
-enum grass_finding_state { GRASS_FINDING_OPEN = 1, GRASS_FINDING_CONFIRMED = 2, GRASS_FINDING_CLOSED = 3 };
-
-/// What a finding is about, or one of several.
-enum grass_subject_kind {
-  GRASS_SUBJECT_NONE = 0,
-  GRASS_SUBJECT_HOST = 1,
-  GRASS_SUBJECT_CPU = 2,        // number
-  GRASS_SUBJECT_TASK = 3,       // pid, start time in nanoseconds, address; its name
-  GRASS_SUBJECT_LOCK = 4,       // address, kind
-  GRASS_SUBJECT_MODULE = 5,     // address, base; its name
-  GRASS_SUBJECT_FUNCTION = 6,   // address as linked, address
-  GRASS_SUBJECT_DISK = 7,       // device number, tag, sector; its name
-  GRASS_SUBJECT_INTERFACE = 8,  // index, namespace's inode; its name
-  GRASS_SUBJECT_FILE = 9,       // device number, inode; its name
-  GRASS_SUBJECT_TABLE = 10,     // address, entry
-  GRASS_SUBJECT_DETECTOR = 11,  // number: the observer itself
-};
-
-struct grass_subject {
-  uint32_t kind;  // enum grass_subject_kind
-  uint32_t reserved;
-  uint64_t values[4];  // What they mean, the kind says.
-  char name[16];       // Zero padded.
-};
-_Static_assert(sizeof(struct grass_subject) == 56, "part of the protocol");
-
-/// What was seen at an address, and what ought to be there.
-struct grass_evidence {
-  uint32_t kind;  // What it means is the detector's.
-  uint32_t look;  // In which of the looks, from 0.
-  uint64_t address;
-  uint64_t seen;
-  uint64_t expected;
-};
-_Static_assert(sizeof(struct grass_evidence) == 32, "part of the protocol");
-
-#define GRASS_FINDING_SUBJECTS 2u
-#define GRASS_FINDING_EVIDENCE 6u
-
-/// What a device knows of a finding. Titles, remedies and what follows from its detector's declaration are the reader's.
-struct grass_finding_content {
-  uint64_t identity;  // Of the detector and the subject: the same as long as it is the same finding.
-  uint32_t detector;  // Its number.
-  uint8_t kind;       // enum grass_finding_kind
-  uint8_t severity;   // enum grass_severity
-  uint8_t confidence;  // enum grass_confidence
-  uint8_t state;       // enum grass_finding_state
-  uint32_t count;      // How often it was seen.
-  uint32_t flags;      // None yet.
-  // When it was first and last seen, in nanoseconds: by the device's clock, by the guest's since its boot, and since 1970.
-  uint64_t first_device, last_device, first_guest, last_guest, first_utc, last_utc;
-  uint8_t boot[16];    // The id of the host's boot.
-  uint64_t previous;   // Number of the log's entry before about the same finding, 0 for the first.
-  uint64_t causes[2];  // Identities of what it follows from, 0 for none.
-  struct grass_subject subjects[GRASS_FINDING_SUBJECTS];
-  struct grass_evidence evidence[GRASS_FINDING_EVIDENCE];  // A kind of 0 is none.
-  uint64_t reserved[7];
-};
-_Static_assert(sizeof(struct grass_finding_content) == 472, "part of the protocol");
 
 struct grass_record {
   uint64_t sequence;

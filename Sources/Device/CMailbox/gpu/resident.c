@@ -715,7 +715,7 @@ static void publish_beacon(struct grass_mailbox *mailbox, uint64_t now, uint32_t
       .counter = ++mailbox->counter,
       .clock = now,
       .state = state,
-      .newest_finding = mailbox->newest_finding,
+      .newest_finding = mailbox->summary.newest_finding,
       .served = mailbox->served,
       .counter_end = mailbox->counter,
   };

@@ -10,6 +10,8 @@
 #define GRASS_GRACE_NS 2000000ull
 /// The least time between two updates of the beacon.
 #define GRASS_BEACON_NS 20000ull
+/// The least time between two updates of the sessions' lines.
+#define GRASS_LINES_NS 1000000ull
 
 struct grass_slot_state {
   uint64_t served;         // Sequence number of the last request answered.
@@ -33,6 +35,18 @@ struct grass_job {
   uint32_t faulted;
   uint32_t flags;
   struct grass_lane_fault faults[GRASS_MAX_FAULTS];
+  // What its lanes remember from run to run; none where a remote host asked for the run.
+  uint64_t *state;
+  uint64_t state_words;
+};
+
+/// How the detectors stand: written by who keeps the findings, read by the mailbox, a word at a time.
+struct grass_summary {
+  uint64_t tick;            // How many ticks of the detectors have ended.
+  uint64_t newest_finding;  // Number of the newest finding, 0 while there is none.
+  uint32_t worst;           // enum grass_severity, of the open findings.
+  uint32_t open;
+  uint32_t suspended;
 };
 
 /// Runs a job's lanes on the calling thread, stage by stage, one after the other.
@@ -69,7 +83,9 @@ struct grass_mailbox {
   // Of the answer at work: the sums over bytes summed_from..<summed_end of its payload.
   uint64_t sums[2], summed_from, summed_end;
   uint64_t served, refused, torn;
-  uint64_t counter, newest_finding, beacon_time;
+  uint64_t counter, beacon_time, lines_time;
+  struct grass_summary summary;
+  bool has_detectors;
   struct grass_monitors *monitors;  // NULL where none can be run.
   struct grass_slot_state slots[GRASS_MAX_SLOTS];
 };
@@ -120,3 +136,6 @@ void grass_mailbox_stop(struct grass_mailbox *mailbox, uint64_t now);
 /// Stores the physical address of the kernel's VMCOREINFO note, for the answers to info. May be called at any time
 /// from any thread.
 void grass_mailbox_set_kernel_hint(struct grass_mailbox *mailbox, uint64_t address);
+
+/// Says whether detectors run, for the answers to info. May be called at any time from any thread.
+void grass_mailbox_set_has_detectors(struct grass_mailbox *mailbox, bool has_detectors);

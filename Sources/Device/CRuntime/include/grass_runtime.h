@@ -81,6 +81,8 @@ struct grass_order {
   uint32_t stage;
   uint32_t lanes;  // That share the run in stage 0, and an item after that.
   bool walks;      // For each load anew, to measure what the short ways give.
+  uint64_t *state;  // What lanes remember from run to run; NULL where they may not.
+  uint64_t state_words;
 };
 
 #define GRASS_TLB_ENTRIES 16u
@@ -145,6 +147,12 @@ uint64_t grass_item(const struct grass_lane_state *lane, uint32_t index);
 void grass_next(struct grass_lane_state *lane, uint64_t first, uint64_t second);
 /// One of the four numbers that the run was given; 0 for any other.
 uint64_t grass_argument(const struct grass_lane_state *lane, uint32_t index);
+/// A word that the monitor remembered in an earlier run; 0 for one that it never did, and where it remembers nothing.
+uint64_t grass_recall(const struct grass_lane_state *lane, uint64_t index);
+/// Remembers a word for later runs. The run ends where there is no such word.
+void grass_remember(struct grass_lane_state *lane, uint64_t index, uint64_t value);
+/// Counts a remembered word up, of lanes that run at once each its own number. Returns what it was.
+uint64_t grass_count(struct grass_lane_state *lane, uint64_t index);
 /// The watched physical memory: the start of one of its pieces, which ascend, and its size, 0 after the last one.
 uint64_t grass_memory_start(const struct grass_lane_state *lane, uint32_t index);
 uint64_t grass_memory_size(const struct grass_lane_state *lane, uint32_t index);

@@ -7,7 +7,8 @@ struct Calls {
 
   static let runtime: Set<String> = [
     "grass_emit", "grass_lane", "grass_lanes", "grass_argument", "grass_memory_start", "grass_memory_size",
-    "grass_physical", "grass_stage", "grass_item", "grass_next",
+    "grass_physical", "grass_stage", "grass_item", "grass_next", "grass_recall", "grass_remember",
+    "grass_count",
   ]
   /// LLVM's own functions that compute and do nothing else, by the start of their names.
   private static let intrinsics = [

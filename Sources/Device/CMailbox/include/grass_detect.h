@@ -1,0 +1,98 @@
+// What a device does with its detectors: it runs each of them again and again, keeps what they find, and writes it into the
+// region, where remote hosts read it. Freestanding, like the mailbox; one thread runs it, beside the mailbox's.
+#pragma once
+
+#include "grass_finding.h"
+#include "grass_mailbox.h"
+
+/// How often a finding that lasts has to be missed before it is closed.
+#define GRASS_CLOSE_AFTER 3u
+/// How often an open finding's place is written anew only for its count and when it was seen last, in nanoseconds.
+#define GRASS_REFRESH_NS 1000000000ull
+/// The words that a detector may remember from tick to tick.
+#define GRASS_STATE_WORDS 4096u
+/// How many detectors a device runs.
+#define GRASS_MAX_DETECTORS 64u
+/// After so many ticks in a row that ended early, a detector is suspended.
+#define GRASS_MOST_STRIKES 3u
+
+/// When something was: by the device's clock and since 1970, in nanoseconds.
+struct grass_moment {
+  uint64_t device;
+  uint64_t utc;
+};
+
+/// A finding that is not closed, and what the device alone knows of it.
+struct grass_kept {
+  struct grass_finding_content content;
+  uint64_t persists;
+  uint64_t number;     // Of its newest entry in the log, 0 while it is not believed.
+  uint64_t written;    // When its place was written last.
+  uint32_t looks;      // In how many ticks, one after the other, it was seen.
+  uint32_t missed;     // And since then was not.
+  uint32_t flags;      // Of its sighting.
+  bool is_seen;        // In this tick.
+};
+
+/// The findings that are not closed, and the log, of which this is the only writer.
+struct grass_keeper {
+  uint8_t *region;
+  struct grass_header layout;  // A private copy.
+  struct grass_kept *kept;     // layout.open_count of them; one with an identity of 0 is free.
+  struct grass_summary *summary;
+  uint64_t dropped;  // Sightings for which there was no place.
+  uint64_t tick;     // How many have ended.
+  struct grass_moment now;
+  uint64_t guest;
+  uint8_t boot[16];
+  bool is_late;
+};
+
+/// Begins with what the log has already: numbers go on from there, and what was open under another device is no more.
+///
+/// `kept` holds `open_count` findings, zeroed; all memory stays the caller's.
+void grass_keeper_start(
+    struct grass_keeper *keeper, uint8_t *region, const struct grass_header *layout, struct grass_kept *kept,
+    struct grass_summary *summary);
+
+/// Closes what a detector found that is run no more, or anew.
+void grass_keeper_forget(struct grass_keeper *keeper, uint32_t detector);
+
+/// Begins a tick. One that is late counts for nothing that has to be seen in several.
+void grass_keeper_begin(struct grass_keeper *keeper, struct grass_moment now, bool is_late);
+/// Takes the watched kernel's clock. With another boot than before, what was open is no more.
+void grass_keeper_take_clock(struct grass_keeper *keeper, const struct grass_host_clock *clock);
+/// Takes what a detector saw in this tick.
+void grass_keeper_sight(struct grass_keeper *keeper, const struct grass_sighting *sighting);
+/// Ends a tick: closes what is seen no more, and says in the summary how things stand. Findings of detectors that could not
+/// look in this tick, a bit each in `blind`, stay as they are.
+void grass_keeper_end(struct grass_keeper *keeper, uint64_t blind, uint32_t suspended);
+
+/// One detector among a device's monitors.
+struct grass_detector_slot {
+  uint32_t monitor;  // Its index among the monitors.
+  uint32_t strikes;  // Ticks in a row that ended early.
+  bool is_suspended;
+};
+
+/// The detectors of a device and what they are run with. All memory is the caller's.
+struct grass_detectors {
+  struct grass_keeper keeper;
+  struct grass_detector_slot slots[GRASS_MAX_DETECTORS];
+  uint32_t count;
+  const struct grass_machine *machine;
+  void (*entry)(struct grass_lane_state *lane, uint32_t monitor);
+  struct grass_lane_state *lane;
+  struct grass_item *items;  // Twice `item_capacity`.
+  uint64_t item_capacity;
+  uint64_t steps;    // That one detector may take in one tick.
+  uint64_t *state;   // GRASS_STATE_WORDS for each detector, zeroed at first.
+  struct grass_job job;
+  uint64_t period;   // Nanoseconds.
+  uint64_t last;     // When the tick before began, by the device's clock.
+};
+
+/// Runs every detector once on the calling thread, one after the other, and takes what they saw.
+///
+/// The first of them should be the one that emits the clock.
+void grass_detectors_tick(struct grass_detectors *detectors, struct grass_moment now);

@@ -1,0 +1,162 @@
+import CMailbox
+import CRegion
+import CRuntime
+import Glibc
+import Host
+import Region
+
+/// The findings of a CPU device, which outlive the detectors that made them.
+final class FindingKeeper: @unchecked Sendable {
+  // Used by the thread of the detectors as long as there is one, else by whoever starts the next.
+  fileprivate let detectors: UnsafeMutablePointer<grass_detectors>
+  private let kept: UnsafeMutablePointer<grass_kept>
+
+  /// Begins with what the region's log has; `summary` is where the mailbox looks, and both have to outlive this.
+  init(region: SharedRegion, summary: UnsafeMutablePointer<grass_summary>) {
+    let count = Int(region.layout.header.open_count)
+    kept = .allocate(capacity: count)
+    kept.initialize(repeating: grass_kept(), count: count)
+    detectors = .allocate(capacity: 1)
+    detectors.initialize(to: grass_detectors())
+    var header = region.layout.header
+    grass_keeper_start(
+      &detectors.pointee.keeper, region.base.assumingMemoryBound(to: UInt8.self), &header, kept, summary)
+  }
+
+  deinit {
+    detectors.deallocate()
+    kept.deallocate()
+  }
+}
+
+/// The thread that runs a CPU device's detectors, all of them in turn, again and again.
+final class CPUDetectors: @unchecked Sendable {
+  // All but the semaphore is the thread's from init to stop.
+  private let keeper: FindingKeeper
+  private let code: MonitorProgram.NativeCode
+  private let machine: UnsafeMutablePointer<grass_machine>
+  private let lane: UnsafeMutablePointer<grass_lane_state>
+  private let items: UnsafeMutablePointer<grass_item>
+  private let state: UnsafeMutablePointer<UInt64>
+  private let output: UnsafeMutablePointer<UInt64>
+  private let semaphore: UnsafeMutablePointer<sem_t>
+  private let period: UInt64
+  private var thread: DedicatedThread?
+
+  /// How the names of monitors begin that are detectors.
+  static let prefix = "detect_"
+  /// The one that says what time it is on the watched host; it comes first.
+  private static let clock = "detect_clock"
+  /// Steps that a detector may take in one tick: a tenth of a second or so.
+  private static let steps: UInt64 = 1 << 24
+  private static let mostItems = 1 << 14
+  private static let outputSize = 1 << 20
+
+  /// Starts the detectors among a program's monitors, called `names`; nil where there are none.
+  ///
+  /// `segments`, the watched memory in ascending order, have to outlive it.
+  ///
+  /// - Throws: ``DeviceError`` where there can be no thread.
+  init?(
+    _ code: MonitorProgram.NativeCode, names: [String], kernel: KernelMapping,
+    segments: UnsafeBufferPointer<grass_mapped_segment>, keeper: FindingKeeper, period: Duration
+  ) throws(DeviceError) {
+    let numbers = names.indices.filter { names[$0].hasPrefix(Self.prefix) }
+      .sorted { first, second in names[first] == Self.clock && names[second] != Self.clock }
+      .prefix(Int(GRASS_MAX_DETECTORS))
+    guard !numbers.isEmpty else { return nil }
+    self.keeper = keeper
+    self.code = code
+    self.period = UInt64(max(period / .nanoseconds(1), 1e6))
+    machine = .allocate(capacity: 1)
+    machine.initialize(to: grass_machine())
+    machine.pointee.segments = segments.baseAddress
+    machine.pointee.segment_count = UInt64(segments.count)
+    kernel.fill(&machine.pointee)
+    lane = .allocate(capacity: 1)
+    lane.initialize(to: grass_lane_state())
+    items = .allocate(capacity: 2 * Self.mostItems)
+    items.initialize(repeating: grass_item(), count: 2 * Self.mostItems)
+    state = .allocate(capacity: numbers.count * Int(GRASS_STATE_WORDS))
+    state.initialize(repeating: 0, count: numbers.count * Int(GRASS_STATE_WORDS))
+    output = .allocate(capacity: Self.outputSize / 8)
+    output.initialize(repeating: 0, count: Self.outputSize / 8)
+    semaphore = .allocate(capacity: 1)
+    semaphore.initialize(to: sem_t())
+    sem_init(semaphore, 0, 0)
+
+    let detectors = keeper.detectors
+    detectors.pointee.count = UInt32(numbers.count)
+    withUnsafeMutableBytes(of: &detectors.pointee.slots) { slots in
+      let slots = slots.bindMemory(to: grass_detector_slot.self)
+      for (index, number) in numbers.enumerated() {
+        slots[index] = grass_detector_slot(monitor: UInt32(number), strikes: 0, is_suspended: false)
+      }
+    }
+    detectors.pointee.machine = UnsafePointer(machine)
+    detectors.pointee.entry = code.dispatch
+    detectors.pointee.lane = lane
+    detectors.pointee.items = items
+    detectors.pointee.item_capacity = UInt64(Self.mostItems)
+    detectors.pointee.steps = Self.steps
+    detectors.pointee.state = state
+    detectors.pointee.job = grass_job()
+    detectors.pointee.job.output.bytes = UnsafeMutableRawPointer(output).assumingMemoryBound(to: UInt8.self)
+    detectors.pointee.job.output.capacity = UInt64(Self.outputSize)
+    detectors.pointee.period = self.period
+    detectors.pointee.last = 0
+    grass_keeper_forget(&detectors.pointee.keeper, GRASS_DETECTOR_OBSERVER.rawValue)
+
+    do throws(SystemCallError) {
+      let unowned = Unowned(detectors: self)
+      thread = try DedicatedThread(name: "grass-detect") { unowned.detectors.run() }
+    } catch {
+      throw DeviceError(.threadFailed(error.description))
+    }
+  }
+
+  private struct Unowned: @unchecked Sendable {
+    // The thread is joined before the object goes.
+    unowned(unsafe) let detectors: CPUDetectors
+  }
+
+  /// Ends the thread, after the tick at work.
+  func stop() {
+    guard let thread else { return }
+    self.thread = nil
+    sem_post(semaphore)
+    thread.join()
+  }
+
+  deinit {
+    stop()
+    sem_destroy(semaphore)
+    semaphore.deallocate()
+    machine.deallocate()
+    lane.deallocate()
+    items.deallocate()
+    state.deallocate()
+    output.deallocate()
+  }
+
+  private func run() {
+    var random = SystemRandomNumberGenerator()
+    while true {
+      var now = timespec()
+      clock_gettime(CLOCK_REALTIME, &now)
+      let utc = UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
+      grass_detectors_tick(keeper.detectors, grass_moment(device: SystemCall.monotonicNanoseconds(), utc: utc))
+      // Up to a tenth earlier or later, so that nobody can hide between two ticks that he knows.
+      let jitter = period / 10
+      let pause = period - jitter + UInt64.random(in: 0...2 * jitter, using: &random)
+      var until = timespec()
+      clock_gettime(CLOCK_REALTIME, &until)
+      let end = UInt64(until.tv_nsec) + pause
+      until.tv_sec += Int(end / 1_000_000_000)
+      until.tv_nsec = Int(end % 1_000_000_000)
+      var result = sem_timedwait(semaphore, &until)
+      while result != 0, errno == EINTR { result = sem_timedwait(semaphore, &until) }
+      if result == 0 { return }
+    }
+  }
+}

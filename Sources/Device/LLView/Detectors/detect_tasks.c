@@ -1,0 +1,1 @@
+../../../../monitors/detect/tasks.c

@@ -1,0 +1,104 @@
+import CRegion
+public import Records
+import Region
+
+/// What was read of a device's log of findings.
+public struct FindingNews: Sendable {
+  /// In the order of their numbers.
+  public var findings: [FindingRecord] = []
+  /// Up to which number the log was read: what to give next time.
+  public var newest: UInt64 = 0
+  /// How many changes the log has lost before they were read. The table of open findings has what is still open of them.
+  public var missed: UInt64 = 0
+}
+
+extension Session {
+  /// Reads this session's line, in which the device has no part.
+  ///
+  /// Cost: one read of 64 bytes.
+  ///
+  /// - Throws: ``SessionError`` where the link ends, or the line stays torn.
+  public func line(within timeout: Duration? = nil) throws(SessionError) -> SessionLine {
+    let deadline = ContinuousClock.now + (timeout ?? self.timeout)
+    return try read(until: deadline) { exchange throws(SessionError) in
+      let layout = exchange.layout
+      return try exchange.read(
+        MemoryLayout<grass_session_line>.size,
+        at: Int(layout.header.lines_offset) + exchange.firstSlot * Int(layout.header.line_size), until: deadline
+      ) { SessionLine($0) }
+    }
+  }
+
+  /// Reads the changes of findings with numbers behind `number`, up to `newest`, which a line has told.
+  ///
+  /// Cost: one read, of 512 bytes a change, or two where the log turns around.
+  ///
+  /// - Throws: ``SessionError`` where the link ends.
+  public func findings(
+    after number: UInt64, upTo newest: UInt64, within timeout: Duration? = nil
+  ) throws(SessionError) -> FindingNews {
+    let deadline = ContinuousClock.now + (timeout ?? self.timeout)
+    return try read(until: deadline) { exchange throws(SessionError) in
+      let header = exchange.layout.header
+      var news = FindingNews()
+      news.newest = max(number, newest)
+      guard newest > number else { return news }
+      let count = UInt64(header.finding_count)
+      var next = number + 1
+      if newest - number > count {
+        news.missed = newest - number - count
+        next = newest - count + 1
+      }
+      while next <= newest {
+        let index = (next - 1) % count
+        let run = min(newest - next + 1, count - index, 256)
+        let first = next
+        let part: [FindingRecord?] = try exchange.read(
+          Int(run) * FindingRecord.size, at: Int(header.findings_offset + index * UInt64(header.finding_size)),
+          until: deadline
+        ) { bytes in
+          (0..<Int(run)).map { entry in
+            let record = FindingRecord(
+              UnsafeRawBufferPointer(rebasing: bytes[(entry * FindingRecord.size)..<((entry + 1) * FindingRecord.size)])
+            )
+            // One that was overwritten meanwhile has a later number, and is lost.
+            return record?.number == first + UInt64(entry) ? record : nil
+          }
+        }
+        for record in part {
+          if let record { news.findings.append(record) } else { news.missed += 1 }
+        }
+        next += run
+      }
+      return news
+    }
+  }
+
+  /// Reads the findings that are not closed.
+  ///
+  /// Cost: one read of the table, 128 KiB in a region of the usual size.
+  ///
+  /// - Throws: ``SessionError`` where the link ends.
+  public func openFindings(within timeout: Duration? = nil) throws(SessionError) -> [FindingRecord] {
+    let deadline = ContinuousClock.now + (timeout ?? self.timeout)
+    return try read(until: deadline) { exchange throws(SessionError) in
+      let header = exchange.layout.header
+      var findings: [FindingRecord] = []
+      var index = 0
+      while index < Int(header.open_count) {
+        let run = min(Int(header.open_count) - index, 256)
+        findings += try exchange.read(
+          run * FindingRecord.size, at: Int(header.open_offset) + index * Int(header.open_size), until: deadline
+        ) { bytes in
+          (0..<run).compactMap { entry in
+            FindingRecord(
+              UnsafeRawBufferPointer(rebasing: bytes[(entry * FindingRecord.size)..<((entry + 1) * FindingRecord.size)])
+            )
+          }
+        }
+        index += run
+      }
+      return findings.sorted { $0.number < $1.number }
+    }
+  }
+}

@@ -1,0 +1,136 @@
+import ArgumentParser
+import Detection
+import Glibc
+import Links
+import Output
+import Records
+import Remote
+
+/// Follows what a device finds out.
+struct WatchCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "watch", abstract: "Follows what the device finds out about the host, as it happens.",
+    discussion: """
+      First what is open and what the device's log still has, in order; then each change as it comes. One read of 64 bytes \
+      every --interval tells whether there is news. A link that ends is said, and made again. Needs grassd --detectors.
+      """)
+
+  @Option(help: "The host's URL, as printed by grassd.")
+  var host: String
+
+  @Flag(help: "Print each change as JSON, one a line.")
+  var json = false
+
+  @Option(name: .shortAndLong, help: "Seconds between two looks at whether there is news.")
+  var interval: Double = 0.5
+
+  @Flag(help: "Print what the log has, and end.")
+  var once = false
+
+  @Option(
+    help: ArgumentHelp(
+      "Run this by the shell for each finding of warning or more; it is given as JSON on standard input.",
+      valueName: "command"))
+  var exec: String?
+
+  @Option(help: "Seconds to wait for an answer of the host before giving up.")
+  var timeout: Double = 5
+
+  func validate() throws {
+    if !(interval >= 0.001 && interval < 3600) { throw ValidationError("--interval takes seconds, from 0.001 on.") }
+  }
+
+  func run() throws {
+    var read: UInt64 = 0
+    var isFirst = true
+    var isSaid = false
+    while true {
+      do {
+        let session = try Session(to: try LinkAddress(host), timeout: .seconds(timeout))
+        if isSaid { writeNote("connected to \(host) again") }
+        isSaid = false
+        let info = try session.info()
+        guard info.features.contains(.findings) else {
+          writeNote("\(host): the device looks for nothing; start grassd with --detectors")
+          throw ExitStatus.unreadable
+        }
+        try follow(session, &read, &isFirst)
+        return
+      } catch let error as ExitCode {
+        throw error
+      } catch {
+        if isFirst, read == 0, !isSaid, once { throw fail(error) }
+        if !isSaid { writeNote("\(error)") }
+        if isFirst { throw ExitStatus.unreachable }
+        isSaid = true
+        usleep(UInt32(min(interval, 1) * 1e6))
+      }
+    }
+  }
+
+  private func fail(_ error: any Error) -> ExitCode {
+    writeNote("\(error)")
+    return ExitStatus.unreachable
+  }
+
+  /// Prints news until the link ends.
+  private func follow(_ session: borrowing Session, _ read: inout UInt64, _ isFirst: inout Bool) throws {
+    var ticks: UInt64?
+    var quiet = 0.0
+    while true {
+      let line = try session.line()
+      if line.newestFinding < read {
+        writeNote("the device began anew: its log has \(line.newestFinding) changes, and \(read) were read")
+        read = 0
+      }
+      let news = try session.findings(after: read, upTo: line.newestFinding)
+      if news.missed > 0 {
+        writeNote("the log has lost \(news.missed) changes before they were read; what is still open follows")
+        for record in try session.openFindings()
+        where !news.findings.contains(where: { $0.identity == record.identity }) {
+          say(record)
+        }
+      }
+      for record in news.findings { say(record) }
+      read = news.newest
+      isFirst = false
+      if once { return }
+      // Silence of the device's detectors is news, too.
+      if let before = ticks, before == line.detectorTick { quiet += interval } else { quiet = 0 }
+      if quiet >= 10, quiet - interval < 10 { writeNote("the device's detectors have not looked for \(Int(quiet)) s") }
+      ticks = line.detectorTick
+      if line.state == .stopped {
+        writeNote("the device was stopped")
+        throw ExitStatus.unreachable
+      }
+      usleep(UInt32(interval * 1e6))
+    }
+  }
+
+  private func say(_ record: FindingRecord) {
+    let finding = DeviceDetectors.finding(record)
+    var bytes: [UInt8] = []
+    JSON(finding.value).write(to: &bytes)
+    if json {
+      writeOutput(bytes + [UInt8(ascii: "\n")])
+    } else {
+      let when = finding.last.guest.map { "[\(Self.padded($0))] " } ?? ""
+      let state = finding.state == .closed ? "closed: " : ""
+      writeOutput(
+        "\(when)\(finding.severity.rawValue.uppercased()) \(finding.kind.rawValue), \(finding.confidence.rawValue): "
+          + "\(state)\(finding.title)\n")
+    }
+    if let exec, finding.severity >= .warning, finding.state != .closed, let pipe = popen(exec, "w") {
+      fwrite(bytes, 1, bytes.count, pipe)
+      pclose(pipe)
+    }
+  }
+
+  /// Seconds as dmesg writes them.
+  private static func padded(_ nanoseconds: UInt64) -> String {
+    let whole = String(nanoseconds / 1_000_000_000)
+    let fraction = String(nanoseconds / 1000 % 1_000_000)
+    return String(repeating: " ", count: max(0, 5 - whole.count)) + whole + "."
+      + String(repeating: "0", count: 6 - fraction.count) + fraction
+  }
+}

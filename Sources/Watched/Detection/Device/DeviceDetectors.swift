@@ -1,0 +1,193 @@
+import CRegion
+import KernelViews
+public import Records
+
+/// What the numbers of a device's findings mean: the same detectors as those of a check, told from what the device wrote.
+public enum DeviceDetectors {
+  /// The detector that each number stands for, and how its sentence is made.
+  private struct Declaration: Sendable {
+    let detector: any Detector.Type
+    /// What is wrong, on what: one sentence without a full stop.
+    let title: @Sendable (FindingRecord) -> String
+    /// What the kinds of evidence are.
+    var evidence: [UInt32: Evidence] = [:]
+  }
+
+  /// How a piece of evidence is told.
+  private struct Evidence: Sendable {
+    let what: String
+    var unit = Unit.number
+    var hasExpectation = true
+
+    enum Unit: Sendable {
+      case number, hexadecimal, nanoseconds, signed
+    }
+  }
+
+  private static let declarations: [UInt32: Declaration] = [
+    GRASS_DETECTOR_OBSERVER.rawValue: .init(
+      detector: SuspendedDetector.self,
+      title: {
+        "a detector of the device ended early too often and is suspended: number \($0.subjects.first?.values[0] ?? 0)"
+      },
+      evidence: [1: .init(what: "the fault that ended it", hasExpectation: false)]),
+    GRASS_DETECTOR_PANIC.rawValue: .init(
+      detector: Panic.self,
+      title: {
+        "the kernel panicked on CPU \($0.evidence.first.map { "\(Int32(truncatingIfNeeded: $0.seen))" } ?? "?")"
+      },
+      evidence: [1: .init(what: "panic_cpu", unit: .signed)]),
+    GRASS_DETECTOR_OOPS.rawValue: .init(
+      detector: Oops.self, title: { _ in "the kernel survived an oops" },
+      evidence: [1: .init(what: "tainted_mask", unit: .hexadecimal)]),
+    GRASS_DETECTOR_WARNING.rawValue: .init(
+      detector: KernelWarning.self, title: { _ in "the kernel warned of itself" },
+      evidence: [1: .init(what: "tainted_mask", unit: .hexadecimal)]),
+    GRASS_DETECTOR_TAINT_VANISHED.rawValue: .init(
+      detector: TaintVanished.self, title: { _ in "the kernel's taint was cleared" },
+      evidence: [
+        1: .init(what: "tainted_mask", unit: .hexadecimal),
+        2: .init(what: "taints of a module", unit: .hexadecimal, hasExpectation: false),
+      ]),
+    GRASS_DETECTOR_OOM_KILL.rawValue: .init(
+      detector: OutOfMemoryKill.self,
+      title: { record in
+        let kills = record.evidence.first?.seen ?? 0
+        return "memory ran out and the kernel killed \(kills == 1 ? "a process" : "\(kills) processes") since it booted"
+      }, evidence: [1: .init(what: "the counter oom_kill")]),
+    GRASS_DETECTOR_STOPPED.rawValue: .init(
+      detector: Stopped.self,
+      title: { record in
+        "all CPUs stand still since \(Text.seconds(record.evidence.first?.seen ?? 0)) s: the host hangs, or is paused"
+      },
+      evidence: [
+        1: .init(what: "how long the last CPU stands still", unit: .nanoseconds, hasExpectation: false),
+        2: .init(what: "CPUs whose timer is overdue", hasExpectation: false),
+      ]),
+    GRASS_DETECTOR_HARD_LOCKUP.rawValue: .init(
+      detector: HardLockup.self,
+      title: { record in
+        "CPU \(record.subjects.first?.values[0] ?? 0) takes no interrupts since "
+          + "\(Text.seconds(record.evidence.first?.seen ?? 0)) s\(task(record, 1).map { ", in \($0)" } ?? "")"
+      },
+      evidence: [
+        1: .init(what: "how long it stands still", unit: .nanoseconds, hasExpectation: false),
+        2: .init(what: "when its timer was due, by the kernel's clock", unit: .nanoseconds, hasExpectation: false),
+      ]),
+    GRASS_DETECTOR_SOFT_LOCKUP.rawValue: .init(
+      detector: SoftLockup.self,
+      title: { record in
+        "CPU \(record.subjects.first?.values[0] ?? 0) does not leave the kernel since "
+          + "\(Text.seconds(record.evidence.first?.seen ?? 0)) s\(task(record, 1).map { ", in \($0)" } ?? "")"
+      },
+      evidence: [
+        1: .init(what: "how long it ran nothing else", unit: .nanoseconds, hasExpectation: false),
+        2: .init(what: "time that the task was charged for in the kernel", unit: .nanoseconds, hasExpectation: false),
+      ]),
+    GRASS_DETECTOR_HUNG_TASK.rawValue: .init(
+      detector: HungTask.self,
+      title: { record in
+        let hung = record.evidence.first?.expected ?? 0
+        let longest = record.evidence.map(\.seen).max() ?? 0
+        return
+          "\(hung) \(hung == 1 ? "task waits" : "tasks wait") and cannot be killed, since \(Text.seconds(longest)) s at most"
+      }, evidence: [1: .init(what: "a task that waits", unit: .nanoseconds, hasExpectation: false)]),
+    GRASS_DETECTOR_CREDENTIALS.rawValue: .init(
+      detector: StolenCredentials.self,
+      title: { record in
+        "\(task(record, 0) ?? "a task") runs as user \(record.evidence.first?.seen ?? 0) and belongs to user "
+          + "\(record.evidence.first?.expected ?? 0): its credentials were written over"
+      }, evidence: [1: .init(what: "cred.uid")]),
+    GRASS_DETECTOR_RCU_STALL.rawValue: .init(
+      detector: RCUStall.self,
+      title: { record in
+        let mask = record.evidence.dropFirst().first?.seen ?? 0
+        let cpus = (0..<64).filter { mask >> UInt64($0) & 1 == 1 }
+        return "a grace period of RCU does not end since \(Text.seconds(record.evidence.first?.seen ?? 0)) s"
+          + (cpus.isEmpty ? "" : ", it waits for CPU \(Text.list(cpus.map { "\($0)" }))")
+      },
+      evidence: [
+        1: .init(what: "how long", unit: .nanoseconds, hasExpectation: false),
+        2: .init(what: "CPUs that it waits for, a bit each", unit: .hexadecimal, hasExpectation: false),
+      ]),
+  ]
+
+  private static func task(_ record: FindingRecord, _ index: Int) -> String? {
+    guard record.subjects.count > index, record.subjects[index].kind == GRASS_SUBJECT_TASK.rawValue else { return nil }
+    let subject = record.subjects[index]
+    return "\(subject.name.printable) (\(Int32(truncatingIfNeeded: subject.values[0])))"
+  }
+
+  /// The finding that a device's record tells of.
+  ///
+  /// A record of a detector that this version does not know says so.
+  ///
+  /// - Parameters:
+  ///   - record: what the device wrote.
+  ///   - kernel: the watched kernel's release, where it is known.
+  public static func finding(_ record: FindingRecord, kernel: String = "") -> Finding {
+    let declaration = declarations[record.detector]
+    let subjects = record.subjects.map(subject)
+    func moment(_ moment: FindingRecord.Moment) -> Finding.Moment {
+      .init(guest: moment.guest == 0 ? nil : moment.guest, utc: Double(moment.utc) / 1e9)
+    }
+    let name = declaration?.detector.name ?? "device-\(record.detector)"
+    return Finding(
+      id: Finding.id(name, subjects), detector: name,
+      kind: [GRASS_FINDING_ATTACK.rawValue: .attack, GRASS_FINDING_CHANGE.rawValue: .change][UInt32(record.kind)]
+        ?? .fault,
+      severity: [
+        GRASS_SEVERITY_NOTICE.rawValue: .notice, GRASS_SEVERITY_WARNING.rawValue: .warning,
+        GRASS_SEVERITY_CRITICAL.rawValue: .critical,
+      ][UInt32(record.severity)] ?? .info,
+      confidence: [
+        GRASS_CONFIDENCE_STRONG.rawValue: .strong, GRASS_CONFIDENCE_PROVEN.rawValue: .proven,
+      ][UInt32(record.confidence)] ?? .hint,
+      state: [
+        GRASS_FINDING_CONFIRMED.rawValue: .confirmed, GRASS_FINDING_CLOSED.rawValue: .closed,
+      ][UInt32(record.state)] ?? .open,
+      first: moment(record.first), last: moment(record.last), count: Int(record.count), subjects: subjects,
+      title: declaration?.title(record)
+        ?? "the device's detector \(record.detector) found something that this version does not know",
+      evidence: record.evidence.map { evidence($0, declaration) },
+      techniques: declaration?.detector.techniques ?? [],
+      remedy: declaration?.detector.remedy ?? "Use a newer grassctl.",
+      kernel: kernel, boot: boot(record.boot), baseline: declaration?.detector.baseline ?? .invariant)
+  }
+
+  private static func evidence(_ seen: FindingRecord.Evidence, _ declaration: Declaration?) -> Finding.Evidence {
+    guard let known = declaration?.evidence[seen.kind] else {
+      return .init("evidence \(seen.kind)", at: seen.address, seen: "\(seen.seen)", expected: "\(seen.expected)")
+    }
+    func text(_ value: UInt64) -> String {
+      switch known.unit {
+      case .number: "\(value)"
+      case .hexadecimal: "0x\(String(value, radix: 16))"
+      case .nanoseconds: "\(Text.seconds(value)) s"
+      case .signed: "\(Int32(truncatingIfNeeded: value))"
+      }
+    }
+    let what = seen.look == 0 ? known.what : "\(known.what), \(seen.look)"
+    return .init(
+      what, at: seen.address.rawValue == 0 ? nil : seen.address, seen: text(seen.seen),
+      expected: known.hasExpectation ? text(seen.expected) : nil)
+  }
+
+  private static func subject(_ subject: FindingRecord.Subject) -> Subject {
+    switch subject.kind {
+    case GRASS_SUBJECT_CPU.rawValue: .cpu(Int(truncatingIfNeeded: subject.values[0]))
+    case GRASS_SUBJECT_TASK.rawValue:
+      .task(tid: Int32(truncatingIfNeeded: subject.values[0]), start: subject.values[1], comm: subject.name)
+    case GRASS_SUBJECT_LOCK.rawValue: .lock(.init(subject.values[0]), name: nil)
+    case GRASS_SUBJECT_MODULE.rawValue: .module(.init(subject.values[0]), name: subject.name)
+    case GRASS_SUBJECT_DETECTOR.rawValue: .observer("detector \(subject.values[0])")
+    default: .host
+    }
+  }
+
+  private static func boot(_ bytes: [UInt8]) -> String? {
+    guard bytes.count == 16, bytes.contains(where: { $0 != 0 }) else { return nil }
+    let digits = bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }
+    return [0..<4, 4..<6, 6..<8, 8..<10, 10..<16].map { digits[$0].joined() }.joined(separator: "-")
+  }
+}

@@ -1,0 +1,83 @@
+public import LinuxKernel
+
+/// What only who looks again and again can tell: these detectors run on devices, and a check has no way to ask them.
+public protocol DeviceOnly: Detector {}
+
+extension DeviceOnly {
+  public static func sightings(_ look: Look, before: Look?) throws(KernelError) -> Sightings { Sightings() }
+}
+
+/// All CPUs stand still.
+public struct Stopped: DeviceOnly {
+  public static let name = "stopped"
+  public static let kind = Finding.Kind.fault
+  public static let summary = "No CPU of the host does anything any more: it hangs, or somebody paused it."
+  public static let rule = """
+    Neither a CPU's scheduler clock nor the kernel's ticks move, and the time for which a CPU had set its timer has passed by \
+    more than a second of the device's clock.
+    """
+  public static let looksLike = """
+    An idle host without ticks: none of its timers is overdue. A paused guest looks the same, and is said to be possible.
+    """
+  public static let remedy = """
+    See whether the hypervisor paused it. If not: grassctl stack --all and grassctl dmesg tell where each CPU was; take the \
+    memory before it is reset.
+    """
+  public static let goesByTime = true
+  public static let baseline = Finding.Baseline.invariant
+}
+
+/// A CPU that takes no interrupts.
+public struct HardLockup: DeviceOnly {
+  public static let name = "hard-lockup"
+  public static let kind = Finding.Kind.fault
+  public static let summary = "A CPU takes no interrupts any more, while others go on."
+  public static let rule = """
+    Its scheduler clock stands still, the time for which it had set its timer has passed by more than a second, and other CPUs \
+    move; in three ticks.
+    """
+  public static let looksLike = "A virtual CPU that the hypervisor does not run."
+  public static let remedy =
+    "See what it does: grassctl stack. Others will wait for it soon; take the memory and plan a reset."
+  public static let goesByTime = true
+  public static let baseline = Finding.Baseline.invariant
+}
+
+/// A CPU that does not leave the kernel.
+public struct SoftLockup: DeviceOnly {
+  public static let name = "soft-lockup"
+  public static let kind = Finding.Kind.fault
+  public static let summary = "A CPU is in the kernel all the time, with one task, and runs nothing else."
+  public static let rule = """
+    The same task, no switch, no time in user mode, and most of the time charged as the kernel's, for 5 s (a warning) or 20 s \
+    (critical).
+    """
+  public static let looksLike = "A busy program: it spends time in user mode, or is switched."
+  public static let remedy = "See what it does: grassctl stack PID. Nothing ends it but a reset, if it is a loop."
+  public static let goesByTime = true
+  public static let baseline = Finding.Baseline.threshold
+}
+
+/// A grace period that does not end.
+public struct RCUStall: DeviceOnly {
+  public static let name = "rcu-stall"
+  public static let kind = Finding.Kind.fault
+  public static let summary = "A grace period of RCU does not end: memory is not given back, and soon everything waits."
+  public static let rule =
+    "The same grace period is under way for 5 s (a warning) or 21 s (critical); the CPUs that it waits for."
+  public static let looksLike = "A paused guest: its clock stands still, and so does every CPU."
+  public static let remedy = "See what the CPU that it waits for does: grassctl stack."
+  public static let goesByTime = true
+  public static let baseline = Finding.Baseline.threshold
+}
+
+/// A detector that the device runs no more.
+public struct SuspendedDetector: DeviceOnly {
+  public static let name = "suspended-detector"
+  public static let kind = Finding.Kind.fault
+  public static let summary = "A detector of the device ended early again and again, and is not run any more."
+  public static let rule = "Three ticks in a row in which it faulted or took more than its budget."
+  public static let looksLike = "A host that breaks the structures that the detector reads, so that it is not seen."
+  public static let remedy =
+    "See grassctl check, which asks in another way; load the detectors anew by a SIGHUP to grassd."
+}

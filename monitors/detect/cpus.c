@@ -1,0 +1,145 @@
+// Whether CPUs do what they have to: all of them stand still, one takes no interrupts, or one never leaves the kernel.
+//
+// A CPU that is well either moves its scheduler's clock, or sleeps until the time for which it has set its timer. Whether that
+// time has come is told by the device's clock: the watched kernel's own may stand still.
+#include "detect.h"
+
+KERNEL_STRUCTS
+
+struct rq {
+  u32 nr_running;
+  u64 nr_switches;
+  u64 clock;
+  struct task_struct *curr, *idle;
+};
+
+struct clock_event_device {
+  s64 next_event;
+};
+
+struct tick_device {
+  struct clock_event_device *evtdev;
+};
+
+struct tk_read_base {
+  u32 shift;
+  u64 xtime_nsec;
+  s64 base;
+};
+
+struct timekeeper {
+  struct tk_read_base tkr_mono;
+};
+
+struct tk_data {
+  struct timekeeper shadow_timekeeper;
+};
+
+END_KERNEL_STRUCTS
+
+extern struct rq runqueues;
+extern struct tick_device tick_cpu_device;
+extern u64 jiffies_64;
+extern s32 panic_cpu;
+extern struct timekeeper shadow_timekeeper __attribute__((weak));
+extern struct tk_data tk_core __attribute__((weak));
+extern struct tk_data timekeeper_data[] __attribute__((weak));
+
+/// The words that are remembered: of all CPUs, and of each.
+enum { JIFFIES, FIRST };
+enum { CLOCK, NEXT, SINCE, MONOTONIC, SWITCHES, CURRENT, STUCK_SINCE, USER, SYSTEM, WORDS };
+#define MOST 400u
+/// What of a CPU's timer may be late without anything being wrong: the watcher's own delays are in it, too.
+#define GRACE (1 * SECOND)
+#define SOFT (5 * SECOND)
+#define SOFT_CRITICAL (20 * SECOND)
+
+static s64 monotonic(void) {
+  const struct timekeeper *keeper = &shadow_timekeeper;
+  if (type_exists(struct tk_data)) {
+    if (timekeeper_data) keeper = &timekeeper_data[0].shadow_timekeeper;
+    else keeper = &tk_core.shadow_timekeeper;
+  }
+  return keeper->tkr_mono.base + (s64)(keeper->tkr_mono.xtime_nsec >> (keeper->tkr_mono.shift & 63));
+}
+
+MONITOR(detect_cpus) {
+  if (grass_lane(run) > 0 || panic_cpu != -1) return;
+  s64 now = monotonic();
+  u64 jiffies = jiffies_64;
+  bool is_first = ELAPSED == 0, has_moved = jiffies != grass_recall(run, JIFFIES);
+  grass_remember(run, JIFFIES, jiffies);
+  u32 overdue = 0, online = 0, still = 0;
+  u64 latest = 0;
+  u64 locked[2] = {0, 0};  // The CPUs that are late: bits.
+  for_each_cpu(cpu, &__cpu_online_mask) {
+    if (cpu >= MOST) break;
+    online++;
+    const struct rq *queue = per_cpu(runqueues, cpu);
+    const struct clock_event_device *timer = per_cpu(tick_cpu_device, cpu)->evtdev;
+    u64 clock = queue->clock, next = timer ? (u64)timer->next_event : ~0ull >> 1, words = FIRST + cpu * WORDS;
+    if (is_first || clock != grass_recall(run, words + CLOCK) || next != grass_recall(run, words + NEXT)) {
+      if (clock != grass_recall(run, words + CLOCK)) has_moved = true;
+      grass_remember(run, words + CLOCK, clock);
+      grass_remember(run, words + NEXT, next);
+      grass_remember(run, words + SINCE, NOW);
+      grass_remember(run, words + MONOTONIC, (u64)now);
+    } else {
+      still++;
+      // How long it may sleep from the last time that anything of it moved.
+      s64 sleep = (s64)next - (s64)grass_recall(run, words + MONOTONIC);
+      u64 stood = NOW - grass_recall(run, words + SINCE);
+      if (sleep < 0) sleep = 0;
+      if (stood > GRACE && (u64)sleep < stood - GRACE) {
+        overdue++;
+        if (stood > latest) latest = stood;
+        if (cpu < 128) locked[cpu / 64] |= 1ull << cpu % 64;
+      }
+    }
+    const struct task_struct *current = queue->curr;
+    u64 switches = queue->nr_switches, user = current->utime, system = current->stime;
+    bool is_same = !is_first && switches == grass_recall(run, words + SWITCHES) &&
+                   (u64)current == grass_recall(run, words + CURRENT) && current != queue->idle &&
+                   user == grass_recall(run, words + USER);
+    if (!is_same) {
+      grass_remember(run, words + SWITCHES, switches);
+      grass_remember(run, words + CURRENT, (u64)current);
+      grass_remember(run, words + STUCK_SINCE, NOW);
+      grass_remember(run, words + USER, user);
+      grass_remember(run, words + SYSTEM, system);
+      continue;
+    }
+    u64 stuck = NOW - grass_recall(run, words + STUCK_SINCE), spent = system - grass_recall(run, words + SYSTEM);
+    // In the kernel all the time: it was charged for most of it.
+    if (stuck < SOFT || spent < stuck / 2) continue;
+    struct grass_sighting *sighting = sight(
+        run, GRASS_DETECTOR_SOFT_LOCKUP, stuck < SOFT_CRITICAL ? GRASS_SEVERITY_WARNING : GRASS_SEVERITY_CRITICAL);
+    about_cpu(sighting, cpu);
+    about_task(sighting, 1, current);
+    sighting->persists = switches;
+    show(sighting, 0, 1, queue, stuck, SOFT);
+    show(sighting, 1, 2, current, spent, 0);
+  }
+  // A look that is late has seen nothing of the time between.
+  if (IS_LATE || !overdue) return;
+  if (!has_moved && still == online) {
+    struct grass_sighting *sighting = sight(run, GRASS_DETECTOR_STOPPED, GRASS_SEVERITY_CRITICAL);
+    about_host(sighting);
+    sighting->looks = 2;
+    show(sighting, 0, 1, &jiffies_64, latest, GRACE);
+    show(sighting, 1, 2, NULL, overdue, 0);
+    return;
+  }
+  for (u32 cpu = 0; cpu < 128 && cpu < MOST; cpu++) {
+    if (!(locked[cpu / 64] >> cpu % 64 & 1)) continue;
+    u64 words = FIRST + cpu * WORDS;
+    const struct rq *queue = per_cpu(runqueues, cpu);
+    struct grass_sighting *sighting = sight(run, GRASS_DETECTOR_HARD_LOCKUP, GRASS_SEVERITY_CRITICAL);
+    about_cpu(sighting, cpu);
+    if (queue->curr != queue->idle) about_task(sighting, 1, queue->curr);
+    sighting->looks = 3;
+    sighting->persists = grass_recall(run, words + CLOCK);
+    show(sighting, 0, 1, queue, NOW - grass_recall(run, words + SINCE), GRACE);
+    show(sighting, 1, 2, NULL, grass_recall(run, words + NEXT), (u64)now);
+  }
+}
