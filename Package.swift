@@ -119,7 +119,8 @@ targets += [
 targets += module("CUDA", in: "Device", ["CLinux"], tests: [])
 targets += module(
   "Devices", in: "Device",
-  ["CLinux", "Host", "Memory", "Paging", "Region", "CRegion", "CMailbox", "CRuntime", "CUDA"], tests: [])
+  ["CLinux", "Host", "Memory", "Paging", "Region", "CRegion", "CMailbox", "CRuntime", "CUDA"],
+  tests: ["Records"])
 // The compiler that binds monitors to a kernel.
 targets += [
   .systemLibrary(name: "CLLVM", path: "Sources/Device/CLLVM", providers: [.apt(["llvm-19-dev"])])

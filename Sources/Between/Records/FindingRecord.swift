@@ -1,7 +1,9 @@
 import CRegion
 public import Memory
 
-/// A finding as a device's log or its table of open findings has it: ids, subjects and values. What sentences they make, the
+/// A finding as a device's log or its table of open findings has it: ids, subjects and values.
+///
+/// What sentences they make, the
 /// detector's declaration says.
 public struct FindingRecord: Hashable, Sendable {
   /// Its number: that of its newest change in the log.

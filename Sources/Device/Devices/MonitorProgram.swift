@@ -111,7 +111,9 @@ public struct MonitorProgram: Sendable {
     return bytes
   }
 
-  /// How many of them remote hosts may ask for: the first ones. Behind them come the detectors.
+  /// How many of them remote hosts may ask for: the first ones.
+  ///
+  /// Behind them come the detectors.
   var monitorCount: Int { names.firstIndex { $0.hasPrefix(CPUDetectors.prefix) } ?? names.count }
 
   /// The names as the protocol has them.

@@ -8,7 +8,9 @@ public struct FindingNews: Sendable {
   public var findings: [FindingRecord] = []
   /// Up to which number the log was read: what to give next time.
   public var newest: UInt64 = 0
-  /// How many changes the log has lost before they were read. The table of open findings has what is still open of them.
+  /// How many changes the log has lost before they were read.
+  ///
+  /// The table of open findings has what is still open of them.
   public var missed: UInt64 = 0
 }
 

@@ -118,13 +118,9 @@ public enum DeviceDetectors {
     return "\(subject.name.printable) (\(Int32(truncatingIfNeeded: subject.values[0])))"
   }
 
-  /// The finding that a device's record tells of.
+  /// The finding that a device's record tells of, with the watched kernel's release where that is known.
   ///
   /// A record of a detector that this version does not know says so.
-  ///
-  /// - Parameters:
-  ///   - record: what the device wrote.
-  ///   - kernel: the watched kernel's release, where it is known.
   public static func finding(_ record: FindingRecord, kernel: String = "") -> Finding {
     let declaration = declarations[record.detector]
     let subjects = record.subjects.map(subject)
