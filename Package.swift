@@ -133,7 +133,7 @@ for target in targets where target.name == "LLView" {
   target.resources = [
     "grass_runtime.h", "grass_result.h", "runtime.c", "resident.c", "grass_gpu.h", "grass_mailbox.h", "grass_region.h",
     "grass_paging.h", "grass_fault.h", "grass_segment.h", "grass_digest.h",
-    "grass_finding.h",
+    "grass_finding.h", "grass_detect.h", "detect.c",
   ].map { .embedInCode("Runtime/\($0)") }
   // What monitors include, wherever their files lie.
   target.resources? += [

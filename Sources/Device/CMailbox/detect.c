@@ -1,19 +1,33 @@
 #include "grass_detect.h"
 
 // What detectors emit is judged here as what comes out of watched memory is: a detector was made to read lies.
+//
+// A GPU's resident program has this in it, too: one of its threads keeps the findings.
 
 static void zero(void *to, uint64_t count) {
   for (uint64_t index = 0; index < count; index++) ((volatile uint8_t *)to)[index] = 0;
 }
 
+// Words of the summary, which the mailbox reads at the same time.
+#if defined(__NVPTX__)
+static void set(uint64_t *word, uint64_t value) { store_release_gpu(word, value); }
+static uint64_t get(const uint64_t *word) { return load_acquire_gpu(word); }
+#else
+static void set(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
+static uint64_t get(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+#endif
+
 // MARK: - The log
 
 /// Writes a finding over whatever lies at `place`, so that who reads meanwhile sees that it is torn.
 static void write_finding(uint8_t *place, uint64_t number, const struct grass_finding_content *content) {
-  struct grass_finding finding = {.content = *content};
-  grass_record_seal(&finding, number, sizeof *content);
+  struct grass_record head = {.sequence = number, .length = sizeof *content};
+  grass_check(head.check, number, content, sizeof *content);
+  const uint64_t *words = (const uint64_t *)content, *first = (const uint64_t *)&head;
   grass_store(place, 0);
-  grass_copy_in(place + 8, (const uint8_t *)&finding + 8, sizeof finding - 8);
+  for (uint64_t word = 0; word < sizeof *content / 8; word++) grass_store(place + sizeof head + word * 8, words[word]);
+  grass_store(place + sizeof head + sizeof *content, number);
+  for (uint64_t word = 1; word < sizeof head / 8; word++) grass_store(place + word * 8, first[word]);
   grass_store(place, number);
 }
 
@@ -22,8 +36,8 @@ static uint8_t *open_place(struct grass_keeper *keeper, const struct grass_kept 
 }
 
 /// Makes a new entry of the log of a finding as it is now, and keeps it in its place as long as it is not closed.
-static void publish(struct grass_keeper *keeper, struct grass_kept *kept) {
-  uint64_t number = __atomic_load_n(&keeper->summary->newest_finding, __ATOMIC_RELAXED) + 1;
+static void log_change(struct grass_keeper *keeper, struct grass_kept *kept) {
+  uint64_t number = get(&keeper->summary->newest_finding) + 1;
   kept->content.previous = kept->number;
   kept->number = number;
   write_finding(keeper->region + grass_finding_offset(&keeper->layout, number), number, &kept->content);
@@ -31,9 +45,10 @@ static void publish(struct grass_keeper *keeper, struct grass_kept *kept) {
   else write_finding(open_place(keeper, kept), number, &kept->content);
   kept->written = keeper->now.device;
   // Who sees the number finds the entry.
-  __atomic_store_n(&keeper->summary->newest_finding, number, __ATOMIC_RELEASE);
+  set(&keeper->summary->newest_finding, number);
 }
 
+#if !defined(__NVPTX__)
 void grass_keeper_start(
     struct grass_keeper *keeper, uint8_t *region, const struct grass_header *layout, struct grass_kept *kept,
     struct grass_summary *summary) {
@@ -49,8 +64,9 @@ void grass_keeper_start(
   }
   for (uint32_t index = 0; index < layout->open_count; index++)
     grass_store(region + layout->open_offset + index * layout->open_size, 0);
-  __atomic_store_n(&summary->newest_finding, newest, __ATOMIC_RELEASE);
+  set(&summary->newest_finding, newest);
 }
+#endif
 
 // MARK: - A tick
 
@@ -64,7 +80,7 @@ void grass_keeper_begin(struct grass_keeper *keeper, struct grass_moment now, bo
 static void close(struct grass_keeper *keeper, struct grass_kept *kept) {
   if (kept->number) {
     kept->content.state = GRASS_FINDING_CLOSED;
-    publish(keeper, kept);
+    log_change(keeper, kept);
   }
   zero(kept, sizeof *kept);
 }
@@ -157,14 +173,14 @@ void grass_keeper_sight(struct grass_keeper *keeper, const struct grass_sighting
     content->evidence[evidence] = sighting->evidence[evidence];
   if (!keeper->is_late || sighting->looks <= 1) kept->looks++;
   if (kept->number) {
-    if (is_worse) publish(keeper, kept);
+    if (is_worse) log_change(keeper, kept);
     else if (keeper->now.device - kept->written >= GRASS_REFRESH_NS) {
       write_finding(open_place(keeper, kept), kept->number, content);
       kept->written = keeper->now.device;
     }
   } else if (kept->looks >= sighting->looks) {
     content->state = GRASS_FINDING_CONFIRMED;
-    publish(keeper, kept);
+    log_change(keeper, kept);
   }
 }
 
@@ -187,10 +203,10 @@ void grass_keeper_end(struct grass_keeper *keeper, uint64_t blind, uint32_t susp
   }
   keeper->tick++;
   struct grass_summary *summary = keeper->summary;
-  __atomic_store_n(&summary->open, open, __ATOMIC_RELAXED);
-  __atomic_store_n(&summary->worst, worst, __ATOMIC_RELAXED);
-  __atomic_store_n(&summary->suspended, suspended, __ATOMIC_RELAXED);
-  __atomic_store_n(&summary->tick, keeper->tick, __ATOMIC_RELEASE);
+  set(&summary->open, open);
+  set(&summary->worst, worst);
+  set(&summary->suspended, suspended);
+  set(&summary->tick, keeper->tick);
 }
 
 // MARK: - Detectors
@@ -233,48 +249,65 @@ static void sight_suspended(struct grass_keeper *keeper, uint32_t index, const s
   grass_keeper_sight(keeper, &sighting);
 }
 
-void grass_detectors_tick(struct grass_detectors *detectors, struct grass_moment now) {
-  struct grass_keeper *keeper = &detectors->keeper;
+/// Begins a tick: what time it is, and what its detectors are told of it.
+static void begin_tick(struct grass_detectors *detectors, struct grass_moment now) {
   bool is_late = detectors->last && now.device - detectors->last > 3 * detectors->period;
-  uint64_t since = detectors->last ? now.device - detectors->last : 0;
+  struct grass_job *job = &detectors->job;
+  job->lanes = 1;
+  job->budget = detectors->steps;
+  job->flags = 0;
+  job->arguments[0] = now.device;
+  job->arguments[1] = detectors->last ? now.device - detectors->last : 0;
+  job->arguments[2] = detectors->period;
+  job->arguments[3] = is_late;
   detectors->last = now.device;
-  grass_keeper_begin(keeper, now, is_late);
-  uint32_t suspended = 0;
-  uint64_t blind = 0;
-  for (uint32_t index = 0; index < detectors->count; index++) {
-    struct grass_detector_slot *slot = &detectors->slots[index];
-    if (slot->is_suspended) {
-      suspended++;
-      continue;
-    }
-    struct grass_job *job = &detectors->job;
-    job->monitor = slot->monitor;
-    job->lanes = 1;
-    job->budget = detectors->steps;
-    job->flags = 0;
-    job->faulted = 0;
-    job->output.used = 0;
-    job->state = detectors->state + (uint64_t)index * GRASS_STATE_WORDS;
-    job->state_words = GRASS_STATE_WORDS;
-    job->arguments[0] = now.device;
-    job->arguments[1] = since;
-    job->arguments[2] = detectors->period;
-    job->arguments[3] = is_late;
-    grass_job_run(
-        job, detectors->machine, detectors->entry, detectors->lane, detectors->items, detectors->item_capacity,
-        detectors->steps);
-    uint64_t seen = take_output(keeper, &job->output);
-    if (job->faulted) {
-      // What it has not seen now, it could not see.
-      blind |= ~seen;
-      if (++slot->strikes >= GRASS_MOST_STRIKES) {
-        slot->is_suspended = true;
-        suspended++;
-        sight_suspended(keeper, slot->monitor, &job->faults[0]);
-      }
-    } else {
-      slot->strikes = 0;
-    }
-  }
-  grass_keeper_end(keeper, blind, suspended);
+  detectors->blind = detectors->suspended = 0;
+  grass_keeper_begin(&detectors->keeper, now, is_late);
 }
+
+/// Whether detector `index` is to be run in this tick; then the job is ready for it.
+static bool begin_detector(struct grass_detectors *detectors, uint32_t index) {
+  const struct grass_detector_slot *slot = &detectors->slots[index];
+  if (slot->is_suspended) {
+    detectors->suspended++;
+    return false;
+  }
+  struct grass_job *job = &detectors->job;
+  job->monitor = slot->monitor;
+  job->faulted = 0;
+  job->output.used = 0;
+  job->state = detectors->state + (uint64_t)index * GRASS_STATE_WORDS;
+  job->state_words = GRASS_STATE_WORDS;
+  return true;
+}
+
+/// Takes what a detector emitted, and judges how it ended.
+static void end_detector(struct grass_detectors *detectors, uint32_t index) {
+  struct grass_detector_slot *slot = &detectors->slots[index];
+  struct grass_job *job = &detectors->job;
+  uint64_t seen = take_output(&detectors->keeper, &job->output);
+  if (!job->faulted) {
+    slot->strikes = 0;
+    return;
+  }
+  // What it has not seen now, it could not see.
+  detectors->blind |= ~seen;
+  if (++slot->strikes < GRASS_MOST_STRIKES) return;
+  slot->is_suspended = true;
+  detectors->suspended++;
+  sight_suspended(&detectors->keeper, slot->monitor, &job->faults[0]);
+}
+
+#if !defined(__NVPTX__)
+void grass_detectors_tick(struct grass_detectors *detectors, struct grass_moment now) {
+  begin_tick(detectors, now);
+  for (uint32_t index = 0; index < detectors->count; index++) {
+    if (!begin_detector(detectors, index)) continue;
+    grass_job_run(
+        &detectors->job, detectors->machine, detectors->entry, detectors->lane, detectors->items,
+        detectors->item_capacity, detectors->steps);
+    end_detector(detectors, index);
+  }
+  grass_keeper_end(&detectors->keeper, detectors->blind, detectors->suspended);
+}
+#endif

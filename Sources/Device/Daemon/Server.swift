@@ -151,7 +151,8 @@ public final class Server {
     let program = try monitors.program(for: kernel, isFresh: true)
     let device = try GPUDevice(
       context, region: place.region, segments: memory.mappedSegments, owner: memory, program: program,
-      kernel: KernelMapping(kernel.addressSpace, slide: kernel.found.slide))
+      kernel: KernelMapping(kernel.addressSpace, slide: kernel.found.slide),
+      period: options.detectorPeriod ?? .milliseconds(100))
     return (device, program)
   }
 }

@@ -46,24 +46,21 @@ final class CPUDetectors: @unchecked Sendable {
   /// How the names of monitors begin that are detectors.
   static let prefix = "detect_"
   /// The one that says what time it is on the watched host; it comes first.
-  private static let clock = "detect_clock"
+  static let clock = "detect_clock"
   /// Steps that a detector may take in one tick: a tenth of a second or so.
   private static let steps: UInt64 = 1 << 24
   private static let mostItems = 1 << 14
   private static let outputSize = 1 << 20
 
-  /// Starts the detectors among a program's monitors, called `names`; nil where there are none.
+  /// Starts the detectors among a program's monitors, which have these numbers; nil where there are none.
   ///
   /// `segments`, the watched memory in ascending order, have to outlive it.
   ///
   /// - Throws: ``DeviceError`` where there can be no thread.
   init?(
-    _ code: MonitorProgram.NativeCode, names: [String], kernel: KernelMapping,
+    _ code: MonitorProgram.NativeCode, numbers: [Int], kernel: KernelMapping,
     segments: UnsafeBufferPointer<grass_mapped_segment>, keeper: FindingKeeper, period: Duration
   ) throws(DeviceError) {
-    let numbers = names.indices.filter { names[$0].hasPrefix(Self.prefix) }
-      .sorted { first, second in names[first] == Self.clock && names[second] != Self.clock }
-      .prefix(Int(GRASS_MAX_DETECTORS))
     guard !numbers.isEmpty else { return nil }
     self.keeper = keeper
     self.code = code

@@ -119,7 +119,8 @@ public final class CPUDevice: Device, @unchecked Sendable {
       worker = next
       do throws(DeviceError) {
         detectors = try CPUDetectors(
-          code, names: program.names, kernel: kernel, segments: UnsafeBufferPointer(segments), keeper: keeper,
+          code, numbers: program.detectorNumbers, kernel: kernel, segments: UnsafeBufferPointer(segments),
+          keeper: keeper,
           period: period)
       } catch {
         failure = error

@@ -34,6 +34,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
     let response: GPUMemory
     let places: GPUMemory
     let items: GPUMemory
+    let detectors: GPUMemory
     let regionView: RegisteredMemory
     let memoryViews: MemoryViews
   }
@@ -67,13 +68,15 @@ public final class GPUDevice: Device, @unchecked Sendable {
   ///   - owner: whatever must live for the segments' pointers to be valid.
   ///   - program: the resident program, with monitors that fit `kernel`.
   ///   - kernel: how the watched kernel maps its memory.
+  ///   - period: how often detectors look.
   /// - Throws: ``DeviceError`` where the GPU cannot map the memory, does not see what changes in it, or refuses the
   ///   program.
   public init(
     _ context: GPUContext, region: SharedRegion, segments watched: [MappedSegment], owner: AnyObject?,
-    program: MonitorProgram, kernel: KernelMapping
+    program: MonitorProgram, kernel: KernelMapping, period: Duration = .milliseconds(100)
   ) throws(DeviceError) {
     gpu = context.gpu
+    self.period = period
     self.context = context
     self.region = region
     self.owner = owner
@@ -120,6 +123,19 @@ public final class GPUDevice: Device, @unchecked Sendable {
       }
       SystemCall.sleep(nanoseconds: 100_000)
     }
+    try tellTime()
+  }
+
+  /// Tells the GPU what time it is: its own clock, which the beacon has, begins anywhere.
+  private func tellTime() throws(DeviceError) {
+    let clock = try onRegion { region throws(RegionError) in
+      try region.word(
+        at: region.layout.beaconOffset + (MemoryLayout<grass_beacon>.offset(of: \.clock) ?? 0))
+    }
+    var now = timespec()
+    clock_gettime(CLOCK_REALTIME, &now)
+    let utc = UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
+    grass_store(control.base + (MemoryLayout<grass_gpu_control>.offset(of: \.utc_offset) ?? 0), utc &- clock)
   }
 
   private func onRegion<Result>(_ body: (SharedRegion) throws(RegionError) -> Result) throws(DeviceError) -> Result {
@@ -259,9 +275,11 @@ public final class GPUDevice: Device, @unchecked Sendable {
         context,
         count: (region.layout.requestSize / MemoryLayout<grass_range>.size + 1) * MemoryLayout<grass_place>.stride),
       items: try GPUMemory(context, count: 2 * Self.mostItems * MemoryLayout<grass_item>.stride),
+      detectors: try GPUMemory(context, count: DetectorParts(region.layout).size),
       regionView: regionView, memoryViews: views)
   }
 
+  private let period: Duration
   private var segmentCount = 0
   /// Where the GPU sees this machine's own memory, where that is what it watches.
   private var machine: [grass_mapped_segment]?
@@ -384,19 +402,104 @@ public final class GPUDevice: Device, @unchecked Sendable {
         state.monitors.names = UnsafePointer(
           pointer(parts.names.address) as UnsafeMutablePointer<grass_monitor_answer>?)
         state.monitors.count = UInt32(program.monitorCount)
-        state.monitors.most_workers = UInt32(max(1, blocks - 1))
+        let detectors = program.detectorNumbers
+        state.monitors.most_workers = UInt32(max(1, blocks - (detectors.isEmpty ? 1 : 2)))
         state.monitors.lanes_per_worker = UInt32(Self.threads)
         state.monitors.default_lanes = Self.defaultLanes
         state.monitors.most_budget = Self.mostBudget
         state.control = UnsafePointer(pointer(control.deviceAddress) as UnsafeMutablePointer<grass_gpu_control>?)
         state.response = pointer(parts.response.address)
         state.places = pointer(parts.places.address)
+        try prepareDetectors(detectors, in: parts, state: &state, isFirst: isFirst)
         try Self.store([state], in: parts.state)
         try parts.program.launch(
-          "grass_resident", blocks: max(2, blocks), threads: Self.threads, on: parts.stream, [parts.state.address])
+          "grass_resident", blocks: 1 + Int(state.monitors.most_workers) + (detectors.isEmpty ? 0 : 1),
+          threads: Self.threads, on: parts.stream, [parts.state.address])
       }
     }
     isRunning = true
+  }
+
+  /// Where in one piece of the GPU's memory lies what its detectors work with.
+  private struct DetectorParts {
+    let kept, state, items, output, size: Int
+    static let mostItems = 1 << 14
+    static let outputSize = 1 << 20
+
+    init(_ layout: RegionLayout) {
+      var end = 0
+      func take(_ count: Int) -> Int {
+        defer { end += (count + 255) / 256 * 256 }
+        return end
+      }
+      _ = take(MemoryLayout<grass_detectors>.size)
+      kept = take(Int(layout.header.open_count) * MemoryLayout<grass_kept>.stride)
+      state = take(Int(GRASS_MAX_DETECTORS) * Int(GRASS_STATE_WORDS) * 8)
+      items = take(2 * Self.mostItems * MemoryLayout<grass_item>.stride)
+      output = take(Self.outputSize)
+      size = end
+    }
+  }
+
+  /// Puts the detectors together that the last block runs; what they found under an earlier program is kept.
+  private func prepareDetectors(
+    _ numbers: [Int], in parts: borrowing Parts, state: inout grass_gpu, isFirst: Bool
+  ) throws(CUDAError) {
+    let places = DetectorParts(region.layout)
+    let base = parts.detectors.address
+    func pointer<Pointee>(_ offset: Int) -> UnsafeMutablePointer<Pointee>? {
+      UnsafeMutablePointer(bitPattern: UInt(base) + UInt(offset))
+    }
+    var detectors = grass_detectors()
+    if isFirst {
+      try parts.detectors.clear()
+      var header = region.layout.header
+      // Whoever answered there before may have left a log; a region in the GPU's own memory is new.
+      if region.device == nil {
+        var summary = grass_summary()
+        grass_keeper_start(
+          &detectors.keeper, region.base.assumingMemoryBound(to: UInt8.self), &header, nil, &summary)
+        state.mailbox.summary.newest_finding = summary.newest_finding
+      }
+      detectors.keeper.layout = header
+    } else {
+      let size = MemoryLayout<grass_detectors>.size
+      let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 8)
+      defer { bytes.deallocate() }
+      try parts.detectors.load(into: bytes)
+      detectors = bytes.load(as: grass_detectors.self)
+      let empty = UnsafeMutableRawBufferPointer.allocate(
+        byteCount: places.items - places.state, alignment: 8)
+      defer { empty.deallocate() }
+      _ = empty.initializeMemory(as: UInt8.self, repeating: 0)
+      try parts.detectors.store(UnsafeRawBufferPointer(empty), at: places.state)
+    }
+    detectors.keeper.region = state.mailbox.region
+    detectors.keeper.kept = pointer(places.kept)
+    detectors.keeper.summary = UnsafeMutablePointer(
+      bitPattern: UInt(parts.state.address)
+        // Stored fields of C structs always have an offset.
+        + UInt(
+          (MemoryLayout<grass_gpu>.offset(of: \.mailbox) ?? 0)
+            + (MemoryLayout<grass_mailbox>.offset(of: \.summary) ?? 0)))
+    detectors.count = UInt32(numbers.count)
+    withUnsafeMutableBytes(of: &detectors.slots) { slots in
+      let slots = slots.bindMemory(to: grass_detector_slot.self)
+      for (index, number) in numbers.enumerated() {
+        slots[index] = grass_detector_slot(monitor: UInt32(number), strikes: 0, is_suspended: false)
+      }
+    }
+    detectors.items = pointer(places.items)
+    detectors.item_capacity = UInt64(DetectorParts.mostItems)
+    detectors.steps = Self.mostBudget
+    detectors.state = pointer(places.state)
+    detectors.job = grass_job()
+    detectors.job.output.bytes = pointer(places.output)
+    detectors.job.output.capacity = UInt64(DetectorParts.outputSize)
+    detectors.period = UInt64(max(period / .nanoseconds(1), 1e6))
+    detectors.last = 0
+    try Self.store([detectors], in: parts.detectors)
+    state.detectors = pointer(0)
   }
 
   /// Lanes of a run's first stage where nobody says otherwise: few, for words that all of them load cost a wait each.

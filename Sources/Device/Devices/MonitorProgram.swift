@@ -1,4 +1,5 @@
 import CLinux
+import CMailbox
 import CRegion
 import CRuntime
 import Glibc
@@ -115,6 +116,14 @@ public struct MonitorProgram: Sendable {
   ///
   /// Behind them come the detectors.
   var monitorCount: Int { names.firstIndex { $0.hasPrefix(CPUDetectors.prefix) } ?? names.count }
+
+  /// The numbers of the detectors, the one that tells the time first.
+  var detectorNumbers: [Int] {
+    let numbers = names.indices.filter { names[$0].hasPrefix(CPUDetectors.prefix) }
+    return Array(
+      (numbers.filter { names[$0] == CPUDetectors.clock } + numbers.filter { names[$0] != CPUDetectors.clock })
+        .prefix(Int(GRASS_MAX_DETECTORS)))
+  }
 
   /// The names as the protocol has them.
   var answers: [grass_monitor_answer] {

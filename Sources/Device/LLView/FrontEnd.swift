@@ -120,6 +120,7 @@ public struct FrontEnd: Sendable {
     let own = [
       "resident.c": PackageResources.resident_c, "grass_gpu.h": PackageResources.grass_gpu_h,
       "grass_mailbox.h": PackageResources.grass_mailbox_h, "grass_region.h": PackageResources.grass_region_h,
+      "grass_detect.h": PackageResources.grass_detect_h, "detect.c": PackageResources.detect_c,
     ]
     return try compile("resident", headers.merging(own) { $1 }, gpuArguments)
   }

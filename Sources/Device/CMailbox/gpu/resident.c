@@ -1,5 +1,5 @@
-// The resident program of a GPU: one kernel that is launched once and stays. Its first block is the mailbox, the others
-// are workers, which run the lanes of monitors. It answers as mailbox.c does on a processor, by the same rules; here the
+// The resident program of a GPU: one kernel that is launched once and stays. Its first block is the mailbox, its last one runs
+// the detectors, and the others are workers, which run the lanes of monitors. It answers as mailbox.c does on a processor, by the same rules; here the
 // threads of a block share each piece of work.
 //
 // All threads of the mailbox block take the same way through the code below but where a single thread or warp is named:
@@ -20,6 +20,8 @@
 #define WORD_TIME 1000u
 /// Nanoseconds after which a run's lanes end, and no more begin.
 #define MOST_TIME 5000000000ull
+/// Nanoseconds after which a detector's tick ends.
+#define MOST_TICK 50000000ull
 /// Pieces of memory that workers keep at hand; hosts have few.
 #define NEAR_SEGMENTS 64u
 /// Longer payloads of runs are sent by all workers together.
@@ -78,6 +80,9 @@ static void store_release_gpu(void *place, uint64_t value) {
 static void add_release_gpu32(void *place, uint32_t value) {
   __asm__ volatile("red.release.gpu.add.u32 [%0], %1;" : : "l"(place), "r"(value) : "memory");
 }
+
+// What keeps the findings, as on a processor.
+#include "detect.c"
 
 static uint64_t from_lane(uint64_t value, unsigned lane) {
   uint32_t low = (uint32_t)__nvvm_shfl_sync_idx_i32(~0u, (int)(uint32_t)value, (int)lane, 31);
@@ -285,7 +290,8 @@ static void answer_info(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence,
         (struct grass_response){.operation = GRASS_INFO, .count = (uint32_t)mailbox->segment_count};
     *(struct grass_info_answer *)(gpu->response + sizeof(struct grass_response)) = (struct grass_info_answer){
         .version = GRASS_VERSION,
-        .features = GRASS_FEATURE_MONITORS | GRASS_FEATURE_DIGESTS,
+        .features = GRASS_FEATURE_MONITORS | GRASS_FEATURE_DIGESTS | GRASS_FEATURE_LINES |
+                    (gpu->detectors->count ? GRASS_FEATURE_FINDINGS : 0),
         .kernel_hint = load_word(&gpu->control->kernel_hint),
         .clock = clock_now(),
         .served = mailbox->served,
@@ -715,7 +721,7 @@ static void publish_beacon(struct grass_mailbox *mailbox, uint64_t now, uint32_t
       .counter = ++mailbox->counter,
       .clock = now,
       .state = state,
-      .newest_finding = mailbox->summary.newest_finding,
+      .newest_finding = get(&mailbox->summary.newest_finding),
       .served = mailbox->served,
       .counter_end = mailbox->counter,
   };
@@ -723,6 +729,32 @@ static void publish_beacon(struct grass_mailbox *mailbox, uint64_t now, uint32_t
   uint64_t *to = (uint64_t *)(mailbox->region + mailbox->layout.beacon_offset), *from = (uint64_t *)&beacon;
   for (unsigned word = 0; word < sizeof beacon / 8; word++) store_word(to + word, from[word]);
   mailbox->beacon_time = now;
+}
+
+static uint64_t at_most(uint64_t value, uint64_t most) { return value < most ? value : most; }
+
+/// Writes each session's line, by one thread. As long as sessions have no keys, all say the same.
+__attribute__((noinline)) static void publish_lines(struct grass_mailbox *mailbox, uint64_t now, uint32_t state) {
+  const struct grass_summary *summary = &mailbox->summary;
+  uint64_t tick = get(&summary->tick);
+  struct grass_session_line line = {
+      .counter = mailbox->counter,
+      .clock = now,
+      .detector_tick = tick,
+      .newest_finding = get(&summary->newest_finding),
+      .state = (uint8_t)state,
+      .worst_severity = (uint8_t)get(&summary->worst),
+      .open = (uint16_t)at_most(get(&summary->open), 0xffff),
+      .suspended = (uint16_t)at_most(get(&summary->suspended), 0xffff),
+      .counter_end = mailbox->counter,
+  };
+  grass_check(line.check, line.counter, &line, offsetof(struct grass_session_line, check));
+  const uint64_t *from = (const uint64_t *)&line;
+  for (uint32_t index = 0; index < mailbox->layout.line_count; index++) {
+    uint64_t *to = (uint64_t *)(mailbox->region + mailbox->layout.lines_offset + index * mailbox->layout.line_size);
+    for (unsigned word = 0; word < sizeof line / 8; word++) store_word(to + word, from[word]);
+  }
+  mailbox->lines_time = now;
 }
 
 static void run_mailbox(struct grass_gpu *gpu) {
@@ -765,6 +797,7 @@ static void run_mailbox(struct grass_gpu *gpu) {
       ending = (uint32_t)stop;
       uint64_t now = clock_now();
       if (now - mailbox->beacon_time >= GRASS_BEACON_NS) publish_beacon(mailbox, now, GRASS_STATE_RUNNING);
+      if (now - mailbox->lines_time >= GRASS_LINES_NS) publish_lines(mailbox, now, GRASS_STATE_RUNNING);
     }
     if (!__nvvm_bar0_or(is_new || (thread() == 0 && ending))) continue;
     for (unsigned index = 0; index < mailbox->layout.slot_count; index++) {
@@ -780,7 +813,10 @@ static void run_mailbox(struct grass_gpu *gpu) {
     if (ends) break;
   }
   if (thread() == 0) {
-    if (ending == GRASS_GPU_STOP) publish_beacon(mailbox, clock_now(), GRASS_STATE_STOPPED);
+    if (ending == GRASS_GPU_STOP) {
+      publish_beacon(mailbox, clock_now(), GRASS_STATE_STOPPED);
+      publish_lines(mailbox, clock_now(), GRASS_STATE_STOPPED);
+    }
     store_release_gpu(&monitors->job.turn, GRASS_JOB_END);
   }
 }
@@ -893,18 +929,23 @@ static void run_stages(struct grass_gpu *gpu, uint32_t worker) {
   }
 }
 
+/// Copies what describes the watched machine to where the lanes are, by one thread.
+static void bring_near(const struct grass_gpu *gpu) {
+  machine = gpu->machine;
+  if (machine.segment_count <= NEAR_SEGMENTS) {
+    for (uint64_t index = 0; index < machine.segment_count; index++) segments[index] = gpu->machine.segments[index];
+    machine.segments = (const struct grass_mapped_segment *)segments;
+  }
+  widest = grass_widest_window((const struct grass_machine *)&machine);
+}
+
 static void run_worker(struct grass_gpu *gpu) {
   struct grass_job *next = &gpu->monitors.job;
   uint64_t turn = 0;
   uint32_t worker = block() - 1;
   if (thread() == 0) {
     meetings = 0;
-    machine = gpu->machine;
-    if (machine.segment_count <= NEAR_SEGMENTS) {
-      for (uint64_t index = 0; index < machine.segment_count; index++) segments[index] = gpu->machine.segments[index];
-      machine.segments = (const struct grass_mapped_segment *)segments;
-    }
-    widest = grass_widest_window((const struct grass_machine *)&machine);
+    bring_near(gpu);
   }
   for (;;) {
     if (thread() == 0) {
@@ -935,8 +976,110 @@ static void run_worker(struct grass_gpu *gpu) {
   }
 }
 
+// MARK: - Detectors
+
+SHARED struct grass_items given[2];  // What a stage of a detector is given, and what it leaves.
+
+/// Runs the lanes of the job at hand, stage by stage, by all threads of this block.
+static void run_detector(struct grass_detectors *detectors) {
+  struct grass_job *work = &detectors->job;
+  uint64_t count = 0, since = clock_now();
+  for (uint32_t stage = 0; stage < GRASS_MAX_STAGES; stage++) {
+    if (thread() == 0) {
+      given[~stage & 1] = (struct grass_items){
+          .items = detectors->items + (~stage & 1) * detectors->item_capacity, .capacity = detectors->item_capacity};
+      order = (struct grass_order){
+          .machine = (const struct grass_machine *)&machine,
+          .near = *(const struct grass_window *)&widest,
+          .output = &work->output,
+          .next = (struct grass_items *)&given[~stage & 1],
+          .arguments = work->arguments,
+          .stage = stage,
+          .lanes = stage ? GRASS_ITEM_LANES : work->lanes,
+          .state = work->state,
+          .state_words = work->state_words,
+      };
+      // As every acquire, it empties the multiprocessor's cache: the stage sees the watched memory as it is by now.
+      load_acquire_gpu(&work->turn);
+    }
+    barrier();
+    const struct grass_item *items = detectors->items + (stage & 1) * detectors->item_capacity;
+    uint64_t lanes = stage ? count * GRASS_ITEM_LANES : work->lanes;
+    for (uint64_t lane = thread(); lane < lanes; lane += GRASS_GPU_THREADS) {
+      struct grass_lane_state state;
+      grass_lane_start(
+          &state, (const struct grass_order *)&order, stage ? &items[lane / GRASS_ITEM_LANES] : 0,
+          stage ? (uint32_t)(lane % GRASS_ITEM_LANES) : (uint32_t)lane, work->budget);
+      grass_dispatch(&state, work->monitor);
+      if (!state.fault && clock_now() - since > MOST_TICK) state.fault = GRASS_FAULT_BUDGET;
+      if (!state.fault) continue;
+      uint32_t index = __atomic_fetch_add(&work->faulted, 1, __ATOMIC_RELAXED);
+      if (index < GRASS_MAX_FAULTS)
+        work->faults[index] = (struct grass_lane_fault){
+            .fault = state.fault,
+            .level = state.fault_level,
+            .lane = state.number,
+            .address = state.fault_address,
+            .entry = state.fault_entry,
+        };
+      if (state.fault == GRASS_FAULT_BUDGET) break;
+    }
+    barrier();
+    if (thread() == 0) decided[0] = given[~stage & 1].count;
+    barrier();
+    count = decided[0];
+    barrier();
+    if (count == 0) return;
+  }
+}
+
+/// Runs every detector again and again, until no more jobs come.
+static void run_detectors(struct grass_gpu *gpu) {
+  struct grass_detectors *detectors = gpu->detectors;
+  if (!detectors->count) return;
+  const struct grass_job *jobs = &gpu->monitors.job;
+  uint64_t next = 0;
+  if (thread() == 0) {
+    bring_near(gpu);
+    grass_keeper_forget(&detectors->keeper, GRASS_DETECTOR_OBSERVER);
+  }
+  for (;;) {
+    if (thread() == 0) {
+      uint64_t now = clock_now();
+      while (now < next && load_acquire_gpu(&jobs->turn) != GRASS_JOB_END) {
+        __asm__ volatile("nanosleep.u32 20000;");
+        now = clock_now();
+      }
+      decided[0] = load_acquire_gpu(&jobs->turn) == GRASS_JOB_END;
+      // Up to a tenth earlier or later, so that nobody can hide between two ticks that he knows.
+      uint64_t jitter = detectors->period / 10;
+      next = now + detectors->period - jitter + (jitter ? grass_finish(now) % (2 * jitter) : 0);
+      if (!decided[0])
+        begin_tick(
+            detectors, (struct grass_moment){.device = now, .utc = now + load_word(&gpu->control->utc_offset)});
+    }
+    barrier();
+    bool ends = decided[0];
+    barrier();
+    if (ends) return;
+    for (uint32_t index = 0; index < detectors->count; index++) {
+      if (thread() == 0) decided[0] = begin_detector(detectors, index);
+      barrier();
+      bool runs = decided[0];
+      barrier();
+      if (!runs) continue;
+      run_detector(detectors);
+      if (thread() == 0) end_detector(detectors, index);
+      barrier();
+    }
+    if (thread() == 0) grass_keeper_end(&detectors->keeper, detectors->blind, detectors->suspended);
+    barrier();
+  }
+}
+
 KERNEL void grass_resident(struct grass_gpu *gpu) {
   if (block() == 0) run_mailbox(gpu);
+  else if (block() > gpu->monitors.most_workers) run_detectors(gpu);
   else run_worker(gpu);
 }
 

@@ -90,6 +90,9 @@ struct grass_detectors {
   struct grass_job job;
   uint64_t period;   // Nanoseconds.
   uint64_t last;     // When the tick before began, by the device's clock.
+  // Of the tick at work: the detectors that could not look, a bit each, and how many are not run any more.
+  uint64_t blind;
+  uint32_t suspended;
 };
 
 /// Runs every detector once on the calling thread, one after the other, and takes what they saw.

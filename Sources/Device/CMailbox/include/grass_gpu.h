@@ -2,6 +2,7 @@
 // resident program to the next.
 #pragma once
 
+#include "grass_detect.h"
 #include "grass_mailbox.h"
 
 /// Threads of each of the resident program's blocks: eight for each slot that can be.
@@ -24,6 +25,7 @@ enum grass_gpu_stop {
 struct grass_gpu_control {
   uint64_t stop;         // enum grass_gpu_stop
   uint64_t kernel_hint;
+  uint64_t utc_offset;   // What makes nanoseconds since 1970 of the GPU's clock.
 };
 
 /// A long answer of a run, which the workers send together.
@@ -44,6 +46,7 @@ struct grass_gpu {
   const struct grass_gpu_control *control;
   uint8_t *response;           // A response's payload, response_size bytes.
   struct grass_place *places;  // As many as ranges fit a request.
+  struct grass_detectors *detectors;  // The last block's; its count is 0 where there are none.
 };
 
 /// What the test of the GPU's view of host memory works on, in pinned host memory.

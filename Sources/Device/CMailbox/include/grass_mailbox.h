@@ -44,9 +44,9 @@ struct grass_job {
 struct grass_summary {
   uint64_t tick;            // How many ticks of the detectors have ended.
   uint64_t newest_finding;  // Number of the newest finding, 0 while there is none.
-  uint32_t worst;           // enum grass_severity, of the open findings.
-  uint32_t open;
-  uint32_t suspended;
+  uint64_t worst;           // enum grass_severity, of the open findings.
+  uint64_t open;
+  uint64_t suspended;
 };
 
 /// Runs a job's lanes on the calling thread, stage by stage, one after the other.
