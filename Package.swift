@@ -194,8 +194,8 @@ targets += [
   .testTarget(
     name: "GuestTests",
     dependencies: [
-      "Memory", "Paging", "KernelInfo", "KernelViews", "Devices", "Host", "Records", "Links", "LinkConformance",
-      "Remote", "Lab", "Samples", "LLView", "grassd", "grass-compile", "grassctl", "linkcheck",
+      "Memory", "Paging", "KernelInfo", "KernelViews", "Detection", "Devices", "Host", "Records", "Links",
+      "LinkConformance", "Remote", "Lab", "Samples", "LLView", "grassd", "grass-compile", "grassctl", "linkcheck",
     ]),
 ]
 

@@ -11,7 +11,7 @@ final class GrassDaemon {
   private let directory: URL
 
   /// Starts it, with `monitors` for its device, and waits until it answers.
-  init(memory: String, monitors: [String] = []) throws {
+  init(memory: String, monitors: [String] = [], options: [String] = []) throws {
     directory = FileManager.default.temporaryDirectory.appendingPathComponent("grassd-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
     process = Process()
@@ -21,7 +21,7 @@ final class GrassDaemon {
       [
         "--pdeathsig", "KILL", "--", BuiltTool.directory.appendingPathComponent("grassd").path, "--memory", memory,
         "--listen", "shm://\(directory.path)/region", "tcp://127.0.0.1:0",
-      ] + (monitors.isEmpty ? [] : ["--monitors"] + monitors)
+      ] + (monitors.isEmpty ? [] : ["--monitors"] + monitors) + options
     let output = Pipe()
     process.standardOutput = output
     process.standardError = FileHandle.nullDevice
