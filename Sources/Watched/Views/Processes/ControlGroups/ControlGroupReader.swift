@@ -101,13 +101,8 @@ struct ControlGroupReader: KernelReader {
   /// Controllers that version 2 does not show: 16-bit masks (`cgrp_dfl_inhibit_ss_mask` and the implicit ones).
   private let hiddenMasks: [VirtualAddress]
   private let enabledKeys: SymbolTable
-  private let root: Bound<Root>
-  private let group: Bound<Group>
-  private let subsystem: Bound<Subsystem>
-  private let task: Bound<Task>
-  private let set: Bound<TaskSet>
-  private let link: Bound<Link>
-  private let node: Bound<Node>
+  private let root: Bound<Root>, group: Bound<Group>, subsystem: Bound<Subsystem>, task: Bound<Task>
+  private let set: Bound<TaskSet>, link: Bound<Link>, node: Bound<Node>
   // Nil where this kernel has not the controller.
   private let memory: Bound<MemoryState>?
   private let pids: Bound<PIDState>?
@@ -128,13 +123,7 @@ struct ControlGroupReader: KernelReader {
       kernel.symbols.address(of: $0)
     }
     enabledKeys = kernel.symbols
-    root = try Bound(types)
-    group = try Bound(types)
-    subsystem = try Bound(types)
-    task = try Bound(types)
-    set = try Bound(types)
-    link = try Bound(types)
-    node = try Bound(types)
+    (root, group, subsystem, task, set, link, node) = try types.bind()
     memory = try? Bound(types)
     pids = try? Bound(types)
     cpu = try? Bound(types)

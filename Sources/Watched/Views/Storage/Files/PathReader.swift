@@ -52,10 +52,7 @@ package struct PathReader: KernelReader {
     let name = Field<VirtualAddress>("name")
   }
 
-  private let dentry: Bound<Dentry>
-  private let mount: Bound<Mount>
-  private let operationTable: Bound<Operations>
-  private let inode: Bound<Inode>
+  private let dentry: Bound<Dentry>, mount: Bound<Mount>, operationTable: Bound<Operations>, inode: Bound<Inode>
   /// Names a namespace's operations; nil on kernels where the entries of namespaces' files do, until 6.8.
   private let namespace: Bound<Namespace>?
   private let namespaceOperations: Bound<NamespaceOperations>
@@ -78,13 +75,9 @@ package struct PathReader: KernelReader {
 
   package init(kernel: Kernel) throws {
     let types = kernel.types
-    dentry = try Bound(types)
-    mount = try Bound(types)
-    operationTable = try Bound(types)
-    inode = try Bound(types)
+    (dentry, mount, operationTable, inode, namespaceOperations) = try types.bind()
     let hasLink = ["pidfs_dname", "stashed_dentry_prune"].contains { kernel.symbols.address(of: $0) != nil }
     namespace = hasLink ? try Bound(types) : nil
-    namespaceOperations = try Bound(types)
 
     let makers: [(String, Maker)] = [
       ("pipefs_dname", .numbered("pipe")), ("sockfs_dname", .numbered("socket")),

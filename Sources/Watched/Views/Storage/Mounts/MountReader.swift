@@ -64,15 +64,11 @@ struct MountReader: KernelReader {
     let name = Field<VirtualAddress>("name")
   }
 
-  private let task: Bound<Task>
-  private let proxy: Bound<Proxy>
-  private let context: Bound<Context>
-  private let namespace: Bound<Namespace>
+  private let task: Bound<Task>, proxy: Bound<Proxy>, context: Bound<Context>, namespace: Bound<Namespace>
   private let mount: Bound<Mount>
   /// The bits of `propagation` that say so.
   private let shared, unbindable: UInt64
-  private let superBlock: Bound<SuperBlock>
-  private let kind: Bound<Kind>
+  private let superBlock: Bound<SuperBlock>, kind: Bound<Kind>
   private let tree: RedBlackTree
   private let paths: PathReader
 
@@ -81,17 +77,11 @@ struct MountReader: KernelReader {
 
   init(kernel: Kernel) throws {
     let types = kernel.types
-    task = try Bound(types)
-    proxy = try Bound(types)
-    context = try Bound(types)
-    namespace = try Bound(types)
-    mount = try Bound(types)
+    (task, proxy, context, namespace, mount, superBlock, kind) = try types.bind()
     // Flags of their own have bits with names. Before, MNT_SHARED and MNT_UNBINDABLE (include/linux/mount.h).
     let isApart = mount.ownPropagation.isPresent
     shared = isApart ? UInt64(bitPattern: try types.requiredEnumerator("T_SHARED")) : 0x1000
     unbindable = isApart ? UInt64(bitPattern: try types.requiredEnumerator("T_UNBINDABLE")) : 0x2000
-    superBlock = try Bound(types)
-    kind = try Bound(types)
     tree = try RedBlackTree(types: types)
     paths = try kernel.reader(PathReader.self)
   }

@@ -19,12 +19,10 @@ package struct SuperBlockMounts: Sendable {
     let link = Place(optional: "mnt_instance")
   }
 
-  private let superBlock: Bound<SuperBlock>
-  private let mount: Bound<Mount>
+  private let superBlock: Bound<SuperBlock>, mount: Bound<Mount>
 
   package init(types: TypeTable) throws(KernelInfoError) {
-    superBlock = try Bound(types)
-    mount = try Bound(types)
+    (superBlock, mount) = try types.bind()
   }
 
   /// The mounts of each of `supers`, in their order.

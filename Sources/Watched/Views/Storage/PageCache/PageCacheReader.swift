@@ -89,18 +89,13 @@ struct PageCacheReader: SettledReader {
   }
 
   private let supers, initTask: VirtualAddress
-  private let superBlock: Bound<SuperBlock>
-  private let kind: Bound<Kind>
-  private let inode: Bound<Inode>
-  private let node: Bound<Node>
+  private let superBlock: Bound<SuperBlock>, kind: Bound<Kind>, inode: Bound<Inode>, node: Bound<Node>
   /// Nil where this kernel has no file system in memory.
   private let shared: Bound<SharedMemory>?
   private let sharedOperations: VirtualAddress?
   private let entry: Bound<Entry>
   private let mounts: SuperBlockMounts
-  private let mount: Bound<Mount>
-  private let task: Bound<Task>
-  private let proxy: Bound<Proxy>
+  private let mount: Bound<Mount>, task: Bound<Task>, proxy: Bound<Proxy>
   private let tree: PageCacheTree
   private let paths: PathReader
 
@@ -121,17 +116,10 @@ struct PageCacheReader: SettledReader {
     let symbols = kernel.symbols
     supers = try kernel.symbol("super_blocks", for: Self.self)
     initTask = try kernel.symbol("init_task", for: Self.self)
-    superBlock = try Bound(types)
-    kind = try Bound(types)
-    inode = try Bound(types)
-    node = try Bound(types)
+    (superBlock, kind, inode, node, entry, mount, task, proxy) = try types.bind()
     shared = try? Bound(types)
     sharedOperations = symbols.address(of: "shmem_ops")
-    entry = try Bound(types)
     mounts = try SuperBlockMounts(types: types)
-    mount = try Bound(types)
-    task = try Bound(types)
-    proxy = try Bound(types)
     tree = try PageCacheTree(types: types)
     paths = try kernel.reader(PathReader.self)
 

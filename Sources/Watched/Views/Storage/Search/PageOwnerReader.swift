@@ -56,13 +56,8 @@ struct PageOwnerReader: KernelReader {
   }
 
   private let map: PageMap
-  private let page: Bound<Page>
-  private let slab: Bound<Slab>
-  private let cache: Bound<Cache>
-  private let mapping: Bound<Mapping>
-  private let inode: Bound<Inode>
-  private let superBlock: Bound<SuperBlock>
-  private let entry: Bound<Entry>
+  private let page: Bound<Page>, slab: Bound<Slab>, cache: Bound<Cache>, mapping: Bound<Mapping>, inode: Bound<Inode>
+  private let superBlock: Bound<SuperBlock>, entry: Bound<Entry>
   private let slabType, freeType, slabFlag, reservedFlag: UInt64?
   private let image: AddressSpace.LinearRange?
   private let text: Range<UInt64>
@@ -71,14 +66,9 @@ struct PageOwnerReader: KernelReader {
   init(kernel: Kernel) throws {
     let types = kernel.types
     map = try kernel.reader()
-    page = try Bound(types)
+    (page, cache, mapping, inode, superBlock, entry) = try types.bind()
     // A part of the page itself until 5.16.
     slab = try Bound(types, as: types.hasStructure("slab") ? "slab" : "page")
-    cache = try Bound(types)
-    mapping = try Bound(types)
-    inode = try Bound(types)
-    superBlock = try Bound(types)
-    entry = try Bound(types)
     func value(_ name: String) -> UInt64? { types.enumerator(name).map { UInt64(bitPattern: $0) } }
     slabType = value("PGTY_slab")
     freeType = value("PGTY_buddy")

@@ -50,10 +50,7 @@ struct FileLockReader: KernelReader {
   }
 
   private let lists: VirtualAddress
-  private let held: Bound<Held>
-  private let lock: Bound<Lock>
-  private let file: Bound<File>
-  private let inode: Bound<Inode>
+  private let held: Bound<Held>, lock: Bound<Lock>, file: Bound<File>, inode: Bound<Inode>
   private let superBlock: Bound<SuperBlock>
   private let paths: PathReader
 
@@ -65,11 +62,7 @@ struct FileLockReader: KernelReader {
   init(kernel: Kernel) throws {
     let types = kernel.types
     lists = try kernel.symbol("file_lock_list", for: Self.self)
-    held = try Bound(types)
-    lock = try Bound(types)
-    file = try Bound(types)
-    inode = try Bound(types)
-    superBlock = try Bound(types)
+    (held, lock, file, inode, superBlock) = try types.bind()
     paths = try kernel.reader(PathReader.self)
   }
 

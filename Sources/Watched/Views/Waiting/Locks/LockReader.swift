@@ -62,9 +62,7 @@ struct LockReader: KernelReader {
   private let stackSize: UInt64
   private let locks: [KernelLock.Kind: Bound<Lock>]
   private let slowLock: Bound<SlowLock>?
-  private let waiter: Bound<WaiterShape>
-  private let readWaiter: Bound<ReadWaiter>
-  private let slowWaiter: Bound<SlowWaiter>
+  private let waiter: Bound<WaiterShape>, readWaiter: Bound<ReadWaiter>, slowWaiter: Bound<SlowWaiter>
   private let wantsToRead: Int64
   private let symbols: SymbolTable
 
@@ -78,7 +76,7 @@ struct LockReader: KernelReader {
 
   init(_ types: TypeTable, _ symbols: SymbolTable) throws {
     self.symbols = symbols
-    task = try Bound(types)
+    (task, slowWaiter) = try types.bind()
     // THREAD_SIZE is 16 KiB; twice that and more in kernels that watch their own accesses.
     let first = symbols.address(of: "init_stack").flatMap { symbols.size(ofSymbolAt: $0) } ?? 0
     stackSize = [16384, 32768, 65536].contains(first) ? first : 16384
@@ -98,7 +96,6 @@ struct LockReader: KernelReader {
     waiter = try Bound(types, as: name)
     readWaiter = try Bound(types, as: types.hasStructure("rwsem_waiter") ? "rwsem_waiter" : name)
     wantsToRead = types.enumerator("RWSEM_WAITING_FOR_READ") ?? -1
-    slowWaiter = try Bound(types)
   }
 
   /// A waiter found in a stack.

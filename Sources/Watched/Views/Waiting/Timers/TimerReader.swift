@@ -68,15 +68,13 @@ struct TimerReader: SettledReader {
   private let wheelCount: Int
   private let timer: Bound<Timer>
   private let clocks: ArrayPlace
-  private let clock: Bound<Clock>
-  private let highTimer: Bound<HighTimer>
+  private let clock: Bound<Clock>, highTimer: Bound<HighTimer>
   private let tree: RedBlackTree
   private let timekeeper: ClockReader
   private let owners: [VirtualAddress: OwnerLink]
   private let delayedWork: VirtualAddress?
   private let work: Bound<Work>?
-  private let pid: Bound<PID>
-  private let task: Bound<Task>
+  private let pid: Bound<PID>, task: Bound<Task>
 
   /// How a timer of some function leads to its task.
   private struct OwnerLink {
@@ -94,13 +92,10 @@ struct TimerReader: SettledReader {
     wheels = try kernel.symbol("timer_bases", for: Self.self)
     trees = try kernel.symbol("hrtimer_bases", for: Self.self)
     ticks = try kernel.symbol("jiffies_64", for: Self.self)
-    wheel = try Bound(types)
+    (wheel, timer, clock, highTimer, pid, task) = try types.bind()
     // One where the kernel never stops its ticks, two up to 6.8, three since.
     wheelCount = min(Int(clamping: kernel.symbols.size(ofSymbolAt: wheels) ?? 0) / max(wheel.size, 1), 4)
-    timer = try Bound(types)
     clocks = try Bound<Trees>(types).clocks
-    clock = try Bound(types)
-    highTimer = try Bound(types)
     tree = try RedBlackTree(types: types)
     timekeeper = try ClockReader(kernel: kernel)
 
@@ -124,8 +119,6 @@ struct TimerReader: SettledReader {
     self.owners = owners
     delayedWork = kernel.symbols.address(of: "delayed_work_timer_fn")
     work = try? Bound(types)
-    pid = try Bound(types)
-    task = try Bound(types)
   }
 
   /// A timer half read.

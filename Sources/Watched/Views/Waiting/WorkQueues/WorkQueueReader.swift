@@ -72,13 +72,8 @@ struct WorkQueueReader: SettledReader {
   }
 
   private let queues, poolTable: VirtualAddress
-  private let queue: Bound<Queue>
-  private let joint: Bound<Joint>
-  private let pool: Bound<Pool>
-  private let attributes: Bound<Attributes>
-  private let worker: Bound<Worker>
-  private let work: Bound<Work>
-  private let task: Bound<Task>
+  private let queue: Bound<Queue>, joint: Bound<Joint>, pool: Bound<Pool>, attributes: Bound<Attributes>
+  private let worker: Bound<Worker>, work: Bound<Work>, task: Bound<Task>
   private let tree: XArray
   /// Which bits of a work's data name its queue: the structs are aligned to it.
   private let queueMask: UInt64
@@ -91,13 +86,7 @@ struct WorkQueueReader: SettledReader {
     queues = try kernel.symbol("workqueues", for: Self.self)
     poolTable =
       try kernel.symbol("worker_pool_idr", for: Self.self) + types.structure("idr").field("idr_rt.xa_head").offset
-    queue = try Bound(types)
-    joint = try Bound(types)
-    pool = try Bound(types)
-    attributes = try Bound(types)
-    worker = try Bound(types)
-    work = try Bound(types)
-    task = try Bound(types)
+    (queue, joint, pool, attributes, worker, work, task) = try types.bind()
     tree = try XArray(types: types)
     let shift = try types.enumerator("WORK_STRUCT_PWQ_SHIFT") ?? types.requiredEnumerator("WORK_STRUCT_FLAG_BITS")
     queueMask = ~((1 << UInt64(min(max(shift, 0), 16))) - 1)
