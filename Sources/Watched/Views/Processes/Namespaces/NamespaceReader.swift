@@ -37,7 +37,7 @@ struct NamespaceReader: KernelReader {
   private struct PID: KernelShape {
     static let type = "pid"
     let level = Field<UInt64>("level")
-    let numbers = ArrayPlace("numbers", most: 0)
+    let numbers = ArrayPlace("numbers", most: 33)
   }
 
   private struct PIDNumber: KernelShape {
