@@ -10,7 +10,8 @@ package struct PageMap: KernelReader {
   package static let subject = "the memory map"
 
   private let base: VirtualAddress?
-  private let defaultBase: VirtualAddress
+  /// Where the array starts in a kernel without KASLR.
+  package let defaultBase: VirtualAddress
   package let pageSize: Int
   /// What each page but the first of those that belong together has to say of the first.
   package let compound: FieldLayout

@@ -29,14 +29,10 @@ struct TaskDetailReader: KernelReader {
     let ambient = Field<UInt64>("cap_ambient")
   }
 
-  private let task: Bound<Task>
-  private let credentials: Bound<Credentials>
-  private let map: Bound<MemoryShape>
+  private let task: Bound<Task>, credentials: Bound<Credentials>, map: Bound<MemoryShape>
 
   init(kernel: Kernel) throws {
-    task = try Bound(kernel.types)
-    credentials = try Bound(kernel.types)
-    map = try Bound(kernel.types)
+    (task, credentials, map) = try kernel.types.bind()
   }
 
   func read(

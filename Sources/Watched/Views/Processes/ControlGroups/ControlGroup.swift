@@ -1,3 +1,4 @@
+public import LinuxKernel
 public import Memory
 
 /// Where a task is in one hierarchy of control groups: a line of /proc/PID/cgroup.
@@ -64,7 +65,7 @@ public struct ControlGroupController: Sendable {
 }
 
 /// All control groups.
-public struct ControlGroupTable: Sendable {
+public struct ControlGroupTable: Faulted {
   /// Version 2 first; parents before their children, and those in the kernel's order.
   public internal(set) var groups: [ControlGroup] = []
   public internal(set) var controllers: [ControlGroupController] = []

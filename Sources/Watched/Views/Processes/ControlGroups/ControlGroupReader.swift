@@ -16,52 +16,97 @@ import TaskViews
 struct ControlGroupReader: KernelReader {
   static let subject = "the control groups"
 
-  typealias Field = FieldSelection.Field
-  private let rootsHead: VirtualAddress
-  private let rootLink: Int
-  private let rootGroup: Int
-  private let defaultRoot: VirtualAddress
+  private struct Root: KernelShape {
+    static let type = "cgroup_root"
+    let link = Place("root_list")
+    let group = Place("cgrp")
+    let id = Field<Int32>("hierarchy_id")
+    let mask = Field<UInt64>("subsys_mask")
+    let name = Field<[UInt8]>("name")
+    let groupCount = Field<Int32>("nr_cgrps")
+  }
+
+  private struct Group: KernelShape {
+    static let type = "cgroup"
+    let state = Place("self")
+    let children = Place("self.children")
+    let sibling = Place("self.sibling")
+    let flags = Field<UInt64>("self.flags")
+    let parent = Field<VirtualAddress?>("self.parent")
+    let level = Field<Int32>("level")
+    let node = Field<VirtualAddress>("kn")
+    let subtreeControl = Field<UInt64>("subtree_control")
+    let root = Field<VirtualAddress>("root")
+    // As many as the mask of a hierarchy has bits.
+    let controllers = ArrayPlace("subsys", most: 32)
+    let memory = Element<VirtualAddress?>(optional: "subsys", at: "memory_cgrp_id")
+    let pids = Element<VirtualAddress?>(optional: "subsys", at: "pids_cgrp_id")
+    let cpu = Element<VirtualAddress?>(optional: "subsys", at: "cpu_cgrp_id")
+  }
+
+  private struct Subsystem: KernelShape {
+    static let type = "cgroup_subsys"
+    let name = Field<VirtualAddress>("name")
+    let legacyName = Field<VirtualAddress>("legacy_name")
+    let root = Field<VirtualAddress>("root")
+  }
+
+  private struct Task: KernelShape {
+    static let type = "task_struct"
+    let set = Field<VirtualAddress>("cgroups")
+    let flags = Field<UInt64>("flags")
+  }
+
+  private struct TaskSet: KernelShape {
+    static let type = "css_set"
+    let links = Place("cgrp_links")
+  }
+
+  private struct Link: KernelShape {
+    static let type = "cgrp_cset_link"
+    let link = Place("cgrp_link")
+    let group = Field<VirtualAddress>("cgrp")
+  }
+
+  private struct Node: KernelShape {
+    static let type = "kernfs_node"
+    let parent = Field<VirtualAddress?>("__parent", before: "6.15, 633488947ef6", "parent")
+    let name = Field<VirtualAddress>("name")
+    let id = Field<UInt64>("id")
+  }
+
+  private struct MemoryState: KernelShape {
+    static let type = "mem_cgroup"
+    let state = Place("css")
+    let usage = Field<UInt64>("memory.usage")
+    let most = Field<UInt64>("memory.max")
+    let high = Field<UInt64>("memory.high")
+  }
+
+  private struct PIDState: KernelShape {
+    static let type = "pids_cgroup"
+    let state = Place("css")
+    let count = Field<UInt64>("counter")
+    let most = Field<UInt64>("limit")
+  }
+
+  private struct CPUState: KernelShape {
+    static let type = "task_group"
+    let state = Place("css")
+    let quota = Field<UInt64>("cfs_bandwidth.quota")
+    let period = Field<UInt64>("cfs_bandwidth.period")
+  }
+
+  private let rootsHead, defaultRoot, subsystems: VirtualAddress
   /// Controllers that version 2 does not show: 16-bit masks (`cgrp_dfl_inhibit_ss_mask` and the implicit ones).
   private let hiddenMasks: [VirtualAddress]
-  private let subsystems: VirtualAddress
-  private let subsystemCount: Int
   private let enabledKeys: SymbolTable
-  private let root: FieldSelection
-  private let hierarchyID, subsystemMask, rootName, groupCount: Field
-  private let group: FieldSelection
-  private let flags, level, node, subtreeControl, groupRoot, parent: Field
-  private let states: [Field]
-  private let selfOffset, children, sibling: Int
-  private let subsystem: FieldSelection
-  private let name, legacyName, subsystemRoot: Field
-  private let task: FieldSelection
-  private let taskSet, taskFlags: Field
-  private let links, linkOffset: Int
-  private let link: FieldSelection
-  private let linkGroup: Field
-  private let nodeSelection: FieldSelection
-  private let nodeParent, nodeName, nodeID: Field
-  private let memory, pids, cpu: Limits?
-  private let groupSize: Int
-
-  /// What a controller keeps for a group.
-  private struct Limits {
-    let index: Int
-    let selection: FieldSelection
-    let fields: [Field]
-
-    /// Nil where this kernel has not the controller.
-    init?(_ types: TypeTable, _ controller: String, _ structure: String, _ paths: [String]) {
-      guard let index = types.enumerator("\(controller)_cgrp_id").flatMap({ Int(exactly: $0) }), index >= 0,
-        let layout = try? types.structure(structure), let base = try? layout.field("css").offset
-      else { return nil }
-      var fields = FieldSelection(layout)
-      guard base == 0, let wanted = try? paths.map({ try fields.want($0) }) else { return nil }
-      self.index = index
-      self.fields = wanted
-      selection = fields
-    }
-  }
+  private let root: Bound<Root>, group: Bound<Group>, subsystem: Bound<Subsystem>, task: Bound<Task>
+  private let set: Bound<TaskSet>, link: Bound<Link>, node: Bound<Node>
+  // Nil where this kernel has not the controller.
+  private let memory: Bound<MemoryState>?
+  private let pids: Bound<PIDState>?
+  private let cpu: Bound<CPUState>?
 
   /// More hierarchies, and deeper ones, than anybody makes.
   private static let mostRoots = 1 << 10
@@ -78,58 +123,10 @@ struct ControlGroupReader: KernelReader {
       kernel.symbols.address(of: $0)
     }
     enabledKeys = kernel.symbols
-    let rootLayout = try types.structure("cgroup_root")
-    rootLink = try rootLayout.field("root_list").offset
-    rootGroup = try rootLayout.field("cgrp").offset
-    var fields = FieldSelection(rootLayout)
-    hierarchyID = try fields.want("hierarchy_id")
-    subsystemMask = try fields.want("subsys_mask")
-    rootName = try fields.want("name")
-    groupCount = try fields.want("nr_cgrps")
-    root = fields
-
-    let layout = try types.structure("cgroup")
-    groupSize = layout.size
-    selfOffset = try layout.field("self").offset
-    children = try layout.field("self.children").offset
-    sibling = try layout.field("self.sibling").offset
-    fields = FieldSelection(layout)
-    flags = try fields.want("self.flags")
-    parent = try fields.want("self.parent")
-    level = try fields.want("level")
-    node = try fields.want("kn")
-    subtreeControl = try fields.want("subtree_control")
-    groupRoot = try fields.want("root")
-    let array = try layout.field("subsys")
-    // As many as the mask of a hierarchy has bits.
-    subsystemCount = min(array.elementCount ?? 0, 32)
-    states = (0..<subsystemCount).map { fields.want(offset: array.offset + $0 * 8, size: 8) }
-    group = fields
-
-    fields = FieldSelection(try types.structure("cgroup_subsys"))
-    name = try fields.want("name")
-    legacyName = try fields.want("legacy_name")
-    subsystemRoot = try fields.want("root")
-    subsystem = fields
-    fields = FieldSelection(try types.structure("task_struct"))
-    taskSet = try fields.want("cgroups")
-    taskFlags = try fields.want("flags")
-    task = fields
-    links = try types.structure("css_set").field("cgrp_links").offset
-    let linkLayout = try types.structure("cgrp_cset_link")
-    linkOffset = try linkLayout.field("cgrp_link").offset
-    fields = FieldSelection(linkLayout)
-    linkGroup = try fields.want("cgrp")
-    link = fields
-    let nodeLayout = try types.structure("kernfs_node")
-    fields = FieldSelection(nodeLayout)
-    nodeParent = try fields.want(nodeLayout.hasField("__parent") ? "__parent" : "parent")
-    nodeName = try fields.want("name")
-    nodeID = try fields.want("id")
-    nodeSelection = fields
-    memory = Limits(types, "memory", "mem_cgroup", ["memory.usage", "memory.max", "memory.high"])
-    pids = Limits(types, "pids", "pids_cgroup", ["counter", "limit"])
-    cpu = Limits(types, "cpu", "task_group", ["cfs_bandwidth.quota", "cfs_bandwidth.period"])
+    (root, group, subsystem, task, set, link, node) = try types.bind()
+    memory = try? Bound(types)
+    pids = try? Bound(types)
+    cpu = try? Bound(types)
   }
 
   // MARK: Controllers and hierarchies
@@ -142,15 +139,23 @@ struct ControlGroupReader: KernelReader {
   }
 
   private func hierarchies(_ roots: [VirtualAddress], in space: AddressSpace) -> [VirtualAddress: Hierarchy] {
-    let reads = space.read(root, at: roots)
     var result: [VirtualAddress: Hierarchy] = [:]
-    for index in reads.indices {
-      guard let id = try? reads.signed(index, hierarchyID), let mask = try? reads.load(index, subsystemMask),
-        let name = try? reads.string(index, rootName), let count = try? reads.signed(index, groupCount)
+    for root in space.read(root, at: roots) {
+      guard let id = try? root.id, let mask = try? root.mask, let name = try? root.name,
+        let count = try? root.groupCount
       else { continue }
-      result[roots[index]] = Hierarchy(id: Int(id), mask: mask, name: name, groups: Int(count))
+      result[root.address] = Hierarchy(id: Int(id), mask: mask, name: name, groups: Int(count))
     }
     return result
+  }
+
+  private static func hierarchy(
+    of group: Reading<Group>, _ hierarchies: [VirtualAddress: Hierarchy]
+  ) throws(MemoryFault) -> Hierarchy {
+    guard let hierarchy = hierarchies[try group.root] else {
+      throw MemoryFault(.virtual(group.address), .inconsistent("a control group of no hierarchy"))
+    }
+    return hierarchy
   }
 
   private struct Controller {
@@ -161,25 +166,15 @@ struct ControlGroupReader: KernelReader {
 
   /// The kernel's controllers, by the number of their bit. Cost: three round trips.
   private func controllers(in space: AddressSpace) throws(MemoryFault) -> [Controller] {
-    let bytes = try space.read(subsystems, count: subsystemCount * 8)
-    let reader = ByteReader(bytes.span.bytes)
-    var addresses: [VirtualAddress] = []
-    for index in 0..<subsystemCount { addresses.append(try reader.pointer(index * 8)) }
-    let reads = space.read(subsystem, at: addresses)
-    var names: [VirtualAddress] = []
-    for index in reads.indices {
-      names += [try reads.pointer(index, name), try reads.pointer(index, legacyName)]
+    let reads = space.read(
+      subsystem, at: try space.pointers(inArrayAt: subsystems, count: group.controllers.count))
+    let texts = space.strings(at: reads.pointers(\.name) + reads.pointers(\.legacyName), limit: 64)
+    return try reads.map { (controller) throws(MemoryFault) in
+      Controller(
+        name: String(decoding: try texts[controller.index].get(), as: UTF8.self),
+        legacyName: String(decoding: try texts[reads.count + controller.index].get(), as: UTF8.self),
+        root: try controller.root)
     }
-    let texts = space.strings(at: names, limit: 64)
-    var controllers: [Controller] = []
-    for index in reads.indices {
-      controllers.append(
-        Controller(
-          name: String(decoding: try texts[index * 2].get(), as: UTF8.self),
-          legacyName: String(decoding: try texts[index * 2 + 1].get(), as: UTF8.self),
-          root: try reads.pointer(index, subsystemRoot)))
-    }
-    return controllers
   }
 
   private static func names(_ mask: UInt64, _ controllers: [Controller], _ name: KeyPath<Controller, String>)
@@ -197,36 +192,21 @@ struct ControlGroupReader: KernelReader {
     let tasks = space.read(task, at: addresses)
     var sets: [VirtualAddress] = []
     var position: [VirtualAddress: Int] = [:]
-    for index in tasks.indices {
-      guard let set = try? tasks.pointer(index, taskSet), set.rawValue != 0, position[set] == nil else { continue }
+    for set in tasks.pointers(\.set) where set.rawValue != 0 && position[set] == nil {
       position[set] = sets.count
       sets.append(set)
     }
-    let members = ListWalker(
-      space: space, form: .circular, limit: min(max(1 << 10, sets.count &* 64), 1 << 20)
-    ).members(ofHeads: sets.map { $0 + links })
-    faults += members.faults
-    let linkAddresses = members.lists.flatMap { $0.map { $0 - linkOffset } }
-    let linkReads = space.read(link, at: linkAddresses)
-    var groupsOfSet: [[VirtualAddress]] = []
-    var next = 0
-    for list in members.lists {
-      groupsOfSet.append((next..<next + list.count).compactMap { try? linkReads.pointer($0, linkGroup) })
-      next += list.count
-    }
-    var result: [(groups: [VirtualAddress], isExiting: Bool)] = []
-    for index in tasks.indices {
-      do throws(MemoryFault) {
+    let (owners, links) = space.lists(
+      of: link, through: \.link, heads: sets.map { $0 + set.links.offset },
+      limit: min(max(1 << 10, sets.count &* 64), 1 << 20), &faults)
+    var groupsOfSet = [[VirtualAddress]](repeating: [], count: sets.count)
+    links.forEach(&faults) { (link) throws(MemoryFault) in groupsOfSet[owners[link.index]].append(try link.group) }
+    return tasks.map { task in
+      faults.keep { () throws(MemoryFault) in
         // PF_EXITING (include/linux/sched.h).
-        let isExiting = try tasks.load(index, taskFlags) & 0x4 != 0
-        let set = try tasks.pointer(index, taskSet)
-        result.append((position[set].map { groupsOfSet[$0] } ?? [], isExiting))
-      } catch {
-        faults.append(error)
-        result.append(([], false))
-      }
+        (groups: try position[task.set].map { groupsOfSet[$0] } ?? [], isExiting: try task.flags & 0x4 != 0)
+      } ?? (groups: [], isExiting: false)
     }
-    return result
   }
 
   /// The places of the tasks at `addresses`, newest hierarchy first, as the kernel lists them.
@@ -235,29 +215,21 @@ struct ControlGroupReader: KernelReader {
   ) throws(MemoryFault) -> [[ControlGroupPlace]] {
     let memberships = groups(ofTasks: addresses, in: space, &faults)
     let controllers = try self.controllers(in: space)
-    let unique = Array(Set(memberships.flatMap(\.groups))).sorted()
-    let reads = space.read(group, at: unique)
-    let roots = unique.indices.map { (try? reads.pointer($0, groupRoot)) ?? VirtualAddress(0) }
-    let hierarchies = self.hierarchies(Array(Set(roots)), in: space)
-    let paths = self.paths(
-      ofNodes: unique.indices.map { (try? reads.pointer($0, node)) ?? VirtualAddress(0) }, in: space)
+    let groups = space.read(group, at: Array(Set(memberships.flatMap(\.groups))).sorted())
+    let hierarchies = self.hierarchies(Array(Set(groups.pointers(\.root))), in: space)
+    let paths = self.paths(ofNodes: groups.pointers(\.node), in: space)
     var places: [VirtualAddress: ControlGroupPlace] = [:]
-    for index in unique.indices {
-      do throws(MemoryFault) {
-        guard let hierarchy = hierarchies[roots[index]] else {
-          throw MemoryFault(.virtual(unique[index]), .inconsistent("a control group of no hierarchy"))
-        }
-        let isDefault = roots[index] == defaultRoot
-        var names = isDefault ? [] : Self.names(hierarchy.mask, controllers, \.legacyName)
-        if !isDefault, !hierarchy.name.isEmpty {
-          names.append("name=" + String(decoding: hierarchy.name, as: UTF8.self))
-        }
-        let isOnline = try reads.load(index, flags) & Self.online != 0
-        places[unique[index]] = ControlGroupPlace(
-          hierarchy: hierarchy.id, controllers: names, path: try paths[index].get(), isDeleted: isDefault && !isOnline)
-      } catch {
-        faults.append(error)
+    groups.forEach(&faults) { (group) throws(MemoryFault) in
+      let hierarchy = try Self.hierarchy(of: group, hierarchies)
+      let isDefault = try group.root == defaultRoot
+      var names = isDefault ? [] : Self.names(hierarchy.mask, controllers, \.legacyName)
+      if !isDefault, !hierarchy.name.isEmpty {
+        names.append("name=" + String(decoding: hierarchy.name, as: UTF8.self))
       }
+      let isOnline = try group.flags & Self.online != 0
+      places[group.address] = ControlGroupPlace(
+        hierarchy: hierarchy.id, controllers: names, path: try paths[group.index].get(),
+        isDeleted: isDefault && !isOnline)
     }
     return memberships.map { membership in
       membership.groups.compactMap { places[$0] }.sorted { $0.hierarchy > $1.hierarchy }.map { place in
@@ -274,30 +246,22 @@ struct ControlGroupReader: KernelReader {
 
   /// The paths of directories, from their hierarchy's root down. Cost: two round trips for each level.
   private func paths(ofNodes nodes: [VirtualAddress], in space: AddressSpace) -> [Result<[UInt8], MemoryFault>] {
-    var known: [VirtualAddress: Result<(parent: VirtualAddress, name: [UInt8]), MemoryFault>] = [:]
-    var level = Array(Set(nodes))
+    var known: [VirtualAddress: Result<(parent: VirtualAddress?, name: [UInt8]), MemoryFault>] = [:]
+    var level = Set(nodes)
     for _ in 0..<Self.deepest where !level.isEmpty {
-      let reads = space.read(nodeSelection, at: level)
-      let names = space.strings(
-        at: level.indices.map { (try? reads.pointer($0, nodeName)) ?? VirtualAddress(0) }, limit: 256)
-      var next: Set<VirtualAddress> = []
-      for (index, address) in level.enumerated() {
-        do throws(MemoryFault) {
-          let parent = try reads.pointer(index, nodeParent)
-          known[address] = .success((parent, try names[index].get()))
-          if parent.rawValue != 0 { next.insert(parent) }
-        } catch {
-          known[address] = .failure(error)
-        }
+      let reads = space.read(node, at: Array(level))
+      let names = space.strings(at: reads.pointers(\.name), limit: 256)
+      for node in reads {
+        known[node.address] = Result { () throws(MemoryFault) in (try node.parent, try names[node.index].get()) }
       }
-      level = next.filter { known[$0] == nil }
+      level = Set(reads.pointers(\.parent).filter { $0.rawValue != 0 && known[$0] == nil })
     }
     var spent = 0
     return nodes.map { node in
-      do throws(MemoryFault) {
+      Result { () throws(MemoryFault) in
         var parts: [[UInt8]] = []
         var current = node
-        while let (parent, name) = try known[current]?.get(), parent.rawValue != 0 {
+        while let (next, name) = try known[current]?.get(), let parent = next {
           parts.append(name)
           spent += name.count + 16
           guard parts.count < Self.deepest, spent < Self.pathBudget else {
@@ -305,9 +269,7 @@ struct ControlGroupReader: KernelReader {
           }
           current = parent
         }
-        return .success(parts.isEmpty ? [UInt8(ascii: "/")] : parts.reversed().flatMap { [UInt8(ascii: "/")] + $0 })
-      } catch {
-        return .failure(error)
+        return parts.isEmpty ? [UInt8(ascii: "/")] : parts.reversed().flatMap { [UInt8(ascii: "/")] + $0 }
       }
     }
   }
@@ -317,43 +279,29 @@ struct ControlGroupReader: KernelReader {
   /// All groups of all hierarchies.
   ///
   /// - Parameter tasks: those that are counted.
-  func read(tasks: [KernelTask], in space: AddressSpace) throws(KernelError) -> ControlGroupTable {
-    try settled({ $0.faults }) { () throws(KernelError) in
-      do throws(MemoryFault) {
-        return try attempt(tasks, in: space)
-      } catch {
-        throw KernelError(Self.subject, .memory(error))
-      }
-    }
-  }
-
-  private func attempt(_ tasks: [KernelTask], in space: AddressSpace) throws(MemoryFault) -> ControlGroupTable {
+  func read(tasks: [KernelTask], in space: AddressSpace) throws(MemoryFault) -> ControlGroupTable {
     var table = ControlGroupTable()
     let controllers = try self.controllers(in: space)
     var hidden: UInt64 = 0
-    for mask in hiddenMasks {
-      let bytes = try space.read(mask, count: 2)
-      hidden |= UInt64(try ByteReader(bytes.span.bytes).u16(0))
-    }
-    let list = ListWalker(space: space, form: .circular, limit: Self.mostRoots).members(ofHeads: [rootsHead])
-    table.faults += list.faults
-    let roots = (list.lists.first ?? []).map { $0 - rootLink }
+    for mask in hiddenMasks { hidden |= UInt64(try space.load(mask, as: UInt16.self)) }
+    let roots = space.members(
+      of: root, through: \.link, heads: [rootsHead], limit: Self.mostRoots, &table.faults
+    ).flatMap { $0 }
     let hierarchies = self.hierarchies(roots + controllers.map(\.root), in: space)
     table.controllers = try controllers.map { controller throws(MemoryFault) in
       let hierarchy = hierarchies[controller.root]
       var isEnabled = true
       // A static key, which counts who wants it on.
       if let key = enabledKeys.address(of: "\(controller.name)_cgrp_subsys_enabled_key") {
-        let bytes = try space.read(key, count: 4)
-        isEnabled = try ByteReader(bytes.span.bytes).load(0, as: Int32.self) > 0
+        isEnabled = try space.load(key, as: Int32.self) > 0
       }
       return ControlGroupController(
         name: controller.name, legacyName: controller.legacyName, hierarchy: hierarchy?.id ?? 0,
         groups: hierarchy?.groups ?? 0, isEnabled: isEnabled)
     }
     let ordered = roots.sorted { (hierarchies[$0]?.id ?? .max) < (hierarchies[$1]?.id ?? .max) }
-    let addresses = descendants(of: ordered.map { $0 + rootGroup }, in: space, &table.faults)
-    try readGroups(addresses, hierarchies, controllers, hidden: hidden, in: space, into: &table)
+    let addresses = descendants(of: ordered.map { $0 + root.group.offset }, in: space, &table.faults)
+    readGroups(addresses, hierarchies, controllers, hidden: hidden, in: space, into: &table)
     count(tasks, in: space, &table)
     return table
   }
@@ -362,18 +310,18 @@ struct ControlGroupReader: KernelReader {
   private func descendants(
     of roots: [VirtualAddress], in space: AddressSpace, _ faults: inout [MemoryFault]
   ) -> [VirtualAddress] {
-    let limit = space.mostObjects(ofSize: groupSize)
+    let limit = space.mostObjects(ofSize: group.size)
     var below: [VirtualAddress: [VirtualAddress]] = [:]
     var seen = Set(roots)
     var level = roots
     var links: Set<VirtualAddress> = []
     for _ in 0..<Self.deepest where !level.isEmpty {
-      let members = ListWalker(space: space, form: .circular, limit: limit).members(
-        ofHeads: level.map { $0 + children }, seen: &links)
-      faults += members.faults
+      let lists = space.members(
+        of: group, through: \.sibling, heads: level.map { $0 + group.children.offset }, limit: limit, seen: &links,
+        &faults)
       var next: [VirtualAddress] = []
-      for (parent, list) in zip(level, members.lists) {
-        for group in list.map({ $0 - sibling }) {
+      for (parent, list) in zip(level, lists) {
+        for group in list {
           guard seen.count < limit, seen.insert(group).inserted else {
             faults.append(
               MemoryFault(.virtual(group), .inconsistent("a tree that holds a group twice, or more than \(limit)")))
@@ -400,62 +348,54 @@ struct ControlGroupReader: KernelReader {
   private func readGroups(
     _ addresses: [VirtualAddress], _ hierarchies: [VirtualAddress: Hierarchy], _ controllers: [Controller],
     hidden: UInt64, in space: AddressSpace, into table: inout ControlGroupTable
-  ) throws(MemoryFault) {
-    let reads = space.read(group, at: addresses)
-    let nodes = addresses.indices.map { (try? reads.pointer($0, node)) ?? VirtualAddress(0) }
-    let ids = space.read(nodeSelection, at: nodes)
-    let paths = self.paths(ofNodes: nodes, in: space)
+  ) {
+    let groups = space.read(group, at: addresses)
+    let nodes = space.read(node, at: groups.pointers(\.node))
+    let paths = self.paths(ofNodes: nodes.addresses, in: space)
     var controlOf: [VirtualAddress: UInt64] = [:]
-    for index in addresses.indices {
-      controlOf[addresses[index] + selfOffset] = try? reads.load(index, subtreeControl)
-    }
-    var states: [(group: Int, memory: VirtualAddress?, pids: VirtualAddress?, cpu: VirtualAddress?)] = []
-    for index in addresses.indices {
-      do throws(MemoryFault) {
-        let rootAddress = try reads.pointer(index, groupRoot)
-        guard let hierarchy = hierarchies[rootAddress] else {
-          throw MemoryFault(.virtual(addresses[index]), .inconsistent("a control group of no hierarchy"))
-        }
-        let parent = try reads.pointer(index, parent)
-        let isDefault = rootAddress == defaultRoot
-        // What the parent passes on; a root has all of its hierarchy.
-        let available =
-          parent.rawValue == 0 || !isDefault ? hierarchy.mask & (isDefault ? ~hidden : .max) : controlOf[parent] ?? 0
-        let group = ControlGroup(
-          address: addresses[index], hierarchy: hierarchy.id, id: try ids.load(index, nodeID),
-          path: try paths[index].get(), level: Int(try reads.signed(index, level)),
-          controllers: Self.names(available, controllers, isDefault ? \.name : \.legacyName),
-          subtreeControl: isDefault ? Self.names(try reads.load(index, subtreeControl), controllers, \.name) : [],
-          isDying: try reads.load(index, flags) & Self.online == 0)
-        func state(_ limits: Limits?) throws(MemoryFault) -> VirtualAddress? {
-          // The root has no limits, and keeps no account of its own.
-          guard parent.rawValue != 0, let limits, limits.index < self.states.count else { return nil }
-          let address = try reads.pointer(index, self.states[limits.index])
-          return address.rawValue == 0 ? nil : address
-        }
-        states.append((table.groups.count, try state(memory), try state(pids), try state(cpu)))
-        table.groups.append(group)
-      } catch {
-        table.faults.append(error)
+    var memories: [State] = []
+    var pids: [State] = []
+    var cpus: [State] = []
+    groups.forEach(&table.faults) { (group) throws(MemoryFault) in
+      let hierarchy = try Self.hierarchy(of: group, hierarchies)
+      let parent = try group.parent
+      let isDefault = try group.root == defaultRoot
+      let control = try group.subtreeControl
+      controlOf[group.address(of: \.state)] = control
+      // What the parent passes on; a root has all of its hierarchy.
+      var available = isDefault ? hierarchy.mask & ~hidden : hierarchy.mask
+      if let parent, isDefault { available = controlOf[parent] ?? 0 }
+      let found = ControlGroup(
+        address: group.address, hierarchy: hierarchy.id, id: try nodes[group.index].id,
+        path: try paths[group.index].get(), level: Int(try group.level),
+        controllers: Self.names(available, controllers, isDefault ? \.name : \.legacyName),
+        subtreeControl: isDefault ? Self.names(control, controllers, \.name) : [],
+        isDying: try group.flags & Self.online == 0)
+      // The root has no limits, and keeps no account of its own.
+      if parent != nil {
+        if let state = try group.memory { memories.append((table.groups.count, state)) }
+        if let state = try group.pids { pids.append((table.groups.count, state)) }
+        if let state = try group.cpu { cpus.append((table.groups.count, state)) }
       }
+      table.groups.append(found)
     }
-    readLimits(memory, states.compactMap { state in state.memory.map { (state.group, $0) } }, in: space, &table) {
-      (group, values) in
-      group.memoryCurrent = values[0] &* 4096
-      group.memoryMax = Self.limit(values[1], none: Self.pageCounterMax).map { $0 &* 4096 }
-      group.memoryHigh = Self.limit(values[2], none: Self.pageCounterMax).map { $0 &* 4096 }
+    readLimits(memory, \.state, memories, in: space, &table) { (group, state) throws(MemoryFault) in
+      let (most, high) = (try state.most, try state.high)
+      group.memoryCurrent = try state.usage &* 4096
+      group.memoryMax = Self.limit(most, none: Self.pageCounterMax).map { $0 &* 4096 }
+      group.memoryHigh = Self.limit(high, none: Self.pageCounterMax).map { $0 &* 4096 }
     }
-    readLimits(pids, states.compactMap { state in state.pids.map { (state.group, $0) } }, in: space, &table) {
-      (group, values) in
-      group.pidsCurrent = values[0]
+    readLimits(self.pids, \.state, pids, in: space, &table) { (group, state) throws(MemoryFault) in
+      let count = try state.count
       // PIDS_MAX: one more than there can be (kernel/cgroup/pids.c, PID_MAX_LIMIT).
-      group.pidsMax = Self.limit(values[1], none: 4 << 20 | 1)
+      group.pidsMax = Self.limit(try state.most, none: 4 << 20 | 1)
+      group.pidsCurrent = count
     }
-    readLimits(cpu, states.compactMap { state in state.cpu.map { (state.group, $0) } }, in: space, &table) {
-      (group, values) in
+    readLimits(cpu, \.state, cpus, in: space, &table) { (group, state) throws(MemoryFault) in
+      let period = try state.period
       // RUNTIME_INF (kernel/sched/sched.h).
-      group.cpuQuota = Self.limit(values[0], none: .max).map { $0 / 1000 }
-      group.cpuPeriod = values[1] / 1000
+      group.cpuQuota = Self.limit(try state.quota, none: .max).map { $0 / 1000 }
+      group.cpuPeriod = period / 1000
     }
   }
 
@@ -464,20 +404,17 @@ struct ControlGroupReader: KernelReader {
 
   private static func limit(_ value: UInt64, none: UInt64) -> UInt64? { value >= none ? nil : value }
 
-  private func readLimits(
-    _ limits: Limits?, _ places: [(group: Int, address: VirtualAddress)], in space: AddressSpace,
-    _ table: inout ControlGroupTable, _ set: (inout ControlGroup, [UInt64]) -> Void
+  /// What a controller keeps for a group: the group's number, and the address of the part that all controllers share.
+  private typealias State = (group: Int, address: VirtualAddress)
+
+  private func readLimits<Shape>(
+    _ bound: Bound<Shape>?, _ part: KeyPath<Shape, Place>, _ states: [State], in space: AddressSpace,
+    _ table: inout ControlGroupTable, _ set: (inout ControlGroup, Reading<Shape>) throws(MemoryFault) -> Void
   ) {
-    guard let limits else { return }
-    let reads = space.read(limits.selection, at: places.map(\.address))
-    for (index, place) in places.enumerated() {
-      do throws(MemoryFault) {
-        var values: [UInt64] = []
-        for field in limits.fields { values.append(try reads.load(index, field)) }
-        set(&table.groups[place.group], values)
-      } catch {
-        table.faults.append(error)
-      }
+    guard let bound else { return }
+    let offset = bound.shape[keyPath: part].offset
+    space.read(bound, at: states.map { $0.address - offset }).forEach(&table.faults) { (state) throws(MemoryFault) in
+      try set(&table.groups[states[state.index].group], state)
     }
   }
 
@@ -506,7 +443,9 @@ extension Kernel {
   /// Cost: that of all tasks, and about five round trips for each level of the deepest hierarchy.
   public func controlGroups() throws(KernelError) -> ControlGroupTable {
     let tasks = try tasks(TaskQuery(includesThreads: true, includesCommandLines: false))
-    var table = try reader(ControlGroupReader.self).read(tasks: tasks.tasks, in: addressSpace)
+    var table = try read(with: ControlGroupReader.self, about: ControlGroupReader.subject) { reader in
+      try reader.read(tasks: tasks.tasks, in: addressSpace)
+    }
     table.faults += tasks.faults
     return table
   }

@@ -41,8 +41,7 @@ struct MappingReader: KernelReader {
     let name = Field<VirtualAddress>("name")
   }
 
-  private let task: Bound<Task>
-  private let space: Bound<Space>
+  private let task: Bound<Task>, space: Bound<Space>
   private let areas: Areas
   private let area: Bound<Area>
   private let files: OpenFileFields
@@ -76,8 +75,7 @@ struct MappingReader: KernelReader {
 
   init(kernel: Kernel) throws {
     let types = kernel.types
-    task = try Bound(types)
-    space = try Bound(types)
+    (task, space, area, special) = try types.bind()
     let layout = try types.structure("mm_struct")
     // A list in the order of addresses until 6.0.
     areas =
@@ -86,10 +84,8 @@ struct MappingReader: KernelReader {
       : .list(
         head: try layout.field("mm_mt", or: "mmap").offset,
         next: try types.structure("vm_area_struct").field("vm_next").offset)
-    area = try Bound(types)
     files = try OpenFileFields(types)
     specialOperations = Set(kernel.symbols.addresses(of: "special_mapping_vmops"))
-    special = try Bound(types)
     paths = try kernel.reader(PathReader.self)
   }
 

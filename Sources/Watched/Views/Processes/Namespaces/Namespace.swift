@@ -1,3 +1,4 @@
+public import LinuxKernel
 public import Memory
 public import TaskViews
 
@@ -15,7 +16,7 @@ public struct Namespace: Sendable {
 }
 
 /// The namespaces of a host.
-public struct NamespaceTable: Sendable {
+public struct NamespaceTable: Faulted {
   /// In ascending order of their numbers.
   public internal(set) var namespaces: [Namespace] = []
   /// What could not be read, also when read again.

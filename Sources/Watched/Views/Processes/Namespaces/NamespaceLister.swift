@@ -12,30 +12,49 @@ import TaskViews
 ///
 /// A file of a namespace is an inode of nsfs, which is in no list; what has it open or mounted is.
 /// Source: fs/nsfs.c, `ns_get_path`.
-struct NamespaceLister: KernelReader {
+struct NamespaceLister: SettledReader {
   static let subject = "the namespaces"
 
-  typealias Field = FieldSelection.Field
+  private struct FileSystemMount: KernelShape {
+    static let type = "vfsmount"
+    let superBlock = Field<VirtualAddress>("mnt_sb")
+  }
+
+  private struct Mount: KernelShape {
+    static let type = "mount"
+    let root = Field<VirtualAddress>("mnt.mnt_root")
+  }
+
+  private struct Dentry: KernelShape {
+    static let type = "dentry"
+    let inode = Field<VirtualAddress>("d_inode")
+  }
+
+  private struct Inode: KernelShape {
+    static let type = "inode"
+    let superBlock = Field<VirtualAddress>("i_sb")
+    let content = Field<VirtualAddress?>("i_private")
+  }
+
+  private struct File: KernelShape {
+    static let type = "file"
+    let inode = Field<VirtualAddress>("f_inode")
+  }
+
+  private struct Common: KernelShape {
+    static let type = "ns_common"
+    let operations = Field<VirtualAddress>("ops")
+  }
+
   private let members: NamespaceReader
   private let networks: NetworkNamespaceReader
-  private let fileSystemMount: VirtualAddress
-  private let mount: FieldSelection
-  private let superBlock: Field
+  private let fileSystem: VirtualAddress
+  private let fileSystemMount: Bound<FileSystemMount>
   private let mounts: SuperBlockMounts
-  private let mounted: FieldSelection
-  private let mountRoot: Field
-  private let dentry: FieldSelection
-  private let dentryInode: Field
-  private let inode: FieldSelection
-  private let inodeSuper, inodeContent: Field
-  private let file: FieldSelection
-  private let fileInode: Field
+  private let mount: Bound<Mount>, dentry: Bound<Dentry>, inode: Bound<Inode>, file: Bound<File>
   private let files: OpenFileReader
-  private let common: FieldSelection
-  private let operations: Field
+  private let common: Bound<Common>
   private let kinds: [VirtualAddress: NamespaceKind]
-  /// What each kind names: the user namespace that owns it, and of pid and user namespaces the parent.
-  private let links: [NamespaceKind: (selection: FieldSelection, owner: Field?, parent: Field?)]
 
   /// More than any host has.
   private static let most = 1 << 20
@@ -46,43 +65,25 @@ struct NamespaceLister: KernelReader {
     let types = kernel.types
     members = try kernel.reader()
     networks = try kernel.reader()
-    fileSystemMount = try kernel.symbol("nsfs_mnt", for: Self.self)
-    var fields = FieldSelection(try types.structure("vfsmount"))
-    superBlock = try fields.want("mnt_sb")
-    mount = fields
+    fileSystem = try kernel.symbol("nsfs_mnt", for: Self.self)
+    (fileSystemMount, mount, dentry, inode, file, common) = try types.bind()
     mounts = try SuperBlockMounts(types: types)
-    fields = FieldSelection(try types.structure("mount"))
-    mountRoot = try fields.want("mnt.mnt_root")
-    mounted = fields
-    fields = FieldSelection(try types.structure("dentry"))
-    dentryInode = try fields.want("d_inode")
-    dentry = fields
-    fields = FieldSelection(try types.structure("inode"))
-    inodeSuper = try fields.want("i_sb")
-    inodeContent = try fields.want("i_private")
-    inode = fields
-    fields = FieldSelection(try types.structure("file"))
-    fileInode = try fields.want("f_inode")
-    file = fields
     files = try kernel.reader()
-    fields = FieldSelection(try types.structure("ns_common"))
-    operations = try fields.want("ops")
-    common = fields
     var kinds: [VirtualAddress: NamespaceKind] = [:]
-    var links: [NamespaceKind: (selection: FieldSelection, owner: Field?, parent: Field?)] = [:]
     for kind in NamespaceKind.allCases {
       if let address = kernel.symbols.address(of: kind.operations) { kinds[address] = kind }
-      guard let layout = try? types.structure(kind.structure) else { continue }
-      var fields = FieldSelection(layout)
-      let owner = layout.hasField("user_ns") ? try fields.want("user_ns") : nil
-      let parent = layout.hasField("parent") ? try fields.want("parent") : nil
-      links[kind] = (fields, owner, parent)
     }
     self.kinds = kinds
-    self.links = links
   }
 
-  func read(_ tasks: [KernelTask], in space: AddressSpace) -> NamespaceTable {
+  func read(_ kernel: Kernel) throws -> NamespaceTable {
+    let tasks = try kernel.tasks()
+    var table = read(tasks.tasks, in: kernel.addressSpace)
+    table.faults += tasks.faults
+    return table
+  }
+
+  private func read(_ tasks: [KernelTask], in space: AddressSpace) -> NamespaceTable {
     var table = NamespaceTable()
     var found: [VirtualAddress: Namespace] = [:]
     let own = members.namespaces(ofTasks: tasks.map(\.address), in: space, &table.faults)
@@ -135,43 +136,26 @@ struct NamespaceLister: KernelReader {
   private func namespacesOfFiles(
     _ tasks: [KernelTask], in space: AddressSpace, _ faults: inout [MemoryFault]
   ) -> [(NamespaceKind, VirtualAddress)] {
-    let own: VirtualAddress
-    do throws(MemoryFault) {
-      let bytes = try space.read(fileSystemMount, count: 8)
-      own = try space.read(mount, at: [try ByteReader(bytes.span.bytes).pointer(0)]).pointer(0, superBlock)
-    } catch {
-      faults.append(error)
-      return []
+    let own = faults.keep { () throws(MemoryFault) in
+      try space.read(fileSystemMount, at: [space.pointer(at: fileSystem)])[0].superBlock
     }
+    guard let own else { return [] }
     let list = mounts.mounts(of: [own], in: space, limit: Self.most)
     faults += list.faults
-    let mounts = space.read(mounted, at: list.lists.first ?? [])
-    let roots = space.read(dentry, at: mounts.indices.compactMap { try? mounts.pointer($0, mountRoot) })
-    var inodeAddresses = Set(roots.indices.compactMap { try? roots.pointer($0, dentryInode) })
+    let roots = space.read(mount, at: list.lists.flatMap { $0 }).pointers(\.root)
     let open = Set(files.descriptors(of: tasks, in: space, &faults).map(\.file))
-    let files = space.read(file, at: Array(open))
     // A file may be closed while it is looked at.
-    inodeAddresses.formUnion(files.indices.compactMap { try? files.pointer($0, fileInode) })
-    let inodes = space.read(inode, at: inodeAddresses.filter { $0.rawValue != 0 }.sorted())
-    let contents = inodes.indices.compactMap { index -> VirtualAddress? in
-      guard let owner = try? inodes.pointer(index, inodeSuper), owner == own,
-        let content = try? inodes.pointer(index, inodeContent), content.rawValue != 0
-      else { return nil }
-      return content
+    let addresses = Set(
+      space.read(dentry, at: roots).pointers(\.inode) + space.read(file, at: Array(open)).pointers(\.inode))
+    let contents = space.read(inode, at: addresses.filter { $0.rawValue != 0 }.sorted()).compactMap {
+      inode -> VirtualAddress? in
+      guard let owner = try? inode.superBlock, owner == own else { return nil }
+      return try? inode.content
     }
-    let commons = space.read(common, at: contents)
-    var result: [(NamespaceKind, VirtualAddress)] = []
-    for index in commons.indices {
-      do throws(MemoryFault) {
-        guard let kind = kinds[try commons.pointer(index, operations)], let offset = members.commonOffset[kind] else {
-          continue
-        }
-        result.append((kind, contents[index] - offset))
-      } catch {
-        faults.append(error)
-      }
+    return space.read(common, at: contents).compactMap(&faults) { (common) throws(MemoryFault) in
+      guard let kind = kinds[try common.operations], let layout = members.kinds[kind] else { return nil }
+      return (kind, common.address - layout.common.offset)
     }
-    return result
   }
 
   /// The owners and parents of `namespaces`, which are noted with them.
@@ -181,21 +165,16 @@ struct NamespaceLister: KernelReader {
   ) -> [(NamespaceKind, VirtualAddress)] {
     var result: [(NamespaceKind, VirtualAddress)] = []
     for kind in NamespaceKind.allCases {
-      guard let link = links[kind] else { continue }
+      guard let layout = members.kinds[kind] else { continue }
       let addresses = namespaces.filter { $0.0 == kind }.map(\.1)
-      let reads = space.read(link.selection, at: addresses)
-      for (index, address) in addresses.enumerated() {
-        do throws(MemoryFault) {
-          let parent = try link.parent.map { field throws(MemoryFault) in try reads.pointer(index, field) }
-          if let parent, parent.rawValue != 0 { result.append((kind, parent)) }
-          let owner = try link.owner.map { field throws(MemoryFault) in try reads.pointer(index, field) }
-          if let owner, owner.rawValue != 0 { result.append((.user, owner)) }
-          if let above = kind == .user ? parent : owner, above.rawValue != 0 {
-            // Its number is filled in once it has been read.
-            found[address]?.owner = NamespaceID(address: above, number: 0)
-          }
-        } catch {
-          faults.append(error)
+      space.read(layout, at: addresses).forEach(&faults) { (namespace) throws(MemoryFault) in
+        let parent = try namespace.parent
+        if let parent { result.append((kind, parent)) }
+        let owner = try namespace.owner
+        if let owner { result.append((.user, owner)) }
+        if let above = kind == .user ? parent : owner {
+          // Its number is filled in once it has been read.
+          found[namespace.address]?.owner = NamespaceID(address: above, number: 0)
         }
       }
     }
@@ -207,13 +186,5 @@ extension Kernel {
   /// The namespaces of all processes, and those that only files, mounts or other namespaces keep.
   ///
   /// Cost: that of all processes, and about ten round trips.
-  public func namespaces() throws(KernelError) -> NamespaceTable {
-    let reader = try reader(NamespaceLister.self)
-    return try settled({ $0.faults }) { () throws(KernelError) in
-      let tasks = try tasks()
-      var table = reader.read(tasks.tasks, in: addressSpace)
-      table.faults += tasks.faults
-      return table
-    }
-  }
+  public func namespaces() throws(KernelError) -> NamespaceTable { try read(NamespaceLister.self) }
 }

@@ -11,58 +11,68 @@ import Paging
 struct NamespaceReader: KernelReader {
   static let subject = "the namespaces"
 
-  typealias Field = FieldSelection.Field
-  private let task: FieldSelection
-  private let proxyField, credentialField, pidField: Field
-  private let proxy: FieldSelection
-  /// Of those kinds that `nsproxy` names.
-  private let proxyFields: [(kind: NamespaceKind, field: Field)]
-  private let credentials: FieldSelection
-  private let userNamespace: Field
-  private let pid: FieldSelection
-  private let level: Field
-  private let numbers, numberSize, numberNamespace: Int
-  /// Where in each kind's struct its common part lies; kinds that this kernel has not are missing.
-  let commonOffset: [NamespaceKind: Int]
-  private let inodeNumber: Int
+  private struct Task: KernelShape {
+    static let type = "task_struct"
+    let proxy = Field<VirtualAddress>("nsproxy")
+    let credentials = Field<VirtualAddress>("real_cred")
+    let pid = Field<VirtualAddress>("thread_pid")
+  }
+
+  /// The kinds that a kernel was built without are missing.
+  private struct Proxy: KernelShape {
+    static let type = "nsproxy"
+    let mount = Field<VirtualAddress?>(optional: "mnt_ns")
+    let network = Field<VirtualAddress?>(optional: "net_ns")
+    let uts = Field<VirtualAddress?>(optional: "uts_ns")
+    let ipc = Field<VirtualAddress?>(optional: "ipc_ns")
+    let controlGroup = Field<VirtualAddress?>(optional: "cgroup_ns")
+    let time = Field<VirtualAddress?>(optional: "time_ns")
+  }
+
+  private struct Credentials: KernelShape {
+    static let type = "cred"
+    let userNamespace = Field<VirtualAddress?>("user_ns")
+  }
+
+  private struct PID: KernelShape {
+    static let type = "pid"
+    let level = Field<UInt64>("level")
+    let numbers = ArrayPlace("numbers", most: 33)
+  }
+
+  private struct PIDNumber: KernelShape {
+    static let type = "upid"
+    let namespace = Field<VirtualAddress?>("ns")
+  }
+
+  private struct Common: KernelShape {
+    static let type = "ns_common"
+    let number = Field<UInt64>("inum")
+  }
+
+  /// A namespace of any kind.
+  struct Shape: KernelShape {
+    static let type = "user_namespace"
+    /// What all kinds share.
+    let common = Place("ns")
+    let owner = Field<VirtualAddress?>(optional: "user_ns")
+    let parent = Field<VirtualAddress?>(optional: "parent")
+  }
+
+  private let task: Bound<Task>, proxy: Bound<Proxy>, credentials: Bound<Credentials>, pid: Bound<PID>
+  private let pidNumber: Bound<PIDNumber>, common: Bound<Common>
+  /// Each kind's struct; kinds that this kernel has not are missing.
+  let kinds: [NamespaceKind: Bound<Shape>]
 
   /// MAX_PID_NS_LEVEL (include/linux/pid_namespace.h).
   private static let deepestPID: UInt64 = 32
 
   init(kernel: Kernel) throws {
     let types = kernel.types
-    var fields = FieldSelection(try types.structure("task_struct"))
-    proxyField = try fields.want("nsproxy")
-    credentialField = try fields.want("real_cred")
-    pidField = try fields.want("thread_pid")
-    task = fields
-    let layout = try types.structure("nsproxy")
-    fields = FieldSelection(layout)
-    var proxies: [(kind: NamespaceKind, field: Field)] = []
-    let names: [(NamespaceKind, String)] = [
-      (.mount, "mnt_ns"), (.network, "net_ns"), (.uts, "uts_ns"), (.ipc, "ipc_ns"), (.controlGroup, "cgroup_ns"),
-      (.time, "time_ns"),
-    ]
-    for (kind, name) in names where layout.hasField(name) { proxies.append((kind, try fields.want(name))) }
-    proxyFields = proxies
-    proxy = fields
-    fields = FieldSelection(try types.structure("cred"))
-    userNamespace = try fields.want("user_ns")
-    credentials = fields
-    let pidLayout = try types.structure("pid")
-    fields = FieldSelection(pidLayout)
-    level = try fields.want("level")
-    pid = fields
-    numbers = try pidLayout.field("numbers").offset
-    let number = try types.structure("upid")
-    numberSize = number.size
-    numberNamespace = try number.field("ns").offset
-    var offsets: [NamespaceKind: Int] = [:]
-    for kind in NamespaceKind.allCases {
-      offsets[kind] = try? types.structure(kind.structure).field("ns").offset
-    }
-    commonOffset = offsets
-    inodeNumber = try types.structure("ns_common").field("inum").offset
+    (task, proxy, credentials, pid, pidNumber, common) = try types.bind()
+    var kinds: [NamespaceKind: Bound<Shape>] = [:]
+    for kind in NamespaceKind.allCases { kinds[kind] = try? Bound(types, as: kind.structure) }
+    self.kinds = kinds
   }
 
   /// The namespaces of the tasks at `addresses`. Cost: four round trips.
@@ -70,37 +80,32 @@ struct NamespaceReader: KernelReader {
     ofTasks addresses: [VirtualAddress], in space: AddressSpace, _ faults: inout [MemoryFault]
   ) -> [[NamespaceKind: NamespaceID]] {
     let tasks = space.read(task, at: addresses)
-    func pointers(_ field: Field) -> [VirtualAddress] {
-      addresses.indices.map { (try? tasks.pointer($0, field)) ?? VirtualAddress(0) }
-    }
-    let (proxyAddresses, credentialAddresses, pidAddresses) = (
-      pointers(proxyField), pointers(credentialField), pointers(pidField)
-    )
+    let (proxyAddresses, pidAddresses) = (tasks.pointers(\.proxy), tasks.pointers(\.pid))
     let proxies = space.read(proxy, at: proxyAddresses)
-    let owners = space.read(credentials, at: credentialAddresses)
-    let pids = space.read(pid, at: pidAddresses)
-    var active = ReadBatch<VirtualAddress>()
-    for index in addresses.indices {
-      // The innermost number's namespace is the one that the task is in.
-      let level = min((try? pids.load(index, level)) ?? 0, Self.deepestPID)
-      active.add(pidAddresses[index] + (numbers + Int(level) * numberSize + numberNamespace), count: 8)
-    }
-    space.read(&active)
+    let owners = space.read(credentials, at: tasks.pointers(\.credentials))
+    // The innermost number's namespace is the one that the task is in.
+    let active = space.read(
+      pidNumber,
+      at: space.read(pid, at: pidAddresses).map { pid in
+        let level = Int(min((try? pid.level) ?? 0, Self.deepestPID))
+        return pid.address + (pid.shape.numbers.offset + level * pid.shape.numbers.stride)
+      })
 
-    var found: [[NamespaceKind: VirtualAddress]] = []
-    for index in addresses.indices {
-      var own: [NamespaceKind: VirtualAddress] = [:]
-      do throws(MemoryFault) {
+    let found = addresses.indices.map { index in
+      var own: [NamespaceKind: VirtualAddress?] = [:]
+      _ = faults.keep { () throws(MemoryFault) in
         // A task that ends gives its namespaces back, and last its pid.
         if proxyAddresses[index].rawValue != 0 {
-          for (kind, field) in proxyFields { own[kind] = try proxies.pointer(index, field) }
+          let proxy = proxies[index]
+          own = [
+            .mount: try proxy.mount, .network: try proxy.network, .uts: try proxy.uts, .ipc: try proxy.ipc,
+            .controlGroup: try proxy.controlGroup, .time: try proxy.time,
+          ]
         }
-        if pidAddresses[index].rawValue != 0 { own[.pid] = try active.reader(index).pointer(0) }
-        own[.user] = try owners.pointer(index, userNamespace)
-      } catch {
-        faults.append(error)
+        if pidAddresses[index].rawValue != 0 { own[.pid] = try active[index].namespace }
+        own[.user] = try owners[index].userNamespace
       }
-      found.append(own.filter { $0.value.rawValue != 0 })
+      return own.compactMapValues { $0 }
     }
     let numbers = self.numbers(of: found.flatMap { $0.map { ($0.key, $0.value) } }, in: space, &faults)
     return found.map { own in
@@ -117,18 +122,11 @@ struct NamespaceReader: KernelReader {
     of namespaces: [(NamespaceKind, VirtualAddress)], in space: AddressSpace, _ faults: inout [MemoryFault]
   ) -> [VirtualAddress: UInt64] {
     var offsets: [VirtualAddress: Int] = [:]
-    for (kind, address) in namespaces { offsets[address] = commonOffset[kind] }
-    let order = Array(offsets.keys).sorted()
-    var batch = ReadBatch<VirtualAddress>()
-    for address in order { batch.add(address + ((offsets[address] ?? 0) + inodeNumber), count: 4) }
-    space.read(&batch)
+    for (kind, address) in namespaces { offsets[address] = kinds[kind]?.common.offset }
+    let order = offsets.sorted { $0.key < $1.key }
     var numbers: [VirtualAddress: UInt64] = [:]
-    for (index, address) in order.enumerated() {
-      do throws(MemoryFault) {
-        numbers[address] = UInt64(try batch.reader(index).u32(0))
-      } catch {
-        faults.append(error)
-      }
+    space.read(common, at: order.map { $0.key + $0.value }).forEach(&faults) { (common) throws(MemoryFault) in
+      numbers[order[common.index].key] = try common.number
     }
     return numbers
   }

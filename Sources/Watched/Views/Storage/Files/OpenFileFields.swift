@@ -28,14 +28,10 @@ package struct OpenFileFields: Sendable {
     let device = Field<UInt64>("s_dev")
   }
 
-  private let file: Bound<File>
-  private let inode: Bound<Inode>
-  private let superBlock: Bound<SuperBlock>
+  private let file: Bound<File>, inode: Bound<Inode>, superBlock: Bound<SuperBlock>
 
   package init(_ types: TypeTable) throws(KernelInfoError) {
-    file = try Bound(types)
-    inode = try Bound(types)
-    superBlock = try Bound(types)
+    (file, inode, superBlock) = try types.bind()
   }
 
   package struct Opened: Sendable {

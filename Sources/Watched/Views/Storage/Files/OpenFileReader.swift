@@ -29,9 +29,7 @@ package struct OpenFileReader: KernelReader {
     let array = Field<VirtualAddress>("fd")
   }
 
-  private let task: Bound<Task>
-  private let files: Bound<Files>
-  private let table: Bound<Table>
+  private let task: Bound<Task>, files: Bound<Files>, table: Bound<Table>
   private let fields: OpenFileFields
   private let paths: PathReader
 
@@ -40,9 +38,7 @@ package struct OpenFileReader: KernelReader {
 
   package init(kernel: Kernel) throws {
     let types = kernel.types
-    task = try Bound(types)
-    files = try Bound(types)
-    table = try Bound(types)
+    (task, files, table) = try types.bind()
     fields = try OpenFileFields(types)
     paths = try kernel.reader(PathReader.self)
   }

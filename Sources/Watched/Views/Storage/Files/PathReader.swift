@@ -1,4 +1,4 @@
-package import Binding
+import Binding
 import KernelInfo
 package import LinuxKernel
 package import Memory
@@ -11,22 +11,51 @@ package import Paging
 package struct PathReader: KernelReader {
   package static let subject = "the names of files"
 
-  package typealias Field = FieldSelection.Field
-  private let dentry: FieldSelection
-  private let parent, nameLength, nameAddress, inode, operations, hashLink, data: Field
-  private let inlineName: Field
-  private let mount: FieldSelection
-  private let mountParent, mountPoint, mountRoot: Field
-  package let mountOffset: Int
-  private let operationTable: FieldSelection
-  private let nameFunction: Field
-  private let inodeSelection: FieldSelection
-  private let inodeNumber, inodePrivate: Field
-  private let namespaceOperations: FieldSelection
-  private let namespaceName: Field
-  /// Where a namespace's common part names its operations; nil on kernels whose entries do.
-  private let namespaceLink: FieldSelection?
-  private let namespaceLinkField: Field?
+  private struct Dentry: KernelShape {
+    static let type = "dentry"
+    let parent = Field<VirtualAddress>("d_parent")
+    let nameLength = Field<UInt64>("d_name.len")
+    let nameAddress = Field<VirtualAddress>("d_name.name")
+    let inlineName = Field<[UInt8]>("d_shortname", before: "6.14, 58cf9c383c5c", "d_iname")
+    let inode = Field<VirtualAddress>("d_inode")
+    let operations = Field<VirtualAddress?>("d_op")
+    let isHashed = Field<Bool>("d_hash.pprev")
+    let data = Field<VirtualAddress>("d_fsdata")
+  }
+
+  private struct Mount: KernelShape {
+    static let type = "mount"
+    let shared = Place("mnt")
+    let parent = Field<VirtualAddress>("mnt_parent")
+    let mountPoint = Field<VirtualAddress>("mnt_mountpoint")
+    let root = Field<VirtualAddress>("mnt.mnt_root")
+  }
+
+  private struct Operations: KernelShape {
+    static let type = "dentry_operations"
+    let name = Field<VirtualAddress>("d_dname")
+  }
+
+  private struct Inode: KernelShape {
+    static let type = "inode"
+    let number = Field<UInt64>("i_ino")
+    let content = Field<VirtualAddress>("i_private")
+  }
+
+  private struct Namespace: KernelShape {
+    static let type = "ns_common"
+    let operations = Field<VirtualAddress>("ops")
+  }
+
+  private struct NamespaceOperations: KernelShape {
+    static let type = "proc_ns_operations"
+    let name = Field<VirtualAddress>("name")
+  }
+
+  private let dentry: Bound<Dentry>, mount: Bound<Mount>, operationTable: Bound<Operations>, inode: Bound<Inode>
+  /// Names a namespace's operations; nil on kernels where the entries of namespaces' files do, until 6.8.
+  private let namespace: Bound<Namespace>?
+  private let namespaceOperations: Bound<NamespaceOperations>
   private let functions: [VirtualAddress: Maker]
 
   /// What a file system calls its files.
@@ -46,46 +75,9 @@ package struct PathReader: KernelReader {
 
   package init(kernel: Kernel) throws {
     let types = kernel.types
-    let layout = try types.structure("dentry")
-    var fields = FieldSelection(layout)
-    parent = try fields.want("d_parent")
-    nameLength = try fields.want("d_name.len")
-    nameAddress = try fields.want("d_name.name")
-    inlineName = try fields.want(layout.hasField("d_iname") ? "d_iname" : "d_shortname")
-    inode = try fields.want("d_inode")
-    operations = try fields.want("d_op")
-    hashLink = try fields.want("d_hash.pprev")
-    data = try fields.want("d_fsdata")
-    dentry = fields
-
-    let mountLayout = try types.structure("mount")
-    mountOffset = try mountLayout.field("mnt").offset
-    fields = FieldSelection(mountLayout)
-    mountParent = try fields.want("mnt_parent")
-    mountPoint = try fields.want("mnt_mountpoint")
-    mountRoot = try fields.want("mnt.mnt_root")
-    mount = fields
-
-    fields = FieldSelection(try types.structure("dentry_operations"))
-    nameFunction = try fields.want("d_dname")
-    operationTable = fields
-    fields = FieldSelection(try types.structure("inode"))
-    inodeNumber = try fields.want("i_ino")
-    inodePrivate = try fields.want("i_private")
-    inodeSelection = fields
-
-    fields = FieldSelection(try types.structure("proc_ns_operations"))
-    namespaceName = try fields.want("name")
-    namespaceOperations = fields
-    // Since 6.9 the entry of a namespace's file no longer names its operations: its inode leads to them.
-    if kernel.symbols.address(of: "pidfs_dname") != nil || kernel.symbols.address(of: "stashed_dentry_prune") != nil {
-      fields = FieldSelection(try types.structure("ns_common"))
-      namespaceLinkField = try fields.want("ops")
-      namespaceLink = fields
-    } else {
-      namespaceLink = nil
-      namespaceLinkField = nil
-    }
+    (dentry, mount, operationTable, inode, namespaceOperations) = try types.bind()
+    let hasLink = ["pidfs_dname", "stashed_dentry_prune"].contains { kernel.symbols.address(of: $0) != nil }
+    namespace = hasLink ? try Bound(types) : nil
 
     let makers: [(String, Maker)] = [
       ("pipefs_dname", .numbered("pipe")), ("sockfs_dname", .numbered("socket")),
@@ -103,7 +95,7 @@ package struct PathReader: KernelReader {
     var parent: VirtualAddress
     var name: [UInt8]
     var inode: VirtualAddress
-    var operations: VirtualAddress
+    var operations: VirtualAddress?
     var data: VirtualAddress
     var isHashed: Bool
   }
@@ -212,56 +204,46 @@ package struct PathReader: KernelReader {
     entries: [VirtualAddress], mounts: [VirtualAddress], into known: inout Known, in space: AddressSpace
   ) {
     let newMounts = Array(Set(mounts.filter { $0.rawValue != 0 && known.mounts[$0] == nil }))
-    var newEntries = Array(Set(entries.filter { known.entries[$0] == nil }))
-    let mountReads = space.read(mount, at: newMounts.map { $0 - mountOffset })
-    for (index, address) in newMounts.enumerated() {
-      do throws(MemoryFault) {
-        let parent = try mountReads.pointer(index, mountParent) + mountOffset
-        let found = MountEntry(
-          parent: parent, mountPoint: try mountReads.pointer(index, mountPoint),
-          root: try mountReads.pointer(index, mountRoot))
-        known.mounts[address] = .success(found)
-        // Where a walk goes next if it stands at the mount's root.
-        if parent != address, known.entries[found.mountPoint] == nil { newEntries.append(found.mountPoint) }
-      } catch {
-        known.mounts[address] = .failure(error)
+    var newEntries = entries
+    for mount in space.read(mount, at: newMounts.map { $0 - mount.shared.offset }) {
+      let address = mount.address(of: \.shared)
+      let found = Result { () throws(MemoryFault) in
+        MountEntry(
+          parent: try mount.parent + mount.shape.shared.offset, mountPoint: try mount.mountPoint,
+          root: try mount.root)
       }
+      known.mounts[address] = found
+      // Where a walk goes next if it stands at the mount's root.
+      if case .success(let found) = found, found.parent != address { newEntries.append(found.mountPoint) }
     }
-    newEntries = Array(Set(newEntries))
-    let reads = space.read(dentry, at: newEntries)
-    var outside: [(index: Int, entry: Entry, address: VirtualAddress, count: Int)] = []
-    for (index, address) in newEntries.enumerated() {
-      do throws(MemoryFault) {
-        let length = Int(clamping: try reads.load(index, nameLength))
-        let name = try reads.pointer(index, nameAddress)
+    var outside: [(entry: Entry, dentry: VirtualAddress)] = []
+    var names = ReadBatch<VirtualAddress>()
+    let wanted = Set(newEntries).filter { known.entries[$0] == nil }
+    for dentry in space.read(dentry, at: Array(wanted)) {
+      known.entries[dentry.address] = Result { () throws(MemoryFault) in
+        let length = Int(clamping: try dentry.nameLength)
+        let name = try dentry.nameAddress
         var entry = Entry(
-          parent: try reads.pointer(index, parent), name: [], inode: try reads.pointer(index, inode),
-          operations: try reads.pointer(index, operations), data: try reads.pointer(index, data),
-          isHashed: try reads.load(index, hashLink) != 0)
-        if name == address + inlineName.offset {
-          entry.name = Array(try reads.string(index, inlineName).prefix(length))
-          known.entries[address] = .success(entry)
+          parent: try dentry.parent, name: [], inode: try dentry.inode, operations: try dentry.operations,
+          data: try dentry.data, isHashed: try dentry.isHashed)
+        if name == dentry.address + dentry.shape.inlineName.offset {
+          entry.name = Array(try dentry.inlineName.prefix(length))
+        } else if length <= Self.mostParts {
+          outside.append((entry, dentry.address))
+          names.add(name, count: length)
         } else {
-          guard length <= Self.mostParts else {
-            throw MemoryFault(.virtual(address), .inconsistent("a file's name of \(length) bytes"))
-          }
-          outside.append((index, entry, name, length))
+          throw MemoryFault(.virtual(dentry.address), .inconsistent("a file's name of \(length) bytes"))
         }
-      } catch {
-        known.entries[address] = .failure(error)
+        return entry
       }
     }
     guard !outside.isEmpty else { return }
-    var batch = ReadBatch<VirtualAddress>()
-    for name in outside { batch.add(name.address, count: name.count) }
-    space.read(&batch)
-    for (position, name) in outside.enumerated() {
-      var entry = name.entry
-      do throws(MemoryFault) {
-        entry.name = try batch.reader(position).cString(0)
-        known.entries[newEntries[name.index]] = .success(entry)
-      } catch {
-        known.entries[newEntries[name.index]] = .failure(error)
+    space.read(&names)
+    for (position, (entry, address)) in outside.enumerated() {
+      known.entries[address] = Result { () throws(MemoryFault) in
+        var entry = entry
+        entry.name = try names.reader(position).cString(0)
+        return entry
       }
     }
   }
@@ -270,65 +252,48 @@ package struct PathReader: KernelReader {
   private func makeSpecialNames(
     of paths: [FilePath], _ known: Known, _ results: inout [Result<FileName, MemoryFault>?], in space: AddressSpace
   ) {
-    var tables: Set<VirtualAddress> = []
-    var candidates: [(index: Int, entry: Entry)] = []
+    var candidates: [(index: Int, entry: Entry, operations: VirtualAddress)] = []
     for (index, path) in paths.enumerated() {
       guard path.mount.rawValue != 0, case .success(let entry)? = known.entries[path.dentry],
-        entry.operations.rawValue != 0
+        let operations = entry.operations
       else { continue }
       // A root that is mounted somewhere has a path.
       if entry.parent == path.dentry, let mount = try? known.mounts[path.mount]?.get(), mount.root == path.dentry {
         continue
       }
-      tables.insert(entry.operations)
-      candidates.append((index, entry))
+      candidates.append((index, entry, operations))
     }
-    let tableList = Array(tables)
-    let tableReads = space.read(operationTable, at: tableList)
-    var functionOf: [VirtualAddress: VirtualAddress] = [:]
-    for (index, table) in tableList.enumerated() {
-      if let function = try? tableReads.pointer(index, nameFunction), function.rawValue != 0 {
-        functionOf[table] = function
-      }
-    }
-    candidates.removeAll { functionOf[$0.entry.operations] == nil }
-    let inodes = space.read(inodeSelection, at: candidates.map(\.entry.inode))
+    let tables = space.read(operationTable, at: Array(Set(candidates.map(\.operations))))
+    let functionOf = Dictionary(zip(tables.addresses, tables.pointers(\.name)), uniquingKeysWith: { first, _ in first })
+      .filter { $1.rawValue != 0 }
+    candidates.removeAll { functionOf[$0.operations] == nil }
     var namespaces: [(index: Int, number: UInt64, operations: VirtualAddress)] = []
-    for (position, candidate) in candidates.enumerated() {
+    for (candidate, inode) in zip(candidates, space.read(inode, at: candidates.map(\.entry.inode))) {
       let entry = candidate.entry
-      do throws(MemoryFault) {
-        let number = try inodes.load(position, inodeNumber)
-        let function = functionOf[entry.operations] ?? VirtualAddress(0)
-        var name: FileName
-        switch functions[function] {
-        case .numbered(let word)?: name = FileName(bytes: Array("\(word):[\(number)]".utf8))
-        case .named(let word)?: name = FileName(bytes: Array(word.utf8) + entry.name)
-        case .fixed(let text)?: name = FileName(bytes: Array(text.utf8))
+      results[candidate.index] = Result { () throws(MemoryFault) in
+        let number = try inode.number
+        var name = FileName(bytes: [])
+        switch functionOf[candidate.operations].flatMap({ functions[$0] }) {
+        case .numbered(let word)?: name.bytes = Array("\(word):[\(number)]".utf8)
+        case .named(let word)?: name.bytes = Array(word.utf8) + entry.name
+        case .fixed(let text)?: name.bytes = Array(text.utf8)
         case .simple?: name = FileName(bytes: [UInt8(ascii: "/")] + entry.name, isDeleted: true)
+        // Its name is made below.
         case .namespace?:
-          namespaces.append(
-            (candidate.index, number, namespaceLink == nil ? entry.data : try inodes.pointer(position, inodePrivate)))
-          continue
+          namespaces.append((candidate.index, number, namespace == nil ? entry.data : try inode.content))
         // A file system of a module that is not known here: its number, and the name that the entry itself has.
-        case nil: name = FileName(bytes: entry.name + Array(":[\(number)]".utf8))
+        case nil: name.bytes = entry.name + Array(":[\(number)]".utf8)
         }
         name.isReachable = false
-        results[candidate.index] = .success(name)
-      } catch {
-        results[candidate.index] = .failure(error)
+        return name
       }
     }
     guard !namespaces.isEmpty else { return }
     var operations = namespaces.map(\.operations)
-    if let namespaceLink, let namespaceLinkField {
-      let links = space.read(namespaceLink, at: operations)
-      operations = operations.indices.map { (try? links.pointer($0, namespaceLinkField)) ?? VirtualAddress(0) }
-    }
-    let names = space.read(namespaceOperations, at: operations)
-    let texts = space.strings(
-      at: operations.indices.map { (try? names.pointer($0, namespaceName)) ?? VirtualAddress(0) }, limit: 64)
-    for (position, namespace) in namespaces.enumerated() {
-      results[namespace.index] = texts[position].map {
+    if let namespace { operations = space.read(namespace, at: operations).pointers(\.operations) }
+    let texts = space.strings(at: space.read(namespaceOperations, at: operations).pointers(\.name), limit: 64)
+    for (namespace, text) in zip(namespaces, texts) {
+      results[namespace.index] = text.map {
         FileName(bytes: $0 + Array(":[\(namespace.number)]".utf8), isReachable: false)
       }
     }

@@ -11,25 +11,64 @@ package import TaskViews
 struct MountReader: KernelReader {
   static let subject = "the mounts"
 
-  typealias Field = FieldSelection.Field
-  private let task: FieldSelection
-  private let namespaces, fileSystem: Field
-  private let proxy: FieldSelection
-  private let mountNamespace: Field
-  private let context: FieldSelection
-  private let rootMount, rootDentry: Field
-  private let listHead: Int?
-  private let treeRoot: Int?
-  private let link: Int
-  private let mountOffset: Int
-  private let mount: FieldSelection
-  private let id, parent, root, superBlock, flags, propagation, deviceName, group, master: Field
+  private struct Task: KernelShape {
+    static let type = "task_struct"
+    let namespaces = Field<VirtualAddress>("nsproxy")
+    let context = Field<VirtualAddress>("fs")
+  }
+
+  private struct Proxy: KernelShape {
+    static let type = "nsproxy"
+    let mounts = Field<VirtualAddress>("mnt_ns")
+  }
+
+  private struct Context: KernelShape {
+    static let type = "fs_struct"
+    let mount = Field<VirtualAddress>("root.mnt")
+    let dentry = Field<VirtualAddress>("root.dentry")
+  }
+
+  private struct Namespace: KernelShape {
+    static let type = "mnt_namespace"
+    // A list before, a tree in the order of unique ids since.
+    let mounts = Place("mounts.rb_node", before: "6.8, 2eea9ce4310d", "list")
+    let tree = Place(optional: "mounts.rb_node")
+  }
+
+  private struct Mount: KernelShape {
+    static let type = "mount"
+    let link = Place("mnt_node", before: "6.8, 2eea9ce4310d", "mnt_list")
+    let shared = Place("mnt")
+    let id = Field<Int32>("mnt_id")
+    let parent = Field<VirtualAddress>("mnt_parent")
+    let root = Field<VirtualAddress>("mnt.mnt_root")
+    let superBlock = Field<VirtualAddress>("mnt.mnt_sb")
+    let flags = Field<UInt64>("mnt.mnt_flags")
+    let propagation = Field<UInt64>("mnt_t_flags", before: "6.17", "mnt.mnt_flags")
+    let ownPropagation = Place(optional: "mnt_t_flags")
+    let source = Field<VirtualAddress>("mnt_devname")
+    let group = Field<Int32>("mnt_group_id")
+    let master = Field<VirtualAddress?>("mnt_master")
+  }
+
+  private struct SuperBlock: KernelShape {
+    static let type = "super_block"
+    let device = Field<UInt64>("s_dev")
+    let flags = Field<UInt64>("s_flags")
+    let kind = Field<VirtualAddress>("s_type")
+    let subtype = Field<VirtualAddress>("s_subtype")
+  }
+
+  private struct Kind: KernelShape {
+    static let type = "file_system_type"
+    let name = Field<VirtualAddress>("name")
+  }
+
+  private let task: Bound<Task>, proxy: Bound<Proxy>, context: Bound<Context>, namespace: Bound<Namespace>
+  private let mount: Bound<Mount>
   /// The bits of `propagation` that say so.
   private let shared, unbindable: UInt64
-  private let superSelection: FieldSelection
-  private let device, superFlags, type, subtype: Field
-  private let typeSelection: FieldSelection
-  private let typeName: Field
+  private let superBlock: Bound<SuperBlock>, kind: Bound<Kind>
   private let tree: RedBlackTree
   private let paths: PathReader
 
@@ -38,183 +77,101 @@ struct MountReader: KernelReader {
 
   init(kernel: Kernel) throws {
     let types = kernel.types
-    var fields = FieldSelection(try types.structure("task_struct"))
-    namespaces = try fields.want("nsproxy")
-    fileSystem = try fields.want("fs")
-    task = fields
-    fields = FieldSelection(try types.structure("nsproxy"))
-    mountNamespace = try fields.want("mnt_ns")
-    proxy = fields
-    fields = FieldSelection(try types.structure("fs_struct"))
-    rootMount = try fields.want("root.mnt")
-    rootDentry = try fields.want("root.dentry")
-    context = fields
-
-    let namespace = try types.structure("mnt_namespace")
-    let layout = try types.structure("mount")
-    // A list until 6.7, a tree in the order of unique ids since.
-    if namespace.hasField("mounts.rb_node") {
-      treeRoot = try namespace.field("mounts.rb_node").offset
-      listHead = nil
-      link = try layout.field("mnt_node").offset
-    } else {
-      listHead = try namespace.field("list").offset
-      treeRoot = nil
-      link = try layout.field("mnt_list").offset
-    }
-    mountOffset = try layout.field("mnt").offset
-    fields = FieldSelection(layout)
-    id = try fields.want("mnt_id")
-    parent = try fields.want("mnt_parent")
-    root = try fields.want("mnt.mnt_root")
-    superBlock = try fields.want("mnt.mnt_sb")
-    flags = try fields.want("mnt.mnt_flags")
-    // From 6.17 on flags of their own, whose bits have names. Before, MNT_SHARED and MNT_UNBINDABLE (include/linux/mount.h).
-    propagation = try fields.want("mnt_t_flags", or: "mnt.mnt_flags")
-    let isApart = layout.hasField("mnt_t_flags")
+    (task, proxy, context, namespace, mount, superBlock, kind) = try types.bind()
+    // Flags of their own have bits with names. Before, MNT_SHARED and MNT_UNBINDABLE (include/linux/mount.h).
+    let isApart = mount.ownPropagation.isPresent
     shared = isApart ? UInt64(bitPattern: try types.requiredEnumerator("T_SHARED")) : 0x1000
     unbindable = isApart ? UInt64(bitPattern: try types.requiredEnumerator("T_UNBINDABLE")) : 0x2000
-    deviceName = try fields.want("mnt_devname")
-    group = try fields.want("mnt_group_id")
-    master = try fields.want("mnt_master")
-    mount = fields
-    fields = FieldSelection(try types.structure("super_block"))
-    device = try fields.want("s_dev")
-    superFlags = try fields.want("s_flags")
-    type = try fields.want("s_type")
-    subtype = try fields.want("s_subtype")
-    superSelection = fields
-    fields = FieldSelection(try types.structure("file_system_type"))
-    typeName = try fields.want("name")
-    typeSelection = fields
     tree = try RedBlackTree(types: types)
     paths = try kernel.reader(PathReader.self)
   }
 
-  /// The mounts that the process of `task` sees.
-  func read(task address: VirtualAddress, in space: AddressSpace) throws(KernelError) -> MountTable {
-    try settled({ $0.faults }) { () throws(KernelError) in
-      do throws(MemoryFault) {
-        return try attempt(address, in: space)
-      } catch {
-        throw KernelError("the mounts of the task at \(address)", .memory(error))
-      }
-    }
-  }
-
-  private func attempt(_ address: VirtualAddress, in space: AddressSpace) throws(MemoryFault) -> MountTable {
+  /// The mounts that the process of the task at `address` sees.
+  func read(task address: VirtualAddress, in space: AddressSpace) throws(MemoryFault) -> MountTable {
     var table = MountTable()
-    let tasks = space.read(task, at: [address])
-    let proxies = space.read(proxy, at: [try tasks.pointer(0, namespaces)])
-    let contexts = space.read(context, at: [try tasks.pointer(0, fileSystem)])
-    let namespace = try proxies.pointer(0, mountNamespace)
-    let rootPath = FilePath(
-      mount: try contexts.pointer(0, rootMount), dentry: try contexts.pointer(0, rootDentry))
+    let own = space.read(task, at: [address])[0]
+    let head = try space.read(proxy, at: [own.namespaces])[0].mounts + namespace.mounts.offset
+    let context = space.read(context, at: [try own.context])[0]
+    let root = FilePath(mount: try context.mount, dentry: try context.dentry)
 
+    let isTree = namespace.tree.isPresent
     let addresses: [VirtualAddress]
-    if let listHead {
-      let list = ListWalker(space: space, form: .circular, limit: Self.limit).members(ofHeads: [namespace + listHead])
-      table.faults += list.faults
-      addresses = (list.lists.first ?? []).map { $0 - link }
+    if isTree {
+      let found = tree.nodes(root: try space.pointer(at: head), in: space, limit: Self.limit)
+      table.faults += found.faults
+      addresses = found.nodes.map { $0 - mount.link.offset }
     } else {
-      let bytes = try space.read(namespace + (treeRoot ?? 0), count: 8)
-      let top = try ByteReader(bytes.span.bytes).pointer(0)
-      let nodes = tree.nodes(root: top, in: space, limit: Self.limit)
-      table.faults += nodes.faults
-      addresses = nodes.nodes.map { $0 - link }
+      addresses = space.members(of: mount, through: \.link, heads: [head], limit: Self.limit, &table.faults)[0]
     }
 
     let mounts = space.read(mount, at: addresses)
     // Each mount names others: its parent and its master, which may lie in other namespaces.
-    var others: [VirtualAddress] = []
-    for index in addresses.indices {
-      for field in [parent, master] {
-        if let other = try? mounts.pointer(index, field), other.rawValue != 0 { others.append(other) }
-      }
-    }
-    others = Array(Set(others))
-    let otherReads = space.read(mount, at: others)
-    let otherIndex = Dictionary(others.enumerated().map { ($1, $0) }, uniquingKeysWith: { first, _ in first })
+    let named = Set(mounts.pointers(\.parent) + mounts.pointers(\.master)).filter { $0.rawValue != 0 }
+    let others = Dictionary(
+      space.read(mount, at: Array(named)).map { ($0.address, $0) }, uniquingKeysWith: { first, _ in first })
 
-    let supers = space.read(superSelection, at: addresses.indices.map { pointer(mounts, $0, superBlock) })
-    let kinds = space.read(typeSelection, at: addresses.indices.map { pointer(supers, $0, type) })
-    let typeNames = space.strings(at: addresses.indices.map { pointer(kinds, $0, typeName) })
-    let subtypes = space.strings(at: addresses.indices.map { pointer(supers, $0, subtype) })
-    let sources = space.strings(at: addresses.indices.map { pointer(mounts, $0, deviceName) }, limit: 4096)
-    let roots = paths.names(
-      of: addresses.indices.map { FilePath(mount: VirtualAddress(0), dentry: pointer(mounts, $0, root)) }, in: space)
+    let supers = space.read(superBlock, at: mounts.pointers(\.superBlock))
+    let kinds = space.strings(at: space.read(kind, at: supers.pointers(\.kind)).pointers(\.name))
+    let subtypes = space.strings(at: supers.pointers(\.subtype))
+    let sources = space.strings(at: mounts.pointers(\.source), limit: 4096)
+    let tops = mounts.pointers(\.root)
+    let roots = paths.names(of: tops.map { FilePath(mount: VirtualAddress(0), dentry: $0) }, in: space)
     let points = paths.names(
-      of: addresses.indices.map {
-        FilePath(mount: addresses[$0] + mountOffset, dentry: pointer(mounts, $0, root))
-      }, from: rootPath, in: space)
+      of: zip(mounts, tops).map { FilePath(mount: $0.address(of: \.shared), dentry: $1) }, from: root, in: space)
 
-    var groupsInReach: Set<Int64> = []
-    for index in addresses.indices {
-      if let propagation = try? mounts.load(index, propagation), propagation & shared != 0,
-        let point = try? points[index].get(), point.isReachable, let group = try? mounts.signed(index, group)
+    var groupsInReach: Set<Int32> = []
+    for mount in mounts {
+      if let propagation = try? mount.propagation, propagation & shared != 0,
+        let point = try? points[mount.index].get(), point.isReachable, let group = try? mount.group
       {
         groupsInReach.insert(group)
       }
     }
-    for index in addresses.indices {
-      do throws(MemoryFault) {
-        let flags = try mounts.load(index, flags)
-        let propagation = try mounts.load(index, propagation)
-        // A reader of /proc/PID/mountinfo keeps its place by an entry of its own (MNT_CURSOR).
-        if listHead != nil, flags & 0x1000_0000 != 0 { continue }
-        let point = try points[index].get()
-        guard point.isReachable else { continue }
-        let parent = try mounts.pointer(index, parent)
-        let masterAddress = try mounts.pointer(index, master)
-        var masterGroup: Int64?
-        if masterAddress.rawValue != 0, let other = otherIndex[masterAddress] {
-          masterGroup = try otherReads.signed(other, group)
-        }
-        let number = try supers.load(index, device)
-        let superFlags = try supers.load(index, superFlags)
-        var kind = try typeNames[index].get()
-        let sub = try subtypes[index].get()
-        if !sub.isEmpty { kind += [UInt8(ascii: ".")] + sub }
-        let source = try sources[index].get()
-        let groupID = try mounts.signed(index, group)
-        let from = masterGroup.flatMap { dominating($0, masterAddress, groupsInReach, space) }
-        table.mounts.append(
-          MountPoint(
-            id: Int(try mounts.signed(index, id)),
-            parentID: try otherIndex[parent].map { other throws(MemoryFault) in
-              Int(try otherReads.signed(other, id))
-            } ?? 0,
-            major: number >> 20, minor: number & 0xfffff, root: try roots[index].get().bytes,
-            mountPoint: point.bytes, options: Self.names(flags, Self.mountFlags, readOnly: 0x40),
-            sharedGroup: propagation & shared != 0 ? Int(groupID) : nil, masterGroup: masterGroup.map { Int($0) },
-            propagatesFrom: from == masterGroup ? nil : from.map { Int($0) },
-            isUnbindable: propagation & unbindable != 0, fileSystem: kind,
-            source: source.isEmpty ? Array("none".utf8) : source,
-            superOptions: Self.names(superFlags, Self.superFlagNames, readOnly: 1)))
-      } catch {
-        table.faults.append(error)
+    table.mounts = mounts.compactMap(&table.faults) { (mount) throws(MemoryFault) in
+      let flags = try mount.flags
+      let propagation = try mount.propagation
+      // A reader of /proc/PID/mountinfo keeps its place by an entry of its own (MNT_CURSOR).
+      if !isTree, flags & 0x1000_0000 != 0 { return nil }
+      let point = try points[mount.index].get()
+      guard point.isReachable else { return nil }
+      let parent = try mount.parent
+      let master = try mount.master
+      let masterGroup = try master.flatMap { others[$0] }?.group
+      let system = supers[mount.index]
+      let number = try system.device
+      let superFlags = try system.flags
+      let subtype = try subtypes[mount.index].get()
+      let source = try sources[mount.index].get()
+      let group = try mount.group
+      let from = master.flatMap { master in
+        masterGroup.flatMap { dominating($0, master, groupsInReach, space) }
       }
+      return MountPoint(
+        id: Int(try mount.id), parentID: Int(try others[parent]?.id ?? 0), major: number >> 20,
+        minor: number & 0xfffff, root: try roots[mount.index].get().bytes, mountPoint: point.bytes,
+        options: Self.names(flags, Self.mountFlags, readOnly: 0x40),
+        sharedGroup: propagation & shared != 0 ? Int(group) : nil, masterGroup: masterGroup.map { Int($0) },
+        propagatesFrom: from == masterGroup ? nil : from.map { Int($0) },
+        isUnbindable: propagation & unbindable != 0,
+        fileSystem: try kinds[mount.index].get() + (subtype.isEmpty ? [] : [UInt8(ascii: ".")] + subtype),
+        source: source.isEmpty ? Array("none".utf8) : source,
+        superOptions: Self.names(superFlags, Self.superFlagNames, readOnly: 1))
     }
     return table
   }
 
-  private func pointer(_ reads: StructReads, _ index: Int, _ field: Field) -> VirtualAddress {
-    (try? reads.pointer(index, field)) ?? VirtualAddress(0)
-  }
-
   /// The first group on the way up from a master that the process can see.
   private func dominating(
-    _ group: Int64, _ master: VirtualAddress, _ inReach: Set<Int64>, _ space: AddressSpace
-  ) -> Int64? {
+    _ group: Int32, _ master: VirtualAddress, _ inReach: Set<Int32>, _ space: AddressSpace
+  ) -> Int32? {
     var group = group
     var current = master
     // Masters of masters: as deep as anybody nests containers.
     for _ in 0..<64 {
       if inReach.contains(group) { return group }
-      let reads = space.read(mount, at: [current])
-      guard let next = try? reads.pointer(0, self.master), next.rawValue != 0 else { return nil }
-      let above = space.read(mount, at: [next])
-      guard let id = try? above.signed(0, self.group) else { return nil }
+      guard let next = try? space.read(mount, at: [current])[0].master,
+        let id = try? space.read(mount, at: [next])[0].group
+      else { return nil }
       (group, current) = (id, next)
     }
     return nil
@@ -240,8 +197,10 @@ extension Kernel {
   /// - Parameter pid: the process, in the initial pid namespace.
   /// - Throws: ``KernelError`` also where there is no such process, or it has no mounts since it has ended.
   public func mounts(ofProcess pid: Int32 = 1) throws(KernelError) -> MountTable {
-    let task = try process(pid)
-    return try reader(MountReader.self).read(task: task.address, in: addressSpace)
+    let task = try process(pid).address
+    return try read(with: MountReader.self, about: "the mounts of the task at \(task)") { reader in
+      try reader.read(task: task, in: addressSpace)
+    }
   }
 
   /// The task that leads process `pid`.

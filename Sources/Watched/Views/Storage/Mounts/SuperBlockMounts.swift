@@ -7,25 +7,22 @@ package import Paging
 ///
 /// Source: fs/namespace.c, `mnt_add_instance`.
 package struct SuperBlockMounts: Sendable {
-  /// Where the list starts in a `super_block`.
-  private let head: Int
-  /// How far the list's links lie from their mounts.
-  private let link: Int
-  /// How far the pointer to the next mount lies from a link.
-  private let next: Int
-  private let form: ListWalker.Form
+  private struct SuperBlock: KernelShape {
+    static let type = "super_block"
+    let mounts = Place("s_mounts")
+  }
+
+  private struct Mount: KernelShape {
+    static let type = "mount"
+    // A circular list until 6.17, since then a chain from the file system through its mounts.
+    let next = Place("mnt_next_for_sb", before: "6.17", "mnt_instance")
+    let link = Place(optional: "mnt_instance")
+  }
+
+  private let superBlock: Bound<SuperBlock>, mount: Bound<Mount>
 
   package init(types: TypeTable) throws(KernelInfoError) {
-    head = try types.structure("super_block").field("s_mounts").offset
-    let mount = try types.structure("mount")
-    // A circular list until 6.17, since then a chain from the file system through its mounts.
-    if mount.hasField("mnt_instance") {
-      (form, next) = (.circular, 0)
-      link = try mount.field("mnt_instance").offset
-    } else {
-      (form, link) = (.nullTerminated, 0)
-      next = try mount.field("mnt_next_for_sb").offset
-    }
+    (superBlock, mount) = try types.bind()
   }
 
   /// The mounts of each of `supers`, in their order.
@@ -36,8 +33,13 @@ package struct SuperBlockMounts: Sendable {
   package func mounts(
     of supers: [VirtualAddress], in space: AddressSpace, limit: Int
   ) -> (lists: [[VirtualAddress]], faults: [MemoryFault]) {
-    let members = ListWalker(space: space, form: form, next: next, limit: limit).members(
-      ofHeads: supers.map { $0 + head })
-    return (members.lists.map { $0.map { $0 - link } }, members.faults)
+    let heads = supers.map { $0 + superBlock.mounts.offset }
+    var faults: [MemoryFault] = []
+    if mount.link.isPresent {
+      return (space.members(of: mount, through: \.link, heads: heads, limit: limit, &faults), faults)
+    }
+    let walker = ListWalker(space: space, form: .nullTerminated, next: mount.next.offset, limit: limit)
+    let chains = walker.members(ofHeads: heads)
+    return (chains.lists, chains.faults)
   }
 }

@@ -1,3 +1,4 @@
+public import LinuxKernel
 public import Memory
 
 /// A file of which pages lie in memory.
@@ -29,7 +30,7 @@ public struct CachedFile: Sendable {
 }
 
 /// The files in the page cache.
-public struct CachedFileTable: Sendable {
+public struct CachedFileTable: Faulted {
   /// File system by file system, those with the most cached pages first.
   public internal(set) var files: [CachedFile] = []
   /// What could not be read, also when read again.

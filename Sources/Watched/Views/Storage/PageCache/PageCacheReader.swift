@@ -11,36 +11,96 @@ import Paging
 ///                             → mount … → where the file system can be seen
 /// ```
 /// Source: fs/super.c, `super_blocks`; fs/inode.c, `inode_sb_list_add`; include/linux/fs.h, `address_space`.
-struct PageCacheReader: KernelReader {
+struct PageCacheReader: SettledReader {
   static let subject = "the page cache"
-  typealias Field = FieldSelection.Field
 
-  private let supers: VirtualAddress
-  private let superLink, inodeList, inodeLink, identifier: Int
-  private let superSelection: FieldSelection
-  private let device, root, type, operations: Field
-  private let typeSelection: FieldSelection
-  private let typeName: Field
-  private let countSelection: FieldSelection
-  private let pageCount: Field
-  private let node: FieldSelection
-  private let number, mode, size, links, rawDevice, entries, flags, head, treeOperations: Field
-  private let swapped: Int?
-  private let sharedMemory: VirtualAddress?
-  private let inodeSize, entryLink: Int
+  private struct SuperBlock: KernelShape {
+    static let type = "super_block"
+    let link = Place("s_list")
+    let inodes = Place("s_inodes")
+    let device = Field<UInt64>("s_dev")
+    let root = Field<VirtualAddress>("s_root")
+    let kind = Field<VirtualAddress>("s_type")
+    let operations = Field<VirtualAddress>("s_op")
+  }
+
+  private struct Kind: KernelShape {
+    static let type = "file_system_type"
+    let name = Field<VirtualAddress>("name")
+  }
+
+  /// What is read of every inode that there is.
+  private struct Inode: KernelShape {
+    static let type = "inode"
+    let link = Place("i_sb_list")
+    let pageCount = Field<UInt64>("i_data.nrpages")
+  }
+
+  /// What is read of those that have pages.
+  private struct Node: KernelShape {
+    static let type = "inode"
+    let mapping = Place("i_data")
+    let pageCount = Field<UInt64>("i_data.nrpages")
+    let number = Field<UInt64>("i_ino")
+    let mode = Field<UInt64>("i_mode")
+    let size = Field<Int64>("i_size")
+    let links = Field<UInt64>("i_nlink")
+    let rawDevice = Field<UInt64>("i_rdev")
+    let entry = Field<VirtualAddress>("i_dentry.first")
+    let flags = Field<UInt64>("i_data.i_pages.xa_flags")
+    let head = Field<VirtualAddress>("i_data.i_pages.xa_head")
+    let operations = Field<VirtualAddress>("i_data.a_ops")
+  }
+
+  private struct SharedMemory: KernelShape {
+    static let type = "shmem_inode_info"
+    let inode = Place("vfs_inode")
+    let swapped = Field<UInt64>("swapped")
+  }
+
+  private struct Entry: KernelShape {
+    static let type = "dentry"
+    // In a union without a name since 7.1.
+    let link = Place("d_alias", before: "7.1", "d_u.d_alias")
+  }
+
+  private struct Mount: KernelShape {
+    static let type = "mount"
+    let shared = Place("mnt")
+    let root = Field<VirtualAddress>("mnt.mnt_root")
+    let namespace = Field<VirtualAddress>("mnt_ns")
+  }
+
+  private struct Task: KernelShape {
+    static let type = "task_struct"
+    let namespaces = Field<VirtualAddress>("nsproxy")
+  }
+
+  private struct Proxy: KernelShape {
+    static let type = "nsproxy"
+    let mounts = Field<VirtualAddress>("mnt_ns")
+  }
+
+  private struct Folio: KernelShape {
+    static let type = "folio"
+    let mapping = Field<VirtualAddress>("mapping")
+    let first = Field<UInt64>("index")
+    let flags = Field<UInt64>("flags")
+  }
+
+  private let supers, initTask: VirtualAddress
+  private let superBlock: Bound<SuperBlock>, kind: Bound<Kind>, inode: Bound<Inode>, node: Bound<Node>
+  /// Nil where this kernel has no file system in memory.
+  private let shared: Bound<SharedMemory>?
+  private let sharedOperations: VirtualAddress?
+  private let entry: Bound<Entry>
   private let mounts: SuperBlockMounts
-  private let mountOffset: Int
-  private let mount: FieldSelection
-  private let mountRoot, mountNamespace: Field
-  private let initTask: VirtualAddress
-  private let namespaces, mountsOfProxy: FieldLayout
+  private let mount: Bound<Mount>, task: Bound<Task>, proxy: Bound<Proxy>
   private let tree: PageCacheTree
   private let paths: PathReader
 
   // For contents.
-  private let mapping: Int
-  private let folio: FieldSelection
-  private let folioMapping, folioIndex, folioFlags: Field
+  private let folio: Bound<Folio>
   private let upToDate: UInt64?
   private let pages: PageMap
   private let swapping, inMemory: Set<VirtualAddress>
@@ -55,65 +115,16 @@ struct PageCacheReader: KernelReader {
     let types = kernel.types
     let symbols = kernel.symbols
     supers = try kernel.symbol("super_blocks", for: Self.self)
-    let superLayout = try types.structure("super_block")
-    superLink = try superLayout.field("s_list").offset
-    inodeList = try superLayout.field("s_inodes").offset
-    identifier = try superLayout.field("s_id").offset
-    var fields = FieldSelection(superLayout)
-    device = try fields.want("s_dev")
-    root = try fields.want("s_root")
-    type = try fields.want("s_type")
-    operations = try fields.want("s_op")
-    superSelection = fields
-    fields = FieldSelection(try types.structure("file_system_type"))
-    typeName = try fields.want("name")
-    typeSelection = fields
-
-    let layout = try types.structure("inode")
-    inodeSize = layout.size
-    inodeLink = try layout.field("i_sb_list").offset
-    mapping = try layout.field("i_data").offset
-    fields = FieldSelection(layout)
-    pageCount = try fields.want("i_data.nrpages")
-    countSelection = fields
-    number = try fields.want("i_ino")
-    mode = try fields.want("i_mode")
-    size = try fields.want("i_size")
-    links = try fields.want("i_nlink")
-    rawDevice = try fields.want("i_rdev")
-    entries = try fields.want("i_dentry.first")
-    flags = try fields.want("i_data.i_pages.xa_flags")
-    head = try fields.want("i_data.i_pages.xa_head")
-    treeOperations = try fields.want("i_data.a_ops")
-    node = fields
-    // In a union without a name since 7.1.
-    entryLink = try types.structure("dentry").field("d_u.d_alias", or: "d_alias").offset
-    sharedMemory = symbols.address(of: "shmem_ops")
-    if let own = try? types.structure("shmem_inode_info"), let inner = try? own.field("vfs_inode").offset {
-      swapped = (try? own.field("swapped").offset).map { $0 - inner }
-    } else {
-      swapped = nil
-    }
-
-    mounts = try SuperBlockMounts(types: types)
-    let mountLayout = try types.structure("mount")
-    mountOffset = try mountLayout.field("mnt").offset
-    fields = FieldSelection(mountLayout)
-    mountRoot = try fields.want("mnt.mnt_root")
-    mountNamespace = try fields.want("mnt_ns")
-    mount = fields
     initTask = try kernel.symbol("init_task", for: Self.self)
-    namespaces = try types.structure("task_struct").field("nsproxy")
-    mountsOfProxy = try types.structure("nsproxy").field("mnt_ns")
+    (superBlock, kind, inode, node, entry, mount, task, proxy) = try types.bind()
+    shared = try? Bound(types)
+    sharedOperations = symbols.address(of: "shmem_ops")
+    mounts = try SuperBlockMounts(types: types)
     tree = try PageCacheTree(types: types)
     paths = try kernel.reader(PathReader.self)
 
     // Until 5.15 the first page of those that belong together speaks for all of them.
-    fields = FieldSelection(try types.structure(types.hasStructure("folio") ? "folio" : "page"))
-    folioMapping = try fields.want("mapping")
-    folioIndex = try fields.want("index")
-    folioFlags = try fields.want("flags")
-    folio = fields
+    folio = try Bound(types, as: types.hasStructure("folio") ? "folio" : "page")
     upToDate = types.enumerator("PG_uptodate").flatMap { (0..<64).contains($0) ? UInt64($0) : nil }
     pages = try kernel.reader(PageMap.self)
     swapping = Set(symbols.addresses(of: "shmem_aops"))
@@ -132,20 +143,20 @@ struct PageCacheReader: KernelReader {
 
   // MARK: Files
 
-  func read(in space: AddressSpace) throws -> CachedFileTable {
+  func read(_ kernel: Kernel) throws -> CachedFileTable {
+    let space = kernel.addressSpace
     var table = CachedFileTable()
-    let members = ListWalker(space: space, form: .circular, limit: 1 << 16).members(ofHeads: [supers])
-    if members.lists[0].isEmpty, let fault = members.faults.first { throw fault }
-    table.faults += members.faults
-    let systems = readFileSystems(members.lists[0].map { $0 - superLink }, in: space, &table.faults)
+    let supers = space.list(of: superBlock, through: \.link, head: supers, limit: 1 << 16, &table.faults)
+    if supers.isEmpty, let fault = table.faults.first { throw fault }
+    let systems = readFileSystems(supers, in: space, &table.faults)
 
-    let inodes = ListWalker(space: space, form: .circular, limit: space.mostObjects(ofSize: inodeSize))
-      .members(ofHeads: systems.map { $0.address + inodeList })
-    table.faults += inodes.faults
-    var found: [(address: VirtualAddress, system: Int, swapped: UInt64)] = []
-    for (index, list) in inodes.lists.enumerated() {
+    let inodes = space.members(
+      of: inode, through: \.link, heads: systems.map { $0.address + superBlock.inodes.offset },
+      limit: space.mostObjects(ofSize: inode.size), &table.faults)
+    var found: [CachedInode] = []
+    for (index, list) in inodes.enumerated() {
       for start in stride(from: 0, to: list.count, by: Self.window) {
-        let part = list[start..<min(start + Self.window, list.count)].map { $0 - inodeLink }
+        let part = Array(list[start..<min(start + Self.window, list.count)])
         found += withPages(part, system: index, isSharedMemory: systems[index].isSharedMemory, in: space, &table.faults)
       }
     }
@@ -154,121 +165,82 @@ struct PageCacheReader: KernelReader {
   }
 
   private func readFileSystems(
-    _ addresses: [VirtualAddress], in space: AddressSpace, _ faults: inout [MemoryFault]
+    _ supers: Structs<SuperBlock>, in space: AddressSpace, _ faults: inout [MemoryFault]
   ) -> [FileSystem] {
-    let reads = space.read(superSelection, at: addresses)
-    func pointer(_ reads: StructReads, _ index: Int, _ field: Field) -> VirtualAddress {
-      (try? reads.pointer(index, field)) ?? VirtualAddress(0)
+    let names = space.strings(at: space.read(kind, at: supers.pointers(\.kind)).pointers(\.name), limit: 64)
+    let mounts = readMounts(supers, in: space)
+    return supers.compactMap(&faults) { (system) throws(MemoryFault) in
+      FileSystem(
+        address: system.address, device: try system.device, type: try names[system.index].get(),
+        isSharedMemory: try sharedOperations == system.operations, mount: mounts[system.index])
     }
-    let kinds = space.read(typeSelection, at: reads.indices.map { pointer(reads, $0, type) })
-    let names = space.strings(at: kinds.indices.map { pointer(kinds, $0, typeName) }, limit: 64)
-    let mounts = readMounts(addresses, roots: reads.indices.map { pointer(reads, $0, root) }, in: space)
-    var systems: [FileSystem] = []
-    for (index, address) in addresses.enumerated() {
-      do throws(MemoryFault) {
-        systems.append(
-          FileSystem(
-            address: address, device: try reads.load(index, device), type: try names[index].get(),
-            isSharedMemory: try sharedMemory == reads.pointer(index, operations), mount: mounts[index]))
-      } catch {
-        faults.append(error)
-      }
-    }
-    return systems
   }
 
   /// For each file system the mount of its root that the first process sees, else any mount of its root.
-  private func readMounts(
-    _ supers: [VirtualAddress], roots: [VirtualAddress], in space: AddressSpace
-  ) -> [VirtualAddress] {
-    var candidates: [(system: Int, mount: VirtualAddress)] = []
-    for (index, list) in mounts.mounts(of: supers, in: space, limit: 1 << 18).lists.enumerated() {
-      candidates += list.map { (index, $0) }
-    }
-    var own = VirtualAddress(0)
-    if let task = try? space.read(initTask + namespaces.offset, count: 8),
-      let proxy = try? ByteReader(task.span.bytes).pointer(0),
-      let bytes = try? space.read(proxy + mountsOfProxy.offset, count: 8),
-      let address = try? ByteReader(bytes.span.bytes).pointer(0)
-    {
-      own = address
-    }
-    let reads = space.read(mount, at: candidates.map(\.mount))
+  private func readMounts(_ supers: Structs<SuperBlock>, in space: AddressSpace) -> [VirtualAddress] {
+    let lists = mounts.mounts(of: supers.addresses, in: space, limit: 1 << 18).lists
+    let systems = lists.enumerated().flatMap { index, list in list.map { _ in index } }
+    let roots = supers.pointers(\.root)
+    let own = space.read(proxy, at: space.read(task, at: [initTask]).pointers(\.namespaces)).pointers(\.mounts).first
     var chosen = [(mount: VirtualAddress, isOwn: Bool)?](repeating: nil, count: supers.count)
-    for (index, candidate) in candidates.enumerated() {
-      guard let seen = try? reads.pointer(index, mountRoot), seen == roots[candidate.system],
-        let namespace = try? reads.pointer(index, mountNamespace)
-      else { continue }
-      let known = chosen[candidate.system]
+    for mount in space.read(mount, at: lists.flatMap { $0 }) {
+      let system = systems[mount.index]
+      guard let seen = try? mount.root, seen == roots[system], let namespace = try? mount.namespace else { continue }
+      let known = chosen[system]
       if known == nil || (known?.isOwn == false && namespace == own) {
-        chosen[candidate.system] = (candidate.mount + mountOffset, namespace == own)
+        chosen[system] = (mount.address(of: \.shared), namespace == own)
       }
     }
     return chosen.map { $0?.mount ?? VirtualAddress(0) }
   }
 
+  /// An inode of which pages are in memory or swapped out.
+  private struct CachedInode {
+    var address: VirtualAddress
+    var system: Int
+    var swapped: UInt64
+  }
+
   private func withPages(
     _ addresses: [VirtualAddress], system: Int, isSharedMemory: Bool, in space: AddressSpace,
     _ faults: inout [MemoryFault]
-  ) -> [(address: VirtualAddress, system: Int, swapped: UInt64)] {
-    let counts = space.read(countSelection, at: addresses)
-    var swaps = ReadBatch<VirtualAddress>()
-    let offset = isSharedMemory ? swapped : nil
-    if let offset {
-      for address in addresses { swaps.add(address + offset, count: 8) }
-      space.read(&swaps)
+  ) -> [CachedInode] {
+    let swaps =
+      isSharedMemory ? shared.map { own in space.read(own, at: addresses.map { $0 - own.inode.offset }) } : nil
+    return space.read(inode, at: addresses).compactMap(&faults) { (inode) throws(MemoryFault) in
+      let swapped = try swaps?[inode.index].swapped ?? 0
+      guard try inode.pageCount > 0 || swapped > 0 else { return nil }
+      return CachedInode(address: inode.address, system: system, swapped: swapped)
     }
-    var found: [(address: VirtualAddress, system: Int, swapped: UInt64)] = []
-    for (index, address) in addresses.enumerated() {
-      do throws(MemoryFault) {
-        let swapped = try offset == nil ? 0 : swaps.reader(index).u64(0)
-        if try counts.load(index, pageCount) > 0 || swapped > 0 { found.append((address, system, swapped)) }
-      } catch {
-        faults.append(error)
-      }
-    }
-    return found
   }
 
   private func readFiles(
-    _ found: [(address: VirtualAddress, system: Int, swapped: UInt64)], _ systems: [FileSystem],
-    in space: AddressSpace, into table: inout CachedFileTable
+    _ found: [CachedInode], _ systems: [FileSystem], in space: AddressSpace, into table: inout CachedFileTable
   ) {
-    let reads = space.read(node, at: found.map(\.address))
-    var named: [(index: Int, path: FilePath)] = []
-    for index in reads.indices {
-      if let entry = try? reads.pointer(index, entries), entry.rawValue != 0 {
-        named.append((index, FilePath(mount: systems[found[index].system].mount, dentry: entry - entryLink)))
-      }
+    let nodes = space.read(node, at: found.map(\.address))
+    let entries = nodes.pointers(\.entry)
+    let named = entries.indices.filter { entries[$0].rawValue != 0 }
+    let ends = named.map {
+      FilePath(mount: systems[found[$0].system].mount, dentry: entries[$0] - entry.link.offset)
     }
     var names: [Int: FileName] = [:]
-    for (position, name) in paths.names(of: named.map(\.path), in: space).enumerated() {
-      do throws(MemoryFault) {
-        names[named[position].index] = try name.get()
-      } catch {
-        table.faults.append(error)
-      }
-    }
-    var files: [(file: CachedFile, system: Int, flags: UInt64, head: VirtualAddress)] = []
-    for (index, item) in found.enumerated() {
+    for (index, name) in zip(named, paths.names(of: ends, in: space)) { names[index] = table.faults.keep(name.get) }
+    var files = nodes.compactMap(&table.faults) {
+      (node) throws(MemoryFault) -> (file: CachedFile, system: Int, flags: UInt64, head: VirtualAddress) in
+      let item = found[node.index]
       let system = systems[item.system]
-      do throws(MemoryFault) {
-        let mode = try reads.load(index, mode)
-        let raw = try reads.load(index, rawDevice)
-        var name = names[index] ?? FileName(bytes: [], isReachable: false)
-        // A device's own pages belong to an inode that has no entry. S_IFBLK is 06 << 12 (inode(7)).
-        if name.bytes.isEmpty, mode >> 12 == 0o6 {
-          name.bytes = Array("[block \(raw >> 20):\(raw & 0xfffff)]".utf8)
-        }
-        let file = CachedFile(
-          name: name, fileSystem: system.type, major: system.device >> 20, minor: system.device & 0xfffff,
-          inode: try reads.load(index, number), mode: mode, size: try reads.signed(index, size),
-          links: try reads.load(index, links), cachedPages: try reads.load(index, pageCount),
-          swappedPages: item.swapped, address: item.address)
-        files.append((file, item.system, try reads.load(index, flags), try reads.pointer(index, head)))
-      } catch {
-        table.faults.append(error)
+      let mode = try node.mode
+      let raw = try node.rawDevice
+      var name = names[node.index] ?? FileName(bytes: [], isReachable: false)
+      // A device's own pages belong to an inode that has no entry. S_IFBLK is 06 << 12 (inode(7)).
+      if name.bytes.isEmpty, mode >> 12 == 0o6 {
+        name.bytes = Array("[block \(raw >> 20):\(raw & 0xfffff)]".utf8)
       }
+      let file = CachedFile(
+        name: name, fileSystem: system.type, major: system.device >> 20, minor: system.device & 0xfffff,
+        inode: try node.number, mode: mode, size: try node.size, links: try node.links,
+        cachedPages: try node.pageCount, swappedPages: item.swapped, address: item.address)
+      return (file, item.system, try node.flags, try node.head)
     }
     for mark in PageCacheTree.Mark.allCases {
       let marked = files.indices.filter { mark.isSet(inFlags: files[$0].flags) }
@@ -294,17 +266,17 @@ struct PageCacheReader: KernelReader {
     guard file.fileSystem != Array("hugetlbfs".utf8) else {
       throw KernelError(Self.subject, .inconsistent("files of hugetlbfs count in pages of other sizes"))
     }
-    let reads = space.read(node, at: [file.address])
-    let size = try reads.signed(0, size)
-    guard size >= 0, try reads.load(0, number) == file.inode else {
+    let inode = space.read(node, at: [file.address])[0]
+    let size = try inode.size
+    guard size >= 0, try inode.number == file.inode else {
       throw MemoryFault(.virtual(file.address), .inconsistent("the inode is gone, or has a size below zero"))
     }
-    let operations = try reads.pointer(0, treeOperations)
+    let operations = try inode.operations
     var part = Part(
-      contents: CachedContents(size: UInt64(size)), mapping: file.address + mapping,
+      contents: CachedContents(size: UInt64(size)), mapping: inode.address(of: \.mapping),
       start: try pages.start(in: space), swaps: swapping.contains(operations))
     let faults = tree.forEachPart(
-      below: try reads.pointer(0, head), in: space, limit: space.mostObjects(ofSize: 576)
+      below: try inode.head, in: space, limit: space.mostObjects(ofSize: 576)
     ) { entries in
       readPages(of: entries, &part, in: space, body)
     }
@@ -338,6 +310,11 @@ struct PageCacheReader: KernelReader {
       } else {
         known.append((range, reason))
       }
+    }
+
+    mutating func lose(_ range: Range<UInt64>, to fault: MemoryFault) {
+      note(range, .unreadable)
+      contents.faults.append(fault)
     }
 
     /// Turns what is known, and what is not, into gaps in bytes.
@@ -382,14 +359,13 @@ struct PageCacheReader: KernelReader {
     }
     let heads = space.read(folio, at: folios.map(\.head))
     var wanted: [(index: UInt64, page: VirtualAddress, head: VirtualAddress)] = []
-    for (index, item) in folios.enumerated() {
+    for (item, head) in zip(folios, heads) {
       do throws(MemoryFault) {
-        let first = try heads.load(index, folioIndex)
-        guard try heads.pointer(index, folioMapping) == part.mapping, first <= item.index, item.index - first < 1 << 20
-        else {
+        let first = try head.first
+        guard try head.mapping == part.mapping, first <= item.index, item.index - first < 1 << 20 else {
           throw MemoryFault(.virtual(item.head), .inconsistent("a folio of another file, or of another place in it"))
         }
-        let flags = try heads.load(index, folioFlags)
+        let flags = try head.flags
         if let upToDate, flags >> upToDate & 1 == 0 {
           part.note(item.index..<item.index + item.pages, .notRead)
           continue
@@ -404,8 +380,7 @@ struct PageCacheReader: KernelReader {
           }
         }
       } catch {
-        part.note(item.index..<item.index + item.pages, .unreadable)
-        part.contents.faults.append(error)
+        part.lose(item.index..<item.index + item.pages, to: error)
       }
     }
     return wanted.isEmpty || hand(on: wanted, &part, in: space, body)
@@ -429,15 +404,13 @@ struct PageCacheReader: KernelReader {
         else { throw MemoryFault(.virtual(item.page), .inconsistent("a page that is no part of its folio")) }
         entries.append((item.index, batch.add(place, count: Int(Self.pageSize))))
       } catch {
-        part.note(item.index..<item.index + 1, .unreadable)
-        part.contents.faults.append(error)
+        part.lose(item.index..<item.index + 1, to: error)
       }
     }
     space.memory.read(&batch)
     for (index, entry) in entries {
       if let fault = batch.faults[entry] {
-        part.note(index..<index + 1, .unreadable)
-        part.contents.faults.append(fault)
+        part.lose(index..<index + 1, to: fault)
         continue
       }
       part.note(index..<index + 1, nil)
@@ -459,12 +432,7 @@ extension Kernel {
   ///
   /// Cost: a few round trips, one for each inode in a row whose neighbours lie elsewhere, and about two for each directory
   /// on the way to the deepest file.
-  public func cachedFiles() throws(KernelError) -> CachedFileTable {
-    let reader = try reader(PageCacheReader.self)
-    return try settled(\.faults) { () throws(KernelError) in
-      try KernelError.reading(subject(of: PageCacheReader.self)) { try reader.read(in: addressSpace) }
-    }
-  }
+  public func cachedFiles() throws(KernelError) -> CachedFileTable { try read(PageCacheReader.self) }
 
   /// Reads what is in memory of a file's contents, and calls `body` with each page of it until it returns false: its
   /// offset in the file, and its bytes, of which those behind the file's end are left out.

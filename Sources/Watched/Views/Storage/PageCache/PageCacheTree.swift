@@ -12,8 +12,14 @@ import Paging
 /// evicted. Marks say which pages are dirty or being written back.
 /// Source: include/linux/xarray.h, lib/xarray.c; include/linux/fs.h, `PAGECACHE_TAG_DIRTY`.
 struct PageCacheTree: Sendable {
-  private let slots, shift, marks: FieldLayout
-  private let nodeSize: Int
+  private struct Node: KernelShape {
+    static let type = "xa_node"
+    let slots = Field<[UInt64]>("slots")
+    let shift = Field<UInt64>("shift")
+    let marks = Field<[UInt64]>("marks")
+  }
+
+  private let node: Bound<Node>
 
   /// Six bits of the index choose a slot (XA_CHUNK_SHIFT).
   private static let slotCount = 64
@@ -21,11 +27,7 @@ struct PageCacheTree: Sendable {
   private static let largestShift: UInt64 = 18
 
   init(types: TypeTable) throws(KernelInfoError) {
-    let node = try types.structure("xa_node")
-    slots = try node.field("slots")
-    shift = try node.field("shift")
-    marks = try node.field("marks")
-    nodeSize = node.size
+    node = try Bound(types)
   }
 
   /// What one or more slots hold.
@@ -69,34 +71,25 @@ struct PageCacheTree: Sendable {
       }
     }
     while !level.isEmpty {
-      var batch = ReadBatch<VirtualAddress>()
-      for item in level { batch.add(item.node, count: nodeSize) }
-      space.read(&batch)
       var next: [(tree: Int, node: VirtualAddress, parentShift: UInt64?)] = []
-      for (position, item) in level.enumerated() {
-        do throws(MemoryFault) {
-          let reader = try batch.reader(position)
-          let shift = try checkedShift(reader, of: item.node, parent: item.parentShift)
-          let marked = try reader.u64(marks.offset + mark.rawValue * 8)
-          for slot in 0..<Self.slotCount where marked >> UInt64(slot) & 1 == 1 {
-            let word = try reader.u64(slots.offset + slot * 8)
-            if let node = Self.node(word) {
-              guard shift > 0, seen.count < limit, seen.insert(node).inserted else {
-                // The other slots of the node are read all the same.
-                faults.append(
-                  MemoryFault(
-                    .virtual(item.node), .inconsistent("a slot that names a node below, seen, or one too many")))
-                continue
-              }
-              next.append((item.tree, node, shift))
-            } else if Self.value(word) != nil {
-              counts[item.tree] &+= try span(of: slot, reader, shift: shift, node: item.node)
+      var wrong: [MemoryFault] = []
+      space.read(node, at: level.map(\.node)).forEach(&faults) { (node) throws(MemoryFault) in
+        let item = level[node.index]
+        let (shift, slots) = try Self.checked(node, parent: item.parentShift)
+        let marks = try node.marks
+        let marked = mark.rawValue < marks.count ? marks[mark.rawValue] : 0
+        for (slot, word) in slots.enumerated() where marked >> UInt64(slot) & 1 == 1 {
+          if let below = Self.node(word) {
+            // The other slots of the node are read all the same.
+            if Self.mayDescend(to: below, from: node.address, shift, &seen, limit, &wrong) {
+              next.append((item.tree, below, shift))
             }
+          } else if Self.value(word) != nil {
+            counts[item.tree] &+= try Self.span(of: slot, slots, shift: shift, node: node.address)
           }
-        } catch {
-          faults.append(error)
         }
       }
+      faults += wrong
       level = next
     }
     return (counts, faults)
@@ -121,67 +114,62 @@ struct PageCacheTree: Sendable {
     // Groups of siblings: at most eleven levels lie on the stack.
     var stack: [(nodes: [(node: VirtualAddress, index: UInt64)], parentShift: UInt64?)] = [([(root, 0)], nil)]
     while let group = stack.popLast() {
-      var batch = ReadBatch<VirtualAddress>()
-      for item in group.nodes { batch.add(item.node, count: nodeSize) }
-      space.read(&batch)
       var entries: [Entry] = []
       var below: [(nodes: [(node: VirtualAddress, index: UInt64)], parentShift: UInt64?)] = []
-      for (position, item) in group.nodes.enumerated() {
+      var wrong: [MemoryFault] = []
+      space.read(node, at: group.nodes.map(\.node)).forEach(&faults) { (node) throws(MemoryFault) in
+        let (shift, slots) = try Self.checked(node, parent: group.parentShift)
         var children: [(node: VirtualAddress, index: UInt64)] = []
-        do throws(MemoryFault) {
-          let reader = try batch.reader(position)
-          let shift = try checkedShift(reader, of: item.node, parent: group.parentShift)
-          for slot in 0..<Self.slotCount {
-            let word = try reader.u64(slots.offset + slot * 8)
-            let index = item.index | UInt64(slot) << shift
-            if let node = Self.node(word) {
-              guard shift > 0, seen.count < limit, seen.insert(node).inserted else {
-                // The other slots of the node are read all the same.
-                faults.append(
-                  MemoryFault(
-                    .virtual(item.node), .inconsistent("a slot that names a node below, seen, or one too many")))
-                continue
-              }
-              children.append((node, index))
-            } else if let value = Self.value(word) {
-              entries.append(
-                Entry(index: index, pages: try span(of: slot, reader, shift: shift, node: item.node), value: value))
+        defer { if !children.isEmpty { below.append((children, shift)) } }
+        for (slot, word) in slots.enumerated() {
+          let index = group.nodes[node.index].index | UInt64(slot) << shift
+          if let child = Self.node(word) {
+            // The other slots of the node are read all the same.
+            if Self.mayDescend(to: child, from: node.address, shift, &seen, limit, &wrong) {
+              children.append((child, index))
             }
+          } else if let value = Self.value(word) {
+            let pages = try Self.span(of: slot, slots, shift: shift, node: node.address)
+            entries.append(Entry(index: index, pages: pages, value: value))
           }
-          if !children.isEmpty { below.append((children, shift)) }
-        } catch {
-          if !children.isEmpty { below.append((children, (try? shift.load(batch.reader(position))) ?? 0)) }
-          faults.append(error)
         }
       }
+      faults += wrong
       if !entries.isEmpty, !body(entries) { return faults }
       stack += below.reversed()
     }
     return faults
   }
 
-  private func checkedShift(
-    _ reader: borrowing ByteReader, of node: VirtualAddress, parent: UInt64?
-  ) throws(MemoryFault) -> UInt64 {
-    let shift = try shift.load(reader)
+  /// The node's shift and slots, where they make sense on its level.
+  private static func checked(
+    _ node: Reading<Node>, parent: UInt64?
+  ) throws(MemoryFault) -> (shift: UInt64, slots: [UInt64]) {
+    let (shift, slots) = (try node.shift, try node.slots)
     guard shift < 64, shift % 6 == 0, parent.map({ $0 == shift + 6 }) ?? true else {
-      throw MemoryFault(.virtual(node), .inconsistent("a node of shift \(shift) on its level of the tree"))
+      throw MemoryFault(.virtual(node.address), .inconsistent("a node of shift \(shift) on its level of the tree"))
     }
-    return shift
+    return (shift, Array(slots.prefix(slotCount)))
+  }
+
+  private static func mayDescend(
+    to node: VirtualAddress, from parent: VirtualAddress, _ shift: UInt64, _ seen: inout Set<VirtualAddress>,
+    _ limit: Int, _ faults: inout [MemoryFault]
+  ) -> Bool {
+    if shift > 0, seen.count < limit, seen.insert(node).inserted { return true }
+    faults.append(MemoryFault(.virtual(parent), .inconsistent("a slot that names a node below, seen, or one too many")))
+    return false
   }
 
   /// How many pages the entry in `slot` stands for: its own share and those of the siblings behind it.
-  private func span(
-    of slot: Int, _ reader: borrowing ByteReader, shift: UInt64, node: VirtualAddress
+  private static func span(
+    of slot: Int, _ slots: [UInt64], shift: UInt64, node: VirtualAddress
   ) throws(MemoryFault) -> UInt64 {
-    guard shift <= Self.largestShift else {
+    guard shift <= largestShift else {
       throw MemoryFault(.virtual(node), .inconsistent("a folio of 2^\(shift) pages"))
     }
-    var slotsTaken = 1
-    while slot + slotsTaken < Self.slotCount,
-      try reader.u64(slots.offset + (slot + slotsTaken) * 8) == UInt64(slot) << 2 | 2
-    { slotsTaken += 1 }
-    return UInt64(slotsTaken) << shift
+    let siblings = slots[(slot + 1)...].prefix { $0 == UInt64(slot) << 2 | 2 }
+    return UInt64(1 + siblings.count) << shift
   }
 
   private static func node(_ entry: UInt64) -> VirtualAddress? {

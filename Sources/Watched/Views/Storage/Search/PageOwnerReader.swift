@@ -11,21 +11,53 @@ import Paging
 /// Source: include/linux/page-flags.h, include/linux/mm_types.h, `page_mapping`.
 struct PageOwnerReader: KernelReader {
   static let subject = "the memory map"
-  typealias Field = FieldSelection.Field
 
-  private let base: VirtualAddress?
-  private let defaultBase: VirtualAddress
-  private let pageSize: Int
-  private let page: FieldSelection
-  private let flags, mapping, compound, type, references: Field
-  private let slabCache: FieldLayout
-  private let cacheName: FieldLayout
-  private let host: FieldLayout
-  private let inode: FieldSelection
-  private let number, superblock, entries: Field
-  private let device: FieldLayout
-  private let entryLink: Int
-  private let entryName: FieldLayout
+  private struct Page: KernelShape {
+    static let type = "page"
+    let flags = Field<UInt64>("flags")
+    let mapping = Field<UInt64>("mapping")
+    let compound = Field<UInt64>("compound_info", before: "7.1", "compound_head")
+    let type = Field<UInt32>("page_type")
+    let references = Field<Int32>("_refcount")
+  }
+
+  private struct Slab: KernelShape {
+    static let type = "slab"
+    let cache = Field<VirtualAddress>("slab_cache")
+  }
+
+  private struct Cache: KernelShape {
+    static let type = "kmem_cache"
+    let name = Field<VirtualAddress>("name")
+  }
+
+  private struct Mapping: KernelShape {
+    static let type = "address_space"
+    let host = Field<VirtualAddress>("host")
+  }
+
+  private struct Inode: KernelShape {
+    static let type = "inode"
+    let number = Field<UInt64>("i_ino")
+    let superBlock = Field<VirtualAddress>("i_sb")
+    let entry = Field<VirtualAddress>("i_dentry.first")
+  }
+
+  private struct SuperBlock: KernelShape {
+    static let type = "super_block"
+    let device = Field<[UInt8]>("s_id")
+  }
+
+  private struct Entry: KernelShape {
+    static let type = "dentry"
+    // In a union without a name since 7.1.
+    let link = Place("d_alias", before: "7.1", "d_u.d_alias")
+    let name = Field<VirtualAddress>("d_name.name")
+  }
+
+  private let map: PageMap
+  private let page: Bound<Page>, slab: Bound<Slab>, cache: Bound<Cache>, mapping: Bound<Mapping>, inode: Bound<Inode>
+  private let superBlock: Bound<SuperBlock>, entry: Bound<Entry>
   private let slabType, freeType, slabFlag, reservedFlag: UInt64?
   private let image: AddressSpace.LinearRange?
   private let text: Range<UInt64>
@@ -33,31 +65,10 @@ struct PageOwnerReader: KernelReader {
 
   init(kernel: Kernel) throws {
     let types = kernel.types
-    base = kernel.symbols.address(of: "vmemmap_base")
-    // Without KASLR the memory map starts where Documentation/arch/x86/x86_64/mm.rst says.
-    defaultBase = VirtualAddress(kernel.found.pagingLevels == 5 ? 0xffd4_0000_0000_0000 : 0xffff_ea00_0000_0000)
-    let structure = try types.structure("page")
-    pageSize = structure.size
-    var fields = FieldSelection(structure)
-    flags = try fields.want("flags")
-    mapping = try fields.want("mapping")
-    compound = try fields.want("compound_head", or: "compound_info")
-    type = try fields.want("page_type")
-    references = try fields.want("_refcount")
-    page = fields
-    slabCache = try types.structure(types.hasStructure("slab") ? "slab" : "page").field("slab_cache")
-    cacheName = try types.structure("kmem_cache").field("name")
-    host = try types.structure("address_space").field("host")
-    fields = FieldSelection(try types.structure("inode"))
-    number = try fields.want("i_ino")
-    superblock = try fields.want("i_sb")
-    entries = try fields.want("i_dentry")
-    inode = fields
-    device = try types.structure("super_block").field("s_id")
-    let entry = try types.structure("dentry")
-    // In a union without a name since 7.1.
-    entryLink = try entry.field("d_u.d_alias", or: "d_alias").offset
-    entryName = try entry.field("d_name.name")
+    map = try kernel.reader()
+    (page, cache, mapping, inode, superBlock, entry) = try types.bind()
+    // A part of the page itself until 5.16.
+    slab = try Bound(types, as: types.hasStructure("slab") ? "slab" : "page")
     func value(_ name: String) -> UInt64? { types.enumerator(name).map { UInt64(bitPattern: $0) } }
     slabType = value("PGTY_slab")
     freeType = value("PGTY_buddy")
@@ -75,31 +86,26 @@ struct PageOwnerReader: KernelReader {
     var frames: [UInt64: [Int]] = [:]
     for index in places.indices { frames[places[index].rawValue >> 12, default: []].append(index) }
     let order = Array(frames.keys)
-    var start = defaultBase
-    if let base, let bytes = try? space.read(base, count: 8), let value = try? ByteReader(bytes.span.bytes).pointer(0) {
-      start = value
-    }
+    let start = (try? map.start(in: space)) ?? map.defaultBase
     // Frames lie below 2^52, so that this does not overflow.
-    let described = order.map { start + Int($0) &* pageSize }
-    let own = space.read(page, at: described)
+    let described = space.read(page, at: order.map { start + Int($0) &* page.size })
     // The first page of a compound describes all of it.
-    let heads = described.indices.map { index in
-      (try? own.load(index, compound)).map { PageMap.head(of: described[index], compound: $0) } ?? described[index]
+    let heads = described.map { page in
+      (try? page.compound).map { PageMap.head(of: page.address, compound: $0) } ?? page.address
     }
-    let reads = space.read(page, at: heads)
     var slabs: [(frame: Int, page: VirtualAddress)] = []
     var files: [(frame: Int, mapping: VirtualAddress)] = []
     var results = [PageOwner](repeating: .unknown, count: order.count)
-    for index in order.indices {
-      guard let flags = try? reads.load(index, flags), let mapping = try? reads.load(index, mapping),
-        let type = try? reads.load(index, type), let references = try? reads.signed(index, references)
+    for page in space.read(page, at: heads) {
+      guard let flags = try? page.flags, let mapping = try? page.mapping, let kind = try? page.type,
+        let references = try? page.references
       else { continue }
+      let index = page.index
       func has(_ flag: UInt64?) -> Bool { flag.map { $0 < 64 && flags >> $0 & 1 == 1 } ?? false }
-      let kind = type & 0xffff_ffff
       // PG_buddy is 0x80 where types are bits that are cleared, above PAGE_TYPE_BASE.
-      let isBuddy = freeType.map { kind >> 24 == $0 } ?? (kind & 0xf000_0080 == 0xf000_0000)
-      if slabType.map({ kind >> 24 == $0 }) ?? has(slabFlag) {
-        slabs.append((index, heads[index]))
+      let isBuddy = freeType.map { UInt64(kind >> 24) == $0 } ?? (kind & 0xf000_0080 == 0xf000_0000)
+      if slabType.map({ UInt64(kind >> 24) == $0 }) ?? has(slabFlag) {
+        slabs.append((index, page.address))
       } else if has(reservedFlag) {
         results[index] = .reserved
       } else if isBuddy || references == 0 {
@@ -133,42 +139,30 @@ struct PageOwnerReader: KernelReader {
     return text.contains(address.rawValue) ? .kernelText(symbol: symbol) : .kernelData(symbol: symbol)
   }
 
-  /// The pointers at `addresses`, null where they cannot be read.
-  private func pointers(at addresses: [VirtualAddress], _ space: AddressSpace) -> [VirtualAddress] {
-    var batch = ReadBatch<VirtualAddress>()
-    for address in addresses { batch.add(address, count: 8) }
-    space.read(&batch)
-    return addresses.indices.map { (try? batch.reader($0).pointer(0)) ?? VirtualAddress(0) }
-  }
-
   private func nameSlabs(
     _ slabs: [(frame: Int, page: VirtualAddress)], _ space: AddressSpace, _ results: inout [PageOwner]
   ) {
-    let caches = pointers(at: slabs.map { $0.page + slabCache.offset }, space)
-    let names = space.strings(at: pointers(at: caches.map { $0 + cacheName.offset }, space))
-    for (index, slab) in slabs.enumerated() { results[slab.frame] = .slab(cache: (try? names[index].get()) ?? []) }
+    let caches = space.read(cache, at: space.read(slab, at: slabs.map(\.page)).pointers(\.cache))
+    let names = space.strings(at: caches.pointers(\.name))
+    for (slab, name) in zip(slabs, names) { results[slab.frame] = .slab(cache: (try? name.get()) ?? []) }
   }
 
   private func nameFiles(
     _ files: [(frame: Int, mapping: VirtualAddress)], _ space: AddressSpace, _ results: inout [PageOwner]
   ) {
-    let inodes = space.read(inode, at: pointers(at: files.map { $0.mapping + host.offset }, space))
-    let devices = space.strings(
-      at: inodes.indices.map { index in
-        (try? inodes.pointer(index, superblock)).map { $0 + device.offset } ?? VirtualAddress(0)
-      }, limit: device.size)
-    let links = inodes.indices.map { (try? inodes.pointer($0, entries)) ?? VirtualAddress(0) }
-    let names = space.strings(
-      at: pointers(
-        at: links.map { $0.rawValue == 0 ? $0 : $0 - entryLink + entryName.offset }, space))
+    let inodes = space.read(inode, at: space.read(mapping, at: files.map(\.mapping)).pointers(\.host))
+    let supers = space.read(superBlock, at: inodes.pointers(\.superBlock))
+    let links = inodes.pointers(\.entry)
+    let entries = space.read(entry, at: links.map { $0.rawValue != 0 ? $0 - entry.link.offset : $0 })
+    let names = space.strings(at: entries.pointers(\.name))
     for (index, file) in files.enumerated() {
       // What is mapped by no inode is memory of the kernel, such as that of a device.
-      guard let number = try? inodes.load(index, number) else {
+      guard let number = try? inodes[index].number else {
         results[file.frame] = .kernel
         continue
       }
       results[file.frame] = .file(
-        device: (try? devices[index].get()) ?? [], inode: number, name: (try? names[index].get()) ?? [])
+        device: (try? supers[index].device) ?? [], inode: number, name: (try? names[index].get()) ?? [])
     }
   }
 }

@@ -10,18 +10,48 @@ import StorageViews
 /// Source: fs/locks.c, `locks_show` and `lock_get_status`.
 struct FileLockReader: KernelReader {
   static let subject = "the locks on files"
-  typealias Field = FieldSelection.Field
+
+  /// A list of each CPU's own.
+  private struct Held: KernelShape {
+    static let type = "file_lock_list_struct"
+    let head = Place("hlist.first")
+  }
+
+  private struct Lock: KernelShape {
+    static let type = "file_lock"
+    // From 6.9 on what leases and locks share is a struct of its own.
+    let link = Place("c.flc_link", before: "6.9", "fl_link")
+    let requests = Place("c.flc_blocked_requests", before: "6.9", "fl_blocked_requests")
+    let request = Place("c.flc_blocked_member", before: "6.9", "fl_blocked_member")
+    let flags = Field<UInt64>("c.flc_flags", before: "6.9", "fl_flags")
+    let type = Field<UInt64>("c.flc_type", before: "6.9", "fl_type")
+    let pid = Field<Int32>("c.flc_pid", before: "6.9", "fl_pid")
+    let file = Field<VirtualAddress>("c.flc_file", before: "6.9", "fl_file")
+    let start = Field<Int64>("fl_start")
+    let end = Field<Int64>("fl_end")
+  }
+
+  private struct File: KernelShape {
+    static let type = "file"
+    let inode = Field<VirtualAddress>("f_inode")
+    let mount = Field<VirtualAddress>("f_path.mnt")
+    let dentry = Field<VirtualAddress>("f_path.dentry")
+  }
+
+  private struct Inode: KernelShape {
+    static let type = "inode"
+    let number = Field<UInt64>("i_ino")
+    let superBlock = Field<VirtualAddress>("i_sb")
+  }
+
+  private struct SuperBlock: KernelShape {
+    static let type = "super_block"
+    let device = Field<UInt64>("s_dev")
+  }
 
   private let lists: VirtualAddress
-  private let head, link, requests, request: Int
-  private let lock: FieldSelection
-  private let flags, type, pid, file, start, end: Field
-  private let opened: FieldSelection
-  private let inode, mount, dentry: Field
-  private let node: FieldSelection
-  private let number, superBlock: Field
-  private let superSelection: FieldSelection
-  private let device: Field
+  private let held: Bound<Held>, lock: Bound<Lock>, file: Bound<File>, inode: Bound<Inode>
+  private let superBlock: Bound<SuperBlock>
   private let paths: PathReader
 
   /// More locks than any host has.
@@ -32,58 +62,33 @@ struct FileLockReader: KernelReader {
   init(kernel: Kernel) throws {
     let types = kernel.types
     lists = try kernel.symbol("file_lock_list", for: Self.self)
-    head = try types.structure("file_lock_list_struct").field("hlist.first").offset
-    let layout = try types.structure("file_lock")
-    // From 6.9 on what leases and locks share is a struct of its own.
-    let prefix = layout.hasField("c.flc_link") ? "c.flc_" : "fl_"
-    link = try layout.field(prefix + "link").offset
-    requests = try layout.field(prefix + "blocked_requests").offset
-    request = try layout.field(prefix + "blocked_member").offset
-    var fields = FieldSelection(layout)
-    flags = try fields.want(prefix + "flags")
-    type = try fields.want(prefix + "type")
-    pid = try fields.want(prefix + "pid")
-    file = try fields.want(prefix + "file")
-    start = try fields.want("fl_start")
-    end = try fields.want("fl_end")
-    lock = fields
-    fields = FieldSelection(try types.structure("file"))
-    inode = try fields.want("f_inode")
-    mount = try fields.want("f_path.mnt")
-    dentry = try fields.want("f_path.dentry")
-    opened = fields
-    fields = FieldSelection(try types.structure("inode"))
-    number = try fields.want("i_ino")
-    superBlock = try fields.want("i_sb")
-    node = fields
-    fields = FieldSelection(try types.structure("super_block"))
-    device = try fields.want("s_dev")
-    superSelection = fields
+    (held, lock, file, inode, superBlock) = try types.bind()
     paths = try kernel.reader(PathReader.self)
   }
 
   func read(_ cpus: [PerCPU.CPU], in space: AddressSpace, into table: inout LockTable) {
     let limit = min(space.mostObjects(ofSize: 32), Self.most)
-    let held = ListWalker(space: space, form: .nullTerminated, limit: limit)
-      .members(ofHeads: cpus.map { $0.address(of: lists) + head })
-    table.faults += held.faults
-    var found = held.lists.flatMap { $0 }.map { (lock: $0 - link, blocker: VirtualAddress?.none) }
+    let heads = cpus.map { $0.address(of: lists) + held.head.offset }
+    let first = space.members(
+      of: lock, through: \.link, heads: heads, form: .nullTerminated, limit: limit, &table.faults)
+    var found = first.flatMap { $0 }.map { (lock: $0, blocker: VirtualAddress?.none) }
     var seen = Set(found.map(\.lock))
     var level = found.map(\.lock)
     var links: Set<VirtualAddress> = []
     for _ in 0..<Self.deepest where !level.isEmpty {
-      let waiting = ListWalker(space: space, form: .circular, limit: limit)
-        .members(ofHeads: level.map { $0 + requests }, seen: &links)
-      table.faults += waiting.faults
+      let waiting = space.members(
+        of: lock, through: \.request, heads: level.map { $0 + lock.requests.offset }, limit: limit, seen: &links,
+        &table.faults)
       var next: [VirtualAddress] = []
-      for (index, list) in waiting.lists.enumerated() {
-        for member in list {
-          guard seen.insert(member - request).inserted else {
-            table.faults.append(MemoryFault(.virtual(member), .inconsistent("a lock that is held and waits")))
+      for (blocker, list) in zip(level, waiting) {
+        for request in list {
+          guard seen.insert(request).inserted else {
+            let link = request + lock.request.offset
+            table.faults.append(MemoryFault(.virtual(link), .inconsistent("a lock that is held and waits")))
             continue
           }
-          next.append(member - request)
-          found.append((member - request, level[index]))
+          next.append(request)
+          found.append((request, blocker))
         }
       }
       level = next
@@ -92,30 +97,24 @@ struct FileLockReader: KernelReader {
       table.faults.append(
         MemoryFault(.virtual(deep), .inconsistent("more than \(Self.deepest) locks that wait for each other")))
     }
-    let reads = space.read(lock, at: found.map(\.lock))
-    func pointers(_ reads: StructReads, _ field: Field) -> [VirtualAddress] {
-      reads.indices.map { (try? reads.pointer($0, field)) ?? VirtualAddress(0) }
+    let locks = space.read(lock, at: found.map(\.lock))
+    let files = space.read(file, at: locks.pointers(\.file))
+    let inodes = space.read(inode, at: files.pointers(\.inode))
+    let supers = space.read(superBlock, at: inodes.pointers(\.superBlock))
+    let ends = zip(files.pointers(\.mount), files.pointers(\.dentry)).map { FilePath(mount: $0, dentry: $1) }
+    let names = paths.names(of: ends, in: space)
+    // One whose file has no name is shown without.
+    var nameFaults: [MemoryFault] = []
+    table.fileLocks = locks.compactMap(&table.faults) { (lock) throws(MemoryFault) in
+      let index = lock.index
+      let device = try supers[index].device
+      return FileLock(
+        kind: Self.kind(try lock.flags), mode: Self.mode(try lock.type), pid: try lock.pid, major: device >> 20,
+        minor: device & 0xfffff, inode: try inodes[index].number, name: nameFaults.keep(names[index].get),
+        start: try lock.start, end: try lock.end, isWaiting: found[index].blocker != nil, address: lock.address,
+        blocker: found[index].blocker)
     }
-    let files = space.read(opened, at: pointers(reads, file))
-    let nodes = space.read(node, at: pointers(files, inode))
-    let supers = space.read(superSelection, at: pointers(nodes, superBlock))
-    let (mounts, entries) = (pointers(files, mount), pointers(files, dentry))
-    let names = paths.names(of: mounts.indices.map { FilePath(mount: mounts[$0], dentry: entries[$0]) }, in: space)
-    for (index, item) in found.enumerated() {
-      do throws(MemoryFault) {
-        let device = try supers.load(index, device)
-        if case .failure(let fault) = names[index] { table.faults.append(fault) }
-        table.fileLocks.append(
-          FileLock(
-            kind: Self.kind(try reads.load(index, flags)), mode: Self.mode(try reads.load(index, type)),
-            pid: Int32(truncatingIfNeeded: try reads.signed(index, pid)), major: device >> 20,
-            minor: device & 0xfffff, inode: try nodes.load(index, number), name: try? names[index].get(),
-            start: try reads.signed(index, start), end: try reads.signed(index, end), isWaiting: item.blocker != nil,
-            address: item.lock, blocker: item.blocker))
-      } catch {
-        table.faults.append(error)
-      }
-    }
+    table.faults += nameFaults
   }
 
   // Macros of include/linux/filelock.h (include/linux/fs.h before 6.3) and include/uapi/asm-generic/fcntl.h.

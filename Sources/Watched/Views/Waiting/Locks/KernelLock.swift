@@ -1,3 +1,4 @@
+public import LinuxKernel
 public import Memory
 public import StorageViews
 
@@ -55,7 +56,7 @@ public struct FileLock: Sendable {
 }
 
 /// The locks that tasks wait for, and the locks on files.
-public struct LockTable: Sendable {
+public struct LockTable: Faulted {
   public init(locks: [KernelLock] = []) { self.locks = locks }
 
   /// In ascending order of their addresses.

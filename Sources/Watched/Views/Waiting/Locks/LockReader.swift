@@ -17,29 +17,54 @@ import TaskViews
 /// kernel/locking/semaphore.c, `___down_common`; kernel/locking/rtmutex.c, `task_blocks_on_rt_mutex`.
 struct LockReader: KernelReader {
   static let subject = "the locks"
-  typealias Field = FieldSelection.Field
 
-  private let task: FieldSelection
-  private let stack, stackPointer, blockedOn: Field
-  private let stackSize: UInt64
-  private let shapes: [KernelLock.Kind: Shape]
-  /// How far a waiter's pointer to its task lies from its links, which come first: the same for all kinds.
-  private let waiterTask: Int
-  private let waiterType: FieldLayout
-  private let wantsToRead: Int64
-  private let waitedFor, waitingTask: FieldLayout
-  private let symbols: SymbolTable
-
-  /// What a lock looks like.
-  private struct Shape {
-    var selection: FieldSelection
-    var owner: Field?
-    var count: Field?
-    /// The head of the list of those who wait, or the pointer to the first of them.
-    var waitList: Int
-    /// Whether it is such a pointer, and the list one of waiters only.
-    var namesFirst: Bool
+  private struct Task: KernelShape {
+    static let type = "task_struct"
+    let stack = Field<UInt64>("stack")
+    let stackPointer = Field<UInt64>("thread.sp")
+    let blockedOn = Field<VirtualAddress?>(optional: "pi_blocked_on")
   }
+
+  /// A mutex, or another lock with a list of those who wait.
+  private struct Lock: KernelShape {
+    static let type = "mutex"
+    let owner = Field<UInt64>(optional: "owner")
+    let count = Field<UInt64>(optional: "count")
+    /// The head of the list, or the pointer to the first of them.
+    let waiters = Place("first_waiter", before: "7.1", "wait_list")
+    /// Where it is such a pointer, the list is one of waiters only.
+    let first = Place(optional: "first_waiter")
+  }
+
+  private struct SlowLock: KernelShape {
+    static let type = "rt_mutex_base"
+    let owner = Field<UInt64>("owner")
+  }
+
+  /// Begins with its links. The same for all kinds but rt_mutexes.
+  private struct WaiterShape: KernelShape {
+    static let type = "mutex_waiter"
+    let task = Field<VirtualAddress>("task")
+  }
+
+  private struct ReadWaiter: KernelShape {
+    static let type = "rwsem_waiter"
+    let type = Field<Int64>(optional: "type")
+  }
+
+  private struct SlowWaiter: KernelShape {
+    static let type = "rt_mutex_waiter"
+    let lock = Field<VirtualAddress>("lock")
+    let task = Field<VirtualAddress>("task")
+  }
+
+  private let task: Bound<Task>
+  private let stackSize: UInt64
+  private let locks: [KernelLock.Kind: Bound<Lock>]
+  private let slowLock: Bound<SlowLock>?
+  private let waiter: Bound<WaiterShape>, readWaiter: Bound<ReadWaiter>, slowWaiter: Bound<SlowWaiter>
+  private let wantsToRead: Int64
+  private let symbols: SymbolTable
 
   /// More tasks than ever wait for one lock, and words in one stack that may be a waiter.
   private static let mostWaiters = 1 << 16
@@ -51,43 +76,26 @@ struct LockReader: KernelReader {
 
   init(_ types: TypeTable, _ symbols: SymbolTable) throws {
     self.symbols = symbols
-    var fields = FieldSelection(try types.structure("task_struct"))
-    stack = try fields.want("stack")
-    stackPointer = try fields.want("thread.sp")
-    blockedOn = try fields.wantIfPresent("pi_blocked_on")
-    task = fields
+    (task, slowWaiter) = try types.bind()
     // THREAD_SIZE is 16 KiB; twice that and more in kernels that watch their own accesses.
     let first = symbols.address(of: "init_stack").flatMap { symbols.size(ofSymbolAt: $0) } ?? 0
     stackSize = [16384, 32768, 65536].contains(first) ? first : 16384
 
-    var shapes: [KernelLock.Kind: Shape] = [:]
-    for (kind, name, owner, count) in [
-      (KernelLock.Kind.mutex, "mutex", "owner", nil), (.rwsem, "rw_semaphore", "owner", "count"),
-      (.semaphore, "semaphore", nil, "count"), (.rtmutex, "rt_mutex_base", "owner", nil),
-    ] as [(KernelLock.Kind, String, String?, String?)] {
+    var locks: [KernelLock.Kind: Bound<Lock>] = [:]
+    for (kind, name) in [(.mutex, "mutex"), (.rwsem, "rw_semaphore"), (.semaphore, "semaphore")]
+      as [(KernelLock.Kind, String)]
+    {
       // On real-time kernels the first two are rt_mutexes inside.
-      // The part that kernels with and without real-time locks share is a struct of its own from 5.15 on.
-      let isOld = kind == .rtmutex && !types.hasStructure(name)
-      guard let layout = try? types.structure(isOld ? "rt_mutex" : name) else { continue }
-      let namesFirst = layout.hasField("first_waiter")
-      let list = kind == .rtmutex ? "waiters" : namesFirst ? "first_waiter" : "wait_list"
-      guard layout.hasField(list), owner.map(layout.hasField) ?? true else { continue }
-      var fields = FieldSelection(layout)
-      let ownerField = try owner.map { try fields.want($0) }
-      let countField = try count.map { try fields.want($0) }
-      shapes[kind] = Shape(
-        selection: fields, owner: ownerField, count: countField, waitList: try layout.field(list).offset,
-        namesFirst: namesFirst)
+      guard let lock = try? Bound<Lock>(types, as: name), kind == .semaphore || lock.owner.isPresent else { continue }
+      locks[kind] = lock
     }
-    self.shapes = shapes
-    let waiter = try types.structure(types.hasStructure("mutex_waiter") ? "mutex_waiter" : "semaphore_waiter")
-    waiterTask = try waiter.field("task").offset
-    let reading = types.hasStructure("rwsem_waiter") ? try types.structure("rwsem_waiter") : waiter
-    waiterType = reading.hasField("type") ? try reading.field("type") : try reading.field("task")
+    self.locks = locks
+    // The part that kernels with and without real-time locks share is a struct of its own from 5.15 on.
+    slowLock = try? Bound(types, as: types.hasStructure("rt_mutex_base") ? "rt_mutex_base" : "rt_mutex")
+    let name = types.hasStructure("mutex_waiter") ? "mutex_waiter" : "semaphore_waiter"
+    waiter = try Bound(types, as: name)
+    readWaiter = try Bound(types, as: types.hasStructure("rwsem_waiter") ? "rwsem_waiter" : name)
     wantsToRead = types.enumerator("RWSEM_WAITING_FOR_READ") ?? -1
-    let slow = try types.structure("rt_mutex_waiter")
-    waitedFor = try slow.field("lock")
-    waitingTask = try slow.field("task")
   }
 
   /// A waiter found in a stack.
@@ -102,45 +110,34 @@ struct LockReader: KernelReader {
 
   func read(_ tasks: [KernelTask], in space: AddressSpace) -> LockTable {
     var table = LockTable()
-    let parties = Dictionary(
-      tasks.map { ($0.address, KernelLock.Party(tid: $0.tid, comm: $0.comm)) }, uniquingKeysWith: { first, _ in first })
+    let parties = Self.parties(tasks)
     // What runs waits for nothing, and its stack changes while it is read.
     let sleeping = tasks.filter { $0.state != .running }
-    let reads = space.read(task, at: sleeping.map(\.address))
     var stacks = ReadBatch<VirtualAddress>()
     var owners: [(task: VirtualAddress, start: VirtualAddress)] = []
     var ranges: [VirtualAddress: Range<UInt64>] = [:]
     var slow: [VirtualAddress] = []
-    for (index, item) in sleeping.enumerated() {
-      do throws(MemoryFault) {
-        let low = try reads.load(index, stack)
-        let pointer = try reads.load(index, stackPointer)
-        if let waiter = try blockedOn.isPresent ? reads.pointer(index, blockedOn) : nil, waiter.rawValue != 0 {
-          slow.append(waiter)
-        }
-        // A task that has ended has given its stack back.
-        guard low != 0 else { continue }
-        let (high, overflow) = low.addingReportingOverflow(stackSize)
-        if !overflow { ranges[item.address] = low..<high }
-        guard !overflow, pointer >= low, pointer < high, pointer % 8 == 0 else {
-          throw MemoryFault(.virtual(item.address), .inconsistent("a task whose stack pointer lies outside its stack"))
-        }
-        owners.append((item.address, VirtualAddress(pointer)))
-        stacks.add(VirtualAddress(pointer), count: Int(high - pointer))
-      } catch {
-        table.faults.append(error)
+    space.read(task, at: sleeping.map(\.address)).forEach(&table.faults) { (task) throws(MemoryFault) in
+      let low = try task.stack
+      let pointer = try task.stackPointer
+      if let waiter = try task.blockedOn { slow.append(waiter) }
+      // A task that has ended has given its stack back.
+      guard low != 0 else { return }
+      let (high, overflow) = low.addingReportingOverflow(stackSize)
+      if !overflow { ranges[task.address] = low..<high }
+      guard !overflow, pointer >= low, pointer < high, pointer % 8 == 0 else {
+        throw MemoryFault(.virtual(task.address), .inconsistent("a task whose stack pointer lies outside its stack"))
       }
+      owners.append((task.address, VirtualAddress(pointer)))
+      stacks.add(VirtualAddress(pointer), count: Int(high - pointer))
     }
     space.read(&stacks)
     var waiters: [VirtualAddress: Waiter] = [:]
     for (index, owner) in owners.enumerated() {
-      do throws(MemoryFault) {
-        for waiter in try candidates(try stacks.reader(index), owner.start, task: owner.task) {
-          waiters[waiter.link] = waiter
-        }
-      } catch {
-        table.faults.append(error)
+      let found = table.faults.keep { () throws(MemoryFault) in
+        try candidates(try stacks.reader(index), owner.start, task: owner.task)
       }
+      for waiter in found ?? [] { waiters[waiter.link] = waiter }
     }
     let confirmed = confirm(waiters, in: space)
     findLocks(of: confirmed, parties, ranges, in: space, &table)
@@ -149,11 +146,17 @@ struct LockReader: KernelReader {
     return table
   }
 
+  private static func parties(_ tasks: [KernelTask]) -> [VirtualAddress: KernelLock.Party] {
+    Dictionary(
+      tasks.map { ($0.address, KernelLock.Party(tid: $0.tid, comm: $0.comm)) }, uniquingKeysWith: { first, _ in first })
+  }
+
   /// The words of a stack that look like a waiter of its task.
   private func candidates(
     _ reader: borrowing ByteReader, _ start: VirtualAddress, task: VirtualAddress
   ) throws(MemoryFault) -> [Waiter] {
     var found: [Waiter] = []
+    let waiterTask = waiter.task.offset
     for offset in stride(from: waiterTask, to: reader.count - 7, by: 8)
     where try reader.u64(offset) == task.rawValue {
       let (next, previous) = (try reader.pointer(offset - waiterTask), try reader.pointer(offset - waiterTask + 8))
@@ -162,7 +165,7 @@ struct LockReader: KernelReader {
       // Entries of other lists are followed by their task, too; no function near them waits for a lock.
       guard let kind = try kind(reader, near: (offset - waiterTask) / 8) else { continue }
       var waiter = Waiter(link: link, next: next, previous: previous, kind: kind)
-      if shapes[kind]?.namesFirst ?? false {
+      if locks[kind]?.first.isPresent ?? false {
         waiter.words = try Self.pointers(reader)
       } else if next == link || previous == link {
         // A list without its head.
@@ -204,22 +207,10 @@ struct LockReader: KernelReader {
   /// Those whose neighbours lead back to them.
   private func confirm(_ waiters: [VirtualAddress: Waiter], in space: AddressSpace) -> [VirtualAddress: Waiter] {
     let all = Array(waiters.values)
-    var batch = ReadBatch<VirtualAddress>()
-    for waiter in all {
-      // prev is the second word of a list_head, next the first.
-      batch.add(waiter.next + 8, count: 8)
-      batch.add(waiter.previous, count: 8)
-    }
-    space.read(&batch)
-    var confirmed: [VirtualAddress: Waiter] = [:]
-    for (index, waiter) in all.enumerated() {
-      if let back = try? batch.reader(index * 2).pointer(0), let forth = try? batch.reader(index * 2 + 1).pointer(0),
-        back == waiter.link, forth == waiter.link
-      {
-        confirmed[waiter.link] = waiter
-      }
-    }
-    return confirmed
+    // prev is the second word of a list_head, next the first.
+    let links = space.pointers(at: all.map { $0.next + 8 } + all.map(\.previous))
+    let confirmed = all.indices.filter { links[$0] == all[$0].link && links[all.count + $0] == all[$0].link }
+    return Dictionary(confirmed.map { (all[$0].link, all[$0]) }, uniquingKeysWith: { first, _ in first })
   }
 
   /// Walks the lists that waiters are in, and finds the lock of each.
@@ -234,130 +225,99 @@ struct LockReader: KernelReader {
       let members = [waiter.link] + ring.lists[0]
       seen.formUnion(members)
       // Another task's waiter may have come since its stack was read.
-      var tasks = ReadBatch<VirtualAddress>()
-      for member in members { tasks.add(member + waiterTask, count: 8) }
-      space.read(&tasks)
+      let tasks = space.pointers(at: members.map { $0 + self.waiter.task.offset })
       let heads = members.indices.filter { index in
         if waiters[members[index]] != nil { return false }
-        guard let task = try? tasks.reader(index).pointer(0), let stack = stacks[task] else { return true }
+        guard let stack = stacks[tasks[index]] else { return true }
         return !stack.contains(members[index].rawValue)
       }
       let kind = waiter.kind
-      guard let shape = shapes[kind] else { continue }
+      guard let bound = locks[kind] else { continue }
+      let namesFirst = bound.first.isPresent
       // The one member that is no waiter lies in the lock, or none is there.
-      guard ring.faults.isEmpty, heads.count == (shape.namesFirst ? 0 : 1) else {
+      guard ring.faults.isEmpty, heads.count == (namesFirst ? 0 : 1) else {
         table.faults += ring.faults
         table.faults.append(
           MemoryFault(.virtual(waiter.link), .inconsistent("a list of waiters that closes in no lock, or in several")))
         continue
       }
-      do throws(MemoryFault) {
-        var found = heads.first.map { members[$0] - shape.waitList }
-        if shape.namesFirst { found = try lock(kind, ofWaiter: waiter, among: Set(members), shape, in: space) }
-        guard let address = found else { continue }
+      let lock = table.faults.keep { () throws(MemoryFault) -> KernelLock? in
+        let found =
+          if namesFirst {
+            try self.lock(kind, ofWaiter: waiter, among: Set(members), bound, in: space)
+          } else {
+            heads.first.map { members[$0] - bound.waiters.offset }
+          }
         // What only looks like a waiter, such as an entry of a wait queue, leads to no lock that says that somebody waits.
-        guard try saysThatSomebodyWaits(kind, at: address, shape, in: space) else { continue }
-        table.locks.append(try lock(kind, at: address, shape, parties, in: space))
-      } catch {
-        table.faults.append(error)
+        guard let found, try saysThatSomebodyWaits(kind, at: found, bound, in: space) else { return nil }
+        return try self.lock(kind, at: found, bound, parties, in: space)
       }
+      if let lock = lock ?? nil { table.locks.append(lock) }
     }
   }
 
   /// The lock that names one of `members` as its first waiter, to which a word of the waiter's stack leads; nil where what
   /// looks like a waiter is none. Cost: two round trips.
   private func lock(
-    _ kind: KernelLock.Kind, ofWaiter waiter: Waiter, among members: Set<VirtualAddress>, _ shape: Shape,
+    _ kind: KernelLock.Kind, ofWaiter waiter: Waiter, among members: Set<VirtualAddress>, _ bound: Bound<Lock>,
     in space: AddressSpace
   ) throws(MemoryFault) -> VirtualAddress? {
-    var batch = ReadBatch<VirtualAddress>()
-    for word in waiter.words { batch.add(word + shape.waitList, count: 8) }
-    space.read(&batch)
-    for (index, word) in waiter.words.enumerated() {
-      // Most words lead elsewhere, or nowhere.
-      guard let first = try? batch.reader(index).pointer(0), members.contains(first) else { continue }
-      if try saysThatSomebodyWaits(kind, at: word, shape, in: space) { return word }
+    let firsts = space.pointers(at: waiter.words.map { $0 + bound.waiters.offset })
+    // Most words lead elsewhere, or nowhere.
+    for (word, first) in zip(waiter.words, firsts) where members.contains(first) {
+      if try saysThatSomebodyWaits(kind, at: word, bound, in: space) { return word }
     }
     return nil
   }
 
   /// The waiters in the lock's list, in its order.
   private func waiters(
-    of address: VirtualAddress, _ shape: Shape, in space: AddressSpace
+    of address: VirtualAddress, _ bound: Bound<Lock>, in space: AddressSpace
   ) throws(MemoryFault) -> [VirtualAddress] {
-    let walker = ListWalker(space: space, form: .circular, limit: Self.mostWaiters)
-    guard shape.namesFirst else {
-      let list = walker.members(ofHeads: [address + shape.waitList])
-      if let fault = list.faults.first { throw fault }
-      return list.lists[0]
+    var head = address + bound.waiters.offset
+    if bound.first.isPresent {
+      head = try space.pointer(at: head)
+      if head.rawValue == 0 { return [] }
     }
-    let pointer = try space.read(address + shape.waitList, count: 8)
-    let first = try ByteReader(pointer.span.bytes).pointer(0)
-    if first.rawValue == 0 { return [] }
-    let list = walker.members(ofHeads: [first])
+    let list = ListWalker(space: space, form: .circular, limit: Self.mostWaiters).members(ofHeads: [head])
     if let fault = list.faults.first { throw fault }
-    return [first] + list.lists[0]
+    return (bound.first.isPresent ? [head] : []) + list.lists[0]
   }
 
   /// Whether the lock's own state fits a list of waiters that is not empty.
   private func saysThatSomebodyWaits(
-    _ kind: KernelLock.Kind, at address: VirtualAddress, _ shape: Shape, in space: AddressSpace
+    _ kind: KernelLock.Kind, at address: VirtualAddress, _ bound: Bound<Lock>, in space: AddressSpace
   ) throws(MemoryFault) -> Bool {
-    let reads = space.read(shape.selection, at: [address])
-    switch kind {
-    case .mutex:
-      guard let owner = shape.owner else { return false }
-      // MUTEX_FLAG_WAITERS.
-      return try reads.load(0, owner) & 1 == 1
-    case .rwsem:
-      guard let count = shape.count else { return false }
-      // RWSEM_FLAG_WAITERS.
-      return try reads.load(0, count) & 2 == 2
-    case .semaphore:
-      guard let count = shape.count else { return false }
-      return try reads.load(0, count) == 0
-    case .rtmutex: return false
+    let lock = space.read(bound, at: [address])[0]
+    return switch kind {
+    // MUTEX_FLAG_WAITERS.
+    case .mutex: try lock.owner & 1 == 1
+    // RWSEM_FLAG_WAITERS.
+    case .rwsem: try lock.count & 2 == 2
+    case .semaphore: try lock.count == 0
+    case .rtmutex: false
     }
   }
 
   /// The lock at `address`, with who waits for it. Cost: a round trip for each two waiters or so.
   private func lock(
-    _ kind: KernelLock.Kind, at address: VirtualAddress, _ shape: Shape, _ parties: [VirtualAddress: KernelLock.Party],
-    in space: AddressSpace
+    _ kind: KernelLock.Kind, at address: VirtualAddress, _ bound: Bound<Lock>,
+    _ parties: [VirtualAddress: KernelLock.Party], in space: AddressSpace
   ) throws(MemoryFault) -> KernelLock {
-    let reads = space.read(shape.selection, at: [address])
+    let lock = space.read(bound, at: [address])[0]
     // The lowest bits of an owner are flags (MUTEX_FLAGS, RWSEM_OWNER_FLAGS_MASK; both three at most).
-    let owner = try shape.owner.map { owner throws(MemoryFault) in
-      VirtualAddress(try reads.load(0, owner) & ~7)
-    }
-    let links = try waiters(of: address, shape, in: space)
-    var batch = ReadBatch<VirtualAddress>()
-    for link in links {
-      batch.add(link + waiterTask, count: 8)
-      batch.add(link + waiterType.offset, count: waiterType.size)
-    }
-    space.read(&batch)
-    var waiters: [KernelLock.Party] = []
-    for index in links.indices {
-      let task = try batch.reader(index * 2).pointer(0)
-      var party = try Self.party(task, parties)
-      if kind == .rwsem {
-        party.wantsToRead =
-          try waiterType.load(batch.reader(index * 2 + 1), base: -waiterType.offset)
-          == UInt64(
-            bitPattern: wantsToRead)
-      }
-      waiters.append(party)
+    let owner = VirtualAddress(try lock.owner & ~7)
+    let links = try waiters(of: address, bound, in: space)
+    let (found, readers) = space.read((waiter, links), (readWaiter, kind == .rwsem ? links : []))
+    let waiters = try found.map { (waiter) throws(MemoryFault) in
+      var party = try Self.party(try waiter.task, parties)
+      if kind == .rwsem { party.wantsToRead = try readers[waiter.index].type == wantsToRead }
+      return party
     }
     // The count of readers lies above eight bits of flags (RWSEM_READER_SHIFT); the highest bit is a guard.
-    let readers: Int? =
-      try kind == .rwsem
-      ? shape.count.map { count throws(MemoryFault) in
-        Int(clamping: (try reads.load(0, count) & (1 << 63 - 1)) >> 8)
-      } : nil
+    let count = kind == .rwsem ? Int(clamping: (try lock.count & (1 << 63 - 1)) >> 8) : nil
     return KernelLock(
-      kind: kind, address: address, symbol: name(of: address),
-      owner: owner.flatMap { parties[$0] }, readers: readers, waiters: waiters)
+      kind: kind, address: address, symbol: name(of: address), owner: parties[owner], readers: count, waiters: waiters)
   }
 
   private static func party(
@@ -380,35 +340,18 @@ struct LockReader: KernelReader {
     _ waiters: [VirtualAddress], _ parties: [VirtualAddress: KernelLock.Party], in space: AddressSpace,
     _ table: inout LockTable
   ) {
-    guard let shape = shapes[.rtmutex], let owner = shape.owner else { return }
-    var batch = ReadBatch<VirtualAddress>()
-    for waiter in waiters {
-      batch.add(waiter + waitedFor.offset, count: 8)
-      batch.add(waiter + waitingTask.offset, count: 8)
-    }
-    space.read(&batch)
+    guard let slowLock else { return }
     var found: [VirtualAddress: [KernelLock.Party]] = [:]
-    for index in waiters.indices {
-      do throws(MemoryFault) {
-        let task = try batch.reader(index * 2 + 1).pointer(0)
-        found[try batch.reader(index * 2).pointer(0), default: []].append(try Self.party(task, parties))
-      } catch {
-        table.faults.append(error)
-      }
+    space.read(slowWaiter, at: waiters).forEach(&table.faults) { (waiter) throws(MemoryFault) in
+      found[try waiter.lock, default: []].append(try Self.party(try waiter.task, parties))
     }
-    let locks = Array(found.keys)
-    let reads = space.read(shape.selection, at: locks)
-    for (index, address) in locks.enumerated() {
-      do throws(MemoryFault) {
-        // The lowest bit says that somebody waits (RT_MUTEX_HAS_WAITERS).
-        let holder = VirtualAddress(try reads.load(index, owner) & ~1)
-        table.locks.append(
-          KernelLock(
-            kind: .rtmutex, address: address, symbol: name(of: address), owner: parties[holder], readers: nil,
-            waiters: found[address] ?? []))
-      } catch {
-        table.faults.append(error)
-      }
+    space.read(slowLock, at: Array(found.keys)).forEach(&table.faults) { (lock) throws(MemoryFault) in
+      // The lowest bit says that somebody waits (RT_MUTEX_HAS_WAITERS).
+      let holder = VirtualAddress(try lock.owner & ~1)
+      table.locks.append(
+        KernelLock(
+          kind: .rtmutex, address: lock.address, symbol: name(of: lock.address), owner: parties[holder], readers: nil,
+          waiters: found[lock.address] ?? []))
     }
   }
 
@@ -416,13 +359,11 @@ struct LockReader: KernelReader {
   func lock(
     _ kind: KernelLock.Kind, at address: VirtualAddress, _ tasks: [KernelTask], in space: AddressSpace
   ) throws -> KernelLock {
-    guard kind != .rtmutex, let shape = shapes[kind] else {
+    guard let bound = locks[kind] else {
       throw KernelError(
         "the \(kind.rawValue) at \(address)", .inconsistent("this kernel has none of the form known here"))
     }
-    let parties = Dictionary(
-      tasks.map { ($0.address, KernelLock.Party(tid: $0.tid, comm: $0.comm)) }, uniquingKeysWith: { first, _ in first })
-    return try lock(kind, at: address, shape, parties, in: space)
+    return try lock(kind, at: address, bound, Self.parties(tasks), in: space)
   }
 }
 
@@ -432,10 +373,9 @@ extension Kernel {
   /// Cost: that of ``tasks(_:)``, the stacks of all tasks that sleep as far as they are in use, and some round trips for each
   /// lock found.
   public func locks() throws(KernelError) -> LockTable {
-    let reader = try reader(LockReader.self)
-    let files = try self.reader(FileLockReader.self)
+    let files = try reader(FileLockReader.self)
     let cpus = try cpus()
-    return try settled(\.faults) { () throws(KernelError) in
+    return try read(with: LockReader.self) { reader in
       let tasks = try tasks(TaskQuery(includesThreads: true, includesCommandLines: false))
       var table = reader.read(tasks.tasks, in: addressSpace)
       files.read(cpus, in: addressSpace, into: &table)

@@ -1,4 +1,5 @@
 public import CodeViews
+public import LinuxKernel
 public import Memory
 
 /// A timer that is armed.
@@ -29,7 +30,7 @@ public struct KernelTimer: Sendable {
 }
 
 /// The timers of a host.
-public struct TimerTable: Sendable {
+public struct TimerTable: Faulted {
   /// CPU by CPU and queue by queue, the next to expire first.
   public internal(set) var timers: [KernelTimer] = []
   /// What could not be read, also when read again.

@@ -8,29 +8,73 @@ import Paging
 /// Reads what each CPU waits for: the buckets of its timer wheels, and its trees of high-resolution timers.
 ///
 /// Source: kernel/time/timer.c, `timer_bases`; kernel/time/hrtimer.c, `hrtimer_bases`; kernel/time/timer_list.c.
-struct TimerReader: KernelReader {
+struct TimerReader: SettledReader {
   static let subject = "the timers"
-  typealias Field = FieldSelection.Field
+
+  private struct Wheel: KernelShape {
+    static let type = "timer_base"
+    // WHEEL_SIZE is 576, or 512 where ticks are rare.
+    let buckets = ArrayPlace("vectors", most: 1024)
+  }
+
+  /// A timer of a wheel.
+  private struct Timer: KernelShape {
+    static let type = "timer_list"
+    let link = Place("entry")
+    let expires = Field<UInt64>("expires")
+    let function = Field<VirtualAddress>("function")
+  }
+
+  /// The trees of a CPU.
+  private struct Trees: KernelShape {
+    static let type = "hrtimer_cpu_base"
+    let clocks = ArrayPlace("clock_base", most: 16)
+  }
+
+  private struct Clock: KernelShape {
+    static let type = "hrtimer_clock_base"
+    let root = Field<VirtualAddress?>("active.rb_root.rb_root.rb_node")
+    let offset = Field<Int64>("offset")
+  }
+
+  /// A timer of a tree.
+  private struct HighTimer: KernelShape {
+    static let type = "hrtimer"
+    let node = Place("node.node")
+    let expires = Field<UInt64>("node.expires")
+    let function = Field<VirtualAddress>("function")
+  }
+
+  private struct Work: KernelShape {
+    static let type = "delayed_work"
+    let timer = Place("timer")
+    let function = Field<VirtualAddress>("work.func")
+  }
+
+  private struct PID: KernelShape {
+    static let type = "pid"
+    let first = Element<VirtualAddress?>("tasks", at: "PIDTYPE_PID")
+  }
+
+  private struct Task: KernelShape {
+    static let type = "task_struct"
+    let link = ElementPlace("pid_links", at: "PIDTYPE_PID")
+    let tid = Field<Int32>("pid")
+    let name = Field<[UInt8]>("comm")
+  }
 
   private let wheels, trees, ticks: VirtualAddress
-  private let wheelSize, wheelCount, buckets, bucketCount: Int
-  private let timer: FieldSelection
-  private let expires, function: Field
-  private let clockSize, clocks, clockCount: Int
-  private let clock: FieldSelection
-  private let root, offset: Field
-  private let highTimer: FieldSelection
-  private let highExpires, highFunction: Field
-  private let node: Int
+  private let wheel: Bound<Wheel>
+  private let wheelCount: Int
+  private let timer: Bound<Timer>
+  private let clocks: ArrayPlace
+  private let clock: Bound<Clock>, highTimer: Bound<HighTimer>
   private let tree: RedBlackTree
   private let timekeeper: ClockReader
   private let owners: [VirtualAddress: OwnerLink]
-  private let workFunction: FieldLayout?
   private let delayedWork: VirtualAddress?
-  private let delayedTimer: Int
-  private let firstTask, pidLink: Int
-  private let task: FieldSelection
-  private let tid, name: Field
+  private let work: Bound<Work>?
+  private let pid: Bound<PID>, task: Bound<Task>
 
   /// How a timer of some function leads to its task.
   private struct OwnerLink {
@@ -48,33 +92,10 @@ struct TimerReader: KernelReader {
     wheels = try kernel.symbol("timer_bases", for: Self.self)
     trees = try kernel.symbol("hrtimer_bases", for: Self.self)
     ticks = try kernel.symbol("jiffies_64", for: Self.self)
-    let base = try types.structure("timer_base")
-    wheelSize = max(base.size, 1)
+    (wheel, timer, clock, highTimer, pid, task) = try types.bind()
     // One where the kernel never stops its ticks, two up to 6.8, three since.
-    wheelCount = min(Int(clamping: kernel.symbols.size(ofSymbolAt: wheels) ?? 0) / wheelSize, 4)
-    let vectors = try base.field("vectors")
-    buckets = vectors.offset
-    // WHEEL_SIZE is 576, or 512 where ticks are rare.
-    bucketCount = min(vectors.elementCount ?? 0, 1024)
-    var fields = FieldSelection(try types.structure("timer_list"))
-    expires = try fields.want("expires")
-    function = try fields.want("function")
-    timer = fields
-
-    let array = try types.structure("hrtimer_cpu_base").field("clock_base")
-    clocks = array.offset
-    clockSize = array.elementSize
-    clockCount = min(array.elementCount ?? 0, 16)
-    fields = FieldSelection(try types.structure("hrtimer_clock_base"))
-    root = try fields.want("active.rb_root.rb_root.rb_node")
-    offset = try fields.want("offset")
-    clock = fields
-    let high = try types.structure("hrtimer")
-    fields = FieldSelection(high)
-    highExpires = try fields.want("node.expires")
-    highFunction = try fields.want("function")
-    highTimer = fields
-    node = try high.field("node.node").offset
+    wheelCount = min(Int(clamping: kernel.symbols.size(ofSymbolAt: wheels) ?? 0) / max(wheel.size, 1), 4)
+    clocks = try Bound<Trees>(types).clocks
     tree = try RedBlackTree(types: types)
     timekeeper = try ClockReader(kernel: kernel)
 
@@ -97,20 +118,21 @@ struct TimerReader: KernelReader {
     }
     self.owners = owners
     delayedWork = kernel.symbols.address(of: "delayed_work_timer_fn")
-    let work = try? types.structure("delayed_work")
-    workFunction = try? work?.field("work.func")
-    delayedTimer = (try? work?.field("timer").offset) ?? 0
-    let kind = Int(clamping: try types.requiredEnumerator("PIDTYPE_PID"))
-    firstTask = try types.structure("pid").field("tasks").offset &+ kind &* 8
-    let layout = try types.structure("task_struct")
-    pidLink = try layout.field("pid_links").offset &+ kind &* 16
-    fields = FieldSelection(layout)
-    tid = try fields.want("pid")
-    name = try fields.want("comm")
-    task = fields
+    work = try? Bound(types)
   }
 
-  func read(_ cpus: [PerCPU.CPU], _ code: CodeMap.Snapshot, in space: AddressSpace) throws -> TimerTable {
+  /// A timer half read.
+  private struct Draft {
+    var timer: KernelTimer
+    /// Among the queues of its CPU.
+    var order: Int
+    var function: VirtualAddress
+  }
+
+  func read(_ kernel: Kernel) throws -> TimerTable {
+    let space = kernel.addressSpace
+    let cpus = try kernel.cpus().filter(\.isOnline)
+    let code = try kernel.reader(CodeMap.self).snapshot(in: space)
     var table = TimerTable(faults: code.faults)
     var batch = ReadBatch<VirtualAddress>()
     let tickCount = batch.add(ticks, count: 8)
@@ -118,10 +140,10 @@ struct TimerReader: KernelReader {
     space.read(&batch)
     let jiffies = try batch.reader(tickCount).u64(0)
     let tick = try timekeeper.readTick(clockRecord, batch)
-    var found: [(timer: KernelTimer, order: Int, function: VirtualAddress)] = []
-    try readWheels(cpus, code, jiffies, tick.nanosecondsPerTick, in: space, &found, &table.faults)
+    var found: [Draft] = []
+    readWheels(cpus, code, jiffies, tick.nanosecondsPerTick, in: space, &found, &table.faults)
     readTrees(cpus, code, tick.monotonic, in: space, &found, &table.faults)
-    nameOwners(of: &found, code, in: space, &table.faults)
+    nameOwners(of: &found, code, in: space)
     found.sort {
       ($0.timer.cpu, $0.order, $0.timer.expiresIn, $0.timer.address)
         < ($1.timer.cpu, $1.order, $1.timer.expiresIn, $1.timer.address)
@@ -133,97 +155,55 @@ struct TimerReader: KernelReader {
 
   private func readWheels(
     _ cpus: [PerCPU.CPU], _ code: CodeMap.Snapshot, _ jiffies: UInt64, _ tick: Int64, in space: AddressSpace,
-    _ found: inout [(timer: KernelTimer, order: Int, function: VirtualAddress)], _ faults: inout [MemoryFault]
-  ) throws {
-    var batch = ReadBatch<VirtualAddress>()
-    var owners: [(cpu: Int, wheel: Int, first: VirtualAddress)] = []
-    for cpu in cpus {
-      for wheel in 0..<wheelCount {
-        let first = cpu.address(of: wheels) + wheel * wheelSize + buckets
-        owners.append((cpu.number, wheel, first))
-        batch.add(first, count: bucketCount * 8)
-      }
-    }
-    space.read(&batch)
-    var starts: [(owner: Int, start: ListWalker.Start)] = []
-    for (index, owner) in owners.enumerated() {
-      do throws(MemoryFault) {
-        let reader = try batch.reader(index)
-        for bucket in 0..<bucketCount {
-          let first = try reader.pointer(bucket * 8)
-          if first.rawValue != 0 {
-            starts.append((index, ListWalker.Start(head: owner.first + bucket * 8, first: first)))
-          }
-        }
-      } catch {
-        faults.append(error)
-      }
-    }
-    let limit = min(space.mostObjects(ofSize: 32), Self.most)
-    let lists = ListWalker(space: space, form: .nullTerminated, limit: limit).members(of: starts.map(\.start))
-    faults += lists.faults
-    // The link is a timer's first field.
-    let addresses = lists.lists.flatMap { $0 }
-    let owner = lists.lists.enumerated().flatMap { index, list in list.map { _ in starts[index].owner } }
-    let reads = space.read(timer, at: addresses)
-    for index in reads.indices {
-      do throws(MemoryFault) {
-        let (function, expires) = (try reads.pointer(index, function), try reads.load(index, expires))
-        let (span, overflow) = Int64(bitPattern: expires &- jiffies).multipliedReportingOverflow(by: tick)
-        let place = owners[owner[index]]
-        found.append(
-          (
-            KernelTimer(
-              cpu: place.cpu, queue: .wheel(place.wheel), address: addresses[index], function: code.place(of: function),
-              expiresIn: overflow ? .max : span, expires: expires), place.wheel, function
-          ))
-      } catch {
-        faults.append(error)
-      }
+    _ found: inout [Draft], _ faults: inout [MemoryFault]
+  ) {
+    let places = cpus.flatMap { cpu in (0..<wheelCount).map { (cpu: cpu, wheel: $0) } }
+    let (owners, timers) = space.lists(
+      of: timer, through: \.link,
+      inTables: places.map { $0.cpu.address(of: wheels) + $0.wheel * wheel.size + wheel.buckets.offset },
+      count: wheel.buckets.count, limit: min(space.mostObjects(ofSize: 32), Self.most), &faults)
+    found += timers.compactMap(&faults) { (timer) throws(MemoryFault) in
+      let (function, expires) = (try timer.function, try timer.expires)
+      let (span, overflow) = Int64(bitPattern: expires &- jiffies).multipliedReportingOverflow(by: tick)
+      let place = places[owners[timer.index]]
+      return Draft(
+        timer: KernelTimer(
+          cpu: place.cpu.number, queue: .wheel(place.wheel), address: timer.address,
+          function: code.place(of: function), expiresIn: overflow ? .max : span, expires: expires),
+        order: place.wheel, function: function)
     }
   }
 
   private func readTrees(
     _ cpus: [PerCPU.CPU], _ code: CodeMap.Snapshot, _ monotonic: Int64, in space: AddressSpace,
-    _ found: inout [(timer: KernelTimer, order: Int, function: VirtualAddress)], _ faults: inout [MemoryFault]
+    _ found: inout [Draft], _ faults: inout [MemoryFault]
   ) {
     // enum hrtimer_base_type, include/linux/hrtimer_defs.h.
     let names = ["monotonic", "realtime", "boottime", "tai"]
-    let bases = cpus.flatMap { cpu in
-      (0..<clockCount).map { (cpu: cpu.number, index: $0, address: cpu.address(of: trees) + clocks + $0 * clockSize) }
-    }
-    let reads = space.read(clock, at: bases.map(\.address))
+    let bases = cpus.flatMap { cpu in (0..<clocks.count).map { (cpu: cpu, index: $0) } }
     let limit = min(space.mostObjects(ofSize: 64), Self.most)
-    for (index, base) in bases.enumerated() {
-      do throws(MemoryFault) {
-        let root = try reads.pointer(index, root)
-        guard root.rawValue != 0 else { continue }
-        guard found.count < limit else {
-          throw MemoryFault(.virtual(base.address), .inconsistent("more than \(limit) timers"))
+    let reads = space.read(
+      clock, at: bases.map { $0.cpu.address(of: trees) + clocks.offset + $0.index * clocks.stride })
+    for (base, clock) in zip(bases, reads) {
+      let name = base.index < 8 ? names[base.index % 4] + (base.index < 4 ? "" : "-soft") : "\(base.index)"
+      let start = faults.keep { () throws(MemoryFault) in
+        let root = try clock.root
+        guard root == nil || found.count < limit else {
+          throw MemoryFault(.virtual(clock.address), .inconsistent("more than \(limit) timers"))
         }
-        let now = monotonic &+ (try reads.signed(index, offset))
-        let nodes = tree.nodes(root: root, in: space, limit: limit)
-        faults += nodes.faults
-        let timers = space.read(highTimer, at: nodes.nodes.map { $0 - node })
-        let name = base.index < 8 ? names[base.index % 4] + (base.index < 4 ? "" : "-soft") : "\(base.index)"
-        for position in timers.indices {
-          do throws(MemoryFault) {
-            let function = try timers.pointer(position, highFunction)
-            let expires = try timers.load(position, highExpires)
-            let (left, overflow) = Int64(bitPattern: expires).subtractingReportingOverflow(now)
-            found.append(
-              (
-                KernelTimer(
-                  cpu: base.cpu, queue: .clock(name), address: nodes.nodes[position] - node,
-                  function: code.place(of: function), expiresIn: overflow ? .max : left, expires: expires),
-                16 + base.index, function
-              ))
-          } catch {
-            faults.append(error)
-          }
-        }
-      } catch {
-        faults.append(error)
+        return (root: root, now: monotonic &+ (try clock.offset))
+      }
+      guard let start, let root = start.root else { continue }
+      let nodes = tree.nodes(root: root, in: space, limit: limit)
+      faults += nodes.faults
+      let timers = space.read(highTimer, at: nodes.nodes.map { $0 - highTimer.node.offset })
+      found += timers.compactMap(&faults) { (timer) throws(MemoryFault) in
+        let (function, expires) = (try timer.function, try timer.expires)
+        let (left, overflow) = Int64(bitPattern: expires).subtractingReportingOverflow(start.now)
+        return Draft(
+          timer: KernelTimer(
+            cpu: base.cpu.number, queue: .clock(name), address: timer.address, function: code.place(of: function),
+            expiresIn: overflow ? .max : left, expires: expires), order: 16 + base.index, function: function)
       }
     }
   }
@@ -231,41 +211,26 @@ struct TimerReader: KernelReader {
   /// Follows what the timers' functions are known to be called with. What cannot be followed has no name: timers come and
   /// go while they are read.
   private func nameOwners(
-    of found: inout [(timer: KernelTimer, order: Int, function: VirtualAddress)], _ code: CodeMap.Snapshot,
-    in space: AddressSpace, _ faults: inout [MemoryFault]
+    of found: inout [Draft], _ code: CodeMap.Snapshot, in space: AddressSpace
   ) {
-    var links = ReadBatch<VirtualAddress>()
-    var tasks: [(timer: Int, entry: Int, isPID: Bool)] = []
-    var works: [(timer: Int, entry: Int)] = []
-    for (index, item) in found.enumerated() {
-      if let link = owners[item.function] {
-        tasks.append((index, links.add(item.timer.address + link.distance, count: 8), link.isPID))
-      } else if item.function == delayedWork, let workFunction {
-        let place = item.timer.address - delayedTimer + workFunction.offset
-        works.append((index, links.add(place, count: 8)))
+    if let work {
+      let waiting = found.indices.filter { found[$0].function == delayedWork }
+      let works = space.read(work, at: waiting.map { found[$0].timer.address - work.timer.offset })
+      for (index, work) in zip(waiting, works) {
+        if let function = try? work.function { found[index].timer.work = code.place(of: function) }
       }
     }
-    space.read(&links)
-    for work in works {
-      if let function = try? links.reader(work.entry).pointer(0) {
-        found[work.timer].timer.work = code.place(of: function)
-      }
-    }
-    var members = ReadBatch<VirtualAddress>()
-    var pointers = tasks.map { (try? links.reader($0.entry).pointer(0)) ?? VirtualAddress(0) }
-    let throughPID = tasks.indices.filter { tasks[$0].isPID && pointers[$0].rawValue != 0 }
-    for index in throughPID { members.add(pointers[index] + firstTask, count: 8) }
-    space.read(&members)
-    for (position, index) in throughPID.enumerated() {
-      let member = (try? members.reader(position).pointer(0)) ?? VirtualAddress(0)
-      pointers[index] = member.rawValue == 0 ? member : member - pidLink
-    }
-    let wanted = tasks.indices.filter { pointers[$0].rawValue != 0 }
-    let reads = space.read(task, at: wanted.map { pointers[$0] })
-    for (position, index) in wanted.enumerated() {
-      guard let id = try? reads.signed(position, tid), let name = try? reads.string(position, name) else { continue }
-      found[tasks[index].timer].timer.tid = Int32(truncatingIfNeeded: id)
-      found[tasks[index].timer].timer.comm = name
+    let links = found.indices.compactMap { index in owners[found[index].function].map { (timer: index, link: $0) } }
+    let pointers = space.pointers(at: links.map { found[$0.timer].timer.address + $0.link.distance })
+    let firsts = space.read(pid, at: zip(links, pointers).map { $0.link.isPID ? $1 : VirtualAddress(0) })
+    let tasks = zip(zip(links, pointers), firsts).compactMap { item, pid in
+      let address = item.0.link.isPID ? (try? pid.first).map { $0 - task.link.offset } : item.1
+      return address.map { (timer: item.0.timer, address: $0) }
+    }.filter { $0.address.rawValue != 0 }
+    for task in space.read(task, at: tasks.map(\.address)) {
+      guard let id = try? task.tid, let name = try? task.name else { continue }
+      found[tasks[task.index].timer].timer.tid = id
+      found[tasks[task.index].timer].timer.comm = name
     }
   }
 }
@@ -274,14 +239,5 @@ extension Kernel {
   /// The timers that are armed on each CPU.
   ///
   /// Cost: a round trip a level of each tree of timers, and one for each timer of a bucket whose neighbours lie elsewhere.
-  public func timers() throws(KernelError) -> TimerTable {
-    let reader = try reader(TimerReader.self)
-    let map = try self.reader(CodeMap.self)
-    let cpus = try cpus().filter(\.isOnline)
-    return try settled(\.faults) { () throws(KernelError) in
-      try KernelError.reading(subject(of: TimerReader.self)) {
-        try reader.read(cpus, map.snapshot(in: addressSpace), in: addressSpace)
-      }
-    }
-  }
+  public func timers() throws(KernelError) -> TimerTable { try read(TimerReader.self) }
 }

@@ -12,30 +12,68 @@ import Paging
 /// worker_pool_idr → worker_pool → worklist, worker … → its work, its task
 /// ```
 /// Source: kernel/workqueue.c, `show_all_workqueues`.
-struct WorkQueueReader: KernelReader {
+struct WorkQueueReader: SettledReader {
   static let subject = "the work queues"
-  typealias Field = FieldSelection.Field
+
+  private struct Queue: KernelShape {
+    static let type = "workqueue_struct"
+    let link = Place("list")
+    let pools = Place("pwqs")
+    let name = Field<[UInt8]>("name")
+    let flags = Field<UInt64>("flags")
+  }
+
+  /// What joins a queue and a pool: `pool_workqueue`.
+  private struct Joint: KernelShape {
+    static let type = "pool_workqueue"
+    let link = Place("pwqs_node")
+    let inactive = Place("inactive_works", before: "5.15, f97a4a1a3f87", "delayed_works")
+    let queue = Field<VirtualAddress>("wq")
+    let active = Field<Int32>("nr_active")
+  }
+
+  private struct Pool: KernelShape {
+    static let type = "worker_pool"
+    let works = Place("worklist")
+    let workers = Place("workers")
+    let id = Field<Int32>("id")
+    let cpu = Field<Int32>("cpu")
+    let workerCount = Field<Int32>("nr_workers")
+    let idleCount = Field<Int32>("nr_idle")
+    let attributes = Field<VirtualAddress>("attrs")
+  }
+
+  private struct Attributes: KernelShape {
+    static let type = "workqueue_attrs"
+    let nice = Field<Int32>("nice")
+  }
+
+  private struct Worker: KernelShape {
+    static let type = "worker"
+    let link = Place("node")
+    let scheduled = Place("scheduled")
+    let work = Field<VirtualAddress?>("current_work")
+    let function = Field<VirtualAddress>("current_func")
+    let joint = Field<VirtualAddress>("current_pwq")
+    let task = Field<VirtualAddress>("task")
+  }
+
+  private struct Work: KernelShape {
+    static let type = "work_struct"
+    let link = Place("entry")
+    let data = Field<UInt64>("data")
+    let function = Field<VirtualAddress>("func")
+  }
+
+  private struct Task: KernelShape {
+    static let type = "task_struct"
+    let tid = Field<Int32>("pid")
+    let comm = Field<[UInt8]>("comm")
+  }
 
   private let queues, poolTable: VirtualAddress
-  private let queueLink, queuePools: Int
-  private let queue: FieldSelection
-  private let name, flags: Field
-  private let poolWorkQueue: FieldSelection
-  private let poolOfQueue, queueOfPool, activeCount: Field
-  private let queuesLink, inactiveWorks: Int
-  private let pool: FieldSelection
-  private let poolID, poolCPU, workerCount, idleCount, attributes: Field
-  private let workList, workers: Int
-  private let attribute: FieldSelection
-  private let nice: Field
-  private let worker: FieldSelection
-  private let currentWork, currentFunction, currentQueue, workerTask: Field
-  private let workerLink, scheduledWorks: Int
-  private let work: FieldSelection
-  private let workData, workFunction: Field
-  private let workLink: Int
-  private let task: FieldSelection
-  private let tid, comm: Field
+  private let queue: Bound<Queue>, joint: Bound<Joint>, pool: Bound<Pool>, attributes: Bound<Attributes>
+  private let worker: Bound<Worker>, work: Bound<Work>, task: Bound<Task>
   private let tree: XArray
   /// Which bits of a work's data name its queue: the structs are aligned to it.
   private let queueMask: UInt64
@@ -48,53 +86,7 @@ struct WorkQueueReader: KernelReader {
     queues = try kernel.symbol("workqueues", for: Self.self)
     poolTable =
       try kernel.symbol("worker_pool_idr", for: Self.self) + types.structure("idr").field("idr_rt.xa_head").offset
-    var layout = try types.structure("workqueue_struct")
-    queueLink = try layout.field("list").offset
-    queuePools = try layout.field("pwqs").offset
-    var fields = FieldSelection(layout)
-    name = try fields.want("name")
-    flags = try fields.want("flags")
-    queue = fields
-    layout = try types.structure("pool_workqueue")
-    queuesLink = try layout.field("pwqs_node").offset
-    inactiveWorks = try layout.field(layout.hasField("inactive_works") ? "inactive_works" : "delayed_works").offset
-    fields = FieldSelection(layout)
-    poolOfQueue = try fields.want("pool")
-    queueOfPool = try fields.want("wq")
-    activeCount = try fields.want("nr_active")
-    poolWorkQueue = fields
-    layout = try types.structure("worker_pool")
-    workList = try layout.field("worklist").offset
-    workers = try layout.field("workers").offset
-    fields = FieldSelection(layout)
-    poolID = try fields.want("id")
-    poolCPU = try fields.want("cpu")
-    workerCount = try fields.want("nr_workers")
-    idleCount = try fields.want("nr_idle")
-    attributes = try fields.want("attrs")
-    pool = fields
-    fields = FieldSelection(try types.structure("workqueue_attrs"))
-    nice = try fields.want("nice")
-    attribute = fields
-    layout = try types.structure("worker")
-    workerLink = try layout.field("node").offset
-    scheduledWorks = try layout.field("scheduled").offset
-    fields = FieldSelection(layout)
-    currentWork = try fields.want("current_work")
-    currentFunction = try fields.want("current_func")
-    currentQueue = try fields.want("current_pwq")
-    workerTask = try fields.want("task")
-    worker = fields
-    layout = try types.structure("work_struct")
-    workLink = try layout.field("entry").offset
-    fields = FieldSelection(layout)
-    workData = try fields.want("data")
-    workFunction = try fields.want("func")
-    work = fields
-    fields = FieldSelection(try types.structure("task_struct"))
-    tid = try fields.want("pid")
-    comm = try fields.want("comm")
-    task = fields
+    (queue, joint, pool, attributes, worker, work, task) = try types.bind()
     tree = try XArray(types: types)
     let shift = try types.enumerator("WORK_STRUCT_PWQ_SHIFT") ?? types.requiredEnumerator("WORK_STRUCT_FLAG_BITS")
     queueMask = ~((1 << UInt64(min(max(shift, 0), 16))) - 1)
@@ -111,176 +103,129 @@ struct WorkQueueReader: KernelReader {
     var queue: VirtualAddress?
   }
 
-  func read(_ code: CodeMap.Snapshot, in space: AddressSpace) throws -> WorkQueueTable {
+  func read(_ kernel: Kernel) throws -> WorkQueueTable {
+    let space = kernel.addressSpace
+    let code = try kernel.reader(CodeMap.self).snapshot(in: space)
     var table = WorkQueueTable(faults: code.faults)
     let limit = min(space.mostObjects(ofSize: 32), Self.most)
-    let walker = ListWalker(space: space, form: .circular, limit: limit)
     var drafts: [Draft] = []
 
     // Queues, and what of them waits.
-    let members = walker.members(ofHeads: [queues])
-    if members.lists[0].isEmpty, let fault = members.faults.first { throw fault }
-    table.faults += members.faults
-    let addresses = members.lists[0].map { $0 - queueLink }
-    let queueReads = space.read(queue, at: addresses)
-    for index in queueReads.indices {
-      do throws(MemoryFault) {
-        table.queues.append(
-          WorkQueue(
-            name: try queueReads.string(index, name), flags: try queueReads.load(index, flags),
-            address: addresses[index]))
-      } catch {
-        table.faults.append(error)
-      }
+    var faults: [MemoryFault] = []
+    let found = space.list(of: queue, through: \.link, head: queues, limit: limit, &faults)
+    if found.isEmpty, let fault = faults.first { throw fault }
+    table.faults += faults
+    table.queues = found.compactMap(&table.faults) { (queue) throws(MemoryFault) in
+      WorkQueue(name: try queue.name, flags: try queue.flags, address: queue.address)
     }
-    let indexOfQueue = Dictionary(
-      table.queues.enumerated().map { ($1.address, $0) }, uniquingKeysWith: { first, _ in first })
-    let links = walker.members(ofHeads: table.queues.map { $0.address + queuePools })
-    table.faults += links.faults
-    let joints = links.lists.flatMap { $0 }.map { $0 - queuesLink }
-    let jointReads = space.read(poolWorkQueue, at: joints)
-    let held = walker.members(ofHeads: joints.map { $0 + inactiveWorks })
-    table.faults += held.faults
-    for index in joints.indices {
-      do throws(MemoryFault) {
-        guard let queue = indexOfQueue[try jointReads.pointer(index, queueOfPool)] else { continue }
-        let active = Int(clamping: max(0, try jointReads.signed(index, activeCount)))
-        let (sum, overflow) = table.queues[queue].active.addingReportingOverflow(active)
-        table.queues[queue].active = overflow ? .max : sum
-        table.queues[queue].inactive += held.lists[index].count
-        for link in held.lists[index] {
-          drafts.append(Draft(state: .inactive, address: link - workLink, queue: table.queues[queue].address))
-        }
-      } catch {
-        table.faults.append(error)
+    let indexOfQueue = Self.indices(table.queues.map(\.address))
+    let joints = space.lists(
+      of: joint, through: \.link, heads: table.queues.map { $0.address + queue.pools.offset }, limit: limit,
+      &table.faults
+    ).structs
+    let held = works(at: joints.map { $0.address(of: \.inactive) }, limit, in: space, &table.faults)
+    joints.forEach(&table.faults) { (joint) throws(MemoryFault) in
+      guard let queue = indexOfQueue[try joint.queue] else { return }
+      let active = Int(max(0, try joint.active))
+      let (sum, overflow) = table.queues[queue].active.addingReportingOverflow(active)
+      table.queues[queue].active = overflow ? .max : sum
+      table.queues[queue].inactive += held[joint.index].count
+      drafts += held[joint.index].map {
+        Draft(state: .inactive, address: $0, queue: table.queues[queue].address)
       }
     }
 
-    try readPools(in: space, walker, &table, &drafts)
+    try readPools(in: space, limit, &table, &drafts)
     readWorks(drafts, code, in: space, &table)
     table.faults += code.symbolFaults
     return table
   }
 
+  private static func indices(_ addresses: [VirtualAddress]) -> [VirtualAddress: Int] {
+    Dictionary(addresses.enumerated().map { ($1, $0) }, uniquingKeysWith: { first, _ in first })
+  }
+
+  /// The works in each of the lists at `heads`.
+  private func works(
+    at heads: [VirtualAddress], _ limit: Int, in space: AddressSpace, _ faults: inout [MemoryFault]
+  ) -> [[VirtualAddress]] {
+    space.members(of: work, through: \.link, heads: heads, limit: limit, &faults)
+  }
+
   /// Pools, their workers, and the works of both.
   private func readPools(
-    in space: AddressSpace, _ walker: ListWalker, _ table: inout WorkQueueTable, _ drafts: inout [Draft]
+    in space: AddressSpace, _ limit: Int, _ table: inout WorkQueueTable, _ drafts: inout [Draft]
   ) throws {
-    let bytes = try space.read(poolTable, count: 8)
-    let pools = tree.values(
-      head: try ByteReader(bytes.span.bytes).pointer(0), in: space, limit: min(walker.limit, 1 << 16))
-    table.faults += pools.faults
-    let reads = space.read(pool, at: pools.values)
-    let attributes = space.read(
-      attribute, at: reads.indices.map { (try? reads.pointer($0, self.attributes)) ?? VirtualAddress(0) })
-    let waiting = walker.members(ofHeads: pools.values.map { $0 + workList })
-    let threads = walker.members(ofHeads: pools.values.map { $0 + workers })
-    table.faults += waiting.faults + threads.faults
+    let found = tree.values(head: try space.pointer(at: poolTable), in: space, limit: min(limit, 1 << 16))
+    table.faults += found.faults
+    let pools = space.read(pool, at: found.values)
+    let attributes = space.read(attributes, at: pools.pointers(\.attributes))
+    let waiting = works(at: pools.map { $0.address(of: \.works) }, limit, in: space, &table.faults)
+    let threads = space.members(
+      of: worker, through: \.link, heads: pools.map { $0.address(of: \.workers) }, limit: limit, &table.faults)
     var owners: [(worker: VirtualAddress, pool: Int)] = []
-    for index in reads.indices {
-      do throws(MemoryFault) {
-        let id = Int(try reads.signed(index, poolID))
-        let cpu = Int(try reads.signed(index, poolCPU))
-        table.pools.append(
-          WorkerPool(
-            id: id, cpu: cpu < 0 ? nil : cpu, nice: Int(try attributes.signed(index, nice)),
-            workers: Int(try reads.signed(index, workerCount)), idle: Int(try reads.signed(index, idleCount)),
-            pending: waiting.lists[index].count))
-        for link in waiting.lists[index] { drafts.append(Draft(state: .pending, address: link - workLink, pool: id)) }
-        owners += threads.lists[index].map { ($0 - workerLink, id) }
-      } catch {
-        table.faults.append(error)
-      }
+    table.pools = pools.compactMap(&table.faults) { (pool) throws(MemoryFault) in
+      let id = Int(try pool.id)
+      let cpu = Int(try pool.cpu)
+      let read = WorkerPool(
+        id: id, cpu: cpu < 0 ? nil : cpu, nice: Int(try attributes[pool.index].nice),
+        workers: Int(try pool.workerCount), idle: Int(try pool.idleCount), pending: waiting[pool.index].count)
+      drafts += waiting[pool.index].map { Draft(state: .pending, address: $0, pool: id) }
+      owners += threads[pool.index].map { ($0, id) }
+      return read
     }
     table.pools.sort { $0.id < $1.id }
 
-    let workerReads = space.read(worker, at: owners.map(\.worker))
-    let joints = space.read(
-      poolWorkQueue,
-      at: workerReads.indices.map { (try? workerReads.pointer($0, currentQueue)) ?? VirtualAddress(0) })
-    let queued = walker.members(ofHeads: owners.map { $0.worker + scheduledWorks })
-    table.faults += queued.faults
-    for index in owners.indices {
-      for link in queued.lists[index] {
-        drafts.append(
-          Draft(state: .scheduled, address: link - workLink, pool: owners[index].pool, worker: owners[index].worker))
+    let workers = space.read(worker, at: owners.map(\.worker))
+    let joints = space.read(joint, at: workers.pointers(\.joint))
+    let queued = works(at: workers.map { $0.address(of: \.scheduled) }, limit, in: space, &table.faults)
+    workers.forEach(&table.faults) { (worker) throws(MemoryFault) in
+      let pool = owners[worker.index].pool
+      drafts += queued[worker.index].map {
+        Draft(state: .scheduled, address: $0, pool: pool, worker: worker.address)
       }
-      do throws(MemoryFault) {
-        let current = try workerReads.pointer(index, currentWork)
-        guard current.rawValue != 0 else { continue }
-        drafts.append(
-          Draft(
-            state: .running, address: current, pool: owners[index].pool, worker: owners[index].worker,
-            function: try workerReads.pointer(index, currentFunction), queue: try? joints.pointer(index, queueOfPool)))
-      } catch {
-        table.faults.append(error)
-      }
+      guard let current = try worker.work else { return }
+      drafts.append(
+        Draft(
+          state: .running, address: current, pool: pool, worker: worker.address, function: try worker.function,
+          queue: try? joints[worker.index].queue))
     }
-    let tasks = space.read(
-      task, at: workerReads.indices.map { (try? workerReads.pointer($0, workerTask)) ?? VirtualAddress(0) })
-    workerTasks(owners, workerReads, tasks, drafts, &table)
-  }
-
-  private func workerTasks(
-    _ owners: [(worker: VirtualAddress, pool: Int)], _ reads: StructReads, _ tasks: StructReads, _ drafts: [Draft],
-    _ table: inout WorkQueueTable
-  ) {
-    for index in owners.indices {
-      // Workers without a task do the work of interrupts' lower halves.
-      guard let address = try? reads.pointer(index, workerTask), address.rawValue != 0 else { continue }
-      do throws(MemoryFault) {
-        table.workers.append(
-          PoolWorker(
-            pool: owners[index].pool, tid: Int32(truncatingIfNeeded: try tasks.signed(index, tid)),
-            comm: try tasks.string(index, comm), function: nil, address: owners[index].worker))
-      } catch {
-        table.faults.append(error)
-      }
+    // Workers without a task do the work of interrupts' lower halves.
+    let threaded = zip(owners, workers.pointers(\.task)).filter { $1.rawValue != 0 }
+    table.workers = space.read(task, at: threaded.map(\.1)).compactMap(&table.faults) { (task) throws(MemoryFault) in
+      let owner = threaded[task.index].0
+      return PoolWorker(
+        pool: owner.pool, tid: try task.tid, comm: try task.comm, function: nil, address: owner.worker)
     }
   }
 
   private func readWorks(
     _ drafts: [Draft], _ code: CodeMap.Snapshot, in space: AddressSpace, _ table: inout WorkQueueTable
   ) {
-    let reads = space.read(work, at: drafts.map(\.address))
+    let works = space.read(work, at: drafts.map(\.address))
     // A work that waits names its queue where it is in one: WORK_STRUCT_PWQ, bit 2.
-    let joints = drafts.indices.map { index -> VirtualAddress in
-      guard let data = try? reads.load(index, workData), data & 4 != 0 else { return VirtualAddress(0) }
+    let joints = works.map { work in
+      guard let data = try? work.data, data & 4 != 0 else { return VirtualAddress(0) }
       return VirtualAddress(data & queueMask)
     }
-    let owners = space.read(poolWorkQueue, at: joints)
-    let indexOfWorker = Dictionary(
-      table.workers.enumerated().map { ($1.address, $0) }, uniquingKeysWith: { first, _ in first })
+    let owners = space.read(joint, at: joints)
+    let indexOfWorker = Self.indices(table.workers.map(\.address))
     let names = Dictionary(table.queues.map { ($0.address, $0.name) }, uniquingKeysWith: { first, _ in first })
-    for (index, draft) in drafts.enumerated() {
-      do throws(MemoryFault) {
-        var function = draft.function ?? VirtualAddress(0)
-        if draft.function == nil { function = try reads.pointer(index, workFunction) }
-        let queue = draft.queue ?? (try? owners.pointer(index, queueOfPool))
-        let item = WorkItem(
-          state: draft.state, function: code.place(of: function), queue: queue.flatMap { names[$0] } ?? [],
-          pool: draft.pool, tid: draft.worker.flatMap { indexOfWorker[$0] }.map { table.workers[$0].tid },
-          address: draft.address)
-        table.works.append(item)
-        if draft.state == .running, let worker = draft.worker.flatMap({ indexOfWorker[$0] }) {
-          table.workers[worker].function = item.function
-        }
-      } catch {
-        table.faults.append(error)
-      }
+    table.works = works.compactMap(&table.faults) { (work) throws(MemoryFault) in
+      let draft = drafts[work.index]
+      let address = if let known = draft.function { known } else { try work.function }
+      let function = code.place(of: address)
+      let queue = draft.queue ?? (try? owners[work.index].queue)
+      let worker = draft.worker.flatMap { indexOfWorker[$0] }
+      if draft.state == .running, let worker { table.workers[worker].function = function }
+      return WorkItem(
+        state: draft.state, function: function, queue: queue.flatMap { names[$0] } ?? [], pool: draft.pool,
+        tid: worker.map { table.workers[$0].tid }, address: draft.address)
     }
   }
 }
 
 extension Kernel {
   /// The work queues, the pools of workers, and what is done or waits. Cost: about fifteen round trips.
-  public func workQueues() throws(KernelError) -> WorkQueueTable {
-    let reader = try reader(WorkQueueReader.self)
-    let map = try self.reader(CodeMap.self)
-    return try settled(\.faults) { () throws(KernelError) in
-      try KernelError.reading(subject(of: WorkQueueReader.self)) {
-        try reader.read(map.snapshot(in: addressSpace), in: addressSpace)
-      }
-    }
-  }
+  public func workQueues() throws(KernelError) -> WorkQueueTable { try read(WorkQueueReader.self) }
 }

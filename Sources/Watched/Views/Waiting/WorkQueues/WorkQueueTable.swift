@@ -1,4 +1,5 @@
 public import CodeViews
+public import LinuxKernel
 public import Memory
 
 /// A queue of work, as drivers and the kernel make them.
@@ -62,7 +63,7 @@ public struct PoolWorker: Sendable {
 }
 
 /// The kernel's work queues, and who works.
-public struct WorkQueueTable: Sendable {
+public struct WorkQueueTable: Faulted {
   public internal(set) var queues: [WorkQueue] = []
   /// In ascending order of their ids.
   public internal(set) var pools: [WorkerPool] = []
