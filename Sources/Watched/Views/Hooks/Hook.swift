@@ -25,7 +25,7 @@ public struct Hook: Sendable {
 }
 
 /// The hooks of a host, and what could not be read of them.
-public struct HookTable: Sendable {
+public struct HookTable: Faulted {
   public var hooks: [Hook] = []
   public var faults: [MemoryFault] = []
 }
@@ -35,16 +35,13 @@ extension Kernel {
   ///
   /// Cost: a few round trips a kind where the memory is remote, and three for each module that is called.
   public func hooks(_ kinds: Set<Hook.Kind>) throws(KernelError) -> HookTable {
-    let reader = try reader(HookReader.self)
-    let map = try self.reader(CodeMap.self)
-    return try settled(\.faults) { () throws(KernelError) in
-      try KernelError.reading(subject(of: HookReader.self)) {
-        let code = map.snapshot(in: addressSpace)
-        var table = HookTable(faults: code.faults)
-        try reader.read(kinds, code, in: addressSpace, into: &table)
-        table.faults += code.symbolFaults
-        return table
-      }
+    let map = try reader(CodeMap.self)
+    return try read(with: HookReader.self) { reader in
+      let code = map.snapshot(in: addressSpace)
+      var table = HookTable(faults: code.faults)
+      try reader.read(kinds, code, in: addressSpace, into: &table)
+      table.faults += code.symbolFaults
+      return table
     }
   }
 }
