@@ -124,6 +124,10 @@ extension GuestTests {
       }
       #expect(printed == lines)
       #expect(printed.count > 15)
+      // The modules of the distribution are of the kernel's own source and signed.
+      let states = try grassctl.run(["lsmod", "--memory", guest.memoryPath]).text.split(separator: "\n")
+      #expect(states.first?.split(separator: " ") == ["MODULE", "SIZE", "USED", "STATE", "TAINTS", "BY"])
+      #expect(states.dropFirst().allSatisfy { $0.contains(" Live ") })
     }
 
     /// /proc/PID/mountinfo writes blanks as octal numbers.

@@ -12,6 +12,7 @@ extension GuestTests {
       try tablesOfAnUntouchedKernelLeadIntoIt(guest)
       try programsAreThoseOfTheGuest(guest)
       try probesAreThoseOfTheGuest(guest)
+      try handlersAreThoseBehindTheKernelsOwn(guest)
       try codeOfModulesHasItsNames(guest)
     }
 
@@ -29,6 +30,8 @@ extension GuestTests {
       }
       #expect(
         Set(hooks.compactMap { $0["name"] as? String }) == ["ipv4 input", "ipv4 forward", "ipv4 output"], "\(all)")
+      // NF_IP_PRI_FILTER.
+      #expect(hooks.allSatisfy { $0["priority"] as? Int == 0 }, "\(hooks)")
       #expect(
         hooks.allSatisfy { "\($0["symbol"] ?? "")".hasSuffix(" \($0["owner"] as? String ?? "none")") }, "\(hooks)")
 
@@ -133,6 +136,32 @@ extension GuestTests {
         echo > kprobe_events
         """)
       #expect(try grassctl.json(["kprobes"] + source).isEmpty)
+    }
+
+    /// Two probes at one place, and one of returns: what each calls is shown, not what the kernel puts before it.
+    private func handlersAreThoseBehindTheKernelsOwn(_ guest: Guest) throws {
+      let listed = try guest.run(
+        """
+        cd /sys/kernel/debug/tracing && echo 'p:grass/one vfs_read+0' > kprobe_events \
+          && echo 'p:grass/two vfs_read+0' >> kprobe_events && echo 'r:grass/back vfs_write' >> kprobe_events
+        \(GuestTests.alone("echo 1 > events/grass/enable"))
+        cat /sys/kernel/debug/kprobes/list
+        """
+      ).text
+      let probes = try grassctl.json(["kprobes", "--memory", guest.memoryPath])
+      _ = try guest.run(
+        """
+        cd /sys/kernel/debug/tracing
+        \(GuestTests.alone("echo 0 > events/grass/enable"))
+        echo > kprobe_events
+        """)
+      try #require(listed.split(separator: "\n").filter { $0.contains("vfs_read") }.count == 2, "\(listed)")
+      func handlers(_ function: String) -> [String] {
+        probes.filter { "\($0["target_symbol"] ?? "")".hasPrefix("\(function)+") }
+          .map { "\($0["name"] ?? "") \($0["symbol"] ?? "")" }
+      }
+      #expect(handlers("vfs_read") == ["before kprobe_dispatcher+0x0", "before kprobe_dispatcher+0x0"], "\(probes)")
+      #expect(handlers("vfs_write") == ["return kretprobe_dispatcher+0x0"], "\(probes)")
     }
   }
 }

@@ -71,29 +71,57 @@ private func element(
   return start..<start + array.elementSize
 }
 
-/// An array in a struct, wanted for its place.
+/// An array in a struct, wanted for the places of its elements, or of one field of each where they are structs.
+///
+/// ```swift
+/// let zones = ArrayPlace("node_zones", most: 8)
+/// let nodes = ArrayPlace("per_node.node", before: "7.1", "node", most: 1024)
+/// ```
 @usableFromInline
 package final class ArrayPlace: DeclaredField, @unchecked Sendable {
   // Bound once, as a Field is.
-  private let name: String
+  private let names: [String]
+  private let isOptional: Bool
   private let most: Int
+  /// Bytes from the struct's start to the first element.
   package private(set) var offset = 0
   /// Bytes from one element to the next.
   package private(set) var stride = 0
-  /// Elements: as many as this kernel has, and no more than the declaration says.
+  /// Elements: as many as this kernel has, one where the field is no array, and no more than the declaration says.
   package private(set) var count = 0
 
-  package init(_ name: String, most: Int) {
-    (self.name, self.most) = (name, most)
+  private init(_ names: [String], isOptional: Bool, most: Int) {
+    (self.names, self.isOptional, self.most) = (names, isOptional, most)
     declare()
   }
+
+  package convenience init(_ name: String, most: Int) { self.init([name], isOptional: false, most: most) }
+
+  package convenience init(_ name: String, before version: StaticString, _ older: String, most: Int) {
+    self.init([name, older], isOptional: false, most: most)
+  }
+
+  /// An array that some kernels lack: there it has no elements.
+  package convenience init(optional name: String, most: Int) { self.init([name], isOptional: true, most: most) }
 
   @usableFromInline
   package func bind(to structure: StructLayout, _ types: TypeTable, in selection: inout FieldSelection)
     throws(KernelInfoError)
   {
-    let array = try structure.field(name)
-    (offset, stride, count) = (array.offset, array.elementSize, min(array.elementCount ?? 0, most))
+    let known = names.first(where: structure.hasField)
+    if known == nil, isOptional { return }
+    let name = known ?? names[0]
+    let field = try structure.field(name)
+    var array = field
+    if field.elementCount == nil, let dot = name.lastIndex(of: ".") {
+      array = try structure.field(String(name[..<dot]))
+    }
+    (offset, stride, count) = (field.offset, array.elementSize, min(array.elementCount ?? 1, most))
+  }
+
+  /// Where the elements of the struct at `address` lie.
+  package func places(of address: VirtualAddress) -> [VirtualAddress] {
+    (0..<count).map { address + offset + $0 * stride }
   }
 }
 

@@ -14,7 +14,7 @@ package struct FieldSelection: Sendable {
   /// No more than numbers, unlike a ``FieldLayout``: fields are loaded many times for each struct.
   @usableFromInline
   package struct Field: Sendable {
-    @usableFromInline package let offset: Int
+    @usableFromInline package internal(set) var offset: Int
     /// Bytes; zero for a field that this kernel does not have.
     @usableFromInline package let size: Int
     @usableFromInline let isSigned: Bool
@@ -22,6 +22,14 @@ package struct FieldSelection: Sendable {
     @usableFromInline let bits: (offset: UInt8, count: UInt8)?
     @inlinable
     package var isPresent: Bool { size > 0 }
+
+    /// The same field of a struct that lies `distance` bytes further.
+    @inlinable
+    func moved(by distance: Int) -> Field {
+      var field = self
+      field.offset &+= distance
+      return field
+    }
 
     /// One that this kernel does not have.
     package static var absent: Field { Field(offset: 0, size: 0) }
@@ -48,6 +56,13 @@ package struct FieldSelection: Sendable {
   @usableFromInline var windows: [Range<Int>] = []
 
   package init(_ structure: StructLayout) { self.structure = structure }
+
+  /// The same with one window, of the first `count` bytes.
+  func spanning(_ count: Int) -> FieldSelection {
+    var selection = self
+    selection.windows = [0..<count]
+    return selection
+  }
 
   /// Adds the field at `path`, for example `tasks.next`.
   package mutating func want(_ path: String) throws(KernelInfoError) -> Field {

@@ -1,8 +1,10 @@
-package import Memory
+public import Memory
 package import Paging
 
 extension [MemoryFault] {
   /// What `body` gives; nil where it throws, whose fault then is the last one here.
+  @discardableResult
+  @inlinable
   package mutating func keep<Result>(_ body: () throws(MemoryFault) -> Result) -> Result? {
     do throws(MemoryFault) {
       return try body()
@@ -66,7 +68,7 @@ extension AddressSpace {
     var starts: [ListWalker.Start] = []
     var owners: [Int] = []
     for (index, table) in tables.enumerated() {
-      _ = faults.keep { () throws(MemoryFault) in
+      faults.keep { () throws(MemoryFault) in
         let reader = try batch.reader(index)
         for bucket in 0..<count {
           let first = try reader.pointer(bucket * 8)

@@ -25,7 +25,7 @@ package final class Bound<Shape: KernelShape>: Sendable {
   @usableFromInline package let shape: Shape
   @usableFromInline package let selection: FieldSelection
   /// The struct's bytes, those that the shape leaves out too.
-  package let size: Int
+  @usableFromInline package let size: Int
 
   /// Binds the shape's fields, of its own struct or of the one called `name`, which has these fields, too.
   ///

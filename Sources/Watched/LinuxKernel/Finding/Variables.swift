@@ -73,6 +73,14 @@ package struct VariableSearch {
       }
     }
 
+    /// Structs anywhere in the data.
+    func structs<Shape>(of bound: Bound<Shape>) throws(MemoryFault) -> StructArray<Shape> {
+      var batch = ReadBatch<VirtualAddress>()
+      batch.add(start, count: bytes.count)
+      batch.fill { (_, buffer) throws(MemoryFault) in buffer.copyBytes(from: bytes) }
+      return try StructArray(bound, 0, of: batch)
+    }
+
     func word(_ address: VirtualAddress) -> UInt64? {
       guard range.contains(address.rawValue) else { return nil }
       return try? ByteReader(bytes.span.bytes).u64(Int(address.distance(from: start)))
@@ -179,7 +187,7 @@ package struct VariableSearch {
 
   /// The first task: its name, no process id, no memory of its own, its own leader and parent, in a list that closes.
   private func initTask(in data: Data, _ space: AddressSpace) throws(KernelError) -> VirtualAddress? {
-    let check = try KernelError.reading(subject) { try FirstTask(types: found.types) }
+    let first = try KernelError.reading(subject) { try Bound<FirstTask>(found.types) }
     // With one CPU there is no number.
     for name in ["swapper/0\0", "swapper\0"] {
       let literal = LiteralSearch(Array(name.utf8))
@@ -187,68 +195,61 @@ package struct VariableSearch {
       for _ in 0..<Self.mostPlaces {
         guard let place = literal.first(in: data.bytes, from: offset, before: data.bytes.count) else { break }
         offset = place + 1
-        let address = data.start + (place - check.name)
+        let address = data.start + (place - first.name.offset)
         guard address.rawValue % 16 == 0, data.range.contains(address.rawValue) else { continue }
         // A list that changes while it is read does not fit for a moment.
-        for _ in 0..<3 where (try? check.holds(of: address, in: space)) == true { return address }
+        for _ in 0..<3 where (try? Self.isFirst(address, first, in: space)) == true { return address }
       }
     }
     return nil
   }
 
   /// What the first task is told by.
-  private struct FirstTask {
-    let name: Int
-    private let fields: FieldSelection
-    private let zeros, selves: [FieldSelection.Field]
-    private let next, previous: FieldSelection.Field
-    private let link, size: Int
+  private struct FirstTask: KernelShape {
+    static let type = "task_struct"
+    let name = Place("comm")
+    let link = Place("tasks")
+    let pid = Field<UInt64>("pid")
+    let tgid = Field<UInt64>("tgid")
+    let mm = Field<UInt64>("mm")
+    let parent = Field<VirtualAddress>("real_parent")
+    let leader = Field<VirtualAddress>("group_leader")
+    let next = Field<VirtualAddress>("tasks.next")
+    let previous = Field<VirtualAddress>("tasks.prev")
+  }
 
-    init(types: TypeTable) throws(KernelInfoError) {
-      let task = try types.structure("task_struct")
-      name = try task.field("comm").offset
-      link = try task.field("tasks").offset
-      size = task.size
-      var fields = FieldSelection(task)
-      zeros = [try fields.want("pid"), try fields.want("tgid"), try fields.want("mm")]
-      selves = [try fields.want("real_parent"), try fields.want("group_leader")]
-      next = try fields.want("tasks.next")
-      previous = try fields.want("tasks.prev")
-      self.fields = fields
+  private static func isFirst(
+    _ address: VirtualAddress, _ bound: Bound<FirstTask>, in space: AddressSpace
+  ) throws(MemoryFault) -> Bool {
+    let task = space.read(bound, at: [address])[0]
+    guard try task.pid == 0, try task.tgid == 0, try task.mm == 0, try task.parent == address,
+      try task.leader == address
+    else { return false }
+    // Before the whole list is walked.
+    var ends = ReadBatch<VirtualAddress>()
+    ends.add(try task.next + 8, count: 8)
+    ends.add(try task.previous, count: 8)
+    space.read(&ends)
+    let head = task.address(of: \.link)
+    guard try ends.reader(0).pointer(0) == head, try ends.reader(1).pointer(0) == head else { return false }
+
+    let walker = ListWalker(space: space, form: .circular, limit: space.mostObjects(ofSize: bound.size))
+    let list = walker.members(ofHeads: [head])
+    guard list.faults.isEmpty, let members = list.lists.first, !members.isEmpty else { return false }
+    var batch = ReadBatch<VirtualAddress>()
+    for member in members { batch.add(member + 8, count: 8) }
+    space.read(&batch)
+    for (index, previous) in ([head] + members.dropLast()).enumerated() {
+      if try batch.reader(index).pointer(0) != previous { return false }
     }
-
-    func holds(of address: VirtualAddress, in space: AddressSpace) throws(MemoryFault) -> Bool {
-      let reads = space.read(fields, at: [address])
-      for field in zeros { if try reads.load(0, field) != 0 { return false } }
-      for field in selves { if try reads.pointer(0, field) != address { return false } }
-      // Before the whole list is walked.
-      var ends = ReadBatch<VirtualAddress>()
-      ends.add(try reads.pointer(0, next) + 8, count: 8)
-      ends.add(try reads.pointer(0, previous), count: 8)
-      space.read(&ends)
-      let head = address + link
-      guard try ends.reader(0).pointer(0) == head, try ends.reader(1).pointer(0) == head else { return false }
-
-      let walker = ListWalker(space: space, form: .circular, limit: space.mostObjects(ofSize: size))
-      let list = walker.members(ofHeads: [head])
-      guard list.faults.isEmpty, let members = list.lists.first, !members.isEmpty else { return false }
-      var batch = ReadBatch<VirtualAddress>()
-      for member in members { batch.add(member + 8, count: 8) }
-      space.read(&batch)
-      for (index, previous) in ([head] + members.dropLast()).enumerated() {
-        if try batch.reader(index).pointer(0) != previous { return false }
-      }
-      return true
-    }
+    return true
   }
 
   /// The pointer that the field of the struct at `address` holds.
   private func follow(
     _ address: VirtualAddress, _ structure: String, _ path: String, _ space: AddressSpace
   ) throws -> VirtualAddress {
-    let field = try found.types.structure(structure).field(path)
-    let bytes = try space.read(address + field.offset, count: 8)
-    return try ByteReader(bytes.span.bytes).pointer(0)
+    try space.pointer(at: address + found.types.structure(structure).field(path).offset)
   }
 
   /// The initial namespaces, from the first task's own.
@@ -337,26 +338,25 @@ package struct VariableSearch {
 
   /// The pointer to the log's ring buffer, and a buffer of plausible sizes behind it.
   private func log(in data: Data) -> VirtualAddress? {
-    guard let buffer = try? found.types.structure("printk_ringbuffer"),
-      let bits = try? buffer.field("desc_ring.count_bits"),
-      let descriptors = try? buffer.field("desc_ring.descs"), let infos = try? buffer.field("desc_ring.infos"),
-      let head = try? buffer.field("desc_ring.head_id"), let tail = try? buffer.field("desc_ring.tail_id"),
-      let size = try? buffer.field("text_data_ring.size_bits"), let text = try? buffer.field("text_data_ring.data")
-    else { return nil }
-    let reader = ByteReader(data.bytes.span.bytes)
-    for offset in stride(from: 0, to: data.bytes.count - 7, by: 8) {
-      guard let value = try? reader.u64(offset), data.range.contains(value), value & 7 == 0 else { continue }
-      let base = Int(VirtualAddress(value).distance(from: data.start))
-      guard let count = try? bits.load(reader, base: base), (5...30).contains(count),
-        let length = try? size.load(reader, base: base), (10...31).contains(length),
-        let newest = try? head.load(reader, base: base), let oldest = try? tail.load(reader, base: base),
-        newest &- oldest < 1 << count,
-        let first = try? descriptors.load(reader, base: base), let second = try? infos.load(reader, base: base),
-        let third = try? text.load(reader, base: base),
-        [first, second, third].allSatisfy({ $0 >> 63 == 1 && $0 & 7 == 0 }), first != second, second != third
-      else { continue }
-      return data.start + offset
+    // What cannot be a ring is passed over, and so is one that the data's end cuts.
+    guard let ring = try? Bound<PrintkRing>(found.types), let rings = try? data.structs(of: ring) else { return nil }
+    var place: VirtualAddress?
+    data.forEachWord { value, address in
+      if data.range.contains(value), value & 7 == 0, (try? Self.isRing(rings[at: VirtualAddress(value)])) == true {
+        place = address
+      }
+      return place == nil
     }
-    return nil
+    return place
+  }
+
+  private static func isRing(_ ring: StructArray<PrintkRing>.Element) throws(MemoryFault) -> Bool {
+    let (count, length) = (try ring.countBits, try ring.sizeBits)
+    guard (5...30).contains(count), (10...31).contains(length), try ring.headID &- ring.tailID < 1 << count else {
+      return false
+    }
+    let (first, second, third) = (try ring.descriptors, try ring.infos, try ring.data)
+    return [first, second, third].allSatisfy { $0.rawValue >> 63 == 1 && $0.rawValue & 7 == 0 } && first != second
+      && second != third
   }
 }

@@ -12,17 +12,20 @@ import Paging
 struct ModuleTypeReader: KernelReader {
   static let subject = "the types of modules"
 
-  /// What leads to the types; nil where the kernel keeps none.
-  private let source: Source?
-
-  private struct Source: Sendable {
-    let head: VirtualAddress
-    let link: Int
-    let entry: FieldSelection
-    let information: FieldSelection.Field
-    let content: FieldSelection
-    let data, size: FieldSelection.Field
+  private struct Module: KernelShape {
+    static let type = "btf_module"
+    let link = Place("list")
+    let information = Field<VirtualAddress>("btf")
   }
+
+  private struct Information: KernelShape {
+    static let type = "btf"
+    let data = Field<VirtualAddress>("data")
+    let size = Field<UInt64>("data_size")
+  }
+
+  /// What leads to the types; nil where the kernel keeps none.
+  private let source: (head: VirtualAddress, module: Bound<Module>, information: Bound<Information>)?
 
   /// More modules than any host loads.
   private static let most = 20_000
@@ -31,19 +34,8 @@ struct ModuleTypeReader: KernelReader {
   private static let budget: UInt64 = 1 << 28
 
   init(kernel: Kernel) throws {
-    guard let head = kernel.symbols.address(of: "btf_modules") else {
-      source = nil
-      return
-    }
-    let layout = try kernel.types.structure("btf_module")
-    var entry = FieldSelection(layout)
-    let information = try entry.want("btf")
-    var content = FieldSelection(try kernel.types.structure("btf"))
-    let data = try content.want("data")
-    let size = try content.want("data_size")
-    source = Source(
-      head: head, link: try layout.field("list").offset, entry: entry, information: information, content: content,
-      data: data, size: size)
+    let types = kernel.types
+    source = try kernel.symbols.address(of: "btf_modules").map { ($0, try Bound(types), try Bound(types)) }
   }
 
   /// The type information of each module that has some.
@@ -51,44 +43,31 @@ struct ModuleTypeReader: KernelReader {
   /// Cost: a round trip a module in the list, and two.
   func read(in space: AddressSpace) -> (modules: [(address: VirtualAddress, bytes: [UInt8])], faults: [MemoryFault]) {
     guard let source else { return ([], []) }
-    let list = ListWalker(space: space, form: .circular, limit: Self.most).members(ofHeads: [source.head])
-    var faults = list.faults
-    let entries = space.read(source.entry, at: (list.lists.first ?? []).map { $0 - source.link })
-    var owners: [VirtualAddress] = []
-    for index in entries.indices {
-      do throws(MemoryFault) {
-        owners.append(try entries.pointer(index, source.information))
-      } catch {
-        faults.append(error)
-      }
-    }
-    let contents = space.read(source.content, at: owners)
+    var faults: [MemoryFault] = []
+    let listed = space.list(of: source.module, through: \.link, head: source.head, limit: Self.most, &faults)
+    let places = listed.compactMap(&faults) { (module) throws(MemoryFault) in try module.information }
     var batch = ReadBatch<VirtualAddress>()
-    var read: [(address: VirtualAddress, entry: Int)] = []
     var left = Self.budget
-    for index in contents.indices {
-      do throws(MemoryFault) {
-        let count = try contents.load(index, source.size)
-        guard count <= Self.largest, count <= left else {
-          throw MemoryFault(.virtual(owners[index]), .inconsistent("types of a module of \(count) bytes"))
-        }
-        left -= count
-        read.append((owners[index], batch.add(try contents.pointer(index, source.data), count: Int(count))))
-      } catch {
-        faults.append(error)
+    let found = space.read(source.information, at: places).compactMap(&faults) { (module) throws(MemoryFault) in
+      let count = try module.size
+      guard count <= Self.largest, count <= left else {
+        throw MemoryFault(.virtual(module.address), .inconsistent("types of a module of \(count) bytes"))
       }
+      left -= count
+      return (module.address, batch.add(try module.data, count: Int(count)))
     }
     space.read(&batch)
-    var modules: [(address: VirtualAddress, bytes: [UInt8])] = []
-    for item in read {
-      do throws(MemoryFault) {
-        modules.append((item.address, try batch.reader(item.entry).copy()))
-      } catch {
-        faults.append(error)
-      }
+    let modules = found.compactMap { address, entry in
+      faults.keep { () throws(MemoryFault) in (address: address, bytes: try batch.reader(entry).copy()) }
     }
     return (modules, faults)
   }
+}
+
+/// The kernel's types with those of modules.
+private struct JoinedTypes: Faulted {
+  var types: TypeTable
+  var faults: [MemoryFault]
 }
 
 extension Kernel {
@@ -101,17 +80,15 @@ extension Kernel {
   ///
   /// - Throws: ``KernelError`` where this kernel lacks what leads to them.
   public func typesWithModules() throws(KernelError) -> (types: TypeTable, faults: [MemoryFault]) {
-    let reader = try reader(ModuleTypeReader.self)
-    return try settled(\.faults) { () throws(KernelError) in
-      var (modules, faults) = reader.read(in: addressSpace)
-      let joined = try KernelError.reading(subject(of: ModuleTypeReader.self)) {
-        try types.adding(modules: modules.map(\.bytes))
+    let joined = try read(with: ModuleTypeReader.self) { reader in
+      let (modules, faults) = reader.read(in: addressSpace)
+      let joined = try types.adding(modules: modules.map(\.bytes))
+      let refusals = joined.refused.map { refusal in
+        MemoryFault(.virtual(modules[refusal.index].address), .inconsistent("\(refusal.reason)"))
       }
-      for refusal in joined.refused {
-        faults.append(MemoryFault(.virtual(modules[refusal.index].address), .inconsistent("\(refusal.reason)")))
-      }
-      return (joined.types, faults)
+      return JoinedTypes(types: joined.types, faults: faults + refusals)
     }
+    return (joined.types, joined.faults)
   }
 
   /// The type called `name`: the kernel's own, or else that of a module.

@@ -7,85 +7,78 @@ import Paging
 /// Reads the tables by which BPF programs and maps are numbered.
 ///
 /// Source: kernel/bpf/syscall.c, `bpf_prog_get_info_by_fd`.
-struct BPFReader: KernelReader {
+struct BPFReader: SettledReader {
   static let subject = "the BPF programs"
-  typealias Field = FieldSelection.Field
 
-  private let heads: [VirtualAddress]
-  private let xarray: XArray
-  private let program, auxiliary, map: FieldSelection
-  private let type, length, tag, more, function: Field
-  private let id, name, loadTime: Field
-  private let mapID, mapType, mapName, keySize, valueSize, entries: Field
-
-  init(kernel: Kernel) throws {
-    let types = kernel.types
-    let head = try types.structure("idr").field("idr_rt.xa_head").offset
-    heads = [
-      try kernel.symbol("prog_idr", for: Self.self) + head, try kernel.symbol("map_idr", for: Self.self) + head,
-    ]
-    xarray = try XArray(types: types)
-    var fields = FieldSelection(try types.structure("bpf_prog"))
-    type = try fields.want("type")
-    length = try fields.want("len")
-    tag = try fields.want("tag")
-    more = try fields.want("aux")
-    function = try fields.want("bpf_func")
-    program = fields
-    fields = FieldSelection(try types.structure("bpf_prog_aux"))
-    id = try fields.want("id")
-    name = try fields.want("name")
-    loadTime = try fields.want("load_time")
-    auxiliary = fields
-    fields = FieldSelection(try types.structure("bpf_map"))
-    mapID = try fields.want("id")
-    mapType = try fields.want("map_type")
-    mapName = try fields.want("name")
-    keySize = try fields.want("key_size")
-    valueSize = try fields.want("value_size")
-    entries = try fields.want("max_entries")
-    map = fields
+  private struct Numbers: KernelShape {
+    static let type = "idr"
+    let head = Field<VirtualAddress>("idr_rt.xa_head")
   }
 
-  func read(in space: AddressSpace) throws -> BPFTable {
-    var table = BPFTable()
-    var batch = ReadBatch<VirtualAddress>()
-    for head in heads { batch.add(head, count: 8) }
-    space.read(&batch)
-    let limit = 1 << 18
-    let programs = xarray.values(head: try batch.reader(0).pointer(0), in: space, limit: limit)
-    let maps = xarray.values(head: try batch.reader(1).pointer(0), in: space, limit: limit)
-    table.faults = programs.faults + maps.faults
-    let reads = space.read(program, at: programs.values)
-    let extra = space.read(auxiliary, at: reads.indices.map { (try? reads.pointer($0, more)) ?? VirtualAddress(0) })
-    for index in reads.indices {
-      do throws(MemoryFault) {
-        let tag = try reads.load(index, tag)
-        table.programs.append(
-          BPFProgram(
-            address: programs.values[index], id: UInt32(truncatingIfNeeded: try extra.load(index, id)),
-            type: UInt32(truncatingIfNeeded: try reads.load(index, type)), name: try extra.string(index, name),
-            tag: (0..<8).map { UInt8(truncatingIfNeeded: tag >> UInt64($0 * 8)) },
-            instructions: UInt32(truncatingIfNeeded: try reads.load(index, length)),
-            loadTime: try extra.load(index, loadTime),
-            function: try reads.pointer(index, function)))
-      } catch {
-        table.faults.append(error)
-      }
+  private struct Program: KernelShape {
+    static let type = "bpf_prog"
+    let type = Field<UInt32>("type")
+    let length = Field<UInt32>("len")
+    let tag = Field<RawBytes>("tag")
+    let more = Field<VirtualAddress>("aux")
+    let function = Field<VirtualAddress>("bpf_func")
+  }
+
+  private struct Auxiliary: KernelShape {
+    static let type = "bpf_prog_aux"
+    let id = Field<UInt32>("id")
+    let name = Field<[UInt8]>("name")
+    let loadTime = Field<UInt64>("load_time")
+  }
+
+  private struct Map: KernelShape {
+    static let type = "bpf_map"
+    let id = Field<UInt32>("id")
+    let type = Field<UInt32>("map_type")
+    let name = Field<[UInt8]>("name")
+    let keySize = Field<UInt32>("key_size")
+    let valueSize = Field<UInt32>("value_size")
+    let entries = Field<UInt32>("max_entries")
+  }
+
+  private let tables: [VirtualAddress]
+  private let xarray: XArray
+  private let numbers: Bound<Numbers>
+  private let program: Bound<Program>
+  private let auxiliary: Bound<Auxiliary>
+  private let map: Bound<Map>
+
+  /// More than any host has.
+  private static let most = 1 << 18
+
+  init(kernel: Kernel) throws {
+    tables = [try kernel.symbol("prog_idr", for: Self.self), try kernel.symbol("map_idr", for: Self.self)]
+    xarray = try XArray(types: kernel.types)
+    numbers = try Bound(kernel.types)
+    program = try Bound(kernel.types)
+    auxiliary = try Bound(kernel.types)
+    map = try Bound(kernel.types)
+  }
+
+  func read(_ kernel: Kernel) throws -> BPFTable {
+    let space = kernel.addressSpace
+    let heads = space.read(numbers, at: tables)
+    let programs = xarray.values(head: try heads[0].head, in: space, limit: Self.most)
+    let maps = xarray.values(head: try heads[1].head, in: space, limit: Self.most)
+    var table = BPFTable(faults: programs.faults + maps.faults)
+    let found = space.read(program, at: programs.values)
+    let auxiliaries = space.read(auxiliary, at: found.pointers(\.more))
+    table.programs = found.compactMap(&table.faults) { (program) throws(MemoryFault) in
+      let more = auxiliaries[program.index]
+      return BPFProgram(
+        address: program.address, id: try more.id, type: try program.type, name: try more.name,
+        tag: try program.tag.bytes, instructions: try program.length, loadTime: try more.loadTime,
+        function: try program.function)
     }
-    let found = space.read(map, at: maps.values)
-    for index in found.indices {
-      do throws(MemoryFault) {
-        table.maps.append(
-          BPFMap(
-            address: maps.values[index], id: UInt32(truncatingIfNeeded: try found.load(index, mapID)),
-            type: UInt32(truncatingIfNeeded: try found.load(index, mapType)), name: try found.string(index, mapName),
-            keySize: UInt32(truncatingIfNeeded: try found.load(index, keySize)),
-            valueSize: UInt32(truncatingIfNeeded: try found.load(index, valueSize)),
-            mostEntries: UInt32(truncatingIfNeeded: try found.load(index, entries))))
-      } catch {
-        table.faults.append(error)
-      }
+    table.maps = space.read(map, at: maps.values).compactMap(&table.faults) { (map) throws(MemoryFault) in
+      BPFMap(
+        address: map.address, id: try map.id, type: try map.type, name: try map.name, keySize: try map.keySize,
+        valueSize: try map.valueSize, mostEntries: try map.entries)
     }
     return table
   }

@@ -33,7 +33,7 @@ public struct BPFMap: Sendable {
 }
 
 /// The BPF programs and maps of a host.
-public struct BPFTable: Sendable {
+public struct BPFTable: Faulted {
   public var programs: [BPFProgram] = []
   public var maps: [BPFMap] = []
   public var faults: [MemoryFault] = []
@@ -41,10 +41,5 @@ public struct BPFTable: Sendable {
 
 extension Kernel {
   /// The BPF programs and maps that have numbers: all but those being made. Cost: about ten round trips.
-  public func bpf() throws(KernelError) -> BPFTable {
-    let reader = try reader(BPFReader.self)
-    return try settled(\.faults) { () throws(KernelError) in
-      try KernelError.reading(subject(of: BPFReader.self)) { try reader.read(in: addressSpace) }
-    }
-  }
+  public func bpf() throws(KernelError) -> BPFTable { try read(BPFReader.self) }
 }

@@ -6,7 +6,7 @@ public import Memory
 /// A place where the kernel calls code that can be exchanged.
 public struct Hook: Sendable {
   public enum Kind: String, Sendable, CaseIterable {
-    /// The table of system calls, which recent kernels keep for tracing alone.
+    /// What system calls lead to: the kernel's table of them or, in kernels that keep it for tracing only, its switch.
     case systemCall = "syscall"
     /// Entries of the interrupt descriptor table.
     case interrupt = "idt"
@@ -14,18 +14,23 @@ public struct Hook: Sendable {
   }
 
   public var kind: Kind
-  /// What is hooked: a number of a system call or a vector, a chain, a probed function, a tracepoint.
+  /// What is hooked: a number of a system call or a vector, a chain or a direction of a device, a handler's role,
+  /// a tracepoint.
   public var name: String
   /// What is called.
   public var code: CodePlace
   /// The inode number of the network namespace, of netfilter's hooks.
   public var namespace: UInt64?
+  /// Of netfilter's hooks the number by which those of a chain are ordered, the lowest first.
+  public var priority: Int32?
   /// Of probes the place that is probed.
   public var target: CodePlace?
+  /// Whether a switch leads elsewhere than the kernel was built to.
+  public var isPatched = false
 }
 
 /// The hooks of a host, and what could not be read of them.
-public struct HookTable: Sendable {
+public struct HookTable: Faulted {
   public var hooks: [Hook] = []
   public var faults: [MemoryFault] = []
 }
@@ -35,16 +40,13 @@ extension Kernel {
   ///
   /// Cost: a few round trips a kind where the memory is remote, and three for each module that is called.
   public func hooks(_ kinds: Set<Hook.Kind>) throws(KernelError) -> HookTable {
-    let reader = try reader(HookReader.self)
-    let map = try self.reader(CodeMap.self)
-    return try settled(\.faults) { () throws(KernelError) in
-      try KernelError.reading(subject(of: HookReader.self)) {
-        let code = map.snapshot(in: addressSpace)
-        var table = HookTable(faults: code.faults)
-        try reader.read(kinds, code, in: addressSpace, into: &table)
-        table.faults += code.symbolFaults
-        return table
-      }
+    let map = try reader(CodeMap.self)
+    return try read(with: HookReader.self) { reader in
+      let code = map.snapshot(in: addressSpace)
+      var table = HookTable(faults: code.faults)
+      try reader.read(kinds, code, in: addressSpace, into: &table)
+      table.faults += code.symbolFaults
+      return table
     }
   }
 }

@@ -16,7 +16,8 @@ extension HookView {
   public static func columns(_ options: Options) -> [ViewColumn<Hook>] {
     [
       ViewColumn("KIND", "kind") { $0.kind.rawValue }.identity, ViewColumn("NAME", "name", \.name).identity,
-      ViewColumn("NETNS", "netns", \.namespace), ViewColumn("FUNCTION", "function") { $0.code.address }.identity,
+      ViewColumn("NETNS", "netns", \.namespace),
+      ViewColumn("PRIORITY", "priority", \.priority), ViewColumn("FUNCTION", "function") { $0.code.address }.identity,
       ViewColumn("OWNER", "owner") { $0.code.ownerName }.identity.bad { $0.code.owner == .unknown },
       ViewColumn("SYMBOL", "symbol") { $0.code.symbol },
       ViewColumn("TARGET", "target_symbol") { $0.target?.symbol }
@@ -42,12 +43,15 @@ public struct SystemCallHookView: HookView {
   public static let summary =
     "Checks what system calls and interrupts lead to: lists entries outside the kernel's own text."
   public static let discussion = """
-    OWNER is kernel, a module in brackets, or ? for code that belongs to neither. Recent kernels dispatch system calls by \
-    code and keep the table for tracing.
+    OWNER is kernel, a module in brackets, or ? for code that belongs to neither. Recent kernels find system calls by code \
+    (x64_sys_call) and keep the table for tracing only: there each call is followed through the code, and listed as well \
+    where it leads elsewhere than to a system call, or than the table says.
     """
   public static let kinds: Set<Hook.Kind> = [.systemCall, .interrupt]
   public static func samples(_ subject: ViewSubject) -> [[(name: String, text: String)]] { [[], [("all", "yes")]] }
-  public static func isWanted(_ hook: Hook, _ options: Options) -> Bool { options.all || hook.code.owner != .kernel }
+  public static func isWanted(_ hook: Hook, _ options: Options) -> Bool {
+    options.all || hook.isPatched || hook.code.owner != .kernel
+  }
 }
 
 /// The functions that netfilter calls for packets.

@@ -26,6 +26,14 @@ public struct KernelModule: Sendable {
   public let textSize: UInt64
   /// The bits of its taint (`TAINT_OUT_OF_TREE_MODULE` is bit 12).
   public let taints: UInt64
+
+  /// A letter for each bit of its taint, as /proc/modules has them.
+  ///
+  /// Source: Documentation/admin-guide/tainted-kernels.rst, kernel/panic.c, `taint_flags`.
+  public var taintLetters: String {
+    let letters = "PFSRMBUDAWCIOELKXTNJ".enumerated().filter { taints >> UInt64($0.offset) & 1 != 0 }
+    return String(letters.map(\.element))
+  }
 }
 
 /// The modules of a kernel, in the order of its list: the newest first.

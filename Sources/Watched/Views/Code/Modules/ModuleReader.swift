@@ -48,18 +48,15 @@ struct ModuleReader: SettledReader {
     let modules = space.list(of: module, through: \.link, head: head, limit: Self.limit, &table.faults)
     table.modules = modules.compactMap(&table.faults) { (module) throws(MemoryFault) in try Self.module(module) }
     let names = Dictionary(table.modules.map { ($0.address, $0.name) }, uniquingKeysWith: { first, _ in first })
-    let uses = ListWalker(space: space, form: .circular, limit: Self.limit).members(
-      ofHeads: table.modules.map { $0.address + module.users.offset })
-    table.faults += uses.faults
-    let flat = uses.lists.enumerated().flatMap { index, links in
-      links.map { (module: index, use: $0 - use.link.offset) }
-    }
-    space.read(use, at: flat.map(\.use)).forEach(&table.faults) { (use) throws(MemoryFault) in
+    let (owners, uses) = space.lists(
+      of: use, through: \.link, heads: table.modules.map { $0.address + module.users.offset }, limit: Self.limit,
+      &table.faults)
+    uses.forEach(&table.faults) { (use) throws(MemoryFault) in
       let user = try use.user
       guard let name = names[user] else {
         throw MemoryFault(.virtual(user), .inconsistent("a user of a module that is none of the modules"))
       }
-      table.modules[flat[use.index].module].usedBy.append(name)
+      table.modules[owners[use.index]].usedBy.append(name)
     }
     return table
   }

@@ -66,16 +66,21 @@ struct ORCEntry: Hashable, Sendable {
 struct ORCTables: KernelReader {
   static let subject = "the tables for unwinding"
 
-  typealias Field = FieldSelection.Field
   private let text: Range<UInt64>
   private let lookup: VirtualAddress
   private let lookupCount: Int
   private let own: Table
   /// Where a function of the kernel's own starts.
   private let functionStart: UInt64?
-  private let layout: EntryLayout
-  private let module: FieldSelection
-  private let tableCount, tablePlaces, tableEntries: Field
+  private let entry: Bound<Entry>
+  private let module: Bound<Module>
+
+  private struct Module: KernelShape {
+    static let type = "module"
+    let count = Field<UInt64>("arch.num_orcs")
+    let places = Field<VirtualAddress>("arch.orc_unwind_ip")
+    let entries = Field<VirtualAddress>("arch.orc_unwind")
+  }
 
   /// Pairs of tables.
   struct Table: Hashable, Sendable {
@@ -84,46 +89,37 @@ struct ORCTables: KernelReader {
     var count: Int
   }
 
-  /// Where an entry has what: the bits were arranged anew in 6.3 and 6.4.
-  private struct EntryLayout: Sendable {
-    let size: Int
-    let spOffset, bpOffset, spRegister, bpRegister, kind: FieldLayout
-    /// Until 6.3 a bit of its own says that the stack ends.
-    let end: FieldLayout?
-    let signal: FieldLayout?
+  /// What is read of an entry, whose bits were arranged anew in 6.3 and 6.4.
+  private struct Entry: KernelShape {
+    static let type = "orc_entry"
+    let spOffset = Field<Int16>("sp_offset")
+    let bpOffset = Field<Int16>("bp_offset")
+    let spRegister = Field<UInt64>("sp_reg")
+    let bpRegister = Field<UInt64>("bp_reg")
+    let kind = Field<UInt8>("type")
+    // Until 6.3 a bit of its own says that the stack ends.
+    let end = Field<Bool>(optional: "end")
+    // Since 6.3; where it is not said, frames that hold registers were interrupted.
+    let signal = Field<Bool>(optional: "signal")
+  }
 
-    init(_ types: TypeTable) throws(KernelInfoError) {
-      let layout = try types.structure("orc_entry")
-      size = layout.size
-      spOffset = try layout.field("sp_offset")
-      bpOffset = try layout.field("bp_offset")
-      spRegister = try layout.field("sp_reg")
-      bpRegister = try layout.field("bp_reg")
-      kind = try layout.field("type")
-      end = layout.hasField("end") ? try layout.field("end") : nil
-      signal = layout.hasField("signal") ? try layout.field("signal") : nil
+  private static func entry(
+    _ entry: Reading<Entry>, _ numbering: ORCEntry.Numbering
+  ) throws(MemoryFault) -> ORCEntry {
+    let (sp, bp) = (numbering[try entry.spRegister], numbering[try entry.bpRegister])
+    var number = try entry.kind
+    if entry.shape.end.isPresent {
+      // Calls were 0, registers 1 and 2; no register meant nothing known, or the end.
+      number = sp == .undefined ? (try entry.end ? 1 : 0) : number + 2
     }
-
-    func load(_ reader: borrowing ByteReader, _ numbering: ORCEntry.Numbering) throws(MemoryFault) -> ORCEntry {
-      let sp = numbering[try spRegister.load(reader)]
-      let bp = numbering[try bpRegister.load(reader)]
-      var number = UInt8(truncatingIfNeeded: try kind.load(reader))
-      if let end {
-        // Calls were 0, registers 1 and 2; no register meant nothing known, or the end.
-        number = sp == .undefined ? (try end.load(reader) != 0 ? 1 : 0) : number + 2
-      }
-      guard let sp, let bp, let kind = ORCEntry.Kind(rawValue: number) else {
-        throw MemoryFault(.offset(0), .inconsistent("an entry for unwinding of a form that there is not"))
-      }
-      // Where it is not said, frames that hold registers were interrupted (6.2 and before).
-      let isSignal =
-        try signal.map { field throws(MemoryFault) in try field.load(reader) }
-        ?? (kind.rawValue >= ORCEntry.Kind.registers.rawValue ? 1 : 0)
-      return ORCEntry(
-        spOffset: Int16(truncatingIfNeeded: try spOffset.loadSigned(reader)),
-        bpOffset: Int16(truncatingIfNeeded: try bpOffset.loadSigned(reader)), spRegister: sp, bpRegister: bp,
-        kind: kind, isSignal: isSignal != 0)
+    guard let sp, let bp, let kind = ORCEntry.Kind(rawValue: number) else {
+      throw MemoryFault(.offset(0), .inconsistent("an entry for unwinding of a form that there is not"))
     }
+    let isSignal =
+      entry.shape.signal.isPresent ? try entry.signal : kind.rawValue >= ORCEntry.Kind.registers.rawValue
+    return ORCEntry(
+      spOffset: try entry.spOffset, bpOffset: try entry.bpOffset, spRegister: sp, bpRegister: bp, kind: kind,
+      isSignal: isSignal)
   }
 
   /// More entries than any kernel or module has.
@@ -158,12 +154,8 @@ struct ORCTables: KernelReader {
     lookupCount = lookup.count
     self.own = own
     self.functionStart = functionStart?.rawValue
-    layout = try EntryLayout(types)
-    var fields = FieldSelection(try types.structure("module"))
-    tableCount = try fields.want("arch.num_orcs")
-    tablePlaces = try fields.want("arch.orc_unwind_ip")
-    tableEntries = try fields.want("arch.orc_unwind")
-    module = fields
+    entry = try Bound(types)
+    module = try Bound(types)
   }
 
   /// A module's tables, and the parts of memory that they speak of.
@@ -179,25 +171,16 @@ struct ORCTables: KernelReader {
   func moduleTables(
     of modules: [LoadedModule], in space: AddressSpace, _ faults: inout [MemoryFault]
   ) -> [ModuleTable] {
-    let reads = space.read(module, at: modules.map(\.address))
-    var tables: [ModuleTable] = []
-    for index in reads.indices {
-      do throws(MemoryFault) {
-        let count = try reads.load(index, tableCount)
-        guard count > 0 else { continue }
-        guard count <= Self.mostEntries else {
-          throw MemoryFault(
-            .virtual(reads.addresses[index]), .inconsistent("a module with \(count) entries for unwinding"))
-        }
-        let table = Table(
-          places: try reads.pointer(index, tablePlaces), entries: try reads.pointer(index, tableEntries),
-          count: Int(count))
-        tables.append(ModuleTable(table: table, parts: modules[index].parts))
-      } catch {
-        faults.append(error)
+    space.read(module, at: modules.map(\.address)).compactMap(&faults) { (module) throws(MemoryFault) in
+      let count = try module.count
+      guard count > 0 else { return nil }
+      guard count <= Self.mostEntries else {
+        throw MemoryFault(.virtual(module.address), .inconsistent("a module with \(count) entries for unwinding"))
       }
+      return ModuleTable(
+        table: Table(places: try module.places, entries: try module.entries, count: Int(count)),
+        parts: modules[module.index].parts)
     }
-    return tables
   }
 
   /// The address that a place in the first table names: it is told as a distance from the place itself.
@@ -252,28 +235,17 @@ struct ORCTables: KernelReader {
       }
     }
     narrow(&searches, in: space, &results)
-    var found = ReadBatch<VirtualAddress>()
-    for search in searches { found.add(search.table.entries + search.low * layout.size, count: layout.size) }
-    space.read(&found)
-    let numbering: Result<ORCEntry.Numbering, MemoryFault>
-    do throws(MemoryFault) {
-      numbering = .success(try self.numbering(searches, found, results))
-    } catch {
-      numbering = .failure(error)
-    }
-    for (index, search) in searches.enumerated() {
-      do throws(MemoryFault) {
-        results[search.address] = .success(try layout.load(try found.reader(index), try numbering.get()))
-      } catch {
-        results[search.address] = .failure(error)
-      }
+    let found = space.read(entry, at: searches.map { $0.table.entries + $0.low * entry.size })
+    let numbering = Result { () throws(MemoryFault) in try self.numbering(searches, found, results) }
+    for (search, entry) in zip(searches, found) {
+      results[search.address] = Result { () throws(MemoryFault) in try Self.entry(entry, try numbering.get()) }
     }
     return results
   }
 
   /// How registers are numbered, as the entry for a function's start says, which is among those found.
   private func numbering(
-    _ searches: [Search], _ found: borrowing ReadBatch<VirtualAddress>,
+    _ searches: [Search], _ found: Structs<Entry>,
     _ results: [UInt64: Result<ORCEntry?, MemoryFault>]
   ) throws(MemoryFault) -> ORCEntry.Numbering {
     guard let functionStart else { return .first }
@@ -282,7 +254,7 @@ struct ORCTables: KernelReader {
       _ = try results[functionStart]?.get()
       return .first
     }
-    guard let numbering = ORCEntry.Numbering(sp: try layout.spRegister.load(try found.reader(index))) else {
+    guard let numbering = ORCEntry.Numbering(sp: try found[index].spRegister) else {
       throw MemoryFault(
         .virtual(VirtualAddress(functionStart)), .inconsistent("registers that are numbered as on no kernel known"))
     }

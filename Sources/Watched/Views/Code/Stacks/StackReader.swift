@@ -14,10 +14,29 @@ public import TaskViews
 struct StackReader: KernelReader {
   static let subject = "the kernel stacks"
 
-  typealias Field = FieldSelection.Field
-  private let task: FieldSelection
-  private let stack, sp, onCPU, voluntary, involuntary: Field
-  private let frameSize, frameBP, frameReturn: Int
+  private struct Task: KernelShape {
+    static let type = "task_struct"
+    let stack = Field<UInt64>("stack")
+    let sp = Field<UInt64>("thread.sp")
+    let onCPU = Field<UInt64>(optional: "on_cpu")
+    let voluntary = Field<UInt64>("nvcsw")
+    let involuntary = Field<UInt64>("nivcsw")
+
+    /// What tells a task that ran meanwhile.
+    static func state(of task: Reading<Task>) throws(MemoryFault) -> [UInt64] {
+      [try task.stack, try task.sp, try task.onCPU, try task.voluntary, try task.involuntary]
+    }
+  }
+
+  /// What a task leaves at the top of its stack.
+  private struct Frame: KernelShape {
+    static let type = "inactive_task_frame"
+    let bp = Place("bp")
+    let caller = Place("ret_addr")
+  }
+
+  private let task: Bound<Task>
+  private let frame: Bound<Frame>
   private let registers: Registers
   private let stackSize: UInt64
   private let forkReturns: Set<UInt64>
@@ -51,17 +70,8 @@ struct StackReader: KernelReader {
 
   init(kernel: Kernel) throws {
     let types = kernel.types
-    var fields = FieldSelection(try types.structure("task_struct"))
-    stack = try fields.want("stack")
-    sp = try fields.want("thread.sp")
-    onCPU = try fields.wantIfPresent("on_cpu")
-    voluntary = try fields.want("nvcsw")
-    involuntary = try fields.want("nivcsw")
-    task = fields
-    let frame = try types.structure("inactive_task_frame")
-    frameSize = frame.size
-    frameBP = try frame.field("bp").offset
-    frameReturn = try frame.field("ret_addr").offset
+    task = try Bound(types)
+    frame = try Bound(types)
     registers = try Registers(types)
     // THREAD_SIZE is a macro; the first task's stack has it.
     let ends = [("__start_init_task", "__end_init_task"), ("__start_init_stack", "__end_init_stack")]
@@ -278,14 +288,14 @@ struct StackReader: KernelReader {
       for (position, index) in open.enumerated() {
         do throws(MemoryFault) {
           endings[index] = nil
-          let (base, sp) = (try before.load(position, stack), try before.load(position, sp))
-          if try before.load(position, onCPU) != 0 {
+          let (base, sp) = (try before[position].stack, try before[position].sp)
+          if try before[position].onCPU != 0 {
             endings[index] = .running
           } else if base == 0 {
             endings[index] = .released
           } else {
             let top = base &+ stackSize
-            guard base >> 63 == 1, top > base, sp & 7 == 0, sp >= base, sp < top, top - sp > UInt64(frameSize) else {
+            guard base >> 63 == 1, top > base, sp & 7 == 0, sp >= base, sp < top, top - sp > UInt64(frame.size) else {
               throw MemoryFault(.virtual(VirtualAddress(sp)), .inconsistent("a stack pointer outside the task's stack"))
             }
             batch.add(VirtualAddress(sp), count: Int(top - sp))
@@ -301,20 +311,16 @@ struct StackReader: KernelReader {
       for (entry, (position, start)) in copied.enumerated() {
         let index = open[position]
         do throws(MemoryFault) {
-          var hasRun = false
-          for field in [stack, sp, onCPU, voluntary, involuntary] {
-            if try before.load(position, field) != after.load(entry, field) { hasRun = true }
-          }
-          if hasRun {
+          if try Task.state(of: before[position]) != Task.state(of: after[entry]) {
             endings[index] = .running
             again.append(index)
             continue
           }
           let reader = try batch.reader(entry)
-          let ip: UInt64 = try reader.u64(frameReturn)
+          let ip: UInt64 = try reader.u64(frame.caller.offset)
           unwindings[index] = Unwinding(
-            start: start, bytes: reader.copy(), registers: registers, sp: start &+ UInt64(frameSize),
-            bp: try reader.u64(frameBP), ip: ip, isSignal: forkReturns.contains(ip))
+            start: start, bytes: reader.copy(), registers: registers, sp: start &+ UInt64(frame.size),
+            bp: try reader.u64(frame.bp.offset), ip: ip, isSignal: forkReturns.contains(ip))
         } catch {
           endings[index] = .broken(error)
         }

@@ -25,19 +25,14 @@ final class ModuleSymbolCache {
   /// The symbols of all of `modules` that have them. Cost: three round trips.
   func read(_ modules: [LoadedModule]) -> [ModuleSymbols] {
     zip(modules, reader.read(modules, in: space)).compactMap { module, result in
-      do throws(MemoryFault) {
-        let symbols = try result.get()
-        if symbols.unnamed > 0 {
-          faults.append(
-            MemoryFault(
-              .virtual(module.address),
-              .inconsistent("a module with \(symbols.unnamed) symbols whose names lie outside its strings")))
-        }
-        return symbols
-      } catch {
-        faults.append(error)
-        return nil
+      guard let symbols = faults.keep({ () throws(MemoryFault) in try result.get() }) else { return nil }
+      if symbols.unnamed > 0 {
+        faults.append(
+          MemoryFault(
+            .virtual(module.address),
+            .inconsistent("a module with \(symbols.unnamed) symbols whose names lie outside its strings")))
       }
+      return symbols
     }
   }
 }

@@ -13,11 +13,23 @@ import Paging
 struct ModuleSymbolReader: KernelReader {
   static let subject = "the modules' symbols"
 
-  typealias Field = FieldSelection.Field
-  private let tables: FieldSelection
-  private let symbols, count, strings, types: Field
-  private let layout: ModuleSymbols.Layout
-  private let exportSize, exportValue: Int
+  private struct Tables: KernelShape {
+    static let type = "mod_kallsyms"
+    let symbols = Field<VirtualAddress>("symtab")
+    let count = Field<UInt64>("num_symtab")
+    let strings = Field<VirtualAddress>("strtab")
+    let letters = Field<VirtualAddress>("typetab")
+  }
+
+  private struct Export: KernelShape {
+    static let type = "kernel_symbol"
+    // With CONFIG_HAVE_ARCH_PREL32_RELOCATIONS, which x86-64 has: a distance from where it stands.
+    let value = Field<Int32>("value_offset")
+  }
+
+  private let tables: Bound<Tables>
+  private let symbol: Bound<ModuleSymbols.Symbol>
+  private let export: Bound<Export>
 
   /// More symbols than a module has, and all modules together; and more bytes of names.
   private static let mostSymbols: UInt64 = 1 << 18
@@ -28,61 +40,44 @@ struct ModuleSymbolReader: KernelReader {
   init(kernel: Kernel) throws { try self.init(types: kernel.types) }
 
   init(types: TypeTable) throws(KernelInfoError) {
-    var fields = FieldSelection(try types.structure("mod_kallsyms"))
-    symbols = try fields.want("symtab")
-    count = try fields.want("num_symtab")
-    strings = try fields.want("strtab")
-    self.types = try fields.want("typetab")
-    tables = fields
-    let symbol = try types.structure("elf64_sym")
-    fields = FieldSelection(symbol)
-    layout = ModuleSymbols.Layout(
-      size: symbol.size, name: try fields.want("st_name"), section: try fields.want("st_shndx"),
-      value: try fields.want("st_value"))
-    let export = try types.structure("kernel_symbol")
-    exportSize = export.size
-    // With CONFIG_HAVE_ARCH_PREL32_RELOCATIONS, which x86-64 has: a distance from where it stands.
-    exportValue = try export.field("value_offset").offset
+    tables = try Bound(types)
+    symbol = try Bound(types)
+    export = try Bound(types)
   }
 
   /// The symbols of each of `modules`, or why they cannot be had. Cost: three round trips.
   func read(_ modules: [LoadedModule], in space: AddressSpace) -> [Result<ModuleSymbols, MemoryFault>] {
     let heads = space.read(tables, at: modules.map(\.tables))
-    var results = [Result<ModuleSymbols, MemoryFault>?](repeating: nil, count: modules.count)
     var left = Self.symbolBudget
     var batch = ReadBatch<VirtualAddress>()
-    var open: [(index: Int, first: Int, text: VirtualAddress)] = []
-    for (index, module) in modules.enumerated() {
-      do throws(MemoryFault) {
-        let number = try heads.load(index, count)
-        let (start, letters) = (try heads.pointer(index, symbols), try heads.pointer(index, types))
+    let open = zip(modules, heads).map { module, head in
+      Result { () throws(MemoryFault) in
+        let number = try head.count
+        let (start, letters) = (try head.symbols, try head.letters)
         guard number <= Self.mostSymbols, module.exportCount <= Self.mostSymbols, number <= left else {
           throw fault(module, "\(number) symbols, of which it offers \(module.exportCount)")
         }
-        guard has(module, start, number * UInt64(layout.size)), has(module, letters, number),
-          has(module, module.exports, module.exportCount * UInt64(exportSize))
+        guard has(module, start, number * UInt64(symbol.size)), has(module, letters, number),
+          has(module, module.exports, module.exportCount * UInt64(export.size))
         else { throw fault(module, "tables of symbols outside its memory") }
         left -= number
-        let first = batch.add(start, count: Int(number) * layout.size)
+        let first = batch.add(start, count: Int(number) * symbol.size)
         batch.add(letters, count: Int(number))
-        batch.add(module.exports, count: Int(module.exportCount) * exportSize)
-        open.append((index, first, try heads.pointer(index, strings)))
-      } catch {
-        results[index] = .failure(error)
+        batch.add(module.exports, count: Int(module.exportCount) * export.size)
+        return (first: first, text: try head.strings)
       }
     }
-    if !open.isEmpty { space.read(&batch) }
+    if !batch.entries.isEmpty { space.read(&batch) }
 
     var texts = ReadBatch<VirtualAddress>()
     var textLeft = Self.textBudget
-    var readable: [(index: Int, first: Int)] = []
-    for (index, first, start) in open {
-      let module = modules[index]
-      do throws(MemoryFault) {
+    let readable = zip(modules, open).map { module, open in
+      Result { () throws(MemoryFault) in
+        let (first, start) = try open.get()
         let reader = try batch.reader(first)
         var last: UInt64 = 0
-        for symbol in 0..<reader.count / layout.size {
-          last = max(last, UInt64(try reader.u32(symbol * layout.size + layout.name.offset)))
+        for index in 0..<reader.count / max(symbol.size, 1) {
+          last = max(last, UInt64(try reader.u32(index * symbol.size + symbol.name.offset)))
         }
         guard let part = module.parts.first(where: { $0.contains(start.rawValue) }) else {
           throw fault(module, "names of symbols outside its memory")
@@ -93,25 +88,19 @@ struct ModuleSymbolReader: KernelReader {
           throw fault(module, "\(length) bytes of names")
         }
         textLeft -= length
-        texts.add(start, count: Int(length))
-        readable.append((index, first))
-      } catch {
-        results[index] = .failure(error)
+        return (first: first, text: texts.add(start, count: Int(length)))
       }
     }
-    if !readable.isEmpty { space.read(&texts) }
-    for (entry, (index, first)) in readable.enumerated() {
-      do throws(MemoryFault) {
-        results[index] = .success(
-          try ModuleSymbols(
-            module: String(decoding: modules[index].name, as: UTF8.self), parts: modules[index].parts,
-            symbols: try batch.reader(first), types: try batch.reader(first + 1), text: try texts.reader(entry).copy(),
-            exports: try exports(try batch.reader(first + 2), at: modules[index].exports), layout: layout))
-      } catch {
-        results[index] = .failure(error)
+    if !texts.entries.isEmpty { space.read(&texts) }
+    return zip(modules, readable).map { module, readable in
+      Result { () throws(MemoryFault) in
+        let (first, text) = try readable.get()
+        return try ModuleSymbols(
+          module: String(decoding: module.name, as: UTF8.self), parts: module.parts, symbols: try batch.reader(first),
+          types: try batch.reader(first + 1), text: try texts.reader(text).copy(),
+          exports: try exports(StructArray(export, first + 2, of: batch)), symbol: symbol)
       }
     }
-    return modules.indices.map { results[$0] ?? .failure(fault(modules[$0], "no symbols")) }
   }
 
   private func fault(_ module: LoadedModule, _ what: String) -> MemoryFault {
@@ -123,13 +112,12 @@ struct ModuleSymbolReader: KernelReader {
     count == 0 || module.parts.contains { $0.contains(start.rawValue) && $0.upperBound - start.rawValue >= count }
   }
 
-  private func exports(_ reader: borrowing ByteReader, at start: VirtualAddress) throws(MemoryFault) -> Set<UInt64> {
-    var exports: Set<UInt64> = []
-    for index in 0..<reader.count / exportSize {
-      let place = index * exportSize + exportValue
-      let distance = Int64(try reader.load(place, as: Int32.self))
-      exports.insert((start + place).rawValue &+ UInt64(bitPattern: distance))
+  private func exports(_ exports: StructArray<Export>) throws(MemoryFault) -> Set<UInt64> {
+    var addresses: Set<UInt64> = []
+    for export in exports {
+      let place = export.address + export.shape.value.offset
+      addresses.insert((place + Int(try export.value)).rawValue)
     }
-    return exports
+    return addresses
   }
 }

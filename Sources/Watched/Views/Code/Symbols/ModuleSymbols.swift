@@ -26,20 +26,23 @@ package struct ModuleSymbols: Sendable {
   /// Symbols whose names lie outside the module's strings; they are left out.
   package let unnamed: Int
 
-  /// Where a symbol of an ELF file has what.
-  package struct Layout: Sendable {
-    package let size: Int
-    package let name, section, value: FieldSelection.Field
+  /// A symbol of an ELF file.
+  package struct Symbol: KernelShape {
+    package static let type = "elf64_sym"
+    let name = Place("st_name")
+    let section = Place("st_shndx")
+    let value = Place("st_value")
+    package init() {}
   }
 
   /// - Parameters:
-  ///   - symbols: `symtab`: a symbol every `layout.size` bytes, the first one void.
+  ///   - symbols: `symtab`: a symbol every `symbol.size` bytes, the first one void.
   ///   - types: `typetab`: a letter each.
   ///   - text: `strtab`: names, each ended by a zero.
   ///   - exports: the addresses of what the module offers to all others: their letters are upper case.
   package init(
     module: String, parts: [Range<UInt64>], symbols: borrowing ByteReader, types: borrowing ByteReader, text: [UInt8],
-    exports: Set<UInt64>, layout: Layout
+    exports: Set<UInt64>, symbol: Bound<Symbol>
   ) throws(MemoryFault) {
     self.module = module
     self.parts = parts
@@ -48,9 +51,10 @@ package struct ModuleSymbols: Sendable {
     var others: [Entry] = []
     var unnamed = 0
     let names = ByteReader(text.span.bytes)
-    for index in 0..<symbols.count / max(layout.size, 1) {
-      let base = index * layout.size
-      let start = Int(try symbols.u32(base + layout.name.offset))
+    let (nameOffset, sectionOffset, valueOffset) = (symbol.name.offset, symbol.section.offset, symbol.value.offset)
+    for index in 0..<symbols.count / max(symbol.size, 1) {
+      let base = index * symbol.size
+      let start = Int(try symbols.u32(base + nameOffset))
       guard let name = try? names.cString(start, limit: Self.longestName), start + name.count < text.count,
         name.count < Self.longestName
       else {
@@ -58,13 +62,13 @@ package struct ModuleSymbols: Sendable {
         continue
       }
       if name.isEmpty { continue }
-      let address = try symbols.u64(base + layout.value.offset)
+      let address = try symbols.u64(base + valueOffset)
       let letter = try types.u8(index)
       let isUpper = exports.contains(address)
       let entry = Entry(
         address: address, name: start..<start + name.count, type: isUpper ? letter & ~0x20 : letter | 0x20)
       // SHN_UNDEF, include/uapi/linux/elf.h.
-      if try symbols.u16(base + layout.section.offset) == 0 || Self.isMark(name) {
+      if try symbols.u16(base + sectionOffset) == 0 || Self.isMark(name) {
         others.append(entry)
       } else {
         places.append((index, entry))

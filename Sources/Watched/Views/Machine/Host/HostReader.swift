@@ -8,24 +8,33 @@ import Paging
 struct HostReader: KernelReader {
   static let subject = "the host state"
 
+  private struct Names: KernelShape {
+    static let type = "uts_namespace"
+    let system = Field<[UInt8]>("name.sysname")
+    let node = Field<[UInt8]>("name.nodename")
+    let release = Field<[UInt8]>("name.release")
+    let version = Field<[UInt8]>("name.version")
+    let machine = Field<[UInt8]>("name.machine")
+  }
+
+  private struct Processor: KernelShape {
+    static let type = "cpuinfo_x86"
+    let model = Field<[UInt8]>("x86_model_id")
+  }
+
   private let subject: String
-  private let names: (address: VirtualAddress, size: Int, fields: [FieldLayout])
+  private let namesAddress: VirtualAddress
+  private let names: Bound<Names>
   private let clock: ClockReader
   private let memory: MemoryInfoReader
   private let taintFlags: TaintFlags?
   private let symbols: [String: VirtualAddress]
-  private let cpuModel: (address: VirtualAddress, field: FieldLayout)?
+  private let processor: (address: VirtualAddress, fields: Bound<Processor>)?
 
   init(kernel: Kernel) throws {
     subject = kernel.subject(of: Self.self)
-    let uts = try kernel.types.structure("uts_namespace").field("name")
-    let utsname = try kernel.types.structure("new_utsname")
-    names = (
-      try kernel.symbol("init_uts_ns", for: subject) + uts.offset, utsname.size,
-      try ["sysname", "nodename", "release", "version", "machine"].map { name throws(KernelInfoError) in
-        try utsname.field(name)
-      }
-    )
+    namesAddress = try kernel.symbol("init_uts_ns", for: subject)
+    names = try Bound(kernel.types)
     clock = try ClockReader(kernel: kernel)
     memory = try MemoryInfoReader(kernel: kernel)
     taintFlags = try TaintFlags(kernel: kernel)
@@ -36,9 +45,7 @@ struct HostReader: KernelReader {
       symbols[name] = try kernel.symbol(name, for: subject)
     }
     self.symbols = symbols
-    cpuModel = try kernel.symbols.address(of: "boot_cpu_data").map { address in
-      (address, try kernel.types.structure("cpuinfo_x86").field("x86_model_id"))
-    }
+    processor = try kernel.symbols.address(of: "boot_cpu_data").map { ($0, try Bound(kernel.types)) }
   }
 
   /// The bytes of a CPU mask that are looked at: CONFIG_NR_CPUS is 8192 at most on x86-64.
@@ -48,7 +55,7 @@ struct HostReader: KernelReader {
     let space = kernel.addressSpace
     return try KernelError.reading(subject) {
       var batch = ReadBatch<VirtualAddress>()
-      let names = batch.add(self.names.address, count: self.names.size)
+      let gatheredNames = batch.add(names, at: [namesAddress])
       let load = batch.add(symbol("avenrun"), count: 24)
       let maskSize = cpuMaskSize(kernel)
       let online = batch.add(symbol("__cpu_online_mask"), count: maskSize)
@@ -56,13 +63,12 @@ struct HostReader: KernelReader {
       let commandLine = batch.add(symbol("saved_command_line"), count: 8)
       let taint = batch.add(symbol("tainted_mask"), count: 8)
       let panic = batch.add(symbol("panic_cpu"), count: 4)
-      let model = cpuModel.map { batch.add($0.address + $0.field.offset, count: $0.field.size) }
+      let processors = processor.map { batch.add($0.fields, at: [$0.address]) }
       let clockRecord = clock.add(to: &batch)
       space.read(&batch)
 
-      let texts = try self.names.fields.map { field in
-        String(decoding: try batch.reader(names).cString(field.offset, limit: field.size), as: UTF8.self)
-      }
+      let names = gatheredNames.structs(in: batch)[0]
+      func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }
       // Fixed point with 11 bits of fraction (include/linux/sched/loadavg.h), rounded as /proc/loadavg does.
       let loads = try (0..<3).map { index in
         let value = try batch.reader(load).u64(index * 8) &+ 2048 / 200
@@ -84,10 +90,11 @@ struct HostReader: KernelReader {
       let counters = part("the memory counters", otherwise: nil, &faults) { try memory.read(in: space) }
       if let fault = counters?.fault { faults.append(fault) }
       return HostInfo(
-        sysname: texts[0], nodename: texts[1], release: texts[2], version: texts[3], machine: texts[4],
+        sysname: text(try names.system), nodename: text(try names.node), release: text(try names.release),
+        version: text(try names.version), machine: text(try names.machine),
         uptime: time.uptime, wallClock: time.wallClock, load: loads,
         onlineCPUs: try Self.weight(batch.reader(online)), possibleCPUs: try Self.weight(batch.reader(possible)),
-        cpuModel: try model.map { String(decoding: try batch.reader($0).cString(0), as: UTF8.self) } ?? "",
+        cpuModel: try processors.map { text(try $0.structs(in: batch)[0].model) } ?? "",
         commandLine: line, taint: letters,
         // PANIC_CPU_INVALID is -1 (include/linux/panic.h).
         panic: panicCPU == -1 ? nil : .init(cpu: Int(panicCPU), message: message),
@@ -143,30 +150,29 @@ struct HostReader: KernelReader {
 
 /// The letters of the taint flags, from the kernel's own table `taint_flags`.
 private struct TaintFlags: Sendable {
-  let table: VirtualAddress
-  let stride: Int
-  let count: Int
-  let letter: FieldLayout
+  private struct Flag: KernelShape {
+    static let type = "taint_flag"
+    let letter = Field<UInt8>("c_true")
+  }
+
+  private let table: VirtualAddress
+  private let flag: Bound<Flag>
+  // TAINT_FLAGS_COUNT is a macro; no kernel has more than bits in the mask, and the table ends at a letter of zero.
+  private static let most = 32
 
   init?(kernel: Kernel) throws {
     guard let table = kernel.symbols.address(of: "taint_flags") else { return nil }
-    let flag = try kernel.types.structure("taint_flag")
     self.table = table
-    stride = flag.size
-    letter = try flag.field("c_true")
-    // TAINT_FLAGS_COUNT is a macro; no kernel has more than bits in the mask, and the table ends at a letter of zero.
-    count = 32
+    flag = try Bound(kernel.types)
   }
 
-  func letters(of mask: UInt64, in space: AddressSpace) throws -> String {
+  func letters(of mask: UInt64, in space: AddressSpace) throws(MemoryFault) -> String {
     guard mask != 0 else { return "" }
-    let used = min(count, 64 - mask.leadingZeroBitCount)
-    let bytes = try space.read(table, count: used * stride)
-    let reader = ByteReader(bytes.span.bytes)
     var letters = ""
-    for bit in 0..<used where mask >> UInt64(bit) & 1 != 0 {
-      let value = UInt8(truncatingIfNeeded: try letter.load(reader, base: bit * stride))
-      letters.append((0x41...0x5a).contains(value) ? Character(UnicodeScalar(value)) : "?")
+    for flag in try space.array(of: flag, at: table, count: min(Self.most, 64 - mask.leadingZeroBitCount))
+    where mask >> UInt64(flag.index) & 1 != 0 {
+      let letter = try flag.letter
+      letters.append((0x41...0x5a).contains(letter) ? Character(UnicodeScalar(letter)) : "?")
     }
     return letters
   }

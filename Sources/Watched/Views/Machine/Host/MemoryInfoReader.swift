@@ -10,37 +10,48 @@ import Paging
 struct MemoryInfoReader: KernelReader {
   static let subject = "the memory counters"
 
-  private let subject: String
-  private let totalPages: VirtualAddress
-  private let zoneCounters: VirtualAddress
-  private let nodeCounters: VirtualAddress
-  private let zoneItems: [String: Int]
-  private let nodeItems: [String: Int]
-  private let zoneCount: Int
-  private let nodeCount: Int
-  private let swapTotal: VirtualAddress?
-  private let swapFree: VirtualAddress?
-  private let reserve: VirtualAddress?
-  private let nodes: NodeFields
-  private let blockDevices: BlockDeviceFields?
-
-  private struct NodeFields: Sendable {
-    let table: VirtualAddress?
-    let single: VirtualAddress?
-    let zones: FieldLayout
-    let zoneSize: Int
-    let watermark: FieldLayout
-    let low: Int
-    let boost: FieldLayout?
+  private struct Node: KernelShape {
+    static let type = "pglist_data"
+    // Four or five zones a node (enum zone_type).
+    let zones = ArrayPlace("node_zones", most: 8)
   }
 
-  private struct BlockDeviceFields: Sendable {
-    let superblock: VirtualAddress
-    let inodes: FieldLayout
-    let selection: FieldSelection
-    let next, mapping: FieldSelection.Field
-    let link: Int
-    let pageCount: FieldLayout
+  private struct Zone: KernelShape {
+    static let type = "zone"
+    let marks = Field<[UInt64]>("_watermark")
+    let boost = Field<UInt64>(optional: "watermark_boost")
+  }
+
+  private struct SuperBlock: KernelShape {
+    static let type = "super_block"
+    let inodes = Place("s_inodes")
+  }
+
+  private struct Inode: KernelShape {
+    static let type = "inode"
+    let next = Field<VirtualAddress>("i_sb_list.next")
+    let mapping = Field<VirtualAddress>("i_mapping")
+  }
+
+  private struct Mapping: KernelShape {
+    static let type = "address_space"
+    let pages = Field<UInt64>("nrpages")
+  }
+
+  private let totalPages, swapTotal, swapFree, reserve: CounterArray
+  private let zoneCounters, nodeCounters: CounterArray
+  private let zoneItems, nodeItems: [String: Int]
+  private let nodes: MemoryNodes
+  private let node: Bound<Node>
+  private let zone: Bound<Zone>
+  private let lowMark: Int
+  private let blockDevices: BlockDevices?
+
+  private struct BlockDevices: Sendable {
+    let pointer: VirtualAddress
+    let superBlock: Bound<SuperBlock>
+    let inode: Bound<Inode>
+    let mapping: Bound<Mapping>
   }
 
   private static let itemNames = [
@@ -52,12 +63,7 @@ struct MemoryInfoReader: KernelReader {
   ]
 
   init(kernel: Kernel) throws {
-    let subject = kernel.subject(of: Self.self)
-    self.subject = subject
     let types = kernel.types
-    totalPages = try kernel.symbol("_totalram_pages", for: subject)
-    zoneCounters = try kernel.symbol("vm_zone_stat", for: subject)
-    nodeCounters = try kernel.symbol("vm_node_stat", for: subject)
     // Counters move from zones to nodes, as that of page tables did in 5.11: their enum says where each is.
     func items(_ enumeration: String) -> [String: Int] {
       Dictionary(
@@ -67,61 +73,36 @@ struct MemoryInfoReader: KernelReader {
     }
     zoneItems = items("zone_stat_item")
     nodeItems = items("node_stat_item")
-    zoneCount = (zoneItems.values.max() ?? 0) + 1
-    nodeCount = (nodeItems.values.max() ?? 0) + 1
-    swapTotal = kernel.symbols.address(of: "total_swap_pages")
-    swapFree = kernel.symbols.address(of: "nr_swap_pages")
-    reserve = kernel.symbols.address(of: "totalreserve_pages")
-    let node = try types.structure("pglist_data")
-    let zone = try types.structure("zone")
-    nodes = NodeFields(
-      table: kernel.symbols.address(of: "node_data"), single: kernel.symbols.address(of: "contig_page_data"),
-      zones: try node.field("node_zones"), zoneSize: zone.size, watermark: try zone.field("_watermark"),
-      low: types.enumerator("WMARK_LOW").flatMap { (0..<8).contains($0) ? Int($0) : nil } ?? 1,
-      boost: zone.hasField("watermark_boost") ? try zone.field("watermark_boost") : nil)
-    if let superblock = kernel.symbols.address(of: "blockdev_superblock") {
-      var inode = FieldSelection(try types.structure("inode"))
-      let next = try inode.want("i_sb_list.next")
-      let mapping = try inode.want("i_mapping")
-      blockDevices = BlockDeviceFields(
-        superblock: superblock, inodes: try types.structure("super_block").field("s_inodes"), selection: inode,
-        next: next,
-        mapping: mapping, link: next.offset, pageCount: try types.structure("address_space").field("nrpages"))
-    } else {
-      blockDevices = nil
+    totalPages = CounterArray(address: try kernel.symbol("_totalram_pages", for: Self.self), count: 1)
+    zoneCounters = CounterArray(
+      address: try kernel.symbol("vm_zone_stat", for: Self.self), count: (zoneItems.values.max() ?? 0) + 1)
+    nodeCounters = CounterArray(
+      address: try kernel.symbol("vm_node_stat", for: Self.self), count: (nodeItems.values.max() ?? 0) + 1)
+    swapTotal = CounterArray(address: kernel.symbols.address(of: "total_swap_pages"), count: 1)
+    swapFree = CounterArray(address: kernel.symbols.address(of: "nr_swap_pages"), count: 1)
+    reserve = CounterArray(address: kernel.symbols.address(of: "totalreserve_pages"), count: 1)
+    nodes = MemoryNodes(kernel: kernel)
+    node = try Bound(types)
+    zone = try Bound(types)
+    lowMark = types.enumerator("WMARK_LOW").flatMap { (0..<8).contains($0) ? Int($0) : nil } ?? 1
+    blockDevices = try kernel.symbols.address(of: "blockdev_superblock").map { pointer in
+      BlockDevices(
+        pointer: pointer, superBlock: try Bound(types), inode: try Bound(types), mapping: try Bound(types))
     }
   }
 
   /// - Returns: the lines, and why those that depend on the list of block devices are missing, if they are.
   func read(in space: AddressSpace) throws -> (info: MemoryInfo, fault: KernelError?) {
     var batch = ReadBatch<VirtualAddress>()
-    let total = batch.add(totalPages, count: 8)
-    let zone = batch.add(zoneCounters, count: zoneCount * 8)
-    let node = batch.add(nodeCounters, count: nodeCount * 8)
-    let swap = swapTotal.map { batch.add($0, count: 8) }
-    let free = swapFree.map { batch.add($0, count: 8) }
-    let reserved = reserve.map { batch.add($0, count: 8) }
-    let nodeTable = nodes.table.map { batch.add($0, count: 64 * 8) }
+    let entries = [totalPages, swapTotal, swapFree, reserve, zoneCounters, nodeCounters].map { $0.add(to: &batch) }
+    let table = nodes.add(to: &batch)
     space.read(&batch)
-
-    func counter(_ entry: Int?, _ index: Int? = 0) throws -> UInt64 {
-      guard let entry, let index else { return 0 }
-      // Counters are folded in from each CPU's share, so a small one may read below zero for a moment.
-      return UInt64(max(0, try batch.reader(entry).load(index * 8, as: Int64.self)))
+    let values = try entries.map { try $0.values(in: batch) }
+    let (total, swap, free, reserved) = (values[0][0], values[1][0], values[2][0], values[3][0])
+    func item(_ name: String) -> UInt64 {
+      nodeItems[name].map { values[5][$0] } ?? zoneItems[name].map { values[4][$0] } ?? 0
     }
-    func item(_ name: String) throws -> UInt64 {
-      try nodeItems[name].map { try counter(node, $0) } ?? counter(zone, zoneItems[name])
-    }
-
-    var nodeAddresses = nodes.single.map { [$0] } ?? []
-    if let nodeTable {
-      for index in 0..<64 {
-        let address = try batch.reader(nodeTable).pointer(index * 8)
-        guard address.rawValue >> 63 == 1 else { break }
-        nodeAddresses.append(address)
-      }
-    }
-    let lowWatermark = try readLowWatermark(nodeAddresses, in: space)
+    let lowWatermark = try readLowWatermark(try nodes.addresses(table, in: batch), in: space)
     var buffers: UInt64? = 0
     var fault: KernelError?
     do throws(KernelError) {
@@ -132,25 +113,25 @@ struct MemoryInfoReader: KernelReader {
       (buffers, fault) = (nil, error)
     }
 
-    let freePages = try item("NR_FREE_PAGES")
-    let reclaimableSlab = try item("NR_SLAB_RECLAIMABLE_B")
-    let unreclaimableSlab = try item("NR_SLAB_UNRECLAIMABLE_B")
-    let kernelReclaimable = try reclaimableSlab &+ item("NR_KERNEL_MISC_RECLAIMABLE")
-    let activeFile = try item("NR_ACTIVE_FILE")
-    let inactiveFile = try item("NR_INACTIVE_FILE")
-    let activeAnonymous = try item("NR_ACTIVE_ANON")
-    let inactiveAnonymous = try item("NR_INACTIVE_ANON")
-    let swapCache = try item("NR_SWAPCACHE")
-    let filePages = try item("NR_FILE_PAGES")
+    let freePages = item("NR_FREE_PAGES")
+    let reclaimableSlab = item("NR_SLAB_RECLAIMABLE_B")
+    let unreclaimableSlab = item("NR_SLAB_UNRECLAIMABLE_B")
+    let kernelReclaimable = reclaimableSlab &+ item("NR_KERNEL_MISC_RECLAIMABLE")
+    let activeFile = item("NR_ACTIVE_FILE")
+    let inactiveFile = item("NR_INACTIVE_FILE")
+    let activeAnonymous = item("NR_ACTIVE_ANON")
+    let inactiveAnonymous = item("NR_INACTIVE_ANON")
+    let swapCache = item("NR_SWAPCACHE")
+    let filePages = item("NR_FILE_PAGES")
 
-    var available = Int64(clamping: freePages) - Int64(clamping: try counter(reserved))
+    var available = Int64(clamping: freePages) - Int64(clamping: reserved)
     let pageCache = activeFile &+ inactiveFile
     available &+= Int64(clamping: pageCache - min(pageCache / 2, lowWatermark))
     available &+= Int64(clamping: kernelReclaimable - min(kernelReclaimable / 2, lowWatermark))
 
     var info = MemoryInfo()
     func line(_ name: String, pages: UInt64) { info.lines.append((name, pages &* 4096)) }
-    line("MemTotal", pages: try counter(total))
+    line("MemTotal", pages: total)
     line("MemFree", pages: freePages)
     line("MemAvailable", pages: UInt64(max(0, available)))
     if let buffers {
@@ -166,50 +147,41 @@ struct MemoryInfoReader: KernelReader {
     line("Inactive(anon)", pages: inactiveAnonymous)
     line("Active(file)", pages: activeFile)
     line("Inactive(file)", pages: inactiveFile)
-    line("Unevictable", pages: try item("NR_UNEVICTABLE"))
-    line("Mlocked", pages: try item("NR_MLOCK"))
-    line("SwapTotal", pages: try counter(swap))
-    line("SwapFree", pages: try counter(free))
-    line("Dirty", pages: try item("NR_FILE_DIRTY"))
-    line("Writeback", pages: try item("NR_WRITEBACK"))
-    line("AnonPages", pages: try item("NR_ANON_MAPPED"))
-    line("Mapped", pages: try item("NR_FILE_MAPPED"))
-    line("Shmem", pages: try item("NR_SHMEM"))
+    line("Unevictable", pages: item("NR_UNEVICTABLE"))
+    line("Mlocked", pages: item("NR_MLOCK"))
+    line("SwapTotal", pages: swap)
+    line("SwapFree", pages: free)
+    line("Dirty", pages: item("NR_FILE_DIRTY"))
+    line("Writeback", pages: item("NR_WRITEBACK"))
+    line("AnonPages", pages: item("NR_ANON_MAPPED"))
+    line("Mapped", pages: item("NR_FILE_MAPPED"))
+    line("Shmem", pages: item("NR_SHMEM"))
     line("KReclaimable", pages: kernelReclaimable)
     line("Slab", pages: reclaimableSlab &+ unreclaimableSlab)
     line("SReclaimable", pages: reclaimableSlab)
     line("SUnreclaim", pages: unreclaimableSlab)
-    info.lines.append(("KernelStack", try item("NR_KERNEL_STACK_KB") &* 1024))
-    line("PageTables", pages: try item("NR_PAGETABLE"))
+    info.lines.append(("KernelStack", item("NR_KERNEL_STACK_KB") &* 1024))
+    line("PageTables", pages: item("NR_PAGETABLE"))
     return (info, fault)
   }
 
   /// The sum over all zones of the watermark below which the kernel starts to reclaim, in pages.
   private func readLowWatermark(_ addresses: [VirtualAddress], in space: AddressSpace) throws -> UInt64 {
-    var batch = ReadBatch<VirtualAddress>()
-    let zones = nodes.zones.size / max(nodes.zoneSize, 1)
-    for address in addresses {
-      for zone in 0..<min(zones, 8) {
-        let base = address + nodes.zones.offset + zone * nodes.zoneSize
-        batch.add(base + nodes.watermark.offset + nodes.low * 8, count: 8)
-        batch.add(base + (nodes.boost?.offset ?? nodes.watermark.offset), count: 8)
-      }
-    }
-    space.read(&batch)
     var sum: UInt64 = 0
-    for entry in stride(from: 0, to: batch.entries.count, by: 2) {
-      sum &+= try batch.reader(entry).u64(0)
-      if nodes.boost != nil { sum &+= try batch.reader(entry + 1).u64(0) }
+    for zone in space.read(zone, at: addresses.flatMap { node.zones.places(of: $0) }) {
+      let marks = try zone.marks
+      guard lowMark < marks.count else {
+        throw MemoryFault(.virtual(zone.address), .inconsistent("a zone with \(marks.count) watermarks"))
+      }
+      sum &+= marks[lowMark] &+ (try zone.boost)
     }
     return sum
   }
 
   /// The pages that cache block devices: the kernel, too, counts them by walking the list of those devices.
-  private func readBuffers(_ devices: BlockDeviceFields, in space: AddressSpace) throws -> UInt64 {
-    let pointer = try space.read(devices.superblock, count: 8)
-    let head = try ByteReader(pointer.span.bytes).pointer(0) + devices.inodes.offset
-    let first = try space.read(head, count: 8)
-    var link = try ByteReader(first.span.bytes).pointer(0)
+  private func readBuffers(_ devices: BlockDevices, in space: AddressSpace) throws(MemoryFault) -> UInt64 {
+    let head = try space.pointer(at: devices.pointer) + devices.superBlock.inodes.offset
+    var link = try space.pointer(at: head)
     var seen: Set<VirtualAddress> = []
     var mappings: [VirtualAddress] = []
     // A chain costs a round trip a member; hosts have a few dozen block devices.
@@ -220,17 +192,12 @@ struct MemoryInfoReader: KernelReader {
       guard mappings.count < 4096 else {
         throw MemoryFault(.virtual(link), .inconsistent("a list of more than 4096 block devices"))
       }
-      var batch = ReadBatch<VirtualAddress>()
-      let record = devices.selection.add(to: &batch, at: link - devices.link)
-      space.read(&batch)
-      mappings.append(try devices.selection.pointer(devices.mapping, record, batch))
-      link = try devices.selection.pointer(devices.next, record, batch)
+      let inode = space.read(devices.inode, at: [link - devices.inode.next.offset])[0]
+      mappings.append(try inode.mapping)
+      link = try inode.next
     }
-    var batch = ReadBatch<VirtualAddress>()
-    for mapping in mappings { batch.add(mapping + devices.pageCount.offset, count: 8) }
-    space.read(&batch)
     var pages: UInt64 = 0
-    for index in mappings.indices { pages &+= try batch.reader(index).u64(0) }
+    for mapping in space.read(devices.mapping, at: mappings) { pages &+= try mapping.pages }
     return pages
   }
 }

@@ -18,19 +18,28 @@ import Paging
 struct LogReader: KernelReader {
   static let subject = "the kernel log"
 
+  private struct Descriptor: KernelShape {
+    static let type = "prb_desc"
+    let state = Field<UInt64>("state_var")
+    let begin = Field<UInt64>("text_blk_lpos.begin")
+    let next = Field<UInt64>("text_blk_lpos.next")
+  }
+
+  private struct Info: KernelShape {
+    static let type = "printk_info"
+    let sequence = Field<UInt64>("seq")
+    let time = Field<UInt64>("ts_nsec")
+    let length = Field<Int>("text_len")
+    let facility = Field<UInt8>("facility")
+    let level = Field<UInt8>("level")
+    let caller = Field<UInt32>("caller_id")
+  }
+
   private let pointer: VirtualAddress
   private let subject: String
-  private let ring: RingFields
-  private let descriptor: (size: Int, state: FieldLayout, begin: FieldLayout, next: FieldLayout)
-  private let info: (size: Int, sequence: FieldLayout, time: FieldLayout, length: FieldLayout, facility: FieldLayout)
-  private let level: FieldLayout
-  private let caller: FieldLayout
-
-  private struct RingFields: Sendable {
-    let size: Int
-    let countBits, descriptors, infos, headID, tailID: FieldLayout
-    let sizeBits, data: FieldLayout
-  }
+  private let ring: Bound<PrintkRing>
+  private let descriptor: Bound<Descriptor>
+  private let info: Bound<Info>
 
   /// Sizes beyond what any kernel is built with (CONFIG_LOG_BUF_SHIFT is 25 at most; log_buf_len= up to 2 GiB).
   private static let maximumCountBits: UInt64 = 24
@@ -39,48 +48,24 @@ struct LogReader: KernelReader {
   init(kernel: Kernel) throws {
     subject = kernel.subject(of: Self.self)
     pointer = try kernel.symbol("prb", for: subject)
-    let types = kernel.types
-    let buffer = try types.structure("printk_ringbuffer")
-    ring = RingFields(
-      size: buffer.size,
-      countBits: try buffer.field("desc_ring.count_bits"), descriptors: try buffer.field("desc_ring.descs"),
-      infos: try buffer.field("desc_ring.infos"), headID: try buffer.field("desc_ring.head_id"),
-      tailID: try buffer.field("desc_ring.tail_id"), sizeBits: try buffer.field("text_data_ring.size_bits"),
-      data: try buffer.field("text_data_ring.data"))
-    let prbDescriptor = try types.structure("prb_desc")
-    descriptor = (
-      prbDescriptor.size, try prbDescriptor.field("state_var"), try prbDescriptor.field("text_blk_lpos.begin"),
-      try prbDescriptor.field("text_blk_lpos.next")
-    )
-    let printkInfo = try types.structure("printk_info")
-    info = (
-      printkInfo.size, try printkInfo.field("seq"), try printkInfo.field("ts_nsec"), try printkInfo.field("text_len"),
-      try printkInfo.field("facility")
-    )
-    level = try printkInfo.field("level")
-    caller = try printkInfo.field("caller_id")
+    ring = try Bound(kernel.types)
+    descriptor = try Bound(kernel.types)
+    info = try Bound(kernel.types)
   }
 
   func read(in space: AddressSpace) throws(KernelError) -> KernelLog {
-    try KernelError.reading(subject) {
-      let pointer = try space.read(self.pointer, count: 8)
-      let buffer = try ByteReader(pointer.span.bytes).pointer(0)
-      return try read(header: space.read(buffer, count: ring.size), in: space)
-    }
+    try KernelError.reading(subject) { try read(space.read(ring, at: [try space.pointer(at: pointer)])[0], in: space) }
   }
 
-  private func read(header: [UInt8], in space: AddressSpace) throws -> KernelLog {
-    let reader = ByteReader(header.span.bytes)
-    var values: [UInt64] = []
-    for field in [ring.countBits, ring.descriptors, ring.infos, ring.headID, ring.tailID, ring.sizeBits, ring.data] {
-      values.append(try field.load(reader))
-    }
-    let (countBits, headID, tailID, sizeBits) = (values[0], values[3], values[4], values[5])
+  private func read(_ ring: Reading<PrintkRing>, in space: AddressSpace) throws -> KernelLog {
+    let (countBits, headID, tailID, sizeBits) = (
+      try ring.countBits, try ring.headID, try ring.tailID, try ring.sizeBits
+    )
     guard (1...Self.maximumCountBits).contains(countBits), (6...Self.maximumSizeBits).contains(sizeBits) else {
       throw KernelError(
         subject, .inconsistent("its ring buffer claims 2^\(countBits) records and 2^\(sizeBits) bytes of text"))
     }
-    let memorySize = space.memory.segments.reduce(0 as UInt64) { $0 &+ $1.count }
+    let memorySize = space.memorySize
     guard UInt64(info.size + descriptor.size) << countBits <= memorySize, 1 << sizeBits <= memorySize else {
       throw KernelError(subject, .inconsistent("its ring buffer is larger than the memory"))
     }
@@ -94,43 +79,36 @@ struct LogReader: KernelReader {
     var batch = ReadBatch<VirtualAddress>()
     let firstIndex = Int(tailID & UInt64(count - 1))
     let runs = Self.runs(from: firstIndex, count: used, size: count)
+    let (descriptors, infos) = (try ring.descriptors, try ring.infos)
     for run in runs {
-      batch.add(VirtualAddress(values[1]) + run.lowerBound * descriptor.size, count: run.count * descriptor.size)
-      batch.add(VirtualAddress(values[2]) + run.lowerBound * info.size, count: run.count * info.size)
+      batch.add(descriptors + run.lowerBound * descriptor.size, count: run.count * descriptor.size)
+      batch.add(infos + run.lowerBound * info.size, count: run.count * info.size)
     }
     space.read(&batch)
 
     var log = KernelLog()
     var drafts: [(record: LogRecord, begin: UInt64, next: UInt64, length: Int, id: UInt64)] = []
     var position = 0
-    for (runIndex, run) in runs.enumerated() {
-      let descriptors = try batch.reader(runIndex * 2)
-      let infos = try batch.reader(runIndex * 2 + 1)
-      for index in 0..<run.count {
+    for run in runs.indices {
+      let infos = try StructArray(info, run * 2 + 1, of: batch)
+      for descriptor in try StructArray(descriptor, run * 2, of: batch) {
         let id = (tailID &+ UInt64(position)) & idMask
         position += 1
-        let base = index * descriptor.size
-        let state = try descriptor.state.load(descriptors, base: base)
+        let state = try descriptor.state
         // Committed (1) or finalized (2); reserved (0) is being written, reusable (3) is about to be.
         guard state & idMask == id, state >> 62 == 1 || state >> 62 == 2 else {
           if state & idMask != id || state >> 62 == 0 { log.torn += 1 }
           continue
         }
-        let infoBase = index * info.size
+        let info = infos[descriptor.index]
         let record = LogRecord(
-          sequence: try info.sequence.load(infos, base: infoBase), time: try info.time.load(infos, base: infoBase),
-          level: LogRecord.Level(rawValue: UInt8(try level.load(infos, base: infoBase) & 7)) ?? .debug,
-          facility: UInt8(truncatingIfNeeded: try info.facility.load(infos, base: infoBase)),
-          caller: UInt32(truncatingIfNeeded: try caller.load(infos, base: infoBase)), text: [])
-        drafts.append(
-          (
-            record, try descriptor.begin.load(descriptors, base: base),
-            try descriptor.next.load(descriptors, base: base),
-            Int(clamping: try info.length.load(infos, base: infoBase)), id
-          ))
+          sequence: try info.sequence, time: try info.time,
+          level: LogRecord.Level(rawValue: try info.level & 7) ?? .debug,
+          facility: try info.facility, caller: try info.caller, text: [])
+        drafts.append((record, try descriptor.begin, try descriptor.next, try info.length, id))
       }
     }
-    try readTexts(of: drafts, data: VirtualAddress(values[6]), textSize: textSize, in: space, into: &log)
+    try readTexts(of: drafts, data: try ring.data, textSize: textSize, in: space, into: &log)
     return log
   }
 

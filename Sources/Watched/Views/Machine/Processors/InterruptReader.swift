@@ -10,7 +10,48 @@ import Paging
 /// arch/x86/kernel/irq.c, `arch_show_interrupts`.
 struct InterruptReader: KernelReader {
   static let subject = "the interrupts"
-  typealias Field = FieldSelection.Field
+
+  private struct Descriptor: KernelShape {
+    static let type = "irq_desc"
+    let number = Field<UInt64>("irq_data.irq")
+    let hardware = Field<UInt64>("irq_data.hwirq")
+    let chip = Field<VirtualAddress?>("irq_data.chip")
+    let domain = Field<VirtualAddress?>("irq_data.domain")
+    let counts = Field<VirtualAddress?>("kstat_irqs")
+    let action = Field<VirtualAddress?>("action")
+    let flow = Field<VirtualAddress>("name")
+  }
+
+  private struct Action: KernelShape {
+    static let type = "irqaction"
+    let name = Field<VirtualAddress>("name")
+    let next = Field<VirtualAddress?>("next")
+    let handler = Field<VirtualAddress>("handler")
+  }
+
+  private struct Chip: KernelShape {
+    static let type = "irq_chip"
+    let name = Field<VirtualAddress>("name")
+  }
+
+  private struct Statistics: KernelShape {
+    static let type = "irq_cpustat_t"
+    /// The lines of `arch_show_interrupts` that are sums of it, in its order.
+    let vectors: [(name: String, text: String, count: Field<UInt64>)] = [
+      ("NMI", "Non-maskable interrupts", Field(optional: "__nmi_count")),
+      ("LOC", "Local timer interrupts", Field(optional: "apic_timer_irqs")),
+      ("SPU", "Spurious interrupts", Field(optional: "irq_spurious_count")),
+      ("PMI", "Performance monitoring interrupts", Field(optional: "apic_perf_irqs")),
+      ("IWI", "IRQ work interrupts", Field(optional: "apic_irq_work_irqs")),
+      ("RTR", "APIC ICR read retries", Field(optional: "icr_read_retry_count")),
+      ("RES", "Rescheduling interrupts", Field(optional: "irq_resched_count")),
+      ("CAL", "Function call interrupts", Field(optional: "irq_call_count")),
+      ("TLB", "TLB shootdowns", Field(optional: "irq_tlb_count")),
+      ("TRM", "Thermal event interrupts", Field(optional: "irq_thermal_count")),
+      ("THR", "Threshold APIC interrupts", Field(optional: "irq_threshold_count")),
+      ("DFR", "Deferred Error APIC interrupts", Field(optional: "irq_deferred_error_count")),
+    ]
+  }
 
   private enum Tree: Sendable {
     case radix(head: VirtualAddress, XArray)
@@ -18,26 +59,14 @@ struct InterruptReader: KernelReader {
   }
 
   private let tree: Tree
-  private let descriptor: FieldSelection
-  private let number, hardware, chip, domain, counts, action, flow: Field
-  private let actionFields: FieldSelection
-  private let actionName, nextAction, handler: Field
-  private let chipName: FieldLayout
-  private let statistics: VirtualAddress
-  private let statisticsSize: Int
-  private let vectors: [(name: String, text: String, offset: Int)]
+  private let descriptor: Bound<Descriptor>
+  private let action: Bound<Action>
+  private let chip: Bound<Chip>
+  private let statistics: Bound<Statistics>
+  private let statisticsVariable: VirtualAddress
 
-  /// The lines of `arch_show_interrupts` that are sums of `irq_cpustat_t`, in its order.
-  private static let vectorNames: [(name: String, field: String, text: String)] = [
-    ("NMI", "__nmi_count", "Non-maskable interrupts"), ("LOC", "apic_timer_irqs", "Local timer interrupts"),
-    ("SPU", "irq_spurious_count", "Spurious interrupts"),
-    ("PMI", "apic_perf_irqs", "Performance monitoring interrupts"),
-    ("IWI", "apic_irq_work_irqs", "IRQ work interrupts"), ("RTR", "icr_read_retry_count", "APIC ICR read retries"),
-    ("RES", "irq_resched_count", "Rescheduling interrupts"), ("CAL", "irq_call_count", "Function call interrupts"),
-    ("TLB", "irq_tlb_count", "TLB shootdowns"), ("TRM", "irq_thermal_count", "Thermal event interrupts"),
-    ("THR", "irq_threshold_count", "Threshold APIC interrupts"),
-    ("DFR", "irq_deferred_error_count", "Deferred Error APIC interrupts"),
-  ]
+  /// NR_IRQS is 64 Ki and some at most.
+  private static let most = 1 << 17
 
   init(kernel: Kernel) throws {
     let types = kernel.types
@@ -47,147 +76,104 @@ struct InterruptReader: KernelReader {
       let head = try kernel.symbol("irq_desc_tree", for: Self.self) + types.structure("xarray").field("xa_head").offset
       tree = .radix(head: head, try XArray(types: types))
     }
-    var fields = FieldSelection(try types.structure("irq_desc"))
-    number = try fields.want("irq_data.irq")
-    hardware = try fields.want("irq_data.hwirq")
-    chip = try fields.want("irq_data.chip")
-    domain = try fields.want("irq_data.domain")
-    counts = try fields.want("kstat_irqs")
-    action = try fields.want("action")
-    flow = try fields.want("name")
-    descriptor = fields
-    fields = FieldSelection(try types.structure("irqaction"))
-    actionName = try fields.want("name")
-    nextAction = try fields.want("next")
-    handler = try fields.want("handler")
-    actionFields = fields
-    chipName = try types.structure("irq_chip").field("name")
-    statistics = try kernel.symbol("irq_stat", for: Self.self)
-    let structure = try types.structure("irq_cpustat_t")
-    statisticsSize = structure.size
-    vectors = Self.vectorNames.compactMap { vector in
-      (try? structure.field(vector.field)).map { (vector.name, vector.text, $0.offset) }
-    }
+    descriptor = try Bound(types)
+    action = try Bound(types)
+    chip = try Bound(types)
+    statistics = try Bound(types)
+    statisticsVariable = try kernel.symbol("irq_stat", for: Self.self)
+  }
+
+  /// What is shown of an interrupt, and what the rest is read with.
+  private struct Draft {
+    var line: InterruptLine
+    var number: UInt64
+    var action, counts, chip: VirtualAddress?
+    var flow: VirtualAddress
   }
 
   func read(_ cpus: [PerCPU.CPU], in space: AddressSpace) throws -> InterruptTable {
-    var table = InterruptTable(cpus: cpus.map(\.number))
-    // NR_IRQS is 64 Ki and some at most.
-    let limit = 1 << 17
-    let addresses: [VirtualAddress]
-    switch tree {
-    case .radix(let head, let tree):
-      let bytes = try space.read(head, count: 8)
-      let contents = tree.values(head: try ByteReader(bytes.span.bytes).pointer(0), in: space, limit: limit)
-      addresses = contents.values
-      table.faults += contents.faults
-    case .maple(let root, let tree):
-      let contents = tree.entries(at: root, in: space, limit: limit)
-      addresses = contents.entries.map(\.value)
-      table.faults += contents.faults
+    var faults: [MemoryFault] = []
+    let descriptors = space.read(descriptor, at: try addresses(in: space, &faults))
+    var drafts = descriptors.compactMap(&faults) { (descriptor) throws(MemoryFault) in
+      let number = try descriptor.number
+      return Draft(
+        line: InterruptLine(
+          name: "\(number)", counts: [],
+          hardwareNumber: try descriptor.domain == nil ? nil : try descriptor.hardware),
+        number: number, action: try descriptor.action, counts: try descriptor.counts, chip: try descriptor.chip,
+        flow: try descriptor.flow)
     }
-    let descriptors = space.read(descriptor, at: addresses)
-    var lines:
-      [(line: InterruptLine, number: UInt64, counts: VirtualAddress, chip: VirtualAddress, flow: VirtualAddress)]
-    lines = []
-    var chains: [(line: Int, action: VirtualAddress)] = []
-    for index in descriptors.indices {
-      do throws(MemoryFault) {
-        let number = try descriptors.load(index, number)
-        var line = InterruptLine(name: "\(number)", counts: [])
-        if try descriptors.load(index, domain) != 0 { line.hardwareNumber = try descriptors.load(index, hardware) }
-        let action = try descriptors.pointer(index, action)
-        let counts = try descriptors.pointer(index, counts)
-        let (chip, flow) = (try descriptors.pointer(index, chip), try descriptors.pointer(index, flow))
-        if action.rawValue != 0 { chains.append((lines.count, action)) }
-        lines.append((line, number, counts, chip, flow))
-      } catch {
-        table.faults.append(error)
-      }
-    }
-    let actions = readActions(chains, in: space, &table.faults)
-    for (index, all) in actions {
-      lines[index].line.actions = all.map(\.name)
-      lines[index].line.handlers = all.map(\.handler)
-    }
+    readActions(of: &drafts, in: space, &faults)
 
     var batch = ReadBatch<VirtualAddress>()
-    for line in lines {
-      for cpu in cpus where line.counts.rawValue != 0 { batch.add(cpu.address(of: line.counts), count: 4) }
+    let counters = drafts.map { draft in
+      draft.counts.map { counts in cpus.map { batch.add($0.address(of: counts), count: 4) } }
     }
-    let chips = batch.entries.count
-    for line in lines where line.chip.rawValue != 0 { batch.add(line.chip + chipName.offset, count: 8) }
-    let own = batch.entries.count
-    for cpu in cpus { batch.add(cpu.address(of: statistics), count: statisticsSize) }
+    let chipped = drafts.indices.filter { drafts[$0].chip != nil }
+    let chips = batch.add(chip, at: drafts.compactMap(\.chip))
+    let own = batch.add(statistics, at: cpus.map { $0.address(of: statisticsVariable) })
     space.read(&batch)
-    var (nextCount, nextChip) = (0, chips)
-    var names: [VirtualAddress] = []
-    for index in lines.indices {
-      do throws(MemoryFault) {
-        for _ in cpus where lines[index].counts.rawValue != 0 {
-          nextCount += 1
-          lines[index].line.counts.append(UInt64(try batch.reader(nextCount - 1).u32(0)))
-        }
-        if lines[index].counts.rawValue == 0 { lines[index].line.counts = cpus.map { _ in 0 } }
-        var name = VirtualAddress(0)
-        if lines[index].chip.rawValue != 0 {
-          nextChip += 1
-          name = try batch.reader(nextChip - 1).pointer(0)
-        }
-        names += [name, lines[index].flow]
-      } catch {
-        table.faults.append(error)
-        names += [VirtualAddress(0), VirtualAddress(0)]
+    for (index, entries) in counters.enumerated() {
+      guard let entries else {
+        drafts[index].line.counts = cpus.map { _ in 0 }
+        continue
       }
+      let counts = faults.keep { () throws(MemoryFault) in
+        try entries.map { (entry) throws(MemoryFault) in UInt64(try batch.reader(entry).u32(0)) }
+      }
+      drafts[index].line.counts = counts ?? []
     }
-    let texts = space.strings(at: names)
-    for index in lines.indices {
-      do throws(MemoryFault) {
-        lines[index].line.chip = try texts[index * 2].get()
-        lines[index].line.flow = try texts[index * 2 + 1].get()
-      } catch {
-        table.faults.append(error)
-      }
+    var names = [VirtualAddress](repeating: VirtualAddress(0), count: drafts.count)
+    chips.structs(in: batch).forEach(&faults) { (chip) throws(MemoryFault) in names[chipped[chip.index]] = try chip.name
+    }
+    let texts = space.strings(at: names + drafts.map(\.flow), &faults)
+    for index in drafts.indices {
+      (drafts[index].line.chip, drafts[index].line.flow) = (texts[index], texts[drafts.count + index])
     }
     // The kernel prints what has a handler or came at least once.
-    table.lines = lines.sorted { $0.number < $1.number }.map(\.line).filter { line in
+    var lines = drafts.sorted { $0.number < $1.number }.map(\.line).filter { line in
       !line.actions.isEmpty || line.counts.contains { $0 > 0 }
     }
-    for vector in vectors {
-      var line = InterruptLine(name: vector.name, counts: [], actions: [Array(vector.text.utf8)])
-      for index in cpus.indices { line.counts.append(UInt64(try batch.reader(own + index).u32(vector.offset))) }
-      table.lines.append(line)
+    let vectors = own.structs(in: batch)
+    for vector in statistics.vectors where vector.count.isPresent {
+      let counts = try vectors.map { (cpu) throws(MemoryFault) in try cpu.load(vector.count) }
+      lines.append(InterruptLine(name: vector.name, counts: counts, actions: [Array(vector.text.utf8)]))
     }
-    return table
+    return InterruptTable(cpus: cpus.map(\.number), lines: lines, faults: faults)
+  }
+
+  /// Where the descriptors lie.
+  private func addresses(in space: AddressSpace, _ faults: inout [MemoryFault]) throws(MemoryFault) -> [VirtualAddress]
+  {
+    switch tree {
+    case .radix(let head, let tree):
+      let contents = tree.values(head: try space.pointer(at: head), in: space, limit: Self.most)
+      faults += contents.faults
+      return contents.values
+    case .maple(let root, let tree):
+      let contents = tree.entries(at: root, in: space, limit: Self.most)
+      faults += contents.faults
+      return contents.entries.map(\.value)
+    }
   }
 
   /// The handlers of each line, chain by chain side by side.
-  private func readActions(
-    _ chains: [(line: Int, action: VirtualAddress)], in space: AddressSpace, _ faults: inout [MemoryFault]
-  ) -> [Int: [(name: [UInt8], handler: VirtualAddress)]] {
+  private func readActions(of drafts: inout [Draft], in space: AddressSpace, _ faults: inout [MemoryFault]) {
     var found: [(line: Int, name: VirtualAddress, handler: VirtualAddress)] = []
+    var chains = drafts.indices.compactMap { line in drafts[line].action.map { (line: line, action: $0) } }
     var seen = Set(chains.map(\.action))
-    var chains = chains
     while !chains.isEmpty {
-      let reads = space.read(actionFields, at: chains.map(\.action))
-      var next: [(line: Int, action: VirtualAddress)] = []
-      for index in reads.indices {
-        do throws(MemoryFault) {
-          found.append((chains[index].line, try reads.pointer(index, actionName), try reads.pointer(index, handler)))
-          let following = try reads.pointer(index, nextAction)
-          if following.rawValue != 0, seen.insert(following).inserted, seen.count < 1 << 16 {
-            next.append((chains[index].line, following))
-          }
-        } catch {
-          faults.append(error)
-        }
+      let lines = chains.map(\.line)
+      let actions = space.read(action, at: chains.map(\.action))
+      chains = actions.compactMap(&faults) { (action) throws(MemoryFault) in
+        found.append((lines[action.index], try action.name, try action.handler))
+        guard let next = try action.next, seen.insert(next).inserted, seen.count < 1 << 16 else { return nil }
+        return (lines[action.index], next)
       }
-      chains = next
     }
-    var result: [Int: [(name: [UInt8], handler: VirtualAddress)]] = [:]
-    for (index, name) in space.strings(at: found.map(\.name)).enumerated() {
-      result[found[index].line, default: []].append(((try? name.get()) ?? [], found[index].handler))
+    for (item, name) in zip(found, space.strings(at: found.map(\.name), &faults)) {
+      drafts[item.line].line.actions.append(name)
+      drafts[item.line].line.handlers.append(item.handler)
     }
-    return result
   }
 }

@@ -20,7 +20,7 @@ public struct InterruptLine: Sendable {
 }
 
 /// The interrupts of a host.
-public struct InterruptTable: Sendable {
+public struct InterruptTable: Faulted {
   /// The CPUs that are online.
   public var cpus: [Int] = []
   public var lines: [InterruptLine] = []
@@ -30,10 +30,7 @@ public struct InterruptTable: Sendable {
 extension Kernel {
   /// The interrupts. Cost: about ten round trips where the memory is remote.
   public func interrupts() throws(KernelError) -> InterruptTable {
-    let reader = try reader(InterruptReader.self)
     let cpus = try cpus().filter(\.isOnline)
-    return try settled(\.faults) { () throws(KernelError) in
-      try KernelError.reading(subject(of: InterruptReader.self)) { try reader.read(cpus, in: addressSpace) }
-    }
+    return try read(with: InterruptReader.self) { reader in try reader.read(cpus, in: addressSpace) }
   }
 }

@@ -10,64 +10,63 @@ import Paging
 struct ProcessorReader: KernelReader {
   static let subject = "the CPUs"
 
-  private let account: VirtualAddress
-  private let accountSize: Int
+  private struct Account: KernelShape {
+    static let type = "kernel_cpustat"
+    let times = Field<[UInt64]>("cpustat")
+  }
+
+  private struct Queue: KernelShape {
+    static let type = "rq"
+    let running = Field<UInt64>("nr_running")
+    let switches = Field<UInt64>("nr_switches")
+    let current = Field<VirtualAddress>("curr")
+  }
+
+  private struct Task: KernelShape {
+    static let type = "task_struct"
+    let tid = Field<Int32>("pid")
+    let name = Field<[UInt8]>("comm")
+  }
+
+  private let accountVariable, queueVariable: VirtualAddress
+  private let account: Bound<Account>
   private let kinds: [Int]
-  private let queue: VirtualAddress
-  private let queueFields: FieldSelection
-  private let running, switches, current: FieldSelection.Field
-  private let taskFields: FieldSelection
-  private let tid, name: FieldSelection.Field
+  private let queue: Bound<Queue>
+  private let task: Bound<Task>
   private let clock: ClockReader
 
   init(kernel: Kernel) throws {
-    account = try kernel.symbol("kernel_cpustat", for: Self.self)
-    accountSize = try kernel.types.structure("kernel_cpustat").size
-    let size = accountSize
+    accountVariable = try kernel.symbol("kernel_cpustat", for: Self.self)
+    queueVariable = try kernel.symbol("runqueues", for: Self.self)
+    account = try Bound(kernel.types)
+    let count = Int64(account.times.place.size / 8)
     kinds = try ["USER", "NICE", "SYSTEM", "IRQ", "SOFTIRQ", "STEAL"].map { kind in
       let index = try kernel.types.requiredEnumerator("CPUTIME_\(kind)")
-      guard (0..<Int64(size / 8)).contains(index) else {
+      guard (0..<count).contains(index) else {
         throw KernelError(Self.subject, .inconsistent("CPUTIME_\(kind) is \(index)"))
       }
       return Int(index)
     }
-    queue = try kernel.symbol("runqueues", for: Self.self)
-    var fields = FieldSelection(try kernel.types.structure("rq"))
-    running = try fields.want("nr_running")
-    switches = try fields.want("nr_switches")
-    current = try fields.want("curr")
-    queueFields = fields
-    fields = FieldSelection(try kernel.types.structure("task_struct"))
-    tid = try fields.want("pid")
-    name = try fields.want("comm")
-    taskFields = fields
+    queue = try Bound(kernel.types)
+    task = try Bound(kernel.types)
     clock = try ClockReader(kernel: kernel)
   }
 
   func read(_ cpus: [PerCPU.CPU], in space: AddressSpace) throws -> ProcessorSample {
     var batch = ReadBatch<VirtualAddress>()
     let time = clock.add(to: &batch)
-    let first = batch.entries.count
-    for cpu in cpus { batch.add(cpu.address(of: account), count: accountSize) }
+    let gathered = batch.add(account, at: cpus.map { $0.address(of: accountVariable) })
     space.read(&batch)
+    let accounts = gathered.structs(in: batch)
     var sample = ProcessorSample(uptime: try clock.read(time, batch).uptime)
-    let queues = space.read(queueFields, at: cpus.map { $0.address(of: queue) })
-    let tasks = space.read(
-      taskFields, at: queues.indices.map { (try? queues.pointer($0, current)) ?? VirtualAddress(0) })
-    for (index, cpu) in cpus.enumerated() {
-      do throws(MemoryFault) {
-        let reader = try batch.reader(first + index)
-        var times: [UInt64] = []
-        for kind in kinds { times.append(try reader.u64(kind * 8)) }
-        sample.cpus.append(
-          ProcessorState(
-            number: cpu.number, times: times, running: try queues.load(index, running),
-            contextSwitches: try queues.load(index, switches),
-            currentTID: Int32(truncatingIfNeeded: try tasks.signed(index, tid)),
-            currentName: try tasks.string(index, name)))
-      } catch {
-        sample.faults.append(error)
-      }
+    let queues = space.read(queue, at: cpus.map { $0.address(of: queueVariable) })
+    let tasks = space.read(task, at: queues.pointers(\.current))
+    sample.cpus = queues.compactMap(&sample.faults) { (queue) throws(MemoryFault) in
+      let times = try accounts[queue.index].times
+      let task = tasks[queue.index]
+      return ProcessorState(
+        number: cpus[queue.index].number, times: kinds.map { times[$0] }, running: try queue.running,
+        contextSwitches: try queue.switches, currentTID: try task.tid, currentName: try task.name)
     }
     return sample
   }

@@ -16,7 +16,7 @@ public struct ProcessorState: Sendable {
 }
 
 /// All CPUs at one moment. Two of them tell what the CPUs did between.
-public struct ProcessorSample: Sendable {
+public struct ProcessorSample: Faulted {
   /// The kinds of time that are work, as /proc/stat orders them; the rest of the uptime is idle.
   public static let kinds = ["user", "nice", "system", "irq", "softirq", "steal"]
   /// Nanoseconds from the boot to the kernel's last tick.
@@ -28,10 +28,7 @@ public struct ProcessorSample: Sendable {
 extension Kernel {
   /// What the CPUs did since the boot. Cost: four round trips where the memory is remote.
   public func processors() throws(KernelError) -> ProcessorSample {
-    let reader = try reader(ProcessorReader.self)
     let cpus = try cpus().filter(\.isOnline)
-    return try settled(\.faults) { () throws(KernelError) in
-      try KernelError.reading(subject(of: ProcessorReader.self)) { try reader.read(cpus, in: addressSpace) }
-    }
+    return try read(with: ProcessorReader.self) { reader in try reader.read(cpus, in: addressSpace) }
   }
 }

@@ -11,23 +11,30 @@ import Paging
 struct PressureReader: KernelReader {
   static let subject = "the pressure information"
 
-  private let group: VirtualAddress
-  private let disabled: VirtualAddress?
-  private let keyEnabled: FieldLayout?
-  private let total: FieldLayout
-  private let averages: FieldLayout
+  private struct Group: KernelShape {
+    static let type = "psi_group"
+    let totals = Field<[UInt64]>("total")
+    let averages = Field<[UInt64]>("avg")
+  }
+
+  private struct Key: KernelShape {
+    static let type = "static_key"
+    let enabled = Field<Int32>("enabled")
+  }
+
+  private let groupAddress: VirtualAddress
+  private let group: Bound<Group>
+  private let disabled: (address: VirtualAddress, key: Bound<Key>)?
   private let states: [(resource: Pressure.Resource, some: Int?, full: Int?)]
 
   init(kernel: Kernel) throws {
-    group = try kernel.symbol("psi_system", for: Self.self)
-    disabled = kernel.symbols.address(of: "psi_disabled")
-    keyEnabled = try disabled.map { _ in try kernel.types.structure("static_key").field("enabled") }
-    let structure = try kernel.types.structure("psi_group")
-    let total = try structure.field("total")
-    self.total = total
-    averages = try structure.field("avg")
+    let types = kernel.types
+    groupAddress = try kernel.symbol("psi_system", for: Self.self)
+    group = try Bound(types)
+    disabled = try kernel.symbols.address(of: "psi_disabled").map { ($0, try Bound(types)) }
+    let count = min(group.totals.place.size / 8, group.averages.place.size / 24)
     func state(_ name: String) -> Int? {
-      kernel.types.enumerator(name).flatMap { (0..<Int64(total.size / 8)).contains($0) ? Int($0) : nil }
+      types.enumerator(name).flatMap { (0..<Int64(count)).contains($0) ? Int($0) : nil }
     }
     states = [
       (.cpu, state("PSI_CPU_SOME"), state("PSI_CPU_FULL")), (.memory, state("PSI_MEM_SOME"), state("PSI_MEM_FULL")),
@@ -37,21 +44,22 @@ struct PressureReader: KernelReader {
 
   func read(in space: AddressSpace) throws -> [Pressure] {
     var batch = ReadBatch<VirtualAddress>()
-    let totals = batch.add(group + total.offset, count: total.size)
-    let averages = batch.add(group + self.averages.offset, count: self.averages.size)
-    let key = disabled.flatMap { disabled in keyEnabled.map { batch.add(disabled + $0.offset, count: 4) } }
+    let groups = batch.add(group, at: [groupAddress])
+    let keys = disabled.map { batch.add($0.key, at: [$0.address]) }
     space.read(&batch)
-    if let key, try batch.reader(key).load(0, as: Int32.self) > 0 {
+    if let key = keys?.structs(in: batch).first, try key.enabled > 0 {
       throw KernelError(Self.subject, .inconsistent("this kernel was booted without it (psi=0)"))
     }
-    func stall(_ state: Int?) throws(MemoryFault) -> Pressure.Stall? {
-      guard let state else { return nil }
-      var percent: [Double] = []
-      for window in 0..<3 { percent.append(Double(try batch.reader(averages).u64((state * 3 + window) * 8)) / 2048) }
-      return Pressure.Stall(averages: percent, total: try batch.reader(totals).u64(state * 8) / 1000)
+    let group = groups.structs(in: batch)[0]
+    let (totals, averages) = (try group.totals, try group.averages)
+    func stall(_ state: Int?) -> Pressure.Stall? {
+      state.map { state in
+        Pressure.Stall(
+          averages: averages[state * 3..<state * 3 + 3].map { Double($0) / 2048 }, total: totals[state] / 1000)
+      }
     }
-    return try states.compactMap { resource, some, full throws(MemoryFault) in
-      some == nil && full == nil ? nil : Pressure(resource: resource, some: try stall(some), full: try stall(full))
+    return states.compactMap { resource, some, full in
+      some == nil && full == nil ? nil : Pressure(resource: resource, some: stall(some), full: stall(full))
     }
   }
 }

@@ -25,7 +25,7 @@ public struct SlabCache: Sendable {
 }
 
 /// The slab caches of a host, and what could not be read of them.
-public struct SlabTable: Sendable {
+public struct SlabTable: Faulted {
   /// In the order of the kernel's list, the newest cache first.
   public var caches: [SlabCache] = []
   public var faults: [MemoryFault] = []
@@ -35,10 +35,5 @@ extension Kernel {
   /// The slab caches.
   ///
   /// Cost: a few dozen round trips where the memory is remote, since caches and their slabs lie in lists.
-  public func slabs() throws(KernelError) -> SlabTable {
-    let reader = try reader(SlabReader.self)
-    return try settled(\.faults) { () throws(KernelError) in
-      try KernelError.reading(subject(of: SlabReader.self)) { try reader.read(in: addressSpace) }
-    }
-  }
+  public func slabs() throws(KernelError) -> SlabTable { try read(SlabReader.self) }
 }

@@ -22,7 +22,7 @@ public struct MemoryZone: Sendable {
 }
 
 /// The counters of the kernel's memory management, and its zones.
-public struct VMStatistics: Sendable {
+public struct VMStatistics: Faulted {
   /// In the order of /proc/vmstat and by its names, without those few that it works out when asked, such as
   /// `nr_dirty_threshold`.
   public var counters: [(name: String, value: UInt64)] = []
@@ -38,10 +38,7 @@ extension Kernel {
   ///
   /// Cost: about six round trips where the memory is remote.
   public func vmStatistics() throws(KernelError) -> VMStatistics {
-    let reader = try reader(VMStatisticsReader.self)
     let cpus = try cpus()
-    return try KernelError.reading(subject(of: VMStatisticsReader.self)) {
-      try reader.read(cpus: cpus, in: addressSpace)
-    }
+    return try read(with: VMStatisticsReader.self) { reader in try reader.read(cpus: cpus, in: addressSpace) }
   }
 }
