@@ -38,7 +38,7 @@ extension GuestTests {
           """
           mkdir -p /tmp/swap/mount /tmp/swap/groups; cd /tmp/swap
           dd if=/dev/zero of=first bs=1M count=24 2> /dev/null; dd if=/dev/zero of=second bs=1M count=8 2> /dev/null
-          losetup /dev/loop5 first && mkswap /dev/loop5 > /dev/null && swapon -p 7 /dev/loop5 || exit 1
+          losetup /dev/loop5 first && mkswap /dev/loop5 > /dev/null && swapon /dev/loop5 || exit 1
           mkdosfs second && losetup /dev/loop6 second && mount -t vfat /dev/loop6 mount || exit 1
           dd if=/dev/zero of=mount/file bs=64k count=64 2> /dev/null; mkswap mount/file > /dev/null || exit 1
           swapon mount/file || exit 1
