@@ -46,7 +46,8 @@ targets += module("Binding", in: "Watched", ["Memory", "Paging", "KernelInfo"])
 targets += module(
   "LinuxKernel", in: "Watched", ["Memory", "Paging", "KernelInfo", "Binding"], tests: ["Samples"])
 // What a view is.
-targets += module("Views", in: "Watched/Views", path: "Base", ["Memory", "LinuxKernel"], tests: [])
+targets += module(
+  "Views", in: "Watched/Views", path: "Base", ["Memory", "Paging", "Binding", "LinuxKernel"], tests: [])
 // Views, base first: each may stand on those above it.
 targets += module("TaskViews", in: "Watched/Views", path: "Tasks", kernel + ["Views"])
 targets += module("CodeViews", in: "Watched/Views", path: "Code", kernel + ["Views", "TaskViews"])
@@ -57,7 +58,7 @@ targets += module(
   kernel + ["Views", "TaskViews", "StorageViews", "NetworkViews"])
 targets += module(
   "WaitingViews", in: "Watched/Views", path: "Waiting", kernel + ["Views", "TaskViews", "CodeViews", "StorageViews"])
-targets += module("MachineViews", in: "Watched/Views", path: "Machine", kernel + ["Views"])
+targets += module("MachineViews", in: "Watched/Views", path: "Machine", kernel + ["Views", "TaskViews"])
 targets += module("HookViews", in: "Watched/Views", path: "Hooks", kernel + ["Views", "CodeViews", "NetworkViews"])
 let views: [Target.Dependency] = [
   "TaskViews", "CodeViews", "StorageViews", "NetworkViews", "ProcessViews", "WaitingViews", "MachineViews", "HookViews",

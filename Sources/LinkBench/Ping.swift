@@ -11,11 +11,7 @@ public enum Ping {
   ///
   /// - Returns: nil where there is no ping, it may not, or nobody answers it.
   public static func measure(_ address: LinkAddress, count: Int) -> Figure? {
-    let host =
-      switch address {
-      case .sharedMemory: "127.0.0.1"
-      case .tcp(let host, _), .verbs(let host, _): host
-      }
+    let host = address.kind.host ?? "127.0.0.1"
     guard let text = try? ChildProcess.run("ping", ["-n", "-c", "\(count)", "-i", interval, host]) else { return nil }
     let times = parse(text)
     guard !times.isEmpty else { return nil }

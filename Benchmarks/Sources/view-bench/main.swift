@@ -19,32 +19,26 @@ setenv("PYTHONPATH", peers, 1)
 func progress(_ text: String) { FileHandle.standardError.write(Data("views: \(text)\n".utf8)) }
 func row(_ cells: String...) { FileHandle.standardOutput.write(Data("| \(cells.joined(separator: " | ")) |\n".utf8)) }
 
-/// A command of ours, what it is called in Volatility, and a script that makes drgn print the same.
-struct View {
-  let command: String
-  var arguments: [String] = []
+/// What shows the same in a peer: a plugin of Volatility's, and a script for drgn.
+struct Peer {
   var volatility: String?
   var drgn: String?
 }
 
-let views = [
-  View(
-    command: "ps", volatility: "pslist",
+/// By our command line; the views themselves come from grassctl.
+let peersOf: [String: Peer] = [
+  "ps": Peer(
+    volatility: "pslist",
     drgn: """
       from drgn.helpers.linux import for_each_task
       for task in for_each_task(prog):
           print(task.pid.value_(), task.tgid.value_(), task.comm.string_())
       """),
-  View(
-    command: "dmesg", volatility: "kmsg",
-    drgn: "print(len(__import__('drgn.helpers.linux').helpers.linux.get_dmesg(prog)))"),
-  View(command: "info"),
-  View(command: "ps", arguments: ["--forest"], volatility: "pstree"),
-  View(command: "ps", arguments: ["--environ"], volatility: "envars"),
-  View(command: "ps", arguments: ["--capabilities"], volatility: "capabilities"),
-  View(command: "ps", arguments: ["--namespaces", "--cgroup"]),
-  View(
-    command: "stack", arguments: ["--all"],
+  "dmesg": Peer(
+    volatility: "kmsg", drgn: "print(len(__import__('drgn.helpers.linux').helpers.linux.get_dmesg(prog)))"),
+  "ps --forest": Peer(volatility: "pstree"), "ps --environ": Peer(volatility: "envars"),
+  "ps --capabilities": Peer(volatility: "capabilities"),
+  "stack --all": Peer(
     drgn: """
       from drgn.helpers.linux import for_each_task
       for task in for_each_task(prog):
@@ -53,40 +47,24 @@ let views = [
           except ValueError:
               pass
       """),
-  View(command: "lsns"), View(command: "cgroups"),
-  View(command: "maps", arguments: ["1"], volatility: "proc.Maps --pid 1"),
-  View(command: "lsof", volatility: "lsof"),
-  View(command: "lsmod", volatility: "lsmod"),
-  View(command: "timers"),
-  View(command: "workqueues"),
-  View(command: "locks"),
-  View(
-    command: "mount", volatility: "mountinfo",
+  "maps 1": Peer(volatility: "proc.Maps --pid 1"), "lsof": Peer(volatility: "lsof"), "lsmod": Peer(volatility: "lsmod"),
+  "mount": Peer(
+    volatility: "mountinfo",
     drgn: """
       from drgn.helpers.linux import for_each_mount, mount_dst
       for mount in for_each_mount(prog):
           print(mount_dst(mount))
       """),
-  View(command: "ss", volatility: "sockstat"),
-  View(command: "ip", arguments: ["addr"], volatility: "ip.Addr"),
-  View(command: "netfilter", volatility: "netfilter"),
-  View(command: "hooks", volatility: "check_syscall"),
-  View(command: "bpf", volatility: "ebpf"),
-  View(command: "files", volatility: "pagecache.Files"),
-  View(command: "ftrace"), View(command: "kprobes"), View(command: "tracepoints"),
-  View(command: "free"), View(command: "vmstat"),
-  View(
-    command: "slabtop",
+  "ss": Peer(volatility: "sockstat"), "ip addr": Peer(volatility: "ip.Addr"),
+  "netfilter": Peer(volatility: "netfilter"),
+  "hooks": Peer(volatility: "check_syscall"), "bpf": Peer(volatility: "ebpf"),
+  "files": Peer(volatility: "pagecache.Files"),
+  "slabtop": Peer(
     drgn: """
       from drgn.helpers.linux import for_each_slab_cache
       for cache in for_each_slab_cache(prog):
           print(cache.name.string_(), cache.object_size.value_())
       """),
-  View(command: "psi"), View(command: "interrupts"),
-  View(command: "sym", arguments: ["schedule"]),
-  View(command: "types", arguments: ["task_struct"]),
-  View(command: "search", arguments: ["GRASS-no-such-text"]),
-  View(command: "strings", arguments: ["--containing", "GRASS-no-such-text"]),
 ]
 
 let folder = FileManager.default.temporaryDirectory.appendingPathComponent("grass-views-\(UUID().uuidString)")
@@ -140,12 +118,26 @@ let debugger = try { () throws -> [String]? in
   return ["\(peers)/bin/drgn", "-q", "--no-default-symbols", "-c", path("core"), "-s", vmlinux]
 }()
 
+/// The command lines of all views, and of what is none.
+let commands = try { () throws -> [[String]] in
+  _ = try Cost.run(grassctl, ["reference", "--commands", "--text", "GRASS-no-such-text"], output: path("commands"))
+  let views = try String(contentsOfFile: path("commands"), encoding: .utf8).split(separator: "\n").map {
+    $0.split(separator: "\t").map(String.init)
+  }
+  return views + [["strings", "--containing", "GRASS-no-such-text"]]
+}()
+for name in peersOf.keys where !commands.contains(where: { $0.joined(separator: " ") == name }) {
+  throw BenchmarkError("no view is tried as '\(name)', which a peer is said to show")
+}
+
 row("view of a 1 GiB image, \(count) threads, a new process each", "GRASS", "resident", "Volatility 3", "drgn")
 row("---", "---", "---", "---", "---")
-for view in views {
-  progress(view.command)
+for command in commands {
+  let name = command.joined(separator: " ")
+  let view = peersOf[name] ?? Peer()
+  progress(name)
   var costs: [Cost] = []
-  for _ in 0..<7 { costs.append(try Cost.run(grassctl, [view.command] + view.arguments + ["--memory", image])) }
+  for _ in 0..<7 { costs.append(try Cost.run(grassctl, command + ["--memory", image])) }
   let ours = Samples(microseconds: costs.map(\.microseconds)).median
   func peer(_ cost: Cost?) -> String {
     cost.map { "\(time($0.microseconds)), \(digits($0.microseconds / ours, 0))×" } ?? "–"
@@ -157,7 +149,6 @@ for view in views {
   let script = path("script.py")
   try Data((view.drgn ?? "").utf8).write(to: URL(fileURLWithPath: script))
   let third = view.drgn == nil ? nil : run(debugger.map { $0 + [script] })
-  let name = ([view.command] + view.arguments).joined(separator: " ")
   if let other, let plugin = view.volatility {
     try Ratios.note(name, peer: "Volatility 3 \(plugin)", ours / other.microseconds)
   }

@@ -1,11 +1,11 @@
-/// Where a monitor is reached: `shm:///PATH`, `verbs://HOST:PORT` or `tcp://HOST:PORT`.
-public enum LinkAddress: Hashable, Sendable, CustomStringConvertible {
-  /// A region's file on this machine.
-  case sharedMemory(path: String)
-  /// A host, as an IPv4 or IPv6 address or `localhost`, and a port; 0 lets a listener choose.
-  case tcp(host: String, port: UInt16)
-  /// A host that an RDMA device reaches, as a name or an address, and a port; 0 lets a listener choose.
-  case verbs(host: String, port: UInt16)
+public import Region
+
+/// Where a monitor is reached: an address of one of ``LinkKinds``.
+public struct LinkAddress: Hashable, Sendable, CustomStringConvertible {
+  /// The address as its kind has it.
+  public let kind: any LinkKind
+
+  public init(_ kind: any LinkKind) { self.kind = kind }
 
   /// Parses a URL.
   ///
@@ -15,41 +15,20 @@ public enum LinkAddress: Hashable, Sendable, CustomStringConvertible {
       throw LinkError(text, .badAddress("it has no scheme"))
     }
     let scheme = text[..<separator.lowerBound].lowercased()
-    let rest = text[separator.upperBound...]
-    switch scheme {
-    case "shm":
-      guard rest.hasPrefix("/"), rest.count > 1, !rest.hasSuffix("/") else {
-        throw LinkError(text, .badAddress("after shm:// comes the absolute path of a file"))
-      }
-      self = .sharedMemory(path: String(rest))
-    case "tcp", "verbs":
-      guard let colon = rest.lastIndex(of: ":"), let port = UInt16(rest[rest.index(after: colon)...]) else {
-        throw LinkError(text, .badAddress("after \(scheme):// come a host, a colon and a port from 0 to 65535"))
-      }
-      var host = rest[..<colon]
-      if host.hasPrefix("["), host.hasSuffix("]") {
-        host = host.dropFirst().dropLast()
-      } else if host.contains(":") {
-        throw LinkError(text, .badAddress("an IPv6 address stands in brackets"))
-      }
-      guard !host.isEmpty else { throw LinkError(text, .badAddress("the host is missing")) }
-      self = scheme == "tcp" ? .tcp(host: String(host), port: port) : .verbs(host: String(host), port: port)
-    default:
+    guard let kind = LinkKinds.all.first(where: { $0.scheme == scheme }) else {
       throw LinkError(text, .badAddress("no link is called \"\(scheme)\""))
     }
-  }
-
-  public var description: String {
-    switch self {
-    case .sharedMemory(let path): "shm://\(path)"
-    case .tcp(let host, let port): "tcp://\(Self.text(host, port))"
-    case .verbs(let host, let port): "verbs://\(Self.text(host, port))"
+    do throws(LinkSyntaxError) {
+      self.kind = try kind.init(parsing: text[separator.upperBound...])
+    } catch {
+      throw LinkError(text, .badAddress(error.why))
     }
   }
 
-  private static func text(_ host: String, _ port: UInt16) -> String {
-    host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
-  }
+  public var description: String { kind.description }
+
+  public static func == (first: LinkAddress, second: LinkAddress) -> Bool { first.description == second.description }
+  public func hash(into hasher: inout Hasher) { hasher.combine(description) }
 
   /// Connects to the region there.
   ///
@@ -59,10 +38,19 @@ public enum LinkAddress: Hashable, Sendable, CustomStringConvertible {
   /// - Returns: the link, which is the caller's.
   /// - Throws: ``LinkError`` with what failed: nobody answers, no slot is free, the region is another version's.
   public func connect(slots: Int = 4, within timeout: Duration = .seconds(5)) throws(LinkError) -> any Link {
-    switch self {
-    case .sharedMemory(let path): try SharedMemoryLink(path: path, slots: slots)
-    case .tcp(let host, let port): try TCPLink(host: host, port: port, slots: slots, within: timeout)
-    case .verbs(let host, let port): try VerbsLink(host: host, port: port, slots: slots, within: timeout)
-    }
+    try kind.connect(slots: slots, within: timeout)
+  }
+
+  /// Starts to serve a region there.
+  ///
+  /// - Parameters:
+  ///   - region: what is served. Kept until the responder ends.
+  ///   - assist: has the mailbox program look at the region's slots at once, on the caller's thread, or does nothing.
+  /// - Returns: what serves it, or nil where nothing has to be done: a region's file is there by itself.
+  /// - Throws: ``LinkError`` where the address cannot be served: it is in use, not allowed, or has no such device.
+  public func serve(
+    _ region: SharedRegion, assist: @escaping @Sendable () -> Void = {}
+  ) throws(LinkError) -> (any Responder)? {
+    try kind.serve(region, assist: assist)
   }
 }

@@ -40,9 +40,9 @@ public struct LinkError: Error, Hashable, Sendable, CustomStringConvertible {
     let text =
       switch reason {
       case .badAddress(let why):
-        "is not an address of a link: \(why); write shm:///PATH, verbs://HOST:PORT or tcp://127.0.0.1:PORT"
+        "is not an address of a link: \(why); write \(LinkKinds.forms)"
       case .notLoopback:
-        "is refused: sessions carry no keys yet, so TCP serves only this machine; use 127.0.0.1 or ::1"
+        "is refused: sessions carry no keys yet, so such a link serves only this machine; use 127.0.0.1 or ::1"
       case .system(let call, let code): "\(call) failed: \(describeError(code))"
       case .region(let why): why
       case .refused(let why): "the monitored side refused the session: \(why)"

@@ -114,10 +114,9 @@ public final class Server {
     let name: String
 
     init(_ options: Options) throws {
-      let paths = options.listen.compactMap { address in
-        if case .sharedMemory(let path) = address { path } else { nil }
-      }
-      guard paths.count <= 1 else { throw ServerError.manyRegions }
+      let files = options.listen.filter { $0.kind.regionPath != nil }
+      let paths = files.compactMap(\.kind.regionPath)
+      guard paths.count <= 1 else { throw ServerError.manyRegions(files[1]) }
       context = if case .gpu(let number) = options.device { try GPUContext(GPU.number(number)) } else { nil }
       guard options.regionInGPU else {
         region = try SharedRegion(path: paths.first, layout: options.layout)
@@ -125,7 +124,7 @@ public final class Server {
         return
       }
       guard let context else { throw ServerError.regionWithoutGPU }
-      guard paths.isEmpty else { throw ServerError.regionWithoutFile }
+      if let file = files.first { throw ServerError.regionWithoutFile(file) }
       let memory = try GPURegionMemory(context, layout: options.layout)
       region = try SharedRegion(layout: options.layout, in: memory)
       name =

@@ -1,9 +1,12 @@
+public import Links
+
 /// Why a daemon cannot serve, or not with the monitors that it was given.
 public enum ServerError: Error {
   case noMemory(String)
-  case manyRegions
+  /// An address that wants a region where another one has it already.
+  case manyRegions(LinkAddress)
   case regionWithoutGPU
-  case regionWithoutFile
+  case regionWithoutFile(LinkAddress)
   case noKernel(String)
   case mixedMonitors
   case otherKernel(path: String, String, String)
@@ -14,10 +17,11 @@ extension ServerError: CustomStringConvertible {
   public var description: String {
     switch self {
     case .noMemory(let path): "\(path): holds no memory; give a RAM file or an image of memory"
-    case .manyRegions: "--listen: one shm:// URL at most, since there is one region; several remote hosts can share it"
+    case .manyRegions(let address):
+      "--listen \(address): there is one region, and an address before has its file; several remote hosts can share it"
     case .regionWithoutGPU: "--region gpu: needs --device gpu, in whose memory the region is to lie"
-    case .regionWithoutFile:
-      "--region gpu: a GPU's memory has no file, which shm:// is reached by; listen at verbs:// or tcp://"
+    case .regionWithoutFile(let address):
+      "--region gpu: a GPU's memory has no file, which \(address) is reached by; listen at \(LinkKinds.formsForDevices)"
     case .noKernel(let path):
       "\(path): no kernel was found yet, and a GPU's program is made for one; start again when the host has booted"
     case .mixedMonitors: "--monitors: give sources (.c, .swift) alone, or one program made by `grassd compile`"

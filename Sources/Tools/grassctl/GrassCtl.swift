@@ -34,6 +34,6 @@ struct GrassCtl: ParsableCommand {
 
   /// The commands about a kernel that are no view.
   private static let others: [ViewGroup: [any ParsableCommand.Type]] = [
-    .memory: [Top.self], .expert: [Sym.self, Types.self, Read.self, Strings.self],
+    .expert: [Read.self, Strings.self, Reference.self]
   ]
 }

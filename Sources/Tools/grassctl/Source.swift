@@ -8,7 +8,7 @@ import Remote
 /// What commands that need a live host share.
 enum HostOptions {
   static let urlHelp = ArgumentHelp(
-    "The live host, as grassd printed it: shm:///PATH, verbs://HOST:PORT or tcp://127.0.0.1:PORT.", valueName: "url")
+    "The live host, as grassd printed it: \(LinkKinds.forms).", valueName: "url")
 
   /// Connects, or says why not and exits.
   static func connect(_ url: String, timeout: Double) throws -> Session {

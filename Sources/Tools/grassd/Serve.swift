@@ -28,8 +28,8 @@ struct Serve: ParsableCommand {
 
   @Option(
     parsing: .upToNextOption,
-    help:
-      "Where to answer: shm:///PATH makes a region there, verbs://HOST:PORT (RDMA) and tcp://127.0.0.1:PORT listen (port 0: any)."
+    help: ArgumentHelp(
+      "Where to answer: \(LinkKinds.all.map { "\($0.form) \($0.serving)" }.joined(separator: ", ")).")
   )
   var listen: [String]
 
@@ -48,7 +48,7 @@ struct Serve: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Where the region lies: host memory, or, with --device gpu, that GPU's own, which network cards reach as a dma-buf and tcp:// by copies.",
+      "Where the region lies: host memory, or, with --device gpu, that GPU's own, which is reached \(Self.deviceMemory).",
       valueName: "host|gpu"))
   var region: RegionPlace = .host
 
@@ -79,6 +79,11 @@ struct Serve: ParsableCommand {
 
   @Flag(name: .shortAndLong, help: "Log more.")
   var verbose = false
+
+  /// How links reach a region in a device's memory.
+  private static var deviceMemory: String {
+    LinkKinds.all.compactMap { kind in kind.deviceMemory.map { "\(kind.scheme):// \($0)" } }.joined(separator: ", ")
+  }
 
   func validate() throws {
     if known != nil, noKnown { throw ValidationError("Give --known or --no-known, not both.") }

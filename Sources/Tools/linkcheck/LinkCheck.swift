@@ -58,12 +58,28 @@ func report<Check>(_ checks: [Check], name: (Check) -> String, _ run: (Check) th
 }
 
 struct Promises: ParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Checks what a link promises, against a served region.")
+  static let configuration = CommandConfiguration(
+    abstract:
+      "Checks what a link promises, against a served region; by itself, every kind of link that needs no device.")
 
-  @Argument var url: String
+  @Argument(help: "Where a region is served; without it, this process serves one at an address of each kind.")
+  var url: String?
 
   func run() throws {
-    let address = try LinkAddress(url)
+    if let url { return try check(try LinkAddress(url)) }
+    for url in LinkKinds.all.compactMap({ $0.local }) {
+      let asked = try LinkAddress(url)
+      let region = try SharedRegion(path: asked.kind.regionPath, layout: RegionLayout(slots: 4, scratchSize: 64 * 1024))
+      let responder = try asked.serve(region)
+      defer { responder?.stop() }
+      let address = responder?.address ?? asked
+      print("link \(address)")
+      try check(address)
+      withExtendedLifetime(region) {}
+    }
+  }
+
+  private func check(_ address: LinkAddress) throws {
     let suite = LinkConformance { () throws(LinkError) in try address.connect(slots: 1) }
     try report(LinkConformance.Check.allCases, name: \.rawValue) { try suite.run($0) }
   }
@@ -178,9 +194,11 @@ struct Memory: ParsableCommand {
   var url: String
 
   func run() throws {
-    guard case .verbs(let host, let port) = try LinkAddress(url) else { throw LinkConformance.Broken("no verbs URL") }
+    guard let address = try LinkAddress(url).kind as? VerbsAddress, let host = address.host else {
+      throw LinkConformance.Broken("no verbs URL")
+    }
     let connection = try Connection(manager: ConnectionManager())
-    try connection.resolve(host: host, port: port, until: .now + .seconds(5))
+    try connection.resolve(host: host, port: address.port, until: .now + .seconds(5))
     let domain = try ProtectionDomain(connection: connection)
     let memory = UnsafeMutableRawPointer.allocate(byteCount: 8192, alignment: 4096)
     defer { memory.deallocate() }

@@ -7,21 +7,28 @@ import Testing
 @Suite(.serialized) struct LinksTests {
   private static func path() -> String { "/tmp/grass-link-test-\(UInt64.random(in: 0 ... .max))" }
 
-  @Test(arguments: LinkConformance.Check.allCases) func sharedMemoryKeepsThePromises(
-    _ check: LinkConformance.Check
-  ) throws {
-    let region = try SharedRegion(path: Self.path(), layout: RegionLayout(scratchSize: 64 * 1024))
-    let path = try #require(region.path)
-    try LinkConformance { () throws(LinkError) in try SharedMemoryLink(path: path, slots: 4) }.run(check)
+  /// Every kind of link that needs no device, and every check.
+  @Test(arguments: LinkKinds.all.compactMap { $0.local }, LinkConformance.Check.allCases)
+  func everyLinkKeepsThePromises(_ url: String, _ check: LinkConformance.Check) throws {
+    let asked = try LinkAddress(url)
+    let region = try SharedRegion(path: asked.kind.regionPath, layout: RegionLayout(scratchSize: 64 * 1024))
+    let responder = try asked.serve(region)
+    defer { responder?.stop() }
+    let address = responder?.address ?? asked
+    try LinkConformance { () throws(LinkError) in try address.connect() }.run(check)
     withExtendedLifetime(region) {}
   }
 
-  @Test(arguments: LinkConformance.Check.allCases) func tcpKeepsThePromises(_ check: LinkConformance.Check) throws {
-    let region = try SharedRegion(layout: RegionLayout(scratchSize: 64 * 1024))
-    let responder = try TCPResponder(region: region, host: "127.0.0.1", port: 0)
-    defer { responder.stop() }
-    let address = responder.address
-    try LinkConformance { () throws(LinkError) in try address.connect() }.run(check)
+  /// Addresses are written as they are parsed, schemes differ, and errors name all of them.
+  @Test func kindsDescribeThemselves() throws {
+    #expect(Set(LinkKinds.all.map { $0.scheme }).count == LinkKinds.all.count)
+    let error = try #require(#expect(throws: LinkError.self) { try LinkAddress("carrier-pigeon://x") })
+    for kind in LinkKinds.all {
+      #expect(kind.form.hasPrefix("\(kind.scheme)://") && !kind.serving.isEmpty)
+      #expect("\(error)".contains(kind.form))
+      let url = kind.form.replacing("PORT", with: "7").replacing("HOST", with: "h")
+      #expect(try LinkAddress(url).description == url)
+    }
   }
 
   @Test(arguments: LinkConformance.Check.allCases) func aRegionThatIsReachedByCopiesKeepsThePromises(

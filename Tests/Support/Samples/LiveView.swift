@@ -40,13 +40,14 @@ package struct LiveView: Sendable {
   /// Those of which more is known than that what names a row stays, and those that are no declared view.
   private static let special: [LiveView] = [
     LiveView(
-      name: "ps", mayAppear: { line in transient.contains(line.split(separator: " ", maxSplits: 1).last ?? "") },
+      name: TaskView.name,
+      mayAppear: { line in transient.contains(line.split(separator: " ", maxSplits: 1).last ?? "") },
       look: { subject in
         let table = try subject.kernel.tasks(TaskQuery(includesThreads: true))
         return Look(marks: table.faults.count, lines: lines(of: table.tasks))
       }),
     LiveView(
-      name: "ps --environ …",
+      name: "\(TaskView.name) --environ …",
       look: { subject in
         let tasks = try subject.kernel.tasks()
         let table = try subject.kernel.details(
@@ -58,7 +59,7 @@ package struct LiveView: Sendable {
         return Look(marks: tasks.faults.count + table.faults.count, lines: Set(lines))
       }),
     LiveView(
-      name: "stack --all",
+      name: "\(StackView.name) --all",
       look: { subject in
         let tasks = try subject.kernel.tasks(TaskQuery(includesThreads: true, includesCommandLines: false))
         let table = try subject.kernel.stacks(of: tasks.tasks)
@@ -70,7 +71,7 @@ package struct LiveView: Sendable {
         return Look(marks: tasks.faults.count + table.faults.count, lines: Set(lines))
       }),
     LiveView(
-      name: "timers",
+      name: TimerView.name,
       look: { subject in
         let table = try subject.kernel.timers()
         // Those of processes that sleep for days; the others are set again and again.
@@ -80,18 +81,22 @@ package struct LiveView: Sendable {
         return Look(marks: table.faults.count, lines: Set(lines))
       }),
     LiveView(
-      name: "top", mayAppear: { _ in false },
+      name: TopView.name, mayAppear: { _ in false },
       look: { subject in
-        let sample = try subject.kernel.processors()
-        return Look(marks: sample.faults.count, lines: Set(sample.cpus.map { "\($0.number)" }))
+        // Which processes are the busiest changes from one look to the next.
+        let found = try TopView.rows(of: subject.kernel, TopView.Options([("interval", "0")]))
+        let cpus = found.rows.compactMap { row in
+          if case .processor(let cpu) = row { "\(cpu.state.number)" } else { nil }
+        }
+        return Look(marks: found.faults.count, lines: Set(cpus))
       }),
     LiveView(
-      name: "psi", mayAppear: { _ in false },
+      name: PressureView.name, mayAppear: { _ in false },
       look: { subject in
         Look(lines: Set(try subject.kernel.pressure().map { "\($0.resource.rawValue) \($0.some != nil)" }))
       }),
     LiveView(
-      name: "free", mayAppear: { _ in false },
+      name: FreeView.name, mayAppear: { _ in false },
       look: { subject in
         let (info, fault) = try subject.kernel.memoryInfo()
         let total = info["MemTotal"] ?? 0
@@ -106,12 +111,7 @@ package struct LiveView: Sendable {
         return Look(lines: ["\(value.address) \(value.value)"])
       }),
     LiveView(
-      name: "sym", mayAppear: { _ in false },
-      look: { subject in
-        Look(lines: Set(try subject.kernel.symbolMap().places(named: "schedule").map { "\($0.address)" }))
-      }),
-    LiveView(
-      name: "search", isSearch: true,
+      name: SearchView.name, isSearch: true,
       look: { subject in
         let hits = try subject.kernel.search(subject.text)
         // Other copies of the text are in buffers that are used again.
@@ -138,16 +138,18 @@ package struct LiveView: Sendable {
   ///
   /// Of a view that is not here, any may.
   private static let comesAndGoes: [String: @Sendable (String) -> Bool] = [
-    "maps": { _ in false }, "lsmod": { _ in false }, "bpf": { _ in false }, "hooks": { _ in false },
-    "workqueues": { _ in false }, "interrupts": { _ in false }, "vmstat": { _ in false }, "info": { _ in false },
-    "lsof": { line in
+    MappingView.name: { _ in false }, LsMod.name: { _ in false }, BPFView.name: { _ in false },
+    SystemCallHookView.name: { _ in false }, WorkQueueView.name: { _ in false }, InterruptView.name: { _ in false },
+    VMStatView.name: { _ in false }, HostView.name: { _ in false }, SymbolView.name: { _ in false },
+    TypeView.name: { _ in false },
+    OpenFileView.name: { line in
       let name = line.split(separator: " ", maxSplits: 2).last ?? ""
       return ["/", "pipe:[", "socket:[", "anon_inode:", "net:[", "mnt:["].contains(where: name.hasPrefix)
     },
-    "mount": { $0.contains("/tmp/churn-mount") },
-    "lsns": { line in [" mnt", " net", " ipc", " uts"].contains(where: line.hasSuffix) },
-    "cgroups": { $0.contains("churn") },
-    "locks": { !$0.contains("/tmp/locked") },
+    MountView.name: { $0.contains("/tmp/churn-mount") },
+    NamespaceView.name: { line in [" mnt", " net", " ipc", " uts"].contains(where: line.hasSuffix) },
+    ControlGroupView.name: { $0.contains("churn") },
+    LockView.name: { !$0.contains("/tmp/locked") },
   ]
 
   /// A declared view, once for each way in which it is to be tried: a line is what names a row.
@@ -156,12 +158,11 @@ package struct LiveView: Sendable {
       return []
     }
     let example = ViewSubject(process: 1, text: "TEXT")
-    return view.samples(example).enumerated().map { index, sample in
-      // A guest without a network card has neither neighbours nor routes.
-      let options = sample.map { $0.text == "yes" ? "--\($0.name)" : $0.text }
-      return LiveView(
-        name: ([view.name] + options).joined(separator: " "), isSearch: view.readsAllMemory,
-        canBeEmpty: view.canBeEmpty || ["neigh", "route"].contains(options.first), mayAppear: comesAndGoes[view.name],
+    return view.commandLines(example).enumerated().map { index, words in
+      LiveView(
+        name: words.joined(separator: " "), isSearch: view.readsAllMemory,
+        // A guest without a network card has neither neighbours nor routes.
+        canBeEmpty: view.canBeEmpty || ["neigh", "route"].contains(words.last), mayAppear: comesAndGoes[view.name],
         look: { subject in
           let texts = view.samples(ViewSubject(process: subject.process, text: text(subject.text)))[index]
           let table = try view.table(of: subject.kernel, options: texts)

@@ -18,15 +18,16 @@
 /// What is in this list is a command of grassctl, is fuzzed, is looked at on busy guests, is measured and documented.
 public enum KernelViews {
   public static let all: [any KernelView.Type] = [
-    HostView.self, LogView.self,
+    HostView.self, LogView.self, CPUInfoView.self,
     TaskView.self, MappingView.self, NamespaceView.self, ControlGroupView.self, StackView.self,
-    FreeView.self, VMStatView.self, SlabView.self, PressureView.self, InterruptView.self,
+    TopView.self, FreeView.self, VMStatView.self, SlabView.self, PressureView.self, InterruptView.self, SwapView.self,
     OpenFileView.self, MountView.self, CachedFileView.self,
     SocketView.self, NetworkView.self,
     TimerView.self, WorkQueueView.self, LockView.self,
-    LsMod.self, SystemCallHookView.self, NetfilterView.self, FTraceView.self, KProbeView.self, TracepointView.self,
+    LsMod.self, ParameterView.self, SystemCallHookView.self, NetfilterView.self, FTraceView.self, KProbeView.self,
+    TracepointView.self,
     BPFView.self,
-    SearchView.self,
+    SymbolView.self, TypeView.self, SearchView.self,
   ]
 
   /// The view that is called `name`.

@@ -11,6 +11,23 @@ public enum ViewGroup: String, CaseIterable, Sendable {
   case waiting = "Waiting"
   case integrity = "Integrity"
   case expert = "Expert"
+
+  /// What its views are about.
+  public var summary: String {
+    switch self {
+    case .host: "the host, its processors, its log"
+    case .processes:
+      "processes and threads: as a list or a tree, with environment, namespaces, control groups, capabilities; where they wait in the kernel, what they have mapped"
+    case .memory: "what CPUs, memory and interrupts are used for, pressure, swap"
+    case .files:
+      "open files, mounts, and the page cache, file by file; `files get` writes a file's contents from memory"
+    case .network: "the network, in every network namespace"
+    case .waiting: "what the kernel waits for, and who holds it up"
+    case .integrity:
+      "modules, and what may have been tampered with: who is called by system calls, interrupts and probes"
+    case .expert: "symbols, types and bytes, for whom that is not enough"
+    }
+  }
 }
 
 /// A view of a kernel, declared once.

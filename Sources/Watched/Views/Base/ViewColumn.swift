@@ -25,6 +25,15 @@ public struct ViewColumnInfo: Sendable {
   public var isRightAligned: Bool
   /// Whether it stays what it is as long as the row is the same thing: an id or a name, and no counter.
   public var isIdentity = false
+  /// What the objects in it have, for the reference of keys; empty for a column of no objects.
+  public var members: [Member] = []
+
+  /// A key of an object in a column.
+  public struct Member: Hashable, Sendable {
+    /// `*` where each object brings keys of its own.
+    public let key: String
+    public let unit: ViewUnit
+  }
 
   public var isInTable: Bool { !heading.isEmpty }
   public var isInJSON: Bool { !key.isEmpty }
@@ -124,6 +133,13 @@ public struct ViewColumn<Row: Sendable>: Sendable {
   public var identity: ViewColumn {
     var column = self
     column.info.isIdentity = true
+    return column
+  }
+
+  /// The same column, of objects with these keys, of numbers in `unit`; `*` stands for keys that an object brings itself.
+  public func with(_ keys: String..., in unit: ViewUnit = .none) -> ViewColumn {
+    var column = self
+    column.info.members += keys.map { ViewColumnInfo.Member(key: $0, unit: unit) }
     return column
   }
 

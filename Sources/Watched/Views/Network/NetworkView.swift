@@ -54,12 +54,13 @@ public struct NetworkView: KernelView {
         interface.addresses.map(value)
       }.shown { (interface: NetworkInterface) -> String in
         interface.addresses.map { "\($0.address)/\($0.prefixLength)" }.joined(separator: " ")
-      }.identity,
+      }.identity.with("family", "local", "prefixlen", "peer", "scope"),
       ViewColumn(json: "flags", \.flags), ViewColumn(json: "up", \.isUp),
       ViewColumn(json: "promiscuous", \.isPromiscuous), ViewColumn(json: "promiscuity", \.promiscuity),
       ViewColumn(json: "allmulti", \.allMulticast), ViewColumn(json: "type", \.type),
       ViewColumn(json: "operstate", \.operationalState),
-      ViewColumn(json: "stats") { $0.counters.map(value) },
+      ViewColumn(json: "stats") { $0.counters.map(value) }
+        .with("rx_packets", "tx_packets").with("rx_bytes", "tx_bytes", in: .bytes),
       ViewColumn(json: "net_device", in: .address, \.device),
     ]
 

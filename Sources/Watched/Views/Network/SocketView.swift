@@ -37,7 +37,7 @@ public struct SocketView: KernelView {
         }
       }.shown { (socket: NetworkSocket) -> String in
         socket.owners.map { "\($0.comm.printable)(pid=\($0.pid),fd=\($0.descriptor))" }.joined(separator: ",")
-      },
+      }.with("pid", "fd", "comm"),
       ViewColumn(json: "family", \.family), ViewColumn(json: "type", \.type),
       ViewColumn(json: "protocol", \.protocolNumber),
       ViewColumn(json: "local", \.local), ViewColumn(json: "local_port", \.localPort).identity,

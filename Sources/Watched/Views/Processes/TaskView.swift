@@ -111,7 +111,7 @@ public struct TaskView: KernelView {
       columns.append(
         ViewColumn(json: "ns") { (row: Row) -> ViewValue in
           .object(namespaces(of: row).map { ViewValue.Member($0.kind.rawValue, $0.number) })
-        })
+        }.with("*"))
     }
     if options.cgroup {
       columns.append(ViewColumn(json: "cgroup") { ($0.details?.controlGroups ?? []).map(\.line) })
@@ -195,6 +195,13 @@ public struct TaskView: KernelView {
   }
 
   // MARK: Rows
+
+  public static func samples(_ subject: ViewSubject) -> [[(name: String, text: String)]] {
+    [[]]
+      + [["threads"], ["forest"], ["environ"], ["capabilities"], ["namespaces", "cgroup"]].map { flags in
+        flags.map { ($0, "yes") }
+      }
+  }
 
   public static func rows(of kernel: Kernel, _ options: Options) throws(KernelError) -> ViewRows<Row> {
     var table = try kernel.tasks(TaskQuery(includesThreads: options.threads))

@@ -32,8 +32,10 @@ public struct FreeView: KernelView {
 
   public static func columns(_ options: NoOptions) -> [ViewColumn<Row>] {
     [
-      ViewColumn(json: "mem", in: .kibibytes) { ViewValue.object($0.memory.map { .init($0.name, $0.kibibytes) }) },
-      ViewColumn(json: "swap", in: .kibibytes) { ViewValue.object($0.swap.map { .init($0.name, $0.kibibytes) }) },
+      ViewColumn(json: "mem", in: .kibibytes) { ViewValue.object($0.memory.map { .init($0.name, $0.kibibytes) }) }
+        .with("total", "used", "free", "shared", "buff/cache", "available", in: .kibibytes),
+      ViewColumn(json: "swap", in: .kibibytes) { ViewValue.object($0.swap.map { .init($0.name, $0.kibibytes) }) }
+        .with("total", "used", "free", in: .kibibytes),
     ]
   }
 

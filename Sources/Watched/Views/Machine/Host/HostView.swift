@@ -21,10 +21,10 @@ public struct HostView: KernelView {
       ViewColumn(json: "tainted", \.taint), ViewColumn(json: "cmdline", \.commandLine).identity,
       ViewColumn(json: "panic") { host -> ViewValue in
         host.panic.map { .object([.init("cpu", $0.cpu), .init("message", $0.message)]) } ?? .none
-      },
+      }.with("cpu", "message"),
       ViewColumn(json: "meminfo", in: .kibibytes) { host -> ViewValue in
         .object(host.memory.lines.map { .init($0.name, $0.bytes / 1024) })
-      },
+      }.with("*", in: .kibibytes),
     ]
   }
 

@@ -29,10 +29,10 @@ public struct PressureView: KernelView {
     let total = ViewColumn<Pressure>("\(name)-total".uppercased(), isRightAligned: true) { pressure in
       stall(pressure).map { "\($0.total)" } ?? ""
     }
-    let json = ViewColumn<Pressure>(json: name, in: .percent) { pressure -> ViewValue in
+    let json = ViewColumn<Pressure>(json: name) { pressure -> ViewValue in
       guard let stall = stall(pressure) else { return .absent }
       return .object(zip(windows, stall.averages).map { .init($0, $1) } + [.init("total", stall.total)])
-    }
+    }.with("avg10", "avg60", "avg300", in: .percent).with("total", in: .microseconds)
     return averages + [total, json]
   }
 

@@ -38,7 +38,8 @@ public struct VMStatView: KernelView {
       pages("FREE", "free", \.free), pages("MIN", "min", \.minimum), pages("LOW", "low", \.low),
       pages("HIGH", "high", \.high), pages("SPANNED", "spanned", \.spanned), pages("PRESENT", "present", \.present),
       pages("MANAGED", "managed", \.managed), pages("START-PFN", "start_pfn", \.start),
-      ViewColumn(json: "counters", in: .pages) { ViewValue.object(members($0.zone?.counters ?? [])) },
+      ViewColumn(json: "counters", in: .pages) { ViewValue.object(members($0.zone?.counters ?? [])) }
+        .with("*", in: .pages),
     ]
   }
 

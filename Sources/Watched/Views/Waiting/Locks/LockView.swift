@@ -49,10 +49,11 @@ public struct LockView: KernelView {
       },
       ViewColumn(json: "address", in: .address) { $0.lock?.address }.identity,
       ViewColumn("READERS", "readers") { $0.lock?.readers }.shown { $0.lock?.readers.map { "\($0)" } ?? "-" },
-      ViewColumn("OWNER", "owner") { $0.lock?.owner.map(value) }.shown { $0.lock?.owner.map(name) ?? "-" },
+      ViewColumn("OWNER", "owner") { $0.lock?.owner.map(value) }.shown { $0.lock?.owner.map(name) ?? "-" }
+        .with("tid", "comm", "reads"),
       ViewColumn("WAITERS", "waiters") { $0.lock?.waiters.map(value) }.shown { row in
         row.lock?.waiters.map(name).joined(separator: ", ") ?? ""
-      },
+      }.with("tid", "comm", "reads"),
     ]
   }
 

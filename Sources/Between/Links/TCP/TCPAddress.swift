@@ -1,0 +1,39 @@
+public import Region
+
+/// A port of this machine: `tcp://127.0.0.1:PORT`.
+public struct TCPAddress: LinkKind {
+  public static let scheme = "tcp", form = "tcp://127.0.0.1:PORT", serving = "listens (port 0: any)"
+  public static let deviceMemory: String? = "by copies"
+  public static let local: String? = "tcp://127.0.0.1:0"
+
+  private let place: HostAndPort
+  public var host: String? { place.host }
+  public var port: UInt16 { place.port }
+  public var description: String { "tcp://\(place)" }
+
+  /// - Parameters:
+  ///   - host: an IPv4 or IPv6 address, or `localhost`.
+  ///   - port: 0 lets a listener choose.
+  public init(host: String, port: UInt16) { place = HostAndPort(host: host, port: port) }
+
+  public init(parsing rest: Substring) throws(LinkSyntaxError) {
+    place = try HostAndPort(parsing: rest, scheme: Self.scheme)
+  }
+
+  public func connect(slots: Int, within timeout: Duration) throws(LinkError) -> any Link {
+    try TCPLink(host: place.host, port: port, slots: slots, within: timeout)
+  }
+
+  public func serve(
+    _ region: SharedRegion, assist: @escaping @Sendable () -> Void
+  ) throws(LinkError) -> (any Responder)? {
+    try TCPResponder(region: region, host: place.host, port: port, assist: assist)
+  }
+}
+
+extension TCPResponder: Responder {}
+
+extension LinkAddress {
+  /// A host, as an IPv4 or IPv6 address or `localhost`, and a port; 0 lets a listener choose.
+  public static func tcp(host: String, port: UInt16) -> LinkAddress { LinkAddress(TCPAddress(host: host, port: port)) }
+}
