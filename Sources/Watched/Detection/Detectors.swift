@@ -5,8 +5,15 @@
 /// What is in this list is asked by checks, is documented, and is tried on quiet, broken and hostile memory.
 public enum Detectors {
   public static let all: [any Detector.Type] = [
-    Panic.self, Oops.self, KernelWarning.self, OutOfMemoryKill.self, Deadlock.self, HungTask.self,
-    TaintVanished.self, HiddenModule.self, StolenCredentials.self, ForeignHook.self, HiddenProcess.self,
+    Panic.self, Oops.self, KernelWarning.self, OutOfMemoryKill.self, Deadlock.self, OrphanedLock.self, LockConvoy.self,
+    HungTask.self, WorkQueueStall.self, StuckModule.self, DeadKernelThread.self, FilesExhausted.self,
+    TasksExhausted.self,
+    DescriptorsExhausted.self, AcceptQueueFull.self,
+    TaintVanished.self, HiddenModule.self, StolenCredentials.self, SharedCredentials.self, BrokenConfinement.self,
+    MarkedTask.self, TracedProcess.self, ForeignHook.self, HiddenProcess.self, HelperPath.self, ReleaseAgent.self,
+    DefenceOff.self, AlteredIdentity.self, AlteredMemoryRanges.self, BPFAbuse.self,
+    // Those that only devices can ask.
+    Stopped.self, HardLockup.self, SoftLockup.self, RCUStall.self, SuspendedDetector.self,
   ]
 
   /// The detector that is called `name`.

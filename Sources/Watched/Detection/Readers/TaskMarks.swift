@@ -23,6 +23,15 @@ public struct TaskMark: Sendable {
   /// Who the kernel accounts its processes to: `cred->user->uid`.
   public var accountedUser: UInt32
   public var effectiveCapabilities: UInt64
+  /// What of system calls it may do: 0 all, 1 few, 2 what its filters say; and its filters, null for none.
+  public var seccompMode: UInt64
+  public var seccompFilter: VirtualAddress
+  /// Flags that are set one by one: bit 0 says that execve gives it no more rights than it has.
+  public var atomicFlags: UInt64
+  /// Whether another task traces it, and its flags of that.
+  public var tracing: UInt64
+  /// The user namespace that its capabilities are of.
+  public var userNamespace: VirtualAddress
 
   /// Sleeps so that no signal wakes it, and counts as load: what the kernel itself calls hung after a while.
   public var isUninterruptible: Bool {
@@ -54,6 +63,10 @@ private struct TaskMarkReader: KernelReader {
     let effective = Field<VirtualAddress>("cred")
     let memory = Field<VirtualAddress>("mm")
     let startTime = Field<UInt64>("start_boottime", before: "5.5", "real_start_time")
+    let seccompMode = Field<UInt64>("seccomp.mode")
+    let seccompFilter = Field<VirtualAddress>("seccomp.filter")
+    let atomicFlags = Field<UInt64>("atomic_flags")
+    let tracing = Field<UInt64>("ptrace")
   }
 
   struct Credentials: KernelShape {
@@ -61,6 +74,7 @@ private struct TaskMarkReader: KernelReader {
     let user = Field<VirtualAddress>("user")
     // A struct with an array of two words before 6.3, one number since.
     let effective = Field<UInt64>("cap_effective")
+    let namespace = Field<VirtualAddress>("user_ns")
   }
 
   struct User: KernelShape {
@@ -103,12 +117,14 @@ private struct TaskMarkReader: KernelReader {
         task: task, state: try reading.state, flags: try reading.flags,
         switches: try reading.voluntary &+ reading.involuntary, lastRun: try reading.lastRun,
         executions: try reading.executions, credentials: try reading.credentials, effective: try reading.effective,
-        memory: try reading.memory, accountedUser: .max, effectiveCapabilities: 0)
+        memory: try reading.memory, accountedUser: .max, effectiveCapabilities: 0,
+        seccompMode: try reading.seccompMode, seccompFilter: try reading.seccompFilter,
+        atomicFlags: try reading.atomicFlags, tracing: try reading.tracing, userNamespace: VirtualAddress(0))
     }
     let sets = Array(Set(found.map(\.credentials)))
-    var users: [VirtualAddress: (user: VirtualAddress, capabilities: UInt64)] = [:]
+    var users: [VirtualAddress: (user: VirtualAddress, capabilities: UInt64, namespace: VirtualAddress)] = [:]
     space.read(credentials, at: sets).forEach(&table.faults) { (reading) throws(MemoryFault) in
-      users[reading.address] = (try reading.user, try reading.effective)
+      users[reading.address] = (try reading.user, try reading.effective, try reading.namespace)
     }
     let structs = Array(Set(users.values.map(\.user)))
     var numbers: [VirtualAddress: UInt32] = [:]
@@ -120,6 +136,7 @@ private struct TaskMarkReader: KernelReader {
       var mark = mark
       mark.accountedUser = uid
       mark.effectiveCapabilities = set.capabilities
+      mark.userNamespace = set.namespace
       return mark
     }
     return table
