@@ -652,10 +652,12 @@ static int do_symbols_wiped(void) { return wipe("kallsyms_token_table"); }
 static const struct {
   const char *name;
   int (*start)(void);
+  // Whether nothing of the module is needed when it is done, so that it may be unloaded.
+  bool leaves;
 } breaks[] = {
     {"panic", do_panic},
     {"oops", do_oops},
-    {"kernel-warning", do_warning},
+    {"kernel-warning", do_warning, true},
     {"softlockup", do_soft_lockup},
     {"hardlockup", do_hard_lockup},
     {"spinlock-spin", do_spinlock},
@@ -675,48 +677,48 @@ static const struct {
     {"slab-leak", do_slab_leak},
     {"vmalloc-leak", do_vmalloc_leak},
     {"page-leak", do_page_leak},
-    {"kswapd-dead", do_kswapd_dead},
+    {"kswapd-dead", do_kswapd_dead, true},
     {"module-stuck", do_module_stuck},
     {"io-stall", do_io_stall},
     {"hidden-module-list", do_hidden_module_list},
     {"hidden-module-kobject", do_hidden_module_kobject},
     {"hidden-module-wiped", do_hidden_module_wiped},
-    {"taint-cleared", do_taint_cleared},
-    {"hidden-process", do_hidden_process},
-    {"hidden-process-list", do_hidden_process_list},
-    {"cred-written", do_cred_written},
-    {"cred-capabilities", do_cred_capabilities},
-    {"cred-init-shared", do_cred_init_shared},
-    {"cred-shared", do_cred_shared},
-    {"seccomp-cleared", do_seccomp_cleared},
-    {"privileges-regained", do_privileges_regained},
-    {"task-marked", do_task_marked},
+    {"taint-cleared", do_taint_cleared, true},
+    {"hidden-process", do_hidden_process, true},
+    {"hidden-process-list", do_hidden_process_list, true},
+    {"cred-written", do_cred_written, true},
+    {"cred-capabilities", do_cred_capabilities, true},
+    {"cred-init-shared", do_cred_init_shared, true},
+    {"cred-shared", do_cred_shared, true},
+    {"seccomp-cleared", do_seccomp_cleared, true},
+    {"privileges-regained", do_privileges_regained, true},
+    {"task-marked", do_task_marked, true},
     {"syscall-patched", do_syscall_patched},
     {"syscall-table", do_syscall_table},
     {"text-inline-jmp", do_text_inline_jmp},
-    {"text-breakpoint", do_text_breakpoint},
-    {"text-changed", do_text_changed},
-    {"idt-hook", do_idt_hook},
+    {"text-breakpoint", do_text_breakpoint, true},
+    {"text-changed", do_text_changed, true},
+    {"idt-hook", do_idt_hook, true},
     {"ftrace-hook", do_ftrace_hook},
-    {"ftrace-foreign", do_ftrace_foreign},
-    {"kprobe-foreign", do_kprobe_foreign},
-    {"kretprobe-foreign", do_kretprobe_foreign},
-    {"tracepoint-foreign", do_tracepoint_foreign},
-    {"netfilter-foreign", do_netfilter_foreign},
-    {"packet-type-foreign", do_packet_type_foreign},
-    {"proc-fops-hook", do_proc_fops_hook},
-    {"seq-ops-hook", do_seq_ops_hook},
-    {"notifier-foreign", do_notifier_foreign},
-    {"keyboard-notifier", do_keyboard_notifier},
-    {"timer-foreign", do_timer_foreign},
+    {"ftrace-foreign", do_ftrace_foreign, true},
+    {"kprobe-foreign", do_kprobe_foreign, true},
+    {"kretprobe-foreign", do_kretprobe_foreign, true},
+    {"tracepoint-foreign", do_tracepoint_foreign, true},
+    {"netfilter-foreign", do_netfilter_foreign, true},
+    {"packet-type-foreign", do_packet_type_foreign, true},
+    {"proc-fops-hook", do_proc_fops_hook, true},
+    {"seq-ops-hook", do_seq_ops_hook, true},
+    {"notifier-foreign", do_notifier_foreign, true},
+    {"keyboard-notifier", do_keyboard_notifier, true},
+    {"timer-foreign", do_timer_foreign, true},
     {"kthread-foreign", do_kthread_foreign},
-    {"rwx-mapping", do_rwx_mapping},
-    {"executable-page-without-owner", do_stray_code},
+    {"rwx-mapping", do_rwx_mapping, true},
+    {"executable-page-without-owner", do_stray_code, true},
     {"iomem-renamed", do_iomem_renamed},
-    {"banner-altered", do_banner_altered},
-    {"note-wiped", do_note_wiped},
-    {"types-wiped", do_types_wiped},
-    {"symbols-wiped", do_symbols_wiped},
+    {"banner-altered", do_banner_altered, true},
+    {"note-wiped", do_note_wiped, true},
+    {"types-wiped", do_types_wiped, true},
+    {"symbols-wiped", do_symbols_wiped, true},
 };
 
 static int __init break_init(void) {
@@ -725,12 +727,13 @@ static int __init break_init(void) {
   for (i = 0; i < ARRAY_SIZE(breaks); i++) {
     if (strcmp(breaks[i].name, what)) continue;
     if (hidden) hide_from_list();
+    if (!breaks[i].leaves) __module_get(THIS_MODULE);
     return breaks[i].start();
   }
   return -EINVAL;
 }
 
-// Nothing of it can be taken back, but where a break left nothing that points to the module's own code.
+// What was done stays done.
 static void __exit break_exit(void) {}
 
 module_init(break_init);
