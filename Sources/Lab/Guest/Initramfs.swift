@@ -89,7 +89,7 @@ enum Initramfs {
 
   private static func resource(_ name: String) throws -> [UInt8] { Array(try Data(contentsOf: resourceURL(name))) }
 
-  private static func resourceURL(_ name: String) throws -> URL {
+  static func resourceURL(_ name: String) throws -> URL {
     guard let url = Bundle.module.url(forResource: name, withExtension: nil, subdirectory: "Resources") else {
       throw LabError("the laboratory's resource \(name) is missing; build the package again")
     }
