@@ -98,7 +98,8 @@ extension Breaks {
       "text-changed", .attack, "A function of the kernel returns where it begins.", ["changed-text", "text-changed"],
       subject: "acct"),
     .module(
-      "idt-hook", .attack, "A gate of the interrupt table goes elsewhere.", ["foreign-hook"], subject: "interrupt"),
+      "idt-hook", .attack, "A gate of the interrupt table goes elsewhere.", ["foreign-hook"], subject: "idt",
+      effects: ["ownerless-code"]),
     .module(
       "ftrace-hook", .attack, "A hidden module redirects a function by ftrace.", options: "hidden=1", ["foreign-hook"],
       subject: "ftrace", effects: ["hidden-module"]),
@@ -112,8 +113,8 @@ extension Breaks {
       "kretprobe-foreign", .attack, "A return probe calls code that belongs to nothing.", ["foreign-hook"],
       subject: "kprobe", effects: ["ownerless-code"]),
     .module(
-      "tracepoint-foreign", .attack, "A tracepoint calls code that belongs to nothing.", ["foreign-hook"],
-      subject: "sched_process_exit", effects: ["ownerless-code"]),
+      "tracepoint-foreign", .attack, "A tracepoint calls a hidden module.", options: "hidden=1",
+      ["foreign-hook"], subject: "sched_process_exit", effects: ["hidden-module"]),
     .module(
       "netfilter-foreign", .attack, "A hook of netfilter is code that belongs to nothing.", ["foreign-hook"],
       subject: "netfilter", effects: ["ownerless-code"]),

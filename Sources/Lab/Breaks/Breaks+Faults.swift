@@ -76,25 +76,20 @@ extension Breaks {
       "cpu-offline", .fault, "A CPU is taken off line.", .script("echo 0 > /sys/devices/system/cpu/cpu1/online"),
       undo: .script("echo 1 > /sys/devices/system/cpu/cpu1/online"), ["cpu-offline"], subject: "CPU 1", within: 3),
     Break(
-      "fs-readonly", .fault, "A damaged file system is made read-only by the kernel.", needs: [.devices],
+      "fs-readonly", .fault, "A damaged file system is made read-only by the kernel.", needs: [.devices, .program],
       .script(
         """
-        dd if=/dev/zero of=/tmp/disk bs=1M count=8 2>/dev/null && mkfs.vfat /tmp/disk && mkdir -p /tmp/mounted && \
-        mount -t vfat -o loop,errors=remount-ro /tmp/disk /tmp/mounted && mkdir /tmp/mounted/inside && \
-        echo text > /tmp/mounted/inside/file && sync && umount /tmp/mounted && \
-        dd if=/dev/urandom of=/tmp/disk bs=512 seek=1 count=60 conv=notrunc 2>/dev/null && \
-        mount -t vfat -o loop,errors=remount-ro /tmp/disk /tmp/mounted; rm -rf /tmp/mounted/*; \
-        for n in 1 2 3 4 5 6 7 8 9; do echo text > /tmp/mounted/file$n; done; sync; \
-        grep ' /tmp/mounted .* ro' /proc/mounts
-        """), ["fs-readonly"], subject: "mounted", within: 3),
+        breaker disk && mkdir -p /tmp/mounted && mount -t vfat -o loop,errors=remount-ro /tmp/disk /tmp/mounted && \
+        { cat /tmp/mounted/bad.txt >/dev/null 2>&1; grep ' /tmp/mounted vfat ro' /proc/mounts; }
+        """), undo: .script("umount /tmp/mounted"), ["fs-readonly"], subject: "mounted", within: 3),
     Break(
-      "fs-frozen", .fault, "A file system is frozen, and writers wait.", needs: [.devices],
+      "fs-frozen", .fault, "A file system is frozen, and writers wait.", needs: [.devices, .program],
       .script(
         """
-        dd if=/dev/zero of=/tmp/disk bs=1M count=8 2>/dev/null && mkfs.vfat /tmp/disk && mkdir -p /tmp/mounted && \
-        mount -t vfat -o loop /tmp/disk /tmp/mounted && fsfreeze --freeze /tmp/mounted && \
-        { sh -c 'echo text > /tmp/mounted/file' >/dev/null 2>&1 & }
-        """), undo: .script("fsfreeze --unfreeze /tmp/mounted"), ["fs-frozen"], within: 33, effects: ["hung-task"]),
+        breaker disk && mkdir -p /tmp/mounted && mount -t vfat -o loop /tmp/disk /tmp/mounted && \
+        fsfreeze --freeze /tmp/mounted && { sh -c 'echo text > /tmp/mounted/file' >/dev/null 2>&1 & }
+        """), undo: .script("fsfreeze --unfreeze /tmp/mounted && sleep 1 && umount /tmp/mounted"), ["fs-frozen"],
+      within: 33, effects: ["hung-task"]),
     Break(
       "link-down", .fault, "An interface that was up loses its carrier.", needs: [.devices],
       .script(

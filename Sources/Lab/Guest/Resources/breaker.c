@@ -302,6 +302,34 @@ static void miner(char **argv) {
   spin();
 }
 
+// A disk with a small FAT file system, on which a file's second cluster is one that belongs to nobody.
+static void disk(char **argv) {
+  static const unsigned char boot[] = {
+      0xeb, 0x3c, 0x90, 'g', 'r', 'a', 's', 's', ' ', ' ', ' ',
+      0, 2,        // bytes in a sector
+      2,           // sectors in a cluster
+      1, 0,        // sectors before the first table
+      2,           // tables
+      0, 2,        // entries of the root directory
+      0, 64,       // sectors: 8 MiB
+      0xf8,        // medium
+      32, 0,       // sectors of a table
+      32, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 0, 0x29, 1, 2, 3, 4};
+  static unsigned char image[8 << 20];
+  memcpy(image, boot, sizeof boot);
+  memcpy(image + 43, "LABORATORY FAT16   ", 19);
+  memcpy(image + 510, "\x55\xaa", 2);
+  for (int table = 0; table < 2; table++) memcpy(image + 512 + table * 32 * 512, "\xf8\xff\xff\xff\x00\x00", 6);
+  unsigned char *entry = image + 512 * (1 + 2 * 32);
+  memcpy(entry, "BAD     TXT", 11);
+  entry[11] = 0x20;
+  entry[26] = 2;
+  entry[29] = 0x40;
+  int file = open("/tmp/disk", O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  if (write(file, image, sizeof image) != sizeof image) fail("write");
+  exit(0);
+}
+
 static const struct {
   const char *name;
   void (*act)(char **argv);
@@ -329,6 +357,7 @@ static const struct {
     {"bpf-write", bpf_write},
     {"bpf-xdp", bpf_xdp},
     {"miner", miner},
+    {"disk", disk},
 };
 
 int main(int argc, char **argv) {
