@@ -83,13 +83,12 @@ extension Breaks {
         { cat /tmp/mounted/bad.txt >/dev/null 2>&1; grep ' /tmp/mounted vfat ro' /proc/mounts; }
         """), undo: .script("umount /tmp/mounted"), ["fs-readonly"], subject: "mounted", within: 3),
     Break(
-      "fs-frozen", .fault, "A file system is frozen, and writers wait.", needs: [.devices, .program],
+      "fs-frozen", .fault, "A file system is frozen, and a writer waits.", needs: [.devices, .program, .module],
       .script(
         """
         breaker disk && mkdir -p /tmp/mounted && mount -t vfat -o loop /tmp/disk /tmp/mounted && \
-        fsfreeze --freeze /tmp/mounted && { sh -c 'echo text > /tmp/mounted/file' >/dev/null 2>&1 & }
-        """), undo: .script("fsfreeze --unfreeze /tmp/mounted && sleep 1 && umount /tmp/mounted"), ["fs-frozen"],
-      within: 33, effects: ["hung-task"]),
+        insmod /modules/break.ko what=fs-frozen && { sh -c 'echo text > /tmp/mounted/file' >/dev/null 2>&1 & }
+        """), ["fs-frozen"], within: 33, effects: ["hung-task"]),
     Break(
       "link-down", .fault, "An interface that was up loses its carrier.", needs: [.devices],
       .script(

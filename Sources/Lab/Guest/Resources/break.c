@@ -17,6 +17,7 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/namei.h>
 #include <linux/netdevice.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter_ipv4.h>
@@ -331,6 +332,21 @@ static int do_kswapd_dead(void) {
   if (!stop) return -ENOENT;
   stop(0);
   return 0;
+}
+
+static int do_fs_frozen(void) {
+  struct path path;
+  int error = kern_path("/tmp/mounted", 0, &path);
+  if (error) return error;
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
+  error = freeze_super(path.dentry->d_sb, FREEZE_HOLDER_USERSPACE, NULL);
+#elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+  error = freeze_super(path.dentry->d_sb, FREEZE_HOLDER_USERSPACE);
+#else
+  error = freeze_super(path.dentry->d_sb);
+#endif
+  path_put(&path);
+  return error;
 }
 
 static int do_module_stuck(void) {
@@ -686,6 +702,7 @@ static const struct {
     {"vmalloc-leak", do_vmalloc_leak},
     {"page-leak", do_page_leak},
     {"kswapd-dead", do_kswapd_dead, true},
+    {"fs-frozen", do_fs_frozen, true},
     {"module-stuck", do_module_stuck},
     {"io-stall", do_io_stall},
     {"hidden-module-list", do_hidden_module_list},
