@@ -55,7 +55,7 @@ public struct Break: Sendable {
   public var within: Double
   /// Detectors that may find its effects beside it.
   public var effects: [String]
-  /// Whether the guest takes commands afterwards.
+  /// Whether the guest takes commands and modules afterwards.
   public var survives: Bool
   /// How many CPUs the guest needs.
   public var cpus: Int

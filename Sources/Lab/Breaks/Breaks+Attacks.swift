@@ -46,8 +46,10 @@ extension Breaks {
     .module("iomem-renamed", .attack, "The ranges of RAM are given another name.", ["iomem-altered"]),
     .module("banner-altered", .attack, "The kernel's banner is overwritten.", ["altered-identity", "text-changed"]),
     .module("note-wiped", .attack, "The note by which kernels are found is wiped.", ["altered-identity"]),
-    .module("types-wiped", .attack, "The kernel's description of its types is wiped.", ["altered-identity"]),
-    .module("symbols-wiped", .attack, "The kernel's own symbols are wiped.", ["altered-identity"]),
+    .module(
+      "types-wiped", .attack, "The kernel's description of its types is wiped.", ["altered-identity"],
+      survives: false),
+    .module("symbols-wiped", .attack, "The kernel's own symbols are wiped.", ["altered-identity"], survives: false),
     Break(
       "modprobe-path", .attack, "The kernel is told to call another program when it wants a module.",
       .script("cat /proc/sys/kernel/modprobe > /tmp/modprobe; echo /tmp/evil > /proc/sys/kernel/modprobe"),
