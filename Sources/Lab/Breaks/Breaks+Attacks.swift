@@ -89,7 +89,7 @@ extension Breaks {
       effects: ["hidden-module"]),
     .module(
       "syscall-table", .attack, "An entry of the table of system calls is replaced.", options: "hidden=1",
-      ["foreign-hook", "system-call-table"], subject: "acct", effects: ["hidden-module"]),
+      ["foreign-hook", "system-call-table"], subject: "163", effects: ["hidden-module"]),
     .module(
       "text-inline-jmp", .attack, "A function of the kernel begins with a jump into a module.", options: "hidden=1",
       ["changed-text", "text-changed", "foreign-hook"], subject: "acct", effects: ["hidden-module"]),
