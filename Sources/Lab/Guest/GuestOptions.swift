@@ -30,6 +30,8 @@ public struct GuestOptions: Sendable, Hashable {
   public var paging: Paging
   /// How many plain processes to start beside one of every kind; nil for no workload at all.
   public var sleepers: Int?
+  /// Whether the program that breaks guests on purpose lies in its /bin; see ``Break``.
+  public var isBreakable = false
   /// What to append to the kernel's command line.
   public var commandLine: String
   /// A network card, with a software RDMA device on it; nil for none.

@@ -23,8 +23,11 @@ enum Initramfs {
     archive.addFile("init", try resource("init.sh"), executable: true)
     archive.addFile("bin/agent", try resource("agent.sh"), executable: true)
     if let sleepers = options.sleepers {
-      archive.addFile("bin/workload", try workload(cache: cache), executable: true)
+      archive.addFile("bin/workload", try compiled("workload", cache: cache), executable: true)
       archive.addFile("etc/workload", Array("\(sleepers)\n".utf8))
+    }
+    if options.isBreakable {
+      archive.addFile("bin/breaker", try compiled("breaker", cache: cache), executable: true)
     }
     try add(options.programs, to: &archive)
     for module in modules {
@@ -86,22 +89,22 @@ enum Initramfs {
 
   private static func resource(_ name: String) throws -> [UInt8] { Array(try Data(contentsOf: resourceURL(name))) }
 
-  private static func resourceURL(_ name: String) throws -> URL {
+  static func resourceURL(_ name: String) throws -> URL {
     guard let url = Bundle.module.url(forResource: name, withExtension: nil, subdirectory: "Resources") else {
       throw LabError("the laboratory's resource \(name) is missing; build the package again")
     }
     return url
   }
 
-  /// The workload program, compiled once for each content of its source.
-  private static func workload(cache: URL) throws -> [UInt8] {
-    let source = try resourceURL("workload.c")
+  /// One of the laboratory's own programs, compiled once for each content of its source.
+  private static func compiled(_ name: String, cache: URL) throws -> [UInt8] {
+    let source = try resourceURL("\(name).c")
     let text = try Data(contentsOf: source)
     let hash = text.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
-    let program = cache.appendingPathComponent("workload-\(String(hash, radix: 16))")
+    let program = cache.appendingPathComponent("\(name)-\(String(hash, radix: 16))")
     if !FileManager.default.fileExists(atPath: program.path) {
       try FileManager.default.createDirectory(at: cache, withIntermediateDirectories: true)
-      let unfinished = cache.appendingPathComponent("workload-\(UUID().uuidString)")
+      let unfinished = cache.appendingPathComponent("\(name)-\(UUID().uuidString)")
       _ = try Tool.run("/usr/bin/cc", ["-static", "-O1", "-pthread", "-o", unfinished.path, source.path])
       // Renamed when complete: another test process may be doing the same.
       guard rename(unfinished.path, program.path) == 0 else { throw LabError("cannot write \(program.path)") }

@@ -50,7 +50,7 @@ public struct KernelStore: Sendable {
     }
 
     /// A module of the laboratory's own, where `scripts/setup` has built it: `hide` hides the process that its parameter
-    /// `victim` names, `physical` shows all memory at /dev/physical.
+    /// `victim` names, `physical` shows all memory at /dev/physical, `break` breaks the guest as its parameter `what` says.
     public func module(_ name: String) -> URL? {
       let path = image.deletingLastPathComponent().appendingPathComponent(name + ".ko")
       return FileManager.default.fileExists(atPath: path.path) ? path : nil

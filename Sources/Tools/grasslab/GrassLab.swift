@@ -10,7 +10,7 @@ struct GrassLab: ParsableCommand {
     abstract: "Boots real Linux guests to watch, and breaks them on purpose.",
     discussion: "Guests end with this program, however it ends, and leave nothing behind.",
     version: "grasslab \(Version.current)",
-    subcommands: [Boot.self, Run.self, Card.self, Kernels.self])
+    subcommands: [Boot.self, Run.self, BreakCommand.self, Card.self, Kernels.self])
 }
 
 /// Which guest: shared by all commands that boot one.
@@ -60,8 +60,11 @@ struct BootOptions: ParsableArguments {
 
   func boot() throws -> Guest {
     var options = guest
-    let modules = devices ? try KernelStore().kernel(kernel).deviceModules : []
+    let kernel = try KernelStore().kernel(kernel)
+    let modules = devices ? kernel.deviceModules : []
     options.programs += modules.map(\.path)
+    options.isBreakable = true
+    if let module = kernel.module("break") { options.programs.append(module.path) }
     let guest = try Guest(options)
     for module in modules {
       let output = try guest.run("insmod /modules/\(module.lastPathComponent)")
@@ -77,7 +80,8 @@ struct Boot: ParsableCommand {
     discussion: """
       Prints one line when the guest is up: `memory=PATH pid=PID`. The path is that of the guest's RAM, for \
       grassd --memory and grassctl --memory. Then each line of standard input is run in the guest and its output printed; \
-      a line that starts with `!` is sent without waiting for an answer (`!echo c > /proc/sysrq-trigger`).
+      a line that starts with `!` is sent without waiting for an answer (`!echo c > /proc/sysrq-trigger`); `break NAME` breaks \
+      the guest as grasslab break does, `undo NAME` makes it good again, and both answer with one line.
       """)
 
   @OptionGroup var options: BootOptions
@@ -86,7 +90,10 @@ struct Boot: ParsableCommand {
     let guest = try options.boot()
     FileHandle.standardOutput.write(Data("memory=\(guest.memoryPath) pid=\(guest.processID)\n".utf8))
     while let line = readLine() {
-      if line.hasPrefix("!") {
+      let words = line.split(separator: " ", maxSplits: 1).map(String.init)
+      if words.count == 2, ["break", "undo"].contains(words[0]) {
+        FileHandle.standardOutput.write(Data("\(BreakCommand.answer(words[0], words[1], in: guest))\n".utf8))
+      } else if line.hasPrefix("!") {
         try guest.send(String(line.dropFirst()))
       } else if !line.isEmpty {
         FileHandle.standardOutput.write(Data(try guest.run(line, timeout: .seconds(86400)).bytes))
