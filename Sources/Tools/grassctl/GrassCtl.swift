@@ -15,7 +15,7 @@ struct GrassCtl: ParsableCommand {
       """,
     version: "grassctl \(Version.current)",
     groupedSubcommands: [
-      CommandGroup(name: "Finding", subcommands: [CheckCommand.self, WatchCommand.self]),
+      CommandGroup(name: "Finding", subcommands: [CheckCommand.self, WatchCommand.self, DetectorsCommand.self]),
       CommandGroup(name: "Device", subcommands: device),
     ]
       + ViewGroup.allCases.map { group in

@@ -15,7 +15,7 @@ struct CheckCommand: ParsableCommand {
 
   @OptionGroup var source: SourceOptions
 
-  @Flag(help: "Print findings as JSON, one a line.")
+  @Flag(help: "Print a JSON array for programs, one finding a line.")
   var json = false
 
   @Option(help: "Seconds between the two looks.")
@@ -37,13 +37,10 @@ struct CheckCommand: ParsableCommand {
     help: ArgumentHelp("Ask only this detector; may be given more than once.", valueName: "detector"))
   var detector: [String] = []
 
-  @Flag(help: "List the detectors, and ask none.")
-  var list = false
-
   func validate() throws {
     if !(pause >= 0 && pause < 3600) { throw ValidationError("--pause takes seconds, from 0 on.") }
     for name in detector where Detectors.detector(named: name) == nil {
-      throw ValidationError("There is no detector \(name); check --list names them.")
+      throw ValidationError("There is no detector \(name); grassctl detectors names them.")
     }
   }
 

@@ -112,6 +112,9 @@ public enum DeviceDetectors {
       ]),
   ]
 
+  /// The names of all of them.
+  static var names: Set<String> { Set(declarations.values.map { $0.detector.name }) }
+
   private static func task(_ record: FindingRecord, _ index: Int) -> String? {
     guard record.subjects.count > index, record.subjects[index].kind == GRASS_SUBJECT_TASK.rawValue else { return nil }
     let subject = record.subjects[index]

@@ -160,7 +160,9 @@ enum Exhaustion {
 }
 
 extension Look {
-  /// The value of a `struct percpu_counter`: what it has, and what CPUs have not yet added. Nil where there is no such variable.
+  /// The value of a `struct percpu_counter`, with what CPUs have not yet added.
+  ///
+  /// Nil where there is no such variable.
   func perCPUCounter(_ name: String) throws(KernelError) -> UInt64? {
     guard let address = kernel.symbols.address(of: name) else { return nil }
     let kernel = kernel
