@@ -251,7 +251,7 @@ static void sight_suspended(struct grass_keeper *keeper, uint32_t index, const s
 
 /// Begins a tick: what time it is, and what its detectors are told of it.
 static void begin_tick(struct grass_detectors *detectors, struct grass_moment now) {
-  bool is_late = detectors->last && now.device - detectors->last > 3 * detectors->period;
+  bool is_late = detectors->last && now.device - detectors->last > 3 * detectors->period + GRASS_LATE_NS;
   struct grass_job *job = &detectors->job;
   job->lanes = 1;
   job->budget = detectors->steps;

@@ -64,7 +64,7 @@ final class CPUDetectors: @unchecked Sendable {
     guard !numbers.isEmpty else { return nil }
     self.keeper = keeper
     self.code = code
-    self.period = UInt64(max(period / .nanoseconds(1), 1e6))
+    self.period = UInt64(max(period / .nanoseconds(1), 0))
     machine = .allocate(capacity: 1)
     machine.initialize(to: grass_machine())
     machine.pointee.segments = segments.baseAddress

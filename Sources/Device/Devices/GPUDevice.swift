@@ -496,7 +496,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
     detectors.job = grass_job()
     detectors.job.output.bytes = pointer(places.output)
     detectors.job.output.capacity = UInt64(DetectorParts.outputSize)
-    detectors.period = UInt64(max(period / .nanoseconds(1), 1e6))
+    detectors.period = UInt64(max(period / .nanoseconds(1), 0))
     detectors.last = 0
     try Self.store([detectors], in: parts.detectors)
     state.detectors = pointer(0)

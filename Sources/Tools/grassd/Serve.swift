@@ -87,8 +87,8 @@ struct Serve: ParsableCommand {
 
   func validate() throws {
     if known != nil, noKnown { throw ValidationError("Give --known or --no-known, not both.") }
-    if let detectorPeriod, !(detectorPeriod >= 0.01 && detectorPeriod <= 3600) {
-      throw ValidationError("--detector-period takes 0.01 to 3600 seconds.")
+    if let detectorPeriod, !(detectorPeriod >= 0 && detectorPeriod <= 3600) {
+      throw ValidationError("--detector-period takes 0 to 3600 seconds; with 0, one look follows the other.")
     }
     for (name, size) in [("--request-size", requestSize), ("--response-size", responseSize)] {
       guard (1...1 << 20).contains(size) else { throw ValidationError("\(name) takes 1 to 1048576 KiB.") }

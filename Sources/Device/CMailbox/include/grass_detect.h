@@ -9,6 +9,8 @@
 #define GRASS_CLOSE_AFTER 3u
 /// How often an open finding's place is written anew only for its count and when it was seen last, in nanoseconds.
 #define GRASS_REFRESH_NS 1000000000ull
+/// By how much more than three periods two ticks may be apart before the second counts as late, in nanoseconds.
+#define GRASS_LATE_NS 200000000ull
 /// The words that a detector may remember from tick to tick.
 #define GRASS_STATE_WORDS 4096u
 /// How many detectors a device runs.

@@ -33,11 +33,17 @@ struct BeaconCommand: ParsableCommand {
 
   func run() throws {
     let session = try HostOptions.connect(host, timeout: timeout)
-    let first = try reporting { try session.beacon() }
+    let (first, before) = try reporting { (try session.beacon(), try session.line()) }
     usleep(UInt32(interval * 1e6))
-    let last = try reporting { try session.beacon() }
+    let (last, line) = try reporting { (try session.beacon(), try session.line()) }
     let renewed = last.counter &- first.counter
-    writeOutput(output.json ? JSON.lines([Self.json(of: last, renewed: renewed)]) : text(of: last, renewed: renewed))
+    // By the device's clock, between two lines: how long one tick takes from the next.
+    let ticks = line.detectorTick &- before.detectorTick
+    let tick = ticks > 0 ? Double(line.clock &- before.clock) / Double(ticks) : nil
+    writeOutput(
+      output.json
+        ? JSON.lines([Self.json(of: last, line, tick: tick, renewed: renewed)])
+        : text(of: last, line, tick: tick, renewed: renewed))
     if renewed == 0 || last.state != .running { throw ExitStatus.unreachable }
   }
 
@@ -49,15 +55,23 @@ struct BeaconCommand: ParsableCommand {
     }
   }
 
-  private static func json(of beacon: Beacon, renewed: UInt64) -> JSON {
+  private static func json(of beacon: Beacon, _ line: SessionLine, tick: Double?, renewed: UInt64) -> JSON {
     .object([
       ("state", .string(name(of: beacon.state))), ("counter", .unsigned(beacon.counter)),
       ("renewed", .unsigned(renewed)), ("clock_nsec", .unsigned(beacon.clock)), ("served", .unsigned(beacon.served)),
       ("newest_finding", beacon.newestFinding == 0 ? .null : .unsigned(beacon.newestFinding)),
+      ("detector_tick", .unsigned(line.detectorTick)), ("tick_nsec", tick.map { .number($0) } ?? .null),
+      ("open_findings", .integer(line.open)), ("suspended_detectors", .integer(line.suspended)),
     ])
   }
 
-  private func text(of beacon: Beacon, renewed: UInt64) -> [UInt8] {
+  private func text(of beacon: Beacon, _ line: SessionLine, tick: Double?, renewed: UInt64) -> [UInt8] {
+    let detectors =
+      line.detectorTick == 0
+      ? "none look"
+      : "\(line.detectorTick) ticks"
+        + (tick.map { ", one each \(Heartbeat.tenths($0 / 1e6)) ms" } ?? ", and none in between")
+        + (line.suspended > 0 ? ", \(line.suspended) suspended" : "")
     let age =
       renewed > 0 ? "renewed \(renewed) times in \(Heartbeat.tenths(interval * 1000)) ms" : "not renewed any more"
     return Array(
@@ -66,7 +80,8 @@ struct BeaconCommand: ParsableCommand {
       Beacon:         \(beacon.counter), \(age)
       Device's clock: \(ElapsedTime.hundredths(beacon.clock)) s
       Answered:       \(beacon.served) requests
-      Newest finding: \(beacon.newestFinding == 0 ? "none" : "\(beacon.newestFinding)")
+      Newest finding: \(beacon.newestFinding == 0 ? "none" : "\(beacon.newestFinding)"), \(line.open) open
+      Detectors:      \(detectors)
 
       """.utf8)
   }
