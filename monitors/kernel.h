@@ -72,6 +72,8 @@ END_KERNEL_STRUCTS
 extern struct task_struct init_task;
 extern struct pid_namespace init_pid_ns;
 extern struct cpumask __cpu_possible_mask, __cpu_online_mask;
+/// One more than the highest number that a CPU may have.
+extern u32 nr_cpu_ids;
 
 /// Whether a task runs, and what it waits for (TASK_RUNNING and the like in include/linux/sched.h).
 static inline u32 run_state(const struct task_struct *task) {
@@ -84,10 +86,18 @@ static inline u32 run_state(const struct task_struct *task) {
 
 /// The first number from `from` on, in steps of `step`, that a mask has; MOST_CPUS where there is none.
 static inline u32 next_cpu(const struct cpumask *mask, u32 from, u32 step) {
-  u32 end = field_size(struct cpumask, bits) * 8;
+  // A mask has room for thousands; a host has seldom more than a word of them.
+  u32 end = field_size(struct cpumask, bits) * 8, possible = nr_cpu_ids;
   if (end > MOST_CPUS) end = MOST_CPUS;
-  for (u32 cpu = from; cpu < end; cpu += step)
-    if (mask->bits[cpu / 64] >> cpu % 64 & 1) return cpu;
+  if (end > possible) end = possible;
+  u32 cpu = from;
+  while (cpu < end) {
+    u64 rest = mask->bits[cpu / 64] >> cpu % 64;
+    if (rest & 1) return cpu;
+    // To the next bit that is set, or to the next word; then on to a number that is this lane's.
+    u32 next = cpu + (rest ? (u32)__builtin_ctzll(rest) : 64 - cpu % 64);
+    cpu += (next - cpu + step - 1) / step * step;
+  }
   return MOST_CPUS;
 }
 

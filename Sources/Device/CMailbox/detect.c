@@ -73,7 +73,7 @@ void grass_keeper_start(
 void grass_keeper_begin(struct grass_keeper *keeper, struct grass_moment now, bool is_late) {
   keeper->now = now;
   keeper->is_late = is_late;
-  for (uint32_t index = 0; index < keeper->layout.open_count; index++) keeper->kept[index].is_seen = false;
+  for (uint32_t index = 0; index < keeper->used; index++) keeper->kept[index].is_seen = false;
 }
 
 /// Closes a finding and frees its place.
@@ -86,7 +86,7 @@ static void close(struct grass_keeper *keeper, struct grass_kept *kept) {
 }
 
 void grass_keeper_forget(struct grass_keeper *keeper, uint32_t detector) {
-  for (uint32_t index = 0; index < keeper->layout.open_count; index++)
+  for (uint32_t index = 0; index < keeper->used; index++)
     if (keeper->kept[index].content.identity && keeper->kept[index].content.detector == detector)
       close(keeper, &keeper->kept[index]);
 }
@@ -100,7 +100,7 @@ void grass_keeper_take_clock(struct grass_keeper *keeper, const struct grass_hos
   // A kernel that nobody has asked for the id of its boot has none yet: then the clock tells, which only a boot sets back.
   bool is_back = clock->now + 1000000000ull < keeper->guest;
   if ((is_known && is_other) || is_back)
-    for (uint32_t index = 0; index < keeper->layout.open_count; index++)
+    for (uint32_t index = 0; index < keeper->used; index++)
       if (keeper->kept[index].content.identity) close(keeper, &keeper->kept[index]);
   keeper->guest = clock->now;
   for (unsigned byte = 0; byte < sizeof clock->boot; byte++) keeper->boot[byte] = clock->boot[byte];
@@ -122,13 +122,14 @@ void grass_keeper_sight(struct grass_keeper *keeper, const struct grass_sighting
   if (sighting->detector == GRASS_DETECTOR_NONE || sighting->detector >= 64) return;
   uint64_t identity = identity_of(sighting);
   struct grass_kept *kept = 0, *empty = 0;
-  for (uint32_t index = 0; index < keeper->layout.open_count && !kept; index++) {
+  for (uint32_t index = 0; index < keeper->used && !kept; index++) {
     struct grass_kept *one = &keeper->kept[index];
     if (one->content.identity == identity) kept = one;
     else if (!one->content.identity && !empty) empty = one;
   }
   bool is_new = !kept;
   if (is_new) {
+    if (!empty && keeper->used < keeper->layout.open_count) empty = &keeper->kept[keeper->used++];
     if (!empty) {
       keeper->dropped++;
       return;
@@ -186,7 +187,8 @@ void grass_keeper_sight(struct grass_keeper *keeper, const struct grass_sighting
 
 void grass_keeper_end(struct grass_keeper *keeper, uint64_t blind, uint32_t suspended) {
   uint32_t open = 0, worst = 0;
-  for (uint32_t index = 0; index < keeper->layout.open_count; index++) {
+  while (keeper->used && !keeper->kept[keeper->used - 1].content.identity) keeper->used--;
+  for (uint32_t index = 0; index < keeper->used; index++) {
     struct grass_kept *kept = &keeper->kept[index];
     if (!kept->content.identity) continue;
     bool is_blind = blind >> (kept->content.detector & 63) & 1;

@@ -42,6 +42,7 @@ struct grass_keeper {
   struct grass_header layout;  // A private copy.
   struct grass_kept *kept;     // layout.open_count of them; one with an identity of 0 is free.
   struct grass_summary *summary;
+  uint32_t used;     // No finding lies at or behind this place.
   uint64_t dropped;  // Sightings for which there was no place.
   uint64_t tick;     // How many have ended.
   struct grass_moment now;
