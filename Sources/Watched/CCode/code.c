@@ -226,9 +226,33 @@ static int is_landing(const uint8_t *code) {
   return !memcmp(code, "\xf3\x0f\x1e\xfa", 4) || !memcmp(code, "\x66\x0f\x1f\x00", 4) || !memcmp(code, "\x0f\x1f\x40\xd6", 4);
 }
 
+// Whether nothing but int3 and nops lies from `at` up to `end`.
+static int is_padding(const uint8_t *bytes, size_t at, size_t end) {
+  while (at < end) {
+    struct grass_instruction one;
+    if (!grass_decode(bytes + at, end - at, &one)) return 0;
+    const uint8_t *code = bytes + at;
+    size_t prefix = 0;
+    while (prefix < one.length && (code[prefix] == 0x66 || code[prefix] == 0x2e)) prefix++;
+    if (code[prefix] != 0xcc && code[prefix] != 0x90 && !(code[prefix] == 0x0f && one.length > prefix + 1 && code[prefix + 1] == 0x1f))
+      return 0;
+    at += one.length;
+  }
+  return 1;
+}
+
+// Whether int3 fills what is left from `at` to where the next function may begin: at a multiple of 16.
+static int is_filled(const struct grass_text *text, size_t at, size_t end) {
+  for (; at < end && (text->address + at) % 16; at++) {
+    if (text->bytes[at] != 0xcc) return 0;
+  }
+  return 1;
+}
+
 // What of one function, from `start` up to `end`, has to be explained. Returns whether all of it could be decoded.
 static int look_at(const struct grass_text *text, size_t start, size_t end, struct remarks *remarks) {
   int runs_into = 1, after_call = 0;
+  size_t leapt = SIZE_MAX;
   for (size_t at = start; at < end;) {
     struct grass_instruction one;
     if (!grass_decode(text->bytes + at, text->count - at, &one)) return 0;
@@ -240,19 +264,19 @@ static int look_at(const struct grass_text *text, size_t start, size_t end, stru
       break;
     }
     case GRASS_FLOW_BREAKPOINT:
-      if (runs_into) {
-        size_t last = at;
-        while (last < end && text->bytes[last] == 0xcc) last++;
-        // Padding behind a call that does not come back; and what is nothing but padding.
-        if (last == end && (after_call || at == start)) return 1;
-        remark(remarks, at, start, GRASS_REMARK_BREAKPOINT, 0);
+      // A trap for speculation that the call before it leaps over is none, nor is padding behind a call that does not come back.
+      if (after_call && is_filled(text, at, end)) {
+        runs_into = 0;
+      } else if (runs_into && at != leapt) {
         // What is left of the instruction whose first byte it took is none.
+        if (!is_padding(text->bytes, at, end)) remark(remarks, at, start, GRASS_REMARK_BREAKPOINT, 0);
         return 1;
       }
       break;
     default: break;
     }
     after_call = one.flow == GRASS_FLOW_CALL;
+    if (one.flow == GRASS_FLOW_CALL && one.distance > 0 && one.distance <= 16) leapt = next;
     if (one.flow != GRASS_FLOW_BREAKPOINT)
       runs_into = one.flow != GRASS_FLOW_JUMP && one.flow != GRASS_FLOW_END && one.flow != GRASS_FLOW_RETURN;
     at = next;

@@ -27,8 +27,11 @@ public struct ChangedText: Detector {
   private static let enabled: UInt64 = 1 << 31
   private static let disabled: UInt64 = 1 << 25
 
-  /// Functions in which the kernel's source has a breakpoint: `arch_kgdb_breakpoint`, and the kernel's test of them.
-  private static let withBreakpoints: Set<String> = ["kgdb_breakpoint", "int3_selftest", "int3_magic"]
+  /// Functions in which the kernel's source has a breakpoint: for debuggers, for the kernel's test of them, and to restart by a
+  /// triple fault.
+  private static let withBreakpoints: Set<String> = [
+    "kgdb_breakpoint", "int3_selftest", "int3_magic", "native_machine_emergency_restart",
+  ]
 
   private struct Reader: KernelReader {
     static let subject = "the places of static calls and probes"
@@ -106,7 +109,9 @@ public struct ChangedText: Detector {
         case .kernel, .made: return nil
         case .module(let module):
           // A tracepoint's lone callback, for one, is called so.
-          if calls.contains(remark.address.rawValue) || name(remark.address).hasPrefix("__SCT__") || !isCode { return nil }
+          if calls.contains(remark.address.rawValue) || name(remark.address).hasPrefix("__SCT__") || !isCode {
+            return nil
+          }
           return ("a branch to \(target) in module \(module.printable)", "a branch in the kernel's own code", true)
         case nil:
           // Bytes that only look like a branch lead nowhere.

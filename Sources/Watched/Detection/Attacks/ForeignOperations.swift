@@ -95,7 +95,9 @@ public struct ForeignOperations: Detector {
     var sightings: [Sighting] = []
     func add(_ what: String, _ holder: VirtualAddress, _ code: VirtualAddress) {
       let subject = Subject.table(what, entry: nil)
-      guard sightings.count < most, !sightings.contains(where: { $0.subjects == [subject, .code(code)] }) else { return }
+      guard sightings.count < most, !sightings.contains(where: { $0.subjects == [subject, .code(code)] }) else {
+        return
+      }
       sightings.append(
         Sighting(
           [subject, .code(code)], .critical, .strong, "\(what) points to code at \(code), which belongs to nothing",

@@ -89,7 +89,8 @@ private struct KernelTextReader: KernelReader {
     if count > Self.mostRemarks {
       answer.faults.append(
         MemoryFault(
-          .virtual(VirtualAddress(text.lowerBound)), .inconsistent("\(count) things to be explained in the kernel's text")))
+          .virtual(VirtualAddress(text.lowerBound)),
+          .inconsistent("\(count) things to be explained in the kernel's text")))
     }
     for remark in remarks.prefix(min(count, Self.mostRemarks)) {
       let place = Int(remark.offset)
