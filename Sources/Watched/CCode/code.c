@@ -49,7 +49,7 @@ static const uint8_t one_byte[256] = {
 static const uint8_t two_bytes[256] = {
   A, A, A, A, X, 0, 0, 0, 0, 0, X, 0, X, A, 0, C, // 00
   A, A, A, A, A, A, A, A, A, A, A, A, A, A, A, A, // 10
-  A, A, A, A, X, X, X, X, A, A, A, A, A, A, A, A, // 20
+  B, B, B, B, X, X, X, X, A, A, A, A, A, A, A, A, // 20, whose ModRM byte always names a register
   0, 0, 0, 0, 0, 0, X, 0, S, X, S, X, X, X, X, X, // 30, 38 and 3a lead further
   A, A, A, A, A, A, A, A, A, A, A, A, A, A, A, A, // 40
   A, A, A, A, A, A, A, A, A, A, A, A, A, A, A, A, // 50

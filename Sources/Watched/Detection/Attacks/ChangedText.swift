@@ -157,9 +157,24 @@ public struct ChangedText: Detector {
         "the code of \(name) was changed: \(what.seen) at +0x\(String(place, radix: 16))",
         evidence: odd.prefix(8).map {
           .init("code", at: $0.remark.address, symbol: name, seen: $0.seen, expected: $0.expected)
-        }, persists: [what.remark.address.rawValue])
+        }, persists: [what.remark.address.rawValue],
+        related: Set(odd.compactMap { target(of: $0.remark).map { .code($0) } }))
     }
     return Sightings(sightings, outOf: max(text.functions, 1), faults: faults)
+  }
+
+  /// Where the instruction there leads to.
+  private static func target(of remark: TextRemark) -> VirtualAddress? {
+    switch remark.kind {
+    case .branch(let target): target
+    case .place(let target): target
+    case .breakpoint, .landing: nil
+    }
+  }
+
+  /// What a changed branch leads to is what the kernel calls.
+  public static func explains(_ finding: Finding, effect: Finding) -> Bool {
+    effect.detector == ForeignHook.name && !finding.related.isDisjoint(with: effect.subjects)
   }
 
   private static func hex(_ bytes: some Sequence<UInt8>) -> String {

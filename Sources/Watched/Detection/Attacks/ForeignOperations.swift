@@ -152,25 +152,28 @@ extension ForeignOperations.Reader {
     for chain in chains { batch.add(chain.address, count: chain.count) }
     space.read(&batch)
     func isPointer(_ word: UInt64) -> Bool { word >> 55 == 0x1ff && word & 7 == 0 }
-    var open: [(name: String, address: VirtualAddress)] = []
-    for (index, chain) in chains.enumerated() {
-      for word in (try? batch.words(index)) ?? [] where isPointer(word) {
-        open.append((chain.name, VirtualAddress(word)))
-      }
-    }
     var found: [(name: String, address: VirtualAddress, code: VirtualAddress)] = []
     var seen: Set<VirtualAddress> = []
-    for _ in 0..<256 where !open.isEmpty && found.count < 1 << 14 {
-      var next: [(name: String, address: VirtualAddress)] = []
-      for reading in space.read(notifier, at: open.map(\.address)) {
-        guard seen.insert(reading.address).inserted, let code = try? reading.function,
-          let following = try? reading.next
-        else { continue }
-        let name = open[reading.index].name
-        found.append((name, reading.address, code))
-        if isPointer(following.rawValue) { next.append((name, following)) }
+    // A notifier that is a variable leads to those behind it, too. Heads come first, so that these are named by them.
+    for isNotifier in [false, true] {
+      var open: [(name: String, address: VirtualAddress)] = []
+      for (index, chain) in chains.enumerated() where chain.name.hasSuffix("_notifier") == isNotifier {
+        for word in (try? batch.words(index)) ?? [] where isPointer(word) {
+          open.append((chain.name, VirtualAddress(word)))
+        }
       }
-      open = next
+      for _ in 0..<256 where !open.isEmpty && found.count < 1 << 14 {
+        var next: [(name: String, address: VirtualAddress)] = []
+        for reading in space.read(notifier, at: open.map(\.address)) {
+          guard seen.insert(reading.address).inserted, let code = try? reading.function,
+            let following = try? reading.next
+          else { continue }
+          let name = open[reading.index].name
+          found.append((name, reading.address, code))
+          if isPointer(following.rawValue) { next.append((name, following)) }
+        }
+        open = next
+      }
     }
     return found
   }
