@@ -321,12 +321,15 @@ size_t grass_find_words(
     uint64_t word;
     memcpy(&word, bytes + at, 8);
     if (word < low || word >= high) continue;
-    for (size_t index = 0; index < range_count; index++) {
-      if (word < ranges[2 * index] || word >= ranges[2 * index + 1]) continue;
-      if (found < most) offsets[found] = (uint32_t)at;
-      found++;
-      break;
+    // The last range that starts at or below it.
+    size_t first = 0, last = range_count;
+    while (last - first > 1) {
+      size_t middle = (first + last) / 2;
+      if (ranges[2 * middle] <= word) first = middle; else last = middle;
     }
+    if (word >= ranges[2 * first + 1]) continue;
+    if (found < most) offsets[found] = (uint32_t)at;
+    found++;
   }
   return found;
 }

@@ -41,6 +41,7 @@ public struct ForeignThread: Detector {
     let tasks = try look.tasks()
     let owners = try look.codeOwners()
     let space = look.kernel.addressSpace
+    let image = look.kernel.found.imageRange
     var faults = owners.faults
     let found = space.read(reader.task, at: tasks.tasks.map(\.address)).compactMap(&faults) {
       (task) throws(MemoryFault) -> (task: KernelTask, thread: VirtualAddress)? in
@@ -52,7 +53,10 @@ public struct ForeignThread: Detector {
     }
     let sightings = space.read(reader.thread, at: found.map(\.thread)).compactMap(&faults) {
       (thread) throws(MemoryFault) -> Sighting? in
-      guard let function = try thread.function, owners.owner(of: function) == nil else { return nil }
+      // What the boot alone needed is part of the image, too.
+      guard let function = try thread.function, owners.owner(of: function) == nil, !image.contains(function) else {
+        return nil
+      }
       let task = found[thread.index].task
       return Sighting(
         [.task(task)], .critical, .strong,

@@ -19,21 +19,42 @@ public struct CodeOwners: Faulted {
   var pages: [Range<UInt64>] = []
 
   /// The owner of an address; nil where there is none.
+  ///
+  /// Cost: a binary search.
   public func owner(of address: VirtualAddress) -> Kind? {
-    owners.first { $0.range.contains(address.rawValue) }?.kind
+    let above = Self.first(in: owners.count) { owners[$0].range.lowerBound > address.rawValue }
+    // Few lie in one another; what is further back is known by its pages.
+    if let owner = owners[max(above - 4, 0)..<above].last(where: { $0.range.contains(address.rawValue) }) {
+      return owner.kind
+    }
+    let page = Self.first(in: pages.count) { pages[$0].upperBound > address.rawValue }
+    return page < pages.count && pages[page].contains(address.rawValue) ? .made("memory that the kernel made") : nil
   }
 
   /// What of `range` lies in pages of no owner.
   public func remainder(of range: Range<UInt64>) -> [Range<UInt64>] {
     var rest: [Range<UInt64>] = []
     var start = range.lowerBound
-    for page in pages where page.upperBound > start && page.lowerBound < range.upperBound {
+    for page in pages[Self.first(in: pages.count) { pages[$0].upperBound > start }...] {
+      if page.lowerBound >= range.upperBound { break }
       if page.lowerBound > start { rest.append(start..<page.lowerBound) }
       start = page.upperBound
     }
     if start < range.upperBound { rest.append(start..<range.upperBound) }
     return rest
   }
+
+  /// The first position below `count` for which `condition` holds, as it does for all behind it.
+  private static func first(in count: Int, where condition: (Int) -> Bool) -> Int {
+    var (low, high) = (0, count)
+    while low < high {
+      let middle = (low + high) / 2
+      if condition(middle) { high = middle } else { low = middle + 1 }
+    }
+    return low
+  }
+
+  fileprivate static let pack = "a pack of BPF programs"
 
   mutating func add(_ start: UInt64, count: UInt64, _ kind: Kind) {
     let (end, overflow) = start.addingReportingOverflow(count)
@@ -42,6 +63,7 @@ public struct CodeOwners: Faulted {
   }
 
   fileprivate mutating func arrange() {
+    owners.sort { $0.range.lowerBound < $1.range.lowerBound }
     let rounded = owners.map { owner in
       let end = owner.range.upperBound
       return owner.range.lowerBound & ~0xfff..<(end > .max - 0xfff ? .max : (end + 0xfff) & ~0xfff)
@@ -158,7 +180,7 @@ private struct CodeOwnerReader: SettledReader {
     }
     for area in areas.areas {
       if starts.contains(where: { area.range.contains($0) }) {
-        owners.add(area.range.lowerBound, count: UInt64(area.range.count), .made("a pack of BPF programs"))
+        owners.add(area.range.lowerBound, count: UInt64(area.range.count), .made(CodeOwners.pack))
       } else if let caller = area.caller, Self.makers.contains(caller) {
         owners.add(area.range.lowerBound, count: UInt64(area.range.count), .made("memory of \(caller)"))
       }
@@ -226,7 +248,9 @@ extension Look {
     return try once("code owners") { kernel throws(KernelError) in
       var owners = try kernel.read(CodeOwnerReader.self)
       if let areas { try kernel.reader(CodeOwnerReader.self).readAreas(kernel, areas, &owners) }
-      for (range, name) in known.ranges {
+      // Those in packs are known by them.
+      let packs = owners.owners.compactMap { $0.kind == .made(CodeOwners.pack) ? $0.range : nil }
+      for (range, name) in known.ranges where !packs.contains(where: { $0.contains(range.lowerBound) }) {
         owners.add(range.lowerBound, count: UInt64(range.count), .made("BPF image \(name.printable)"))
       }
       owners.faults += known.faults + (areas?.faults ?? [])

@@ -28,6 +28,8 @@ private struct ExecutableMemoryReader: SettledReader {
 
   /// More tables than a kernel has that maps some TiB in large pages; tables that lead to themselves end there.
   private static let mostTables = 1 << 15
+  /// More pages that can be executed than any kernel has; it is walked no further then.
+  private static let mostRanges = 1 << 18
 
   init(kernel: Kernel) throws {
     guard [PageTableFormat.x86_64FourLevel, .x86_64FiveLevel].contains(kernel.addressSpace.format) else {
@@ -73,6 +75,10 @@ private struct ExecutableMemoryReader: SettledReader {
             switch format.entry(value, level: level) {
             case .table(let place): next.append(Table(place: place, start: start, isWritable: isWritable))
             case .page:
+              guard memory.ranges.count < Self.mostRanges else {
+                throw MemoryFault(
+                  .virtual(VirtualAddress(start)), .inconsistent("more than \(Self.mostRanges) executable pages"))
+              }
               let end = start &+ (size - 1)
               memory.ranges.append(ExecutableRange(range: start..<max(start, end), isWritable: isWritable))
             case .notPresent, .impossible: continue
@@ -107,9 +113,12 @@ extension Look {
     try once("executable memory") { kernel throws(KernelError) in try kernel.read(ExecutableMemoryReader.self) }
   }
 
-  /// What of it has an owner in none of the kernel's tables.
+  /// What of it has an owner in none of the kernel's tables: a thousand ranges at most.
   public func ownerlessCode() throws(KernelError) -> [Range<UInt64>] {
     let owners = try codeOwners()
-    return try executableMemory().ranges.flatMap { owners.remainder(of: $0.range) }
+    let executable = try executableMemory()
+    return try once("ownerless code") { _ in
+      Array(executable.ranges.lazy.flatMap { owners.remainder(of: $0.range) }.prefix(1024))
+    }
   }
 }
