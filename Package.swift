@@ -65,11 +65,16 @@ let views: [Target.Dependency] = [
 ]
 targets += module(
   "KernelViews", in: "Watched/Views", path: "All", ["Memory", "Paging", "KernelInfo", "LinuxKernel", "Views"] + views)
+// Code of x86-64 as bytes, in C, since whole texts are looked through.
+targets += [
+  .target(name: "CCode", path: "Sources/Watched/CCode", cSettings: [.unsafeFlags(["-O2"])])
+]
 // What is wrong with a host, found by itself.
 targets += module(
   "Detection", in: "Watched",
   [
-    "Memory", "KernelInfo", "Binding", "LinuxKernel", "Views", "TaskViews", "CodeViews", "KernelViews", "CRegion",
+    "CCode", "Memory", "Paging", "KernelInfo", "Binding", "LinuxKernel", "Views", "TaskViews", "CodeViews",
+    "KernelViews", "CRegion",
     "Records",
   ],
   tests: [])

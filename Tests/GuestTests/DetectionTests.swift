@@ -63,6 +63,35 @@ extension GuestTests {
       #expect(findings.first?["title"].map { "\($0)".contains("sysrq triggered crash") } == true)
     }
 
+    /// Code that belongs to nothing, a pointer to such code, and code that was changed: each is found and named; what the
+    /// kernel's own tracers change is not.
+    @Test(arguments: ["6.1", "6.12"]) func codeIsHeldAgainstTheKernelsTables(_ kernel: String) throws {
+      let breaks = try ["executable-page-without-owner", "seq-ops-hook", "text-changed"].map { try Breaks.named($0) }
+      // Without headers of the kernel there is no module that breaks it.
+      guard try KernelStore().kernel(kernel).lacks(for: breaks[0]) == nil else { return }
+      SharedGuests.shared.rest()
+      let guest = try Guest(GuestOptions(kernel: kernel, memory: 512, sleepers: 3))
+      defer { guest.shutDown() }
+      try guest.perform(try Breaks.named("quiet-tracer").deed)
+      let quiet = try grassctl.run(["check", "--memory", guest.memoryPath])
+      #expect(quiet.status == 0, "\(quiet.text)\(quiet.errors)")
+      for one in breaks {
+        try guest.perform(one.deed)
+        _ = try guest.run("rmmod break")
+      }
+      let broken = try grassctl.run(["check", "--json", "--memory", guest.memoryPath])
+      let findings = try #require(
+        try JSONSerialization.jsonObject(with: Data(broken.text.utf8)) as? [[String: Any]])
+      func titles(_ detector: String) -> [String] {
+        findings.filter { $0["detector"] as? String == detector }.compactMap { $0["title"] as? String }
+      }
+      // One page of each of the two.
+      #expect(titles("ownerless-code").count == 2)
+      #expect(titles("foreign-operations").contains { $0.hasPrefix("tcp4_seq_ops+0x18 points to code at 0x") })
+      #expect(titles("changed-text").count == 1 && titles("changed-text")[0].contains("__x64_sys_acct"))
+      #expect(titles("writable-code") == [])
+    }
+
     /// Waits until a condition holds; nil where it does not in time.
     private func wait(_ time: Duration, until condition: () throws -> Bool) rethrows -> Duration? {
       let start = ContinuousClock.now

@@ -3,13 +3,13 @@ extension Breaks {
   static let attacks: [Break] = [
     .module(
       "hidden-module-list", .attack, "A module leaves the list of modules.", ["hidden-module"], subject: "break",
-      effects: ["taint-vanished"]),
+      effects: ["taint-vanished", "ownerless-code"]),
     .module(
       "hidden-module-kobject", .attack, "A module leaves the list of modules and /sys/module.", ["hidden-module"],
-      subject: "break", effects: ["taint-vanished"]),
+      subject: "break", effects: ["taint-vanished", "ownerless-code"]),
     .module(
       "hidden-module-wiped", .attack, "A module leaves the list and wipes its own name.", ["hidden-module"],
-      effects: ["taint-vanished"]),
+      effects: ["taint-vanished", "ownerless-code", "foreign-thread", "foreign-frame"]),
     .module("taint-cleared", .attack, "The kernel's taint is set back to nothing.", ["taint-vanished"]),
     .module(
       "hidden-process", .attack, "A process leaves the table of process numbers.", victim: "victim",
@@ -86,13 +86,15 @@ extension Breaks {
     .module(
       "syscall-patched", .attack, "The kernel's dispatcher calls a module in place of a system call.",
       options: "hidden=1", ["changed-text", "text-changed", "foreign-hook"], subject: "x64_sys_call",
-      effects: ["hidden-module"]),
+      effects: ["hidden-module", "ownerless-code", "foreign-operations"]),
     .module(
       "syscall-table", .attack, "An entry of the table of system calls is replaced.", options: "hidden=1",
-      ["foreign-hook", "system-call-table"], subject: "163", effects: ["hidden-module"]),
+      ["foreign-hook", "system-call-table"], subject: "163",
+      effects: ["hidden-module", "ownerless-code", "foreign-operations"]),
     .module(
       "text-inline-jmp", .attack, "A function of the kernel begins with a jump into a module.", options: "hidden=1",
-      ["changed-text", "text-changed", "foreign-hook"], subject: "acct", effects: ["hidden-module"]),
+      ["changed-text", "text-changed", "foreign-hook"], subject: "acct",
+      effects: ["hidden-module", "ownerless-code", "foreign-operations"]),
     .module(
       "text-breakpoint", .attack, "A function of the kernel has a breakpoint that no probe has set.",
       ["changed-text", "text-changed"], subject: "acct"),
@@ -101,46 +103,48 @@ extension Breaks {
       subject: "acct"),
     .module(
       "idt-hook", .attack, "A gate of the interrupt table goes elsewhere.", ["foreign-hook"], subject: "idt",
-      effects: ["ownerless-code"]),
+      effects: ["ownerless-code", "foreign-operations"]),
     .module(
       "ftrace-hook", .attack, "A hidden module redirects a function by ftrace.", options: "hidden=1", ["foreign-hook"],
-      subject: "ftrace", effects: ["hidden-module"]),
+      subject: "ftrace", effects: ["hidden-module", "ownerless-code", "foreign-operations"]),
     .module(
       "ftrace-foreign", .attack, "ftrace calls code that belongs to nothing.", ["foreign-hook"], subject: "ftrace",
-      effects: ["ownerless-code"]),
+      effects: ["ownerless-code", "foreign-operations"]),
     .module(
       "kprobe-foreign", .attack, "A probe calls code that belongs to nothing.", ["foreign-hook"], subject: "kprobe",
-      effects: ["ownerless-code"]),
+      effects: ["ownerless-code", "foreign-operations"]),
     .module(
       "kretprobe-foreign", .attack, "A return probe calls code that belongs to nothing.", ["foreign-hook"],
-      subject: "kprobe", effects: ["ownerless-code"]),
+      subject: "kprobe", effects: ["ownerless-code", "foreign-operations"]),
     .module(
       "tracepoint-foreign", .attack, "A tracepoint calls a hidden module.", options: "hidden=1",
-      ["foreign-hook"], subject: "sched_process_exit", effects: ["hidden-module"]),
+      ["foreign-hook"], subject: "sched_process_exit",
+      effects: ["hidden-module", "ownerless-code", "foreign-operations"]),
     .module(
       "netfilter-foreign", .attack, "A hook of netfilter is code that belongs to nothing.", ["foreign-hook"],
-      subject: "netfilter", effects: ["ownerless-code"]),
+      subject: "netfilter", effects: ["ownerless-code", "foreign-operations"]),
     .module(
       "packet-type-foreign", .attack, "A handler of packets is code that belongs to nothing.",
-      ["foreign-hook", "foreign-operations"], effects: ["ownerless-code"]),
+      ["foreign-hook", "foreign-operations"], effects: ["ownerless-code", "foreign-operations"]),
     .module(
       "proc-fops-hook", .attack, "Listing /proc calls code that belongs to nothing.", ["foreign-operations"],
-      subject: "proc_root", effects: ["ownerless-code", "changed-text"]),
+      subject: "proc_root", effects: ["ownerless-code", "changed-text", "foreign-operations"]),
     .module(
       "seq-ops-hook", .attack, "Listing TCP's connections calls code that belongs to nothing.", ["foreign-operations"],
-      subject: "tcp4_seq", effects: ["ownerless-code", "changed-text"]),
+      subject: "tcp4_seq", effects: ["ownerless-code", "changed-text", "foreign-operations"]),
     .module(
       "notifier-foreign", .attack, "A notifier of reboots is code that belongs to nothing.", ["foreign-operations"],
-      effects: ["ownerless-code"]),
+      effects: ["ownerless-code", "foreign-operations"]),
     .module(
       "keyboard-notifier", .attack, "A notifier of keys is code that belongs to nothing.", ["foreign-operations"],
-      subject: "keyboard", effects: ["ownerless-code"]),
+      subject: "keyboard", effects: ["ownerless-code", "foreign-operations"]),
     .module(
       "timer-foreign", .attack, "A timer calls code that belongs to nothing.", ["foreign-operations"],
-      effects: ["ownerless-code"]),
+      effects: ["ownerless-code", "foreign-operations"]),
     .module(
       "kthread-foreign", .attack, "A thread of the kernel runs the code of a hidden module.",
-      ["kthread-impostor", "foreign-thread", "foreign-frame"], subject: "kworker/u4:9", effects: ["hidden-module"]),
+      ["kthread-impostor", "foreign-thread", "foreign-frame"], subject: "kworker/u4:9",
+      effects: ["hidden-module", "ownerless-code", "foreign-operations"]),
   ]
 
   /// Processes that are not what they seem.
@@ -191,6 +195,10 @@ extension Breaks {
     .program("ptrace", .attack, "A process is traced by another.", ["ptrace", "traced-process"], subject: "victim"),
     .program(
       "bpf-write", .attack, "A BPF program can write into processes.", ["bpf-abuse"], subject: "evil_write"),
+    Break(
+      "hidden-program", .attack, "A BPF program leaves the table of programs.", needs: [.program, .module],
+      .script("\(Break.background("bpf-write")); sleep 0.5; insmod /modules/break.ko what=hidden-program"),
+      undo: .script("kill -9 $(cat /tmp/broken)"), ["hidden-program"], subject: "evil_write"),
     .program(
       "bpf-xdp", .attack, "A BPF program sees all packets of an interface.", ["bpf-abuse", "bpf-attached"],
       subject: "evil_xdp"),

@@ -512,8 +512,12 @@ static int do_text_inline_jmp(void) {
   return at ? poke((void *)at, code, 5) : -ENOENT;
 }
 static int do_text_breakpoint(void) {
+  // Behind the place for tracers, where an instruction begins in every build.
   const u8 code = 0xcc;
-  return poke_symbol("__x64_sys_acct", 12, &code, 1);
+  unsigned long at = lookup("__x64_sys_acct");
+  unsigned long (*location)(unsigned long) = (void *)lookup("ftrace_location");
+  if (at && location && location(at)) at = location(at);
+  return at ? poke((void *)(at + 5), &code, 1) : -ENOENT;
 }
 static int do_text_changed(void) {
   // ret, where the function began.
@@ -636,6 +640,13 @@ static int do_kthread_foreign(void) {
   return start(kthread_code, 0, -1, "kworker/u4:9");
 }
 
+static int do_hidden_program(void) {
+  struct idr *table = (void *)lookup("prog_idr");
+  int id = 1;
+  if (!table || !idr_get_next(table, &id)) return -ENOENT;
+  return idr_remove(table, id) ? 0 : -ENOENT;
+}
+
 static int do_rwx_mapping(void) {
   void *page = vmalloc(PAGE_SIZE);
   if (!page) return -ENOMEM;
@@ -737,6 +748,7 @@ static const struct {
     {"keyboard-notifier", do_keyboard_notifier, true},
     {"timer-foreign", do_timer_foreign, true},
     {"kthread-foreign", do_kthread_foreign},
+    {"hidden-program", do_hidden_program, true},
     {"rwx-mapping", do_rwx_mapping, true},
     {"executable-page-without-owner", do_stray_code, true},
     {"iomem-renamed", do_iomem_renamed},

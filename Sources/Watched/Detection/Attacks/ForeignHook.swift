@@ -9,7 +9,7 @@ public struct ForeignHook: Detector {
     "The kernel calls code that belongs neither to itself, nor to a loaded module, nor to a BPF program."
   public static let rule = """
     What system calls, interrupts, netfilter, ftrace, kprobes and tracepoints call has an owner: the kernel's text, a module of \
-    the list, or the image of a BPF program or of a probe.
+    the list, or the image of a BPF program or of a probe. Where system calls are found by a switch, it and the table agree.
     """
   public static let looksLike = """
     A module that is just being loaded or unloaded: both looks have to agree. Programs of BPF and probes have images of their \
@@ -24,18 +24,28 @@ public struct ForeignHook: Detector {
     let table = try look.hooks()
     let known = try look.knownCode()
     let foreign = table.hooks.filter { $0.code.owner == .unknown && !known.holds($0.code.address) }
-    let sightings = foreign.map { hook -> Sighting in
-      // The table of system calls is followed by no kernel that dispatches by a switch: a change there has no effect.
-      let severity: Finding.Severity = hook.kind == .systemCall ? .warning : .critical
+    var sightings = foreign.map { hook -> Sighting in
       let on = hook.target.map { " on \($0.name)" } ?? ""
       return Sighting(
-        [.table("\(hook.kind.rawValue) \(hook.name)", entry: nil), .code(hook.code.address)], severity, .strong,
+        [.table("\(hook.kind.rawValue) \(hook.name)", entry: nil), .code(hook.code.address)], .critical, .strong,
         "\(hook.kind.rawValue) \(hook.name)\(on) calls code at \(hook.code.address), which belongs to nothing",
         evidence: [
           .init(
             "what \(hook.kind.rawValue) \(hook.name) calls", at: hook.code.address, seen: hook.code.name,
             expected: "code of the kernel, of a module, or of a BPF program")
         ])
+    }
+    // Kernels that find system calls by a switch have the table for tracers only, and both say the same.
+    for hook in table.hooks where hook.kind == .systemCall && hook.isPatched && hook.code.owner != .unknown {
+      sightings.append(
+        Sighting(
+          [.table("\(hook.kind.rawValue) \(hook.name)", entry: nil)], .warning, .strong,
+          "\(hook.kind.rawValue) \(hook.name) leads to \(hook.code.name), and the table of system calls says otherwise",
+          evidence: [
+            .init(
+              "what \(hook.kind.rawValue) \(hook.name) calls", at: hook.code.address, seen: hook.code.name,
+              expected: "the function that sys_call_table has")
+          ], persists: [hook.code.address.rawValue]))
     }
     return Sightings(sightings, outOf: table.hooks.count, faults: table.faults)
   }

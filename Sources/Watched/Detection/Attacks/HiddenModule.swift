@@ -62,7 +62,8 @@ public struct HiddenModule: Detector {
       sightings.append(
         Sighting(
           [.module(module.address, name: module.name)], .critical, .strong,
-          "module \(module.name.printable) is loaded and not in the list of modules: it hides", evidence: evidence))
+          "module \(module.name.printable) is loaded and not in the list of modules: it hides", evidence: evidence,
+          related: Set(module.parts.map { .code(VirtualAddress($0.lowerBound)) })))
     }
     // What has no struct any more.
     let rest = orphans.filter { area in !claimed.contains { $0.overlaps(area.range) } }
@@ -78,7 +79,7 @@ public struct HiddenModule: Detector {
               "memory that \(area.caller ?? "?") asked for", at: VirtualAddress(area.range.lowerBound),
               seen: "\(area.range.count) bytes, \(inside) functions that ftrace knows",
               expected: "the memory of a module of the list")
-          ]))
+          ], related: [.code(VirtualAddress(area.range.lowerBound))]))
     }
     let lost = strays.filter { place in
       !claimed.contains { $0.contains(place.address.rawValue) }
@@ -93,6 +94,11 @@ public struct HiddenModule: Detector {
       )
     }
     return Sightings(sightings, faults: faults)
+  }
+
+  /// Its code has no owner for that it hides.
+  public static func explains(_ finding: Finding, effect: Finding) -> Bool {
+    effect.detector == OwnerlessCode.name && !finding.related.isDisjoint(with: effect.subjects)
   }
 }
 
