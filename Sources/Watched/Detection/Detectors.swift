@@ -11,6 +11,8 @@ public enum Detectors {
     DescriptorsExhausted.self, AcceptQueueFull.self,
     TaintVanished.self, HiddenModule.self, StolenCredentials.self, SharedCredentials.self, BrokenConfinement.self,
     MarkedTask.self, TracedProcess.self, ForeignHook.self, HiddenProcess.self, HelperPath.self, ReleaseAgent.self,
+    FilelessProcess.self, PreloadedLibrary.self, ReverseShell.self, PacketSocket.self, KernelThreadImpostor.self,
+    InjectedCode.self, StolenCapabilities.self,
     DefenceOff.self, AlteredIdentity.self, AlteredMemoryRanges.self, BPFAbuse.self,
     // Those that only devices can ask.
     Stopped.self, HardLockup.self, SoftLockup.self, RCUStall.self, SuspendedDetector.self,
