@@ -1,6 +1,6 @@
 import ArgumentParser
 import Detection
-import Glibc
+import Foundation
 import Output
 
 /// Asks all detectors about a host or an image.
@@ -37,6 +37,12 @@ struct CheckCommand: ParsableCommand {
     help: ArgumentHelp("Ask only this detector; may be given more than once.", valueName: "detector"))
   var detector: [String] = []
 
+  @Option(
+    help: ArgumentHelp(
+      "Compare the host with what was learned in this file; where it is not there, learn, print what, and make it.",
+      valueName: "file"), completion: .file())
+  var baseline: String?
+
   func validate() throws {
     if !(pause >= 0 && pause < 3600) { throw ValidationError("--pause takes seconds, from 0 on.") }
     for name in detector where Detectors.detector(named: name) == nil {
@@ -48,6 +54,8 @@ struct CheckCommand: ParsableCommand {
     let kernel = try source.openKernel()
     var check = Check(pause: .seconds(pause))
     if !detector.isEmpty { check.detectors = Detectors.all.filter { detector.contains($0.name) } }
+    let learns = baseline.map { !FileManager.default.fileExists(atPath: $0) } ?? false
+    if let baseline, !learns { check.baseline = try BaselineFile.read(baseline) }
     let report = check.run(on: kernel) { usleep(UInt32($0 / .microseconds(1))) }
     let findings = report.findings.filter { $0.severity >= severity }
     if json {
@@ -67,8 +75,41 @@ struct CheckCommand: ParsableCommand {
         "\(check.detectors.count - report.failures.count) of \(check.detectors.count) detectors looked and found nothing"
       )
     }
+    if let baseline, learns {
+      let (learned, failures) = try Baseline.learned(from: Look(at: kernel), check.detectors)
+      try BaselineFile.write(learned, to: baseline)
+      for line in BaselineFile.text(learned) { writeNote(line) }
+      for failure in failures { writeNote("\(failure.detector) could not learn: \(failure.reason)") }
+    }
     if report.findings.contains(where: { $0.severity >= .warning }) { throw ExitStatus.found }
     if !report.failures.isEmpty || !report.partial.isEmpty { throw ExitStatus.partial }
+  }
+}
+
+/// What was learned of a host, as a file of JSON.
+enum BaselineFile {
+  static func read(_ path: String) throws -> Baseline {
+    do {
+      return try JSONDecoder().decode(Baseline.self, from: try Data(contentsOf: URL(fileURLWithPath: path)))
+    } catch {
+      throw ValidationError("\(path) is no baseline of grassctl check: \(error)")
+    }
+  }
+
+  static func write(_ baseline: Baseline, to path: String) throws {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+    try encoder.encode(baseline).write(to: URL(fileURLWithPath: path), options: .atomic)
+  }
+
+  /// What was learned, for a person to approve: each fact where there are few, their number where there are many.
+  static func text(_ baseline: Baseline) -> [String] {
+    baseline.facts.sorted { $0.key < $1.key }.map { name, facts in
+      let known = facts.filter { !$0.key.isEmpty }.sorted { $0.key < $1.key }
+      return known.count > 12
+        ? "learned for \(name): \(known.count) facts"
+        : "learned for \(name): \(known.map { "\($0.key) \($0.value)" }.joined(separator: "; "))"
+    }
   }
 }
 

@@ -145,7 +145,7 @@ public struct PacketSocket: Detector {
             .init("its program", at: owners.first?.address, seen: owners.first?.program?.path),
           ], persists: [socket.address.rawValue]))
     }
-    let network = try look.once("network") { kernel throws(KernelError) in try kernel.network() }
+    let network = try look.network()
     let wide = network.interfaces.filter { $0.isPromiscuous }
     kernel.addressSpace.read(reader.device, at: wide.map(\.device)).forEach(&result.faults) {
       (reading) throws(MemoryFault) in

@@ -8,7 +8,7 @@ public struct StolenCapabilities: Detector {
   public static let summary = "A task has capabilities that it cannot have got from the kernel."
   public static let rule = """
     Its effective or permitted capabilities hold bits that init_cred has not, which none has; or effective ones that are not \
-    permitted; or permitted ones more than in the look before, with the same program and user namespace and none of its ids \
+    permitted; or permitted ones more than in the look before, or than was learned, with the same program and user namespace and none of its ids \
     root's. Judged on real_cred.
     """
   public static let looksLike = """
@@ -19,9 +19,20 @@ public struct StolenCapabilities: Detector {
   public static let techniques = ["T1068"]
   public static let baseline = Finding.Baseline.invariant
 
+  public static let factsAreOfBoot = true
+
+  /// Which capabilities processes without root's ids may have, and of which program.
+  public static func facts(_ look: Look) throws(KernelError) -> [String: String] {
+    let marks = try look.marks().marks.filter { ![$0.task.uid, $0.task.euid, $0.task.suid].contains(0) }
+    return Dictionary(
+      marks.map { ($0.key, "\($0.program) \(String($0.permittedCapabilities, radix: 16))") }
+    ) { first, _ in first }
+  }
+
   public static func sightings(_ look: Look, before: Look?) throws(KernelError) -> Sightings {
     let table = try look.marks()
     let earlier = Dictionary(try before?.marks().marks.map { ($0.task.address, $0) } ?? []) { first, _ in first }
+    let learned = try look.learned(by: Self.self)
     // What the kernel itself has is all there is.
     let all = try look.allCapabilities()
     var sightings: [Sighting] = []
@@ -46,17 +57,23 @@ public struct StolenCapabilities: Detector {
           sighting(
             .proven, "\(who) uses capabilities that it is not permitted to have: they were written over", effective,
             "bits of 0x" + String(permitted, radix: 16) + " only"))
-      } else if let old = earlier[task.address], old.task.startTime == task.startTime,
-        old.executions == mark.executions,
-        old.memory == mark.memory, old.userNamespace == mark.userNamespace,
-        ![task.uid, task.euid, task.suid].contains(0),
-        permitted & ~old.permittedCapabilities != 0
-      {
-        var gained = sighting(
-          .strong, "\(who) was given capabilities while it ran", permitted,
-          "0x" + String(old.permittedCapabilities, radix: 16) + " as before")
-        gained.needsBothLooks = true
-        sightings.append(gained)
+      } else if ![task.uid, task.euid, task.suid].contains(0) {
+        if let fact = learned?[mark.key]?.split(separator: " ").map(String.init), fact.count == 2,
+          fact[0] == mark.program, let old = UInt64(fact[1], radix: 16), permitted & ~old != 0
+        {
+          var gained = sighting(
+            .strong, "\(who) was given capabilities while it ran", permitted, "0x" + fact[1] + " as learned")
+          gained.baseline = .learned
+          sightings.append(gained)
+        } else if let old = earlier[task.address], old.key == mark.key, old.program == mark.program,
+          permitted & ~old.permittedCapabilities != 0
+        {
+          var gained = sighting(
+            .strong, "\(who) was given capabilities while it ran", permitted,
+            "0x" + String(old.permittedCapabilities, radix: 16) + " as before")
+          gained.needsBothLooks = true
+          sightings.append(gained)
+        }
       }
     }
     return Sightings(sightings, outOf: table.marks.count, faults: table.faults)
@@ -74,4 +91,9 @@ extension Look {
       }
     }
   }
+}
+
+extension TaskMark {
+  /// What may change its capabilities rightly: how often it called execve, what runs in it, and its user namespace.
+  fileprivate var program: String { "\(executions)-\(memory)-\(userNamespace)" }
 }

@@ -11,13 +11,17 @@ public struct Check: Sendable {
   public var pause: Duration
   /// Whether the second look is taken also where nothing needs it, for what shows only in how things move.
   public var alwaysLooksTwice: Bool
+  /// What was learned of the host before, which the looks are compared with; nil where nothing was.
+  public var baseline: Baseline?
 
   public init(
-    detectors: [any Detector.Type] = Detectors.all, pause: Duration = .seconds(1), alwaysLooksTwice: Bool = false
+    detectors: [any Detector.Type] = Detectors.all, pause: Duration = .seconds(1), alwaysLooksTwice: Bool = false,
+    baseline: Baseline? = nil
   ) {
     self.detectors = detectors
     self.pause = pause
     self.alwaysLooksTwice = alwaysLooksTwice
+    self.baseline = baseline
   }
 
   /// What a check gave.
@@ -46,7 +50,7 @@ public struct Check: Sendable {
   public func run(on kernel: Kernel, wait: (Duration) -> Void) -> Report {
     var report = Report()
     let boot = kernel.bootID
-    let first = Look(at: kernel)
+    let first = Look(at: kernel, baseline: baseline)
     report.looks = 1
     var seen = ask(detectors, first, before: nil, &report)
     var needsMore = detectors.filter { detector in
@@ -57,7 +61,7 @@ public struct Check: Sendable {
       return report
     }
     wait(pause)
-    let second = Look(at: kernel)
+    let second = Look(at: kernel, baseline: baseline)
     report.looks = 2
     report.stoodStill = first.moment.guest == second.moment.guest
     var ignored = Report()
@@ -109,7 +113,7 @@ public struct Check: Sendable {
         confidence: sighting.confidence, state: state, first: first, last: last, count: count,
         subjects: sighting.subjects, related: sighting.related, title: sighting.title, evidence: sighting.evidence,
         techniques: detector.techniques, remedy: detector.remedy, kernel: kernel.release, boot: boot,
-        baseline: detector.baseline)
+        baseline: sighting.baseline ?? detector.baseline)
     }
   }
 

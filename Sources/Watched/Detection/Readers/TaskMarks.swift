@@ -34,6 +34,9 @@ public struct TaskMark: Sendable {
   /// The user namespace that its capabilities are of.
   public var userNamespace: VirtualAddress
 
+  /// What tells it from any other task of this boot.
+  var key: String { "\(task.tid) \(task.startTime)" }
+
   /// Sleeps so that no signal wakes it, and counts as load: what the kernel itself calls hung after a while.
   public var isUninterruptible: Bool {
     // TASK_UNINTERRUPTIBLE without TASK_WAKEKILL, TASK_NOLOAD and TASK_FROZEN (include/linux/sched.h).
