@@ -18,6 +18,15 @@ struct CheckCommand: ParsableCommand {
   @Flag(help: "Print a JSON array for programs, one finding a line.")
   var json = false
 
+  @Option(
+    help: ArgumentHelp(
+      "Print a line of JSON for each finding, in the form of another program: ocsf or falco.", valueName: "form"),
+    transform: { text in
+      guard let format = FindingFormat(rawValue: text) else { throw ValidationError("there is no form \(text)") }
+      return format
+    })
+  var format: FindingFormat?
+
   @Option(help: "Seconds between the two looks.")
   var pause: Double = 1
 
@@ -44,6 +53,7 @@ struct CheckCommand: ParsableCommand {
   var baseline: String?
 
   func validate() throws {
+    if json, format != nil { throw ValidationError("--json and --format exclude each other.") }
     if !(pause >= 0 && pause < 3600) { throw ValidationError("--pause takes seconds, from 0 on.") }
     for name in detector where Detectors.detector(named: name) == nil {
       throw ValidationError("There is no detector \(name); grassctl detectors names them.")
@@ -58,7 +68,13 @@ struct CheckCommand: ParsableCommand {
     if let baseline, !learns { check.baseline = try BaselineFile.read(baseline) }
     let report = check.run(on: kernel) { usleep(UInt32($0 / .microseconds(1))) }
     let findings = report.findings.filter { $0.severity >= severity }
-    if json {
+    if let format {
+      for finding in findings {
+        var line: [UInt8] = []
+        JSON(format.value(finding)).write(to: &line)
+        writeOutput(line + [UInt8(ascii: "\n")])
+      }
+    } else if json {
       writeOutput(JSON.lines(findings.map { JSON($0.value) }))
     } else {
       writeOutput(FindingText.list(findings, isColoured: Terminal.takesColour))
@@ -70,7 +86,7 @@ struct CheckCommand: ParsableCommand {
         "\(report.unconfirmed.count) more \(report.unconfirmed.count == 1 ? "thing was" : "things were") seen in one look "
           + "and not in the other, for example: \(report.unconfirmed[0].title)")
     }
-    if !json, findings.isEmpty {
+    if !json, format == nil, findings.isEmpty {
       writeNote(
         "\(check.detectors.count - report.failures.count) of \(check.detectors.count) detectors looked and found nothing"
       )

@@ -13,7 +13,8 @@ public struct FilelessProcess: Detector {
     /dev/shm (a warning), /tmp, /var/tmp or /run (a notice).
     """
   public static let looksLike = """
-    An upgrade, which puts another file where the removed one was: that is said as info. Container runtimes run a copy of \
+    An upgrade, which puts another file where the removed one was: that is said as info, and as a notice where the kernel's \
+    cache of names knows it no more. Container runtimes run a copy of \
     themselves in a memfd; builds and tests run what they have just made in /tmp.
     """
   public static let remedy = """
@@ -27,6 +28,9 @@ public struct FilelessProcess: Detector {
   private static let open: [(prefix: String, severity: Finding.Severity)] = [
     ("/dev/shm/", .warning), ("/tmp/", .notice), ("/var/tmp/", .notice), ("/run/", .notice),
   ]
+
+  /// Directories that packages put programs into.
+  private static let installed = ["/usr/", "/bin/", "/sbin/", "/lib/", "/opt/"]
 
   public static func sightings(_ look: Look, before: Look?) throws(KernelError) -> Sightings {
     let table = try look.processes()
@@ -46,10 +50,14 @@ public struct FilelessProcess: Detector {
         let isReplaced =
           faults.keep { () throws(MemoryFault) in try entries.isReplaced(program.dentry, look.kernel.addressSpace) }
           ?? false
+        // The cache forgets what took its place, as time goes on.
+        let isInstalled = installed.contains { program.path.hasPrefix($0) }
         verdict =
           isReplaced
           ? (.info, .strong, "runs what was \(program.path) before another file took its place")
-          : (.warning, .strong, "runs \(program.path), which was removed")
+          : isInstalled
+            ? (.notice, .hint, "runs \(program.path), which was removed or replaced")
+            : (.warning, .strong, "runs \(program.path), which was removed")
       } else if let place = open.first(where: { program.path.hasPrefix($0.prefix) }) {
         verdict = (place.severity, .hint, "runs \(program.path), a program where anybody may put one")
       } else {

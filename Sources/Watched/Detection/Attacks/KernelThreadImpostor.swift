@@ -25,7 +25,7 @@ public struct KernelThreadImpostor: Detector {
   private static let prefixes = [
     "kworker/", "ksoftirqd/", "migration/", "cpuhp/", "rcu_preempt", "rcu_sched", "rcu_gp", "rcu_par_gp", "rcu_tasks_",
     "kthreadd", "kswapd", "kcompactd", "khugepaged", "khungtaskd", "kauditd", "oom_reaper", "kdevtmpfs", "kintegrityd",
-    "kblockd", "jbd2/", "irq/", "idle_inject/", "scsi_eh_", "watchdogd", "xfsaild/", "ext4-rsv-conver",
+    "kblockd", "jbd2/", "irq/", "idle_inject/", "scsi_eh_", "xfsaild/", "ext4-rsv-conver",
   ]
 
   // PF_WQ_WORKER, PF_EXITING (include/linux/sched.h).

@@ -78,7 +78,8 @@ public struct PacketSocket: Detector {
     "A process takes packets from below the host's own network stack, or an interface takes all there are."
   public static let rule = """
     A packet socket has a filter (sk_filter), or an interface is promiscuous. A warning; info where the socket's program is one \
-    that does so by its nature and lies below a directory of programs, and where an interface belongs to a bridge or a bond.
+    that does so by its nature and lies below a directory of programs, and where an interface belongs to a bridge or a bond, or \
+    tcpdump or its like has a socket.
     """
   public static let looksLike = """
     Clients of DHCP, LLDP and 802.1X, tcpdump and its like: info. A backdoor that calls itself so lies elsewhere or is removed.
@@ -97,6 +98,11 @@ public struct PacketSocket: Detector {
     "lldpad", "keepalived", "tcpdump", "dumpcap", "tshark", "wireshark", "arping", "arpwatch", "dnsmasq", "dhcpd",
     "kea-dhcp4",
     "suricata", "zeek", "snort", "busybox",
+  ]
+
+  /// Those of them that ask for what is not for the host.
+  private static let sniffers: Set<String> = [
+    "tcpdump", "dumpcap", "tshark", "wireshark", "arpwatch", "suricata", "zeek", "snort",
   ]
 
   private struct Reader: KernelReader {
@@ -125,13 +131,13 @@ public struct PacketSocket: Detector {
     let processes = try look.processes()
     var result = Sightings(faults: table.faults + processes.faults)
     let sockets = table.sockets.filter { $0.kind == .packet }
-    var hasKnown = false
+    var isSniffed = false
     kernel.addressSpace.read(reader.sock, at: sockets.map(\.address)).forEach(&result.faults) {
       (reading) throws(MemoryFault) in
       let socket = sockets[reading.index]
       let owners = socket.owners.compactMap { owner in processes.processes.first { $0.task.tgid == owner.pid } }
-      let isKnown = !owners.isEmpty && owners.allSatisfy { Self.isKnown($0.program) }
-      if isKnown { hasKnown = true }
+      let isKnown = !owners.isEmpty && owners.allSatisfy { isOne(of: known, $0.program) }
+      if !owners.isEmpty, owners.allSatisfy({ isOne(of: sniffers, $0.program) }) { isSniffed = true }
       let filter = try reading.filter
       guard filter.rawValue != 0 else { return }
       let who = owners.first?.name ?? "a socket that no process has open"
@@ -155,8 +161,8 @@ public struct PacketSocket: Detector {
       let name = interface.name.printable
       result.sightings.append(
         Sighting(
-          [.interface(interface.name, namespace: interface.namespace)], isPort || hasKnown ? .info : .warning,
-          isPort || hasKnown ? .hint : .strong, "interface \(name) takes packets that are not for this host",
+          [.interface(interface.name, namespace: interface.namespace)], isPort || isSniffed ? .info : .warning,
+          isPort || isSniffed ? .hint : .strong, "interface \(name) takes packets that are not for this host",
           evidence: [
             .init("promiscuity", at: interface.device, seen: "\(interface.promiscuity)", expected: "0")
           ]))
@@ -164,10 +170,10 @@ public struct PacketSocket: Detector {
     return result
   }
 
-  private static func isKnown(_ program: ProcessFile?) -> Bool {
+  private static func isOne(of names: Set<String>, _ program: ProcessFile?) -> Bool {
     guard let program, !program.name.isDeleted, program.links > 0 else { return false }
     let parts = program.path.split(separator: "/").map(String.init)
-    return parts.last.map(known.contains) ?? false && ["usr", "bin", "sbin", "lib", "opt"].contains(parts.first ?? "")
+    return parts.last.map(names.contains) ?? false && ["usr", "bin", "sbin", "lib", "opt"].contains(parts.first ?? "")
   }
 }
 

@@ -7,7 +7,7 @@ public struct ClockSource: Detector {
   public static let name = "clock-source"
   public static let kind = Finding.Kind.fault
   public static let summary = "The kernel changed its source of time: what it used is broken, or somebody set another."
-  public static let rule = "curr_clocksource is another than was learned."
+  public static let rule = "curr_clocksource is another than was learned, and by its rating a worse one."
   public static let looksLike = "A virtual machine that was moved to another host: its sources differ."
   public static let remedy = """
     See what the kernel says of it: grassctl dmesg. A clock that is marked unstable is mostly the firmware's fault; reading a \
@@ -21,6 +21,7 @@ public struct ClockSource: Detector {
     struct Source: KernelShape {
       static let type = "clocksource"
       let name = Field<VirtualAddress>("name")
+      let rating = Field<Int32>("rating")
     }
 
     let source: Bound<Source>
@@ -37,16 +38,17 @@ public struct ClockSource: Detector {
     let reader = try kernel.reader(Reader.self)
     return try KernelError.reading(kernel.subject(of: Reader.self)) {
       let place = try kernel.addressSpace.pointer(at: reader.current)
-      let name = try kernel.addressSpace.read(reader.source, at: [place])[0].name
-      let text = try kernel.addressSpace.strings(at: [name])[0].get()
-      return ["source": text.printable]
+      let source = kernel.addressSpace.read(reader.source, at: [place])[0]
+      let text = try kernel.addressSpace.strings(at: [try source.name])[0].get()
+      return ["source": text.printable, "rating": "\(try source.rating)"]
     }
   }
 
   public static func sightings(_ look: Look, before: Look?) throws(KernelError) -> Sightings {
-    guard let old = try look.learned(by: Self.self)?["source"], let new = try facts(look)["source"], old != new else {
-      return Sightings()
-    }
+    guard let learned = try look.learned(by: Self.self), let old = learned["source"] else { return Sightings() }
+    let now = try facts(look)
+    // At boot the kernel goes from worse ones to better ones.
+    guard let new = now["source"], old != new, Self.rating(now) < Self.rating(learned) else { return Sightings() }
     return Sightings([
       Sighting(
         [.host], .warning, .strong, "the kernel tells time by \(new), and did by \(old)",
@@ -56,6 +58,10 @@ public struct ClockSource: Detector {
         ])
     ])
   }
+}
+
+extension ClockSource {
+  fileprivate static func rating(_ facts: [String: String]) -> Int32 { facts["rating"].flatMap { Int32($0) } ?? 0 }
 }
 
 /// Somebody set the clock.

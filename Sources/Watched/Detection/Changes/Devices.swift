@@ -43,10 +43,10 @@ public struct LinkDown: Detector {
   public static let summary = "A network interface lost its link."
   public static let rule = """
     An interface of the host's own namespace is up and without carrier: it had one when it was learned (a warning), or has lost \
-    one since boot (a notice).
+    one since boot (info).
     """
   public static let looksLike =
-    "Interfaces that an administrator took down: they are not up. Bridges without ports: a notice."
+    "Interfaces that an administrator took down: they are not up. Bridges without ports: info."
   public static let remedy = "Look at cable, switch and driver: grassctl dmesg, grassctl net."
   public static let baseline = Finding.Baseline.learned
 
@@ -108,7 +108,7 @@ public struct LinkDown: Detector {
       let had = learned?[name] != nil
       guard had || link.losses > 0 else { return nil }
       var sighting = Sighting(
-        [.interface(link.interface.name, namespace: link.interface.namespace)], had ? .warning : .notice,
+        [.interface(link.interface.name, namespace: link.interface.namespace)], had ? .warning : .info,
         had ? .strong : .hint, "interface \(name) is up and has no link",
         evidence: [
           .init(

@@ -1,0 +1,66 @@
+import Foundation
+import Lab
+import Testing
+
+extension GuestTests {
+  /// Processes that are not what they seem, and what is not as it was learned: found, and gone when it was undone.
+  @Suite(.serialized) struct DetectionProcessTests {
+    private let grassctl = BuiltTool(name: "grassctl")
+
+    private static var options: GuestOptions {
+      var options = GuestOptions(kernel: "6.12", memory: 512, sleepers: 3)
+      options.isBreakable = true
+      return options
+    }
+
+    @Test(arguments: ["memfd-exe", "text-rewritten", "reverse-shell", "preload-file"])
+    func aProcessThatIsNotWhatItSeemsIsFound(_ name: String) throws {
+      let guest = try SharedGuests.shared.guest(Self.options)
+      let one = try Breaks.named(name)
+      try guest.perform(one)
+      let found = try check(guest)
+      if let undo = one.undo { try guest.perform(undo) }
+      let expected = try #require(found.first { one.detectors.contains($0.detector) }, "\(found)")
+      #expect(expected.text.contains(one.subject), "\(expected)")
+      #expect(found.filter { ["warning", "critical"].contains($0.severity) }.count == 1, "\(found)")
+      #expect(try check(guest).isEmpty)
+    }
+
+    @Test func whatIsNotAsItWasLearnedIsFound() throws {
+      let guest = try SharedGuests.shared.guest(Self.options)
+      let folder = FileManager.default.temporaryDirectory.appendingPathComponent("grass-\(UUID().uuidString)")
+      try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+      defer { try? FileManager.default.removeItem(at: folder) }
+      let file = folder.appendingPathComponent("baseline.json").path
+      let one = try Breaks.named("route-gone")
+      if let preparation = one.preparation { try guest.perform(preparation) }
+      #expect(try check(guest, "--baseline", file).isEmpty)
+      let learned = try String(contentsOfFile: file, encoding: .utf8)
+      #expect(learned.contains("\"route-gone\"") && learned.contains("dev lo"), "\(learned)")
+      #expect(try check(guest, "--baseline", file).isEmpty)
+      try guest.perform(one.deed)
+      let found = try check(guest, "--baseline", file)
+      #expect(found.map(\.detector) == ["route-gone"] && found.map(\.baseline) == ["learned"], "\(found)")
+      // Who knows nothing of how it was sees nothing wrong.
+      #expect(try check(guest).isEmpty)
+      try FileManager.default.removeItem(atPath: file)
+      try "{}".write(toFile: file, atomically: true, encoding: .utf8)
+      let refused = try grassctl.run(["check", "--memory", guest.memoryPath, "--baseline", file])
+      #expect(refused.status != 0 && refused.errors.contains("is no baseline"), "\(refused.errors)")
+    }
+
+    private struct Found {
+      var detector, severity, baseline, text: String
+    }
+
+    private func check(_ guest: Guest, _ options: String...) throws -> [Found] {
+      let result = try grassctl.run(["check", "--json", "--memory", guest.memoryPath] + options)
+      let rows = try JSONSerialization.jsonObject(with: Data(result.text.utf8)) as? [[String: Any]]
+      return try #require(rows, "\(result.errors)").map { row in
+        Found(
+          detector: "\(row["detector"] ?? "")", severity: "\(row["severity"] ?? "")",
+          baseline: "\(row["baseline"] ?? "")", text: "\(row)")
+      }
+    }
+  }
+}
