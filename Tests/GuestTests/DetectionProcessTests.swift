@@ -26,6 +26,19 @@ extension GuestTests {
       #expect(try check(guest).isEmpty)
     }
 
+    /// A program that runs on after another took its place is what packages leave behind.
+    @Test func anUpgradeIsNoAttack() throws {
+      let guest = try SharedGuests.shared.guest(Self.options)
+      let script = """
+        mkdir -p /opt && cp /bin/breaker /opt/daemon && { /opt/daemon stay </dev/null >/dev/null 2>&1 & echo $! >/tmp/daemon; }; \
+        sleep 0.5; cp /bin/breaker /opt/daemon.new && mv /opt/daemon.new /opt/daemon
+        """
+      try guest.perform(.script(script))
+      let found = try check(guest)
+      try guest.perform(.script("kill -9 $(cat /tmp/daemon); rm /opt/daemon"))
+      #expect(found.map(\.detector) == ["fileless-process"] && found.map(\.severity) == ["info"], "\(found)")
+    }
+
     @Test func whatIsNotAsItWasLearnedIsFound() throws {
       let guest = try SharedGuests.shared.guest(Self.options)
       let folder = FileManager.default.temporaryDirectory.appendingPathComponent("grass-\(UUID().uuidString)")

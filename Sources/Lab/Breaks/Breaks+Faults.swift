@@ -136,7 +136,13 @@ extension Breaks {
       ["pid-exhaustion", "pids-exhausted"], within: 5, effects: ["fork-bomb"], survives: false),
     Break(
       "cpu-starvation", .fault, "A process that is ready does not come to run.", needs: [.program],
-      .script("echo -1 > /proc/sys/kernel/sched_rt_runtime_us; \(Break.background("cpu-starvation"))"),
+      // Since 6.8 a server sees to it that real-time tasks leave some time to others.
+      .script(
+        """
+        echo -1 > /proc/sys/kernel/sched_rt_runtime_us; mount -t debugfs none /sys/kernel/debug 2>/dev/null; \
+        server=/sys/kernel/debug/sched/fair_server/cpu1/runtime; [ ! -e $server ] || echo 0 > $server; \
+        \(Break.background("cpu-starvation"))
+        """),
       ["cpu-starvation"], subject: "starved", within: 5, effects: ["rcu-stall", "hung-task"]),
     .program(
       "accept-queue-full", .fault, "A listener takes no connections, and its queue is full.",
