@@ -1,4 +1,6 @@
+import Detection
 import Foundation
+import KernelViews
 import Lab
 import Testing
 
@@ -60,6 +62,38 @@ extension GuestTests {
       try "{}".write(toFile: file, atomically: true, encoding: .utf8)
       let refused = try grassctl.run(["check", "--memory", guest.memoryPath, "--baseline", file])
       #expect(refused.status != 0 && refused.errors.contains("is no baseline"), "\(refused.errors)")
+    }
+
+    /// A rule names the program by its inode and its build id, and ends.
+    @Test func whatIsAllowedIsLeftOutUntilItExpires() throws {
+      let guest = try SharedGuests.shared.guest(Self.options)
+      let one = try Breaks.named("injected-code")
+      try guest.perform(one)
+      defer { if let undo = one.undo { try? guest.perform(undo) } }
+      let kernel = try Kernel.open(try MemoryImage.open(guest.memoryPath))
+      let look = Look(at: kernel)
+      let process = try #require(
+        try look.processes().processes.first { String(decoding: $0.task.comm, as: UTF8.self) == one.subject })
+      let program = try #require(process.program)
+      let buildID = try #require(try look.buildID(of: program))
+      #expect(buildID.count == 40)
+      var rule = Allowance(
+        device: "\(program.device >> 20):\(program.device & 0xfffff)", inode: program.inode, buildID: buildID,
+        expires: "2099-12-31")
+      func left(_ rule: Allowance) throws -> [String] {
+        var check = Check(pause: .zero)
+        check.allowances = [rule]
+        check.today = "2030-01-01"
+        return check.run(on: kernel) { _ in }.findings.map(\.detector)
+      }
+      #expect(try left(rule) == [])
+      rule.expires = "2029-12-31"
+      #expect(try left(rule) == ["injected-code"])
+      rule.expires = "2099-12-31"
+      rule.inode = program.inode + 1
+      #expect(try left(rule) == ["injected-code"])
+      #expect(Allowance(buildID: buildID, expires: "2099-12-31").problem != nil)
+      #expect(Allowance(programTag: "00", expires: "never").problem != nil)
     }
 
     private struct Found {

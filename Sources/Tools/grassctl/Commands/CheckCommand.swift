@@ -52,6 +52,12 @@ struct CheckCommand: ParsableCommand {
       valueName: "file"), completion: .file())
   var baseline: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Leave out attacks and changes that this file allows: a JSON array of rules, each with a day on which it expires.",
+      valueName: "file"), completion: .file())
+  var allow: String?
+
   func validate() throws {
     if json, format != nil { throw ValidationError("--json and --format exclude each other.") }
     if !(pause >= 0 && pause < 3600) { throw ValidationError("--pause takes seconds, from 0 on.") }
@@ -64,6 +70,13 @@ struct CheckCommand: ParsableCommand {
     let kernel = try source.openKernel()
     var check = Check(pause: .seconds(pause))
     if !detector.isEmpty { check.detectors = Detectors.all.filter { detector.contains($0.name) } }
+    if let allow {
+      check.allowances = try AllowanceFile.read(allow)
+      check.today = AllowanceFile.day(of: Date())
+      for rule in check.allowances where rule.expires < check.today {
+        writeNote("a rule of \(allow) has expired on \(rule.expires)\(rule.reason.map { ": \($0)" } ?? "")")
+      }
+    }
     let learns = baseline.map { !FileManager.default.fileExists(atPath: $0) } ?? false
     if let baseline, !learns { check.baseline = try BaselineFile.read(baseline) }
     let report = check.run(on: kernel) { usleep(UInt32($0 / .microseconds(1))) }
@@ -78,6 +91,9 @@ struct CheckCommand: ParsableCommand {
       writeOutput(JSON.lines(findings.map { JSON($0.value) }))
     } else {
       writeOutput(FindingText.list(findings, isColoured: Terminal.takesColour))
+    }
+    if !report.allowed.isEmpty {
+      writeNote("\(report.allowed.count) more allowed, for example: \(report.allowed[0].title)")
     }
     for failure in report.failures { writeNote("\(failure.detector) could not look: \(failure.reason)") }
     for part in report.partial { writeNote("\(part.detector) saw only a part: \(part.reason)") }
@@ -99,6 +115,31 @@ struct CheckCommand: ParsableCommand {
     }
     if report.findings.contains(where: { $0.severity >= .warning }) { throw ExitStatus.found }
     if !report.failures.isEmpty || !report.partial.isEmpty { throw ExitStatus.partial }
+  }
+}
+
+/// Rules that say what is right, as a file of JSON.
+enum AllowanceFile {
+  static func read(_ path: String) throws -> [Allowance] {
+    let rules: [Allowance]
+    do {
+      rules = try JSONDecoder().decode([Allowance].self, from: try Data(contentsOf: URL(fileURLWithPath: path)))
+    } catch {
+      throw ValidationError("\(path) has no rules of grassctl check: \(error)")
+    }
+    for (index, rule) in rules.enumerated() {
+      if let problem = rule.problem { throw ValidationError("rule \(index + 1) of \(path): \(problem)") }
+    }
+    return rules
+  }
+
+  /// A day as rules write it, by UTC.
+  static func day(of date: Date) -> String {
+    var seconds = time_t(date.timeIntervalSince1970)
+    var parts = tm()
+    gmtime_r(&seconds, &parts)
+    func digits(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
+    return "\(parts.tm_year + 1900)-\(digits(parts.tm_mon + 1))-\(digits(parts.tm_mday))"
   }
 }
 

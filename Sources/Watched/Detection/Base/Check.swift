@@ -13,6 +13,10 @@ public struct Check: Sendable {
   public var alwaysLooksTwice: Bool
   /// What was learned of the host before, which the looks are compared with; nil where nothing was.
   public var baseline: Baseline?
+  /// What its owner knows to be right, and the day up to which that holds: of what they cover there are no findings.
+  public var allowances: [Allowance] = []
+  /// The day, as ``Allowance/expires`` writes it.
+  public var today = ""
 
   public init(
     detectors: [any Detector.Type] = Detectors.all, pause: Duration = .seconds(1), alwaysLooksTwice: Bool = false,
@@ -30,6 +34,8 @@ public struct Check: Sendable {
     public var findings: [Finding] = []
     /// What one look saw and the next did not, or not any more.
     public var unconfirmed: [Finding] = []
+    /// What is covered by an allowance.
+    public var allowed: [Finding] = []
     /// Detectors that could not look, and why.
     public var failures: [(detector: String, reason: String)] = []
     /// Detectors whose answer is not whole, and an example of why.
@@ -57,7 +63,7 @@ public struct Check: Sendable {
       !detector.needsOneLook && (alwaysLooksTwice || seen.contains { $0.detector.name == detector.name })
     }
     guard !needsMore.isEmpty else {
-      report.findings = arrange(seen.map { $0.finding(.confirmed, first.moment, first.moment, 1, kernel, boot) })
+      settle(seen.map { $0.finding(.confirmed, first.moment, first.moment, 1, kernel, boot) }, first, &report)
       return report
     }
     wait(pause)
@@ -87,8 +93,21 @@ public struct Check: Sendable {
       }
     }
     seen = []
-    report.findings = arrange(found)
+    settle(found, second, &report)
     return report
+  }
+
+  /// Arranges what was found, without what is allowed.
+  private func settle(_ found: [Finding], _ look: Look, _ report: inout Report) {
+    var kept: [Finding] = []
+    for finding in found {
+      let isAllowed = allowances.contains { allowance in
+        // What cannot be read is not known to be right.
+        (try? allowance.covers(finding, in: look, today: today)) ?? false
+      }
+      if isAllowed { report.allowed.append(finding) } else { kept.append(finding) }
+    }
+    report.findings = arrange(kept)
   }
 
   // MARK: Asking

@@ -30,6 +30,7 @@ public struct ProcessFile: Sendable {
   public var inode: UInt64
   public var links: UInt64
   var dentry: VirtualAddress
+  var inodeAddress: VirtualAddress
 
   var path: String { name.bytes.printable }
   /// Whether it lies in no file system that others see: `memfd_create`, and files that were removed, in shared memory.
@@ -211,7 +212,7 @@ private struct ProcessMemoryReader: KernelReader {
       let inode = inodes[reading.index]
       found[reading.address] = ProcessFile(
         name: try names[reading.index].get(), device: try supers[reading.index].device, inode: try inode.number,
-        links: try inode.links, dentry: try reading.dentry)
+        links: try inode.links, dentry: try reading.dentry, inodeAddress: inode.address)
     }
     return found
   }
