@@ -20,11 +20,13 @@ struct BreakTests {
   /// What scripts ask of the module and of the program is in the tables of their sources.
   @Test(arguments: Breaks.all.map(\.name))
   func isKnownToWhatDoesIt(_ name: String) throws {
-    let script =
-      switch try Breaks.named(name).deed {
+    let one = try Breaks.named(name)
+    let script = [one.preparation, one.deed].map { deed in
+      switch deed {
       case .script(let script), .sent(let script): script
       default: ""
       }
+    }.joined(separator: "\n")
     for (word, file) in [("break.ko what=", "break.c"), ("breaker ", "breaker.c")] {
       for part in script.components(separatedBy: word).dropFirst() {
         let asked = part.prefix { $0.isLowercase || $0.isNumber || $0 == "-" }

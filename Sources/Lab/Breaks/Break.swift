@@ -45,6 +45,8 @@ public struct Break: Sendable {
   public var summary: String
   public var needs: Set<Need>
   public var deed: Deed
+  /// What is there before and is right, such as who it is done to; nil where nothing has to be.
+  public var preparation: Deed?
   /// What makes it good again; nil where nothing does.
   public var undo: Deed?
   /// The detectors that may find it: one is enough.
@@ -61,8 +63,9 @@ public struct Break: Sendable {
   public var cpus: Int
 
   init(
-    _ name: String, _ kind: Kind, _ summary: String, needs: Set<Need> = [], _ deed: Deed, undo: Deed? = nil,
-    _ detectors: [String], subject: String = "", within: Double = 2, effects: [String] = [], survives: Bool = true,
+    _ name: String, _ kind: Kind, _ summary: String, needs: Set<Need> = [], after preparation: Deed? = nil,
+    _ deed: Deed, undo: Deed? = nil, _ detectors: [String], subject: String = "", within: Double = 2,
+    effects: [String] = [], survives: Bool = true,
     cpus: Int = 2
   ) {
     self.name = name
@@ -70,6 +73,7 @@ public struct Break: Sendable {
     self.summary = summary
     self.needs = needs
     self.deed = deed
+    self.preparation = preparation
     self.undo = undo
     self.detectors = detectors
     self.subject = subject
@@ -88,9 +92,10 @@ public struct Break: Sendable {
     survives: Bool = true, cpus: Int = 2
   ) -> Break {
     let load = "insmod /modules/break.ko what=\(name)\(options.isEmpty ? "" : " \(options)")"
-    let script = victim.map { "\(background($0)); \(load) victim=$broken" } ?? load
+    let script = victim == nil ? load : "\(load) victim=$(cat /tmp/broken)"
     return Break(
       name, kind, summary, needs: victim == nil ? [.module] : [.module, .program],
+      after: victim.map { .script(background($0)) },
       waits ? .script(script) : .sent(load), detectors, subject: subject, within: within, effects: effects,
       survives: survives, cpus: cpus)
   }

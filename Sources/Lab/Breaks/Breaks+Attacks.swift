@@ -70,7 +70,7 @@ extension Breaks {
     Break(
       "pointers-shown", .attack, "The kernel shows its addresses to everybody.",
       .script("echo 0 > /proc/sys/kernel/kptr_restrict; echo -1 > /proc/sys/kernel/perf_event_paranoid"),
-      ["defence-off"]),
+      ["defence-off", "defence-lowered"]),
     Break(
       "tracing-off", .attack, "The kernel's tracing is switched off for all.",
       .script("echo 0 > /proc/sys/kernel/ftrace_enabled"), undo: .script("echo 1 > /proc/sys/kernel/ftrace_enabled"),
@@ -166,7 +166,7 @@ extension Breaks {
       subject: "dropped"),
     .program(
       "preload", .attack, "A process is started with a library before all others.", ["preloaded-library", "preload"],
-      subject: "preload"),
+      subject: "libevil"),
     Break(
       "preload-file", .attack, "All processes are to load a library before all others.",
       .script("echo /tmp/libevil.so > /etc/ld.so.preload"), undo: .script("rm /etc/ld.so.preload"),

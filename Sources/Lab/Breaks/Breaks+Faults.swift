@@ -77,11 +77,10 @@ extension Breaks {
       undo: .script("echo 1 > /sys/devices/system/cpu/cpu1/online"), ["cpu-offline"], subject: "CPU 1", within: 3),
     Break(
       "fs-readonly", .fault, "A damaged file system is made read-only by the kernel.", needs: [.devices, .program],
-      .script(
-        """
-        breaker disk && mkdir -p /tmp/mounted && mount -t vfat -o loop,errors=remount-ro /tmp/disk /tmp/mounted && \
-        { cat /tmp/mounted/bad.txt >/dev/null 2>&1; grep ' /tmp/mounted vfat ro' /proc/mounts; }
-        """), undo: .script("umount /tmp/mounted"), ["fs-readonly"], subject: "mounted", within: 3),
+      after: .script(
+        "breaker disk && mkdir -p /tmp/mounted && mount -t vfat -o loop,errors=remount-ro /tmp/disk /tmp/mounted"),
+      .script("cat /tmp/mounted/bad.txt >/dev/null 2>&1; grep ' /tmp/mounted vfat ro' /proc/mounts"),
+      undo: .script("umount /tmp/mounted"), ["fs-readonly"], subject: "mounted", within: 3),
     Break(
       "fs-frozen", .fault, "A file system is frozen, and a writer waits.", needs: [.devices, .program, .module],
       .script(
@@ -91,11 +90,11 @@ extension Breaks {
         """), ["fs-frozen"], within: 33, effects: ["hung-task"]),
     Break(
       "link-down", .fault, "An interface that was up loses its carrier.", needs: [.devices],
-      .script(
+      after: .script(
         """
-        ip link show dummy0 >/dev/null 2>&1 || ip link add dummy0 type dummy; ip link set dummy0 up && sleep 1 && \
-        echo 0 > /sys/class/net/dummy0/carrier
-        """), undo: .script("echo 1 > /sys/class/net/dummy0/carrier"), ["link-down"], subject: "dummy0", within: 3),
+        ip link show dummy0 >/dev/null 2>&1 || ip link add dummy0 type dummy; ip link set dummy0 up && sleep 1
+        """), .script("echo 0 > /sys/class/net/dummy0/carrier"),
+      undo: .script("echo 1 > /sys/class/net/dummy0/carrier"), ["link-down"], subject: "dummy0", within: 3),
   ]
 
   /// Something runs out.
@@ -137,7 +136,13 @@ extension Breaks {
       ["pid-exhaustion", "pids-exhausted"], within: 5, effects: ["fork-bomb"], survives: false),
     Break(
       "cpu-starvation", .fault, "A process that is ready does not come to run.", needs: [.program],
-      .script("echo -1 > /proc/sys/kernel/sched_rt_runtime_us; \(Break.background("cpu-starvation"))"),
+      // Since 6.8 a server sees to it that real-time tasks leave some time to others.
+      .script(
+        """
+        echo -1 > /proc/sys/kernel/sched_rt_runtime_us; mount -t debugfs none /sys/kernel/debug 2>/dev/null; \
+        server=/sys/kernel/debug/sched/fair_server/cpu1/runtime; [ ! -e $server ] || echo 0 > $server; \
+        \(Break.background("cpu-starvation"))
+        """),
       ["cpu-starvation"], subject: "starved", within: 5, effects: ["rcu-stall", "hung-task"]),
     .program(
       "accept-queue-full", .fault, "A listener takes no connections, and its queue is full.",
@@ -150,7 +155,7 @@ extension Breaks {
       undo: .script("umount /tmp/small"), ["fs-full"], subject: "/tmp/small", within: 3),
     Break(
       "route-gone", .fault, "The default route is gone.",
-      .script("ip link set lo up; ip route add default dev lo; sleep 3; ip route del default"),
+      after: .script("ip link set lo up; ip route add default dev lo"), .script("ip route del default"),
       ["route-gone"], within: 6),
   ]
 }

@@ -1,7 +1,15 @@
 public import Foundation
 
 extension Guest {
-  /// Breaks the guest.
+  /// Breaks the guest, with what has to be there before.
+  ///
+  /// - Throws: ``LabError`` where the guest lacks what it takes, or refuses.
+  public func perform(_ one: Break) throws {
+    if let preparation = one.preparation { try perform(preparation) }
+    try perform(one.deed)
+  }
+
+  /// Does one thing to the guest.
   ///
   /// - Throws: ``LabError`` where the guest lacks what it takes, or refuses.
   public func perform(_ deed: Break.Deed) throws {
@@ -33,7 +41,8 @@ extension Break {
       try JSONSerialization.data(
         withJSONObject: [
           "name": name, "kind": kind.rawValue, "summary": summary, "needs": needs.map(\.rawValue).sorted(),
-          "undo": undo != nil, "detectors": detectors, "subject": subject, "within": within, "effects": effects,
+          "undo": undo != nil, "prepares": preparation != nil, "detectors": detectors, "subject": subject,
+          "within": within, "effects": effects,
           "survives": survives, "cpus": cpus,
         ], options: [.sortedKeys])
     }

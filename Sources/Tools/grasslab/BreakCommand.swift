@@ -45,7 +45,7 @@ struct BreakCommand: ParsableCommand {
     options.cpus = max(options.cpus, one.cpus)
     options.devices = options.devices || one.needs.contains(.devices)
     let guest = try options.boot()
-    try guest.perform(one.deed)
+    try guest.perform(one)
     FileHandle.standardOutput.write(
       Data("memory=\(guest.memoryPath) pid=\(guest.processID) break=\(one.name)\n".utf8))
     while readLine() != nil {}
@@ -56,7 +56,13 @@ struct BreakCommand: ParsableCommand {
   static func answer(_ verb: String, _ name: String, in guest: Guest) -> String {
     do {
       let one = try Breaks.named(name)
-      guard let deed = verb == "undo" ? one.undo : one.deed else { throw LabError("nothing undoes it") }
+      let deed =
+        switch verb {
+        case "undo": one.undo
+        case "prepare": one.preparation
+        default: Optional(one.deed)
+        }
+      guard let deed else { throw LabError(verb == "undo" ? "nothing undoes it" : "nothing has to be there before") }
       try guest.perform(deed)
       return "\(verb)=\(name)"
     } catch {

@@ -80,8 +80,9 @@ struct Boot: ParsableCommand {
     discussion: """
       Prints one line when the guest is up: `memory=PATH pid=PID`. The path is that of the guest's RAM, for \
       grassd --memory and grassctl --memory. Then each line of standard input is run in the guest and its output printed; \
-      a line that starts with `!` is sent without waiting for an answer (`!echo c > /proc/sysrq-trigger`); `break NAME` breaks \
-      the guest as grasslab break does, `undo NAME` makes it good again, and both answer with one line.
+      a line that starts with `!` is sent without waiting for an answer (`!echo c > /proc/sysrq-trigger`); `prepare \
+      NAME` and then `break NAME` break the guest as grasslab break does, `undo NAME` makes it good again, and each answers with \
+      one line.
       """)
 
   @OptionGroup var options: BootOptions
@@ -91,7 +92,7 @@ struct Boot: ParsableCommand {
     FileHandle.standardOutput.write(Data("memory=\(guest.memoryPath) pid=\(guest.processID)\n".utf8))
     while let line = readLine() {
       let words = line.split(separator: " ", maxSplits: 1).map(String.init)
-      if words.count == 2, ["break", "undo"].contains(words[0]) {
+      if words.count == 2, ["break", "undo", "prepare"].contains(words[0]) {
         FileHandle.standardOutput.write(Data("\(BreakCommand.answer(words[0], words[1], in: guest))\n".utf8))
       } else if line.hasPrefix("!") {
         try guest.send(String(line.dropFirst()))

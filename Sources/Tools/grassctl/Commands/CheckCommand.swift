@@ -1,6 +1,6 @@
 import ArgumentParser
 import Detection
-import Glibc
+import Foundation
 import Output
 
 /// Asks all detectors about a host or an image.
@@ -17,6 +17,15 @@ struct CheckCommand: ParsableCommand {
 
   @Flag(help: "Print a JSON array for programs, one finding a line.")
   var json = false
+
+  @Option(
+    help: ArgumentHelp(
+      "Print a line of JSON for each finding, in the form of another program: ocsf or falco.", valueName: "form"),
+    transform: { text in
+      guard let format = FindingFormat(rawValue: text) else { throw ValidationError("there is no form \(text)") }
+      return format
+    })
+  var format: FindingFormat?
 
   @Option(help: "Seconds between the two looks.")
   var pause: Double = 1
@@ -37,7 +46,20 @@ struct CheckCommand: ParsableCommand {
     help: ArgumentHelp("Ask only this detector; may be given more than once.", valueName: "detector"))
   var detector: [String] = []
 
+  @Option(
+    help: ArgumentHelp(
+      "Compare the host with what was learned in this file; where it is not there, learn, print what, and make it.",
+      valueName: "file"), completion: .file())
+  var baseline: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Leave out attacks and changes that this file allows: a JSON array of rules, each with a day on which it expires.",
+      valueName: "file"), completion: .file())
+  var allow: String?
+
   func validate() throws {
+    if json, format != nil { throw ValidationError("--json and --format exclude each other.") }
     if !(pause >= 0 && pause < 3600) { throw ValidationError("--pause takes seconds, from 0 on.") }
     for name in detector where Detectors.detector(named: name) == nil {
       throw ValidationError("There is no detector \(name); grassctl detectors names them.")
@@ -48,12 +70,30 @@ struct CheckCommand: ParsableCommand {
     let kernel = try source.openKernel()
     var check = Check(pause: .seconds(pause))
     if !detector.isEmpty { check.detectors = Detectors.all.filter { detector.contains($0.name) } }
+    if let allow {
+      check.allowances = try AllowanceFile.read(allow)
+      check.today = AllowanceFile.day(of: Date())
+      for rule in check.allowances where rule.expires < check.today {
+        writeNote("a rule of \(allow) has expired on \(rule.expires)\(rule.reason.map { ": \($0)" } ?? "")")
+      }
+    }
+    let learns = baseline.map { !FileManager.default.fileExists(atPath: $0) } ?? false
+    if let baseline, !learns { check.baseline = try BaselineFile.read(baseline) }
     let report = check.run(on: kernel) { usleep(UInt32($0 / .microseconds(1))) }
     let findings = report.findings.filter { $0.severity >= severity }
-    if json {
+    if let format {
+      for finding in findings {
+        var line: [UInt8] = []
+        JSON(format.value(finding)).write(to: &line)
+        writeOutput(line + [UInt8(ascii: "\n")])
+      }
+    } else if json {
       writeOutput(JSON.lines(findings.map { JSON($0.value) }))
     } else {
       writeOutput(FindingText.list(findings, isColoured: Terminal.takesColour))
+    }
+    if !report.allowed.isEmpty {
+      writeNote("\(report.allowed.count) more allowed, for example: \(report.allowed[0].title)")
     }
     for failure in report.failures { writeNote("\(failure.detector) could not look: \(failure.reason)") }
     for part in report.partial { writeNote("\(part.detector) saw only a part: \(part.reason)") }
@@ -62,13 +102,71 @@ struct CheckCommand: ParsableCommand {
         "\(report.unconfirmed.count) more \(report.unconfirmed.count == 1 ? "thing was" : "things were") seen in one look "
           + "and not in the other, for example: \(report.unconfirmed[0].title)")
     }
-    if !json, findings.isEmpty {
+    if !json, format == nil, findings.isEmpty {
       writeNote(
         "\(check.detectors.count - report.failures.count) of \(check.detectors.count) detectors looked and found nothing"
       )
     }
+    if let baseline, learns {
+      let (learned, failures) = try Baseline.learned(from: Look(at: kernel), check.detectors)
+      try BaselineFile.write(learned, to: baseline)
+      for line in BaselineFile.text(learned) { writeNote(line) }
+      for failure in failures { writeNote("\(failure.detector) could not learn: \(failure.reason)") }
+    }
     if report.findings.contains(where: { $0.severity >= .warning }) { throw ExitStatus.found }
     if !report.failures.isEmpty || !report.partial.isEmpty { throw ExitStatus.partial }
+  }
+}
+
+/// Rules that say what is right, as a file of JSON.
+enum AllowanceFile {
+  static func read(_ path: String) throws -> [Allowance] {
+    let rules: [Allowance]
+    do {
+      rules = try JSONDecoder().decode([Allowance].self, from: try Data(contentsOf: URL(fileURLWithPath: path)))
+    } catch {
+      throw ValidationError("\(path) has no rules of grassctl check: \(error)")
+    }
+    for (index, rule) in rules.enumerated() {
+      if let problem = rule.problem { throw ValidationError("rule \(index + 1) of \(path): \(problem)") }
+    }
+    return rules
+  }
+
+  /// A day as rules write it, by UTC.
+  static func day(of date: Date) -> String {
+    var seconds = time_t(date.timeIntervalSince1970)
+    var parts = tm()
+    gmtime_r(&seconds, &parts)
+    func digits(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
+    return "\(parts.tm_year + 1900)-\(digits(parts.tm_mon + 1))-\(digits(parts.tm_mday))"
+  }
+}
+
+/// What was learned of a host, as a file of JSON.
+enum BaselineFile {
+  static func read(_ path: String) throws -> Baseline {
+    do {
+      return try JSONDecoder().decode(Baseline.self, from: try Data(contentsOf: URL(fileURLWithPath: path)))
+    } catch {
+      throw ValidationError("\(path) is no baseline of grassctl check: \(error)")
+    }
+  }
+
+  static func write(_ baseline: Baseline, to path: String) throws {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+    try encoder.encode(baseline).write(to: URL(fileURLWithPath: path), options: .atomic)
+  }
+
+  /// What was learned, for a person to approve: each fact where there are few, their number where there are many.
+  static func text(_ baseline: Baseline) -> [String] {
+    baseline.facts.sorted { $0.key < $1.key }.map { name, facts in
+      let known = facts.filter { !$0.key.isEmpty }.sorted { $0.key < $1.key }
+      return known.count > 12
+        ? "learned for \(name): \(known.count) facts"
+        : "learned for \(name): \(known.map { "\($0.key) \($0.value)" }.joined(separator: "; "))"
+    }
   }
 }
 

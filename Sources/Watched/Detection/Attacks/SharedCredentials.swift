@@ -63,9 +63,18 @@ public struct BrokenConfinement: Detector {
   public static let techniques = ["T1562"]
   public static let baseline = Finding.Baseline.invariant
 
+  public static let factsAreOfBoot = true
+
+  /// Who gave up to gain rights.
+  public static func facts(_ look: Look) throws(KernelError) -> [String: String] {
+    let marks = try look.marks().marks.filter { $0.atomicFlags & 1 == 1 }
+    return Dictionary(marks.map { ($0.key, "no_new_privs") }) { first, _ in first }
+  }
+
   public static func sightings(_ look: Look, before: Look?) throws(KernelError) -> Sightings {
     let table = try look.marks()
     let earlier = try before?.marks()
+    let learned = try look.learned(by: Self.self)
     var sightings: [Sighting] = []
     for mark in table.marks where mark.task.state != .zombie && mark.task.state != .dead {
       let who = "\(mark.task.comm.printable) (\(mark.task.tid))"
@@ -75,16 +84,17 @@ public struct BrokenConfinement: Detector {
             [.task(mark.task)], .critical, .proven, "the filter of the system calls of \(who) was switched off",
             evidence: [.init("seccomp", at: mark.task.address, seen: "mode 0, with filters", expected: "mode 2")]))
       }
-      guard
-        let old = earlier?.marks.first(where: {
-          $0.task.address == mark.task.address && $0.task.startTime == mark.task.startTime
-        }),
-        old.atomicFlags & 1 == 1, mark.atomicFlags & 1 == 0
-      else { continue }
+      guard mark.atomicFlags & 1 == 0 else { continue }
+      let old = earlier?.marks.first {
+        $0.task.address == mark.task.address && $0.task.startTime == mark.task.startTime
+      }
+      let wasLearned = learned?[mark.key] != nil
+      guard wasLearned || old?.atomicFlags ?? 0 & 1 == 1 else { continue }
       var sighting = Sighting(
         [.task(mark.task)], .critical, .proven, "\(who) may gain rights again that it had given up",
         evidence: [.init("no_new_privs", at: mark.task.address, seen: "0", expected: "1, as before")])
-      sighting.needsBothLooks = true
+      sighting.needsBothLooks = !wasLearned
+      if wasLearned { sighting.baseline = .learned }
       sightings.append(sighting)
     }
     return Sightings(sightings, outOf: table.marks.count, faults: table.faults)

@@ -11,13 +11,21 @@ public struct Check: Sendable {
   public var pause: Duration
   /// Whether the second look is taken also where nothing needs it, for what shows only in how things move.
   public var alwaysLooksTwice: Bool
+  /// What was learned of the host before, which the looks are compared with; nil where nothing was.
+  public var baseline: Baseline?
+  /// What its owner knows to be right, and the day up to which that holds: of what they cover there are no findings.
+  public var allowances: [Allowance] = []
+  /// The day, as ``Allowance/expires`` writes it.
+  public var today = ""
 
   public init(
-    detectors: [any Detector.Type] = Detectors.all, pause: Duration = .seconds(1), alwaysLooksTwice: Bool = false
+    detectors: [any Detector.Type] = Detectors.all, pause: Duration = .seconds(1), alwaysLooksTwice: Bool = false,
+    baseline: Baseline? = nil
   ) {
     self.detectors = detectors
     self.pause = pause
     self.alwaysLooksTwice = alwaysLooksTwice
+    self.baseline = baseline
   }
 
   /// What a check gave.
@@ -26,6 +34,8 @@ public struct Check: Sendable {
     public var findings: [Finding] = []
     /// What one look saw and the next did not, or not any more.
     public var unconfirmed: [Finding] = []
+    /// What is covered by an allowance.
+    public var allowed: [Finding] = []
     /// Detectors that could not look, and why.
     public var failures: [(detector: String, reason: String)] = []
     /// Detectors whose answer is not whole, and an example of why.
@@ -46,18 +56,18 @@ public struct Check: Sendable {
   public func run(on kernel: Kernel, wait: (Duration) -> Void) -> Report {
     var report = Report()
     let boot = kernel.bootID
-    let first = Look(at: kernel)
+    let first = Look(at: kernel, baseline: baseline)
     report.looks = 1
     var seen = ask(detectors, first, before: nil, &report)
     var needsMore = detectors.filter { detector in
       !detector.needsOneLook && (alwaysLooksTwice || seen.contains { $0.detector.name == detector.name })
     }
     guard !needsMore.isEmpty else {
-      report.findings = arrange(seen.map { $0.finding(.confirmed, first.moment, first.moment, 1, kernel, boot) })
+      settle(seen.map { $0.finding(.confirmed, first.moment, first.moment, 1, kernel, boot) }, first, &report)
       return report
     }
     wait(pause)
-    let second = Look(at: kernel)
+    let second = Look(at: kernel, baseline: baseline)
     report.looks = 2
     report.stoodStill = first.moment.guest == second.moment.guest
     var ignored = Report()
@@ -83,8 +93,21 @@ public struct Check: Sendable {
       }
     }
     seen = []
-    report.findings = arrange(found)
+    settle(found, second, &report)
     return report
+  }
+
+  /// Arranges what was found, without what is allowed.
+  private func settle(_ found: [Finding], _ look: Look, _ report: inout Report) {
+    var kept: [Finding] = []
+    for finding in found {
+      let isAllowed = allowances.contains { allowance in
+        // What cannot be read is not known to be right.
+        (try? allowance.covers(finding, in: look, today: today)) ?? false
+      }
+      if isAllowed { report.allowed.append(finding) } else { kept.append(finding) }
+    }
+    report.findings = arrange(kept)
   }
 
   // MARK: Asking
@@ -109,7 +132,7 @@ public struct Check: Sendable {
         confidence: sighting.confidence, state: state, first: first, last: last, count: count,
         subjects: sighting.subjects, related: sighting.related, title: sighting.title, evidence: sighting.evidence,
         techniques: detector.techniques, remedy: detector.remedy, kernel: kernel.release, boot: boot,
-        baseline: detector.baseline)
+        baseline: sighting.baseline ?? detector.baseline)
     }
   }
 

@@ -50,6 +50,14 @@ public protocol Detector: Sendable {
 
   /// Whether what it found is why `effect` is so.
   static func explains(_ finding: Finding, effect: Finding) -> Bool
+
+  /// What is to be learned of a host that is well: of what, and how it is. ``Look/baseline`` has it in later looks.
+  ///
+  /// - Throws: ``KernelError`` where it cannot be read.
+  static func facts(_ look: Look) throws(KernelError) -> [String: String]
+
+  /// Whether what it learns holds until the next boot only.
+  static var factsAreOfBoot: Bool { get }
 }
 
 extension Detector {
@@ -59,6 +67,8 @@ extension Detector {
   public static var goesByTime: Bool { false }
   public static func secondWay(_ look: Look) throws(KernelError) -> Sightings? { nil }
   public static func explains(_ finding: Finding, effect: Finding) -> Bool { false }
+  public static func facts(_ look: Look) throws(KernelError) -> [String: String] { [:] }
+  public static var factsAreOfBoot: Bool { false }
 }
 
 /// What a detector saw in one look.
@@ -90,6 +100,8 @@ public struct Sighting: Sendable {
   public var related: Set<Subject>
   /// Whether it was seen by comparing with the look before, so that a first look cannot have seen it.
   public var needsBothLooks = false
+  /// What it was compared with, where that is not what the detector says.
+  public var baseline: Finding.Baseline?
 
   public init(
     _ subjects: [Subject], _ severity: Finding.Severity, _ confidence: Finding.Confidence, _ title: String,

@@ -8,11 +8,14 @@ public final class Look: Sendable {
   public let kernel: Kernel
   /// When it was taken.
   public let moment: Finding.Moment
+  /// What was learned of the host before; nil where nothing was.
+  public let baseline: Baseline?
   private let answers = Mutex<[String: any Sendable]>([:])
 
   /// Begins a look: the clock is read now, all else when it is asked for.
-  public init(at kernel: Kernel) {
+  public init(at kernel: Kernel, baseline: Baseline? = nil) {
     self.kernel = kernel
+    self.baseline = baseline
     var now = timespec()
     clock_gettime(CLOCK_REALTIME, &now)
     moment = Finding.Moment(
@@ -66,6 +69,13 @@ public final class Look: Sendable {
   }
   public func processors() throws(KernelError) -> ProcessorSample {
     try once("processors") { kernel throws(KernelError) in try kernel.processors() }
+  }
+  public func network() throws(KernelError) -> NetworkConfiguration {
+    try once("network") { kernel throws(KernelError) in try kernel.network() }
+  }
+  /// What the first process has mounted.
+  public func mounts() throws(KernelError) -> MountTable {
+    try once("mounts") { kernel throws(KernelError) in try kernel.mounts() }
   }
   public func stacks() throws(KernelError) -> StackTable {
     let tasks = try tasks().tasks

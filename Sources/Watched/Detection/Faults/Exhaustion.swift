@@ -165,8 +165,13 @@ extension Look {
   /// Nil where there is no such variable.
   func perCPUCounter(_ name: String) throws(KernelError) -> UInt64? {
     guard let address = kernel.symbols.address(of: name) else { return nil }
+    return try counter(at: address, "the counter \(name)")
+  }
+
+  /// The value of the `struct percpu_counter` at `address`, with what CPUs have not yet added.
+  func counter(at address: VirtualAddress, _ subject: String) throws(KernelError) -> UInt64 {
     let kernel = kernel
-    return try KernelError.reading("the counter \(name)") {
+    return try KernelError.reading(subject) {
       let layout = try kernel.types.structure("percpu_counter")
       let (count, parts) = (try layout.field("count").offset, try layout.field("counters").offset)
       let bytes = try kernel.addressSpace.read(address, count: layout.size)

@@ -23,6 +23,7 @@ public struct TaskMark: Sendable {
   /// Who the kernel accounts its processes to: `cred->user->uid`.
   public var accountedUser: UInt32
   public var effectiveCapabilities: UInt64
+  public var permittedCapabilities: UInt64
   /// What of system calls it may do: 0 all, 1 few, 2 what its filters say; and its filters, null for none.
   public var seccompMode: UInt64
   public var seccompFilter: VirtualAddress
@@ -32,6 +33,9 @@ public struct TaskMark: Sendable {
   public var tracing: UInt64
   /// The user namespace that its capabilities are of.
   public var userNamespace: VirtualAddress
+
+  /// What tells it from any other task of this boot.
+  var key: String { "\(task.tid) \(task.startTime)" }
 
   /// Sleeps so that no signal wakes it, and counts as load: what the kernel itself calls hung after a while.
   public var isUninterruptible: Bool {
@@ -74,12 +78,21 @@ private struct TaskMarkReader: KernelReader {
     let user = Field<VirtualAddress>("user")
     // A struct with an array of two words before 6.3, one number since.
     let effective = Field<UInt64>("cap_effective")
+    let permitted = Field<UInt64>("cap_permitted")
     let namespace = Field<VirtualAddress>("user_ns")
   }
 
   struct User: KernelShape {
     static let type = "user_struct"
     let uid = Field<UInt32>("uid.val")
+  }
+
+  /// What is wanted of one set of credentials.
+  private struct Rights {
+    var user: VirtualAddress
+    var effective: UInt64
+    var permitted: UInt64
+    var namespace: VirtualAddress
   }
 
   struct RunQueue: KernelShape {
@@ -118,13 +131,16 @@ private struct TaskMarkReader: KernelReader {
         switches: try reading.voluntary &+ reading.involuntary, lastRun: try reading.lastRun,
         executions: try reading.executions, credentials: try reading.credentials, effective: try reading.effective,
         memory: try reading.memory, accountedUser: .max, effectiveCapabilities: 0,
+        permittedCapabilities: 0,
         seccompMode: try reading.seccompMode, seccompFilter: try reading.seccompFilter,
         atomicFlags: try reading.atomicFlags, tracing: try reading.tracing, userNamespace: VirtualAddress(0))
     }
     let sets = Array(Set(found.map(\.credentials)))
-    var users: [VirtualAddress: (user: VirtualAddress, capabilities: UInt64, namespace: VirtualAddress)] = [:]
+    var users: [VirtualAddress: Rights] = [:]
     space.read(credentials, at: sets).forEach(&table.faults) { (reading) throws(MemoryFault) in
-      users[reading.address] = (try reading.user, try reading.effective, try reading.namespace)
+      users[reading.address] = Rights(
+        user: try reading.user, effective: try reading.effective, permitted: try reading.permitted,
+        namespace: try reading.namespace)
     }
     let structs = Array(Set(users.values.map(\.user)))
     var numbers: [VirtualAddress: UInt32] = [:]
@@ -135,7 +151,8 @@ private struct TaskMarkReader: KernelReader {
       guard let set = users[mark.credentials], let uid = numbers[set.user] else { return nil }
       var mark = mark
       mark.accountedUser = uid
-      mark.effectiveCapabilities = set.capabilities
+      mark.effectiveCapabilities = set.effective
+      mark.permittedCapabilities = set.permitted
       mark.userNamespace = set.namespace
       return mark
     }
