@@ -6,12 +6,14 @@
 public enum Detectors {
   public static let all: [any Detector.Type] = [
     Panic.self, Oops.self, KernelWarning.self, OutOfMemoryKill.self, Deadlock.self, OrphanedLock.self, LockConvoy.self,
-    HungTask.self, WorkQueueStall.self, StuckModule.self, DeadKernelThread.self, FilesExhausted.self, TasksExhausted.self,
+    HungTask.self, WorkQueueStall.self, StuckModule.self, DeadKernelThread.self, FilesExhausted.self,
+    TasksExhausted.self,
     DescriptorsExhausted.self, AcceptQueueFull.self, StalledRequest.self, FrozenFileSystem.self, FullFileSystem.self,
     ForkBomb.self, CPUStarvation.self, ConsoleStuck.self,
     TaintVanished.self, HiddenModule.self, StolenCredentials.self, SharedCredentials.self, BrokenConfinement.self,
     MarkedTask.self, TracedProcess.self, ForeignHook.self, HiddenProcess.self, HelperPath.self, ReleaseAgent.self,
-    OwnerlessCode.self, WritableCode.self, ChangedText.self, ForeignOperations.self, ForeignThread.self, ForeignFrame.self,
+    OwnerlessCode.self, WritableCode.self, ChangedText.self, ForeignOperations.self, ForeignThread.self,
+    ForeignFrame.self,
     HiddenProgram.self, FilelessProcess.self, PreloadedLibrary.self, ReverseShell.self, PacketSocket.self,
     KernelThreadImpostor.self, InjectedCode.self, StolenCapabilities.self,
     DefenceOff.self, AlteredIdentity.self, AlteredMemoryRanges.self, BPFAbuse.self,

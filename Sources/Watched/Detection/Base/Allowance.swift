@@ -49,9 +49,10 @@ public struct Allowance: Sendable, Codable, Equatable {
     return nil
   }
 
-  /// Whether a finding is only about what this allows; faults of the host are never.
+  /// Whether a finding is only about what this allows on the day `today`, which is written as ``expires`` is.
   ///
-  /// - Parameter today: the day, as ``expires`` writes it.
+  /// Faults of the host are never allowed.
+  ///
   /// - Throws: ``KernelError`` where what the finding is about cannot be read any more.
   public func covers(_ finding: Finding, in look: Look, today: String) throws(KernelError) -> Bool {
     guard problem == nil, today <= expires, finding.kind != .fault, detector ?? finding.detector == finding.detector
