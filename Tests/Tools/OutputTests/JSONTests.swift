@@ -44,7 +44,8 @@ struct JSONTests {
       let alphabet: [UInt8] = [0x22, 0x5c, 0x0a, 0x61, 0x7e, 0x7f, 0x80, 0xc3, 0xb6, 0xe2, 0x82, 0xac, 0xf0, 0xff]
       let bytes = (0..<Int.random(in: 0...40)).map { _ in
         Bool.random(using: &generator) ? alphabet.randomElement(using: &generator) ?? 0 : UInt8.random(in: 0...255)
-      }
+        // What the private-use characters below begin with would be taken for one of them.
+      }.filter { $0 != 0xee }
       // JSONSerialization refuses lone surrogates; a private-use character stands for each.
       let escaped = text(.array([.bytes(bytes)])).replacingOccurrences(of: "\\udc", with: "\\ue0")
       let read = try #require(try JSONSerialization.jsonObject(with: Data(escaped.utf8)) as? [String])
