@@ -2,6 +2,7 @@ import ArgumentParser
 import Detection
 import Foundation
 import Output
+import Remote
 
 /// Asks all detectors about a host or an image.
 struct CheckCommand: ParsableCommand {
@@ -10,7 +11,7 @@ struct CheckCommand: ParsableCommand {
     discussion: """
       Asks every detector of faults and of attacks. What only lasts is looked at twice, --pause seconds apart; of an image, one \
       look is all there is. What follows from another finding stands below it. Exit status 5: there is a finding of warning or \
-      critical.
+      critical. Of a host whose device has detectors, what these have found is told, too.
       """)
 
   @OptionGroup var source: SourceOptions
@@ -77,6 +78,10 @@ struct CheckCommand: ParsableCommand {
         writeNote("a rule of \(allow) has expired on \(rule.expires)\(rule.reason.map { ": \($0)" } ?? "")")
       }
     }
+    if let memory = kernel.memory as? RemoteMemory {
+      check.device = try reporting { try Self.deviceFindings(memory.session, kernel: kernel.release) }
+        .filter { detector.isEmpty || detector.contains($0.detector) }
+    }
     let learns = baseline.map { !FileManager.default.fileExists(atPath: $0) } ?? false
     if let baseline, !learns { check.baseline = try BaselineFile.read(baseline) }
     let report = check.run(on: kernel) { usleep(UInt32($0 / .microseconds(1))) }
@@ -115,6 +120,14 @@ struct CheckCommand: ParsableCommand {
     }
     if report.findings.contains(where: { $0.severity >= .warning }) { throw ExitStatus.found }
     if !report.failures.isEmpty || !report.partial.isEmpty { throw ExitStatus.partial }
+  }
+}
+
+extension CheckCommand {
+  /// What the device has found by itself and not closed.
+  private static func deviceFindings(_ session: Session, kernel: String) throws(SessionError) -> [Finding] {
+    guard try session.info().features.contains(.findings) else { return [] }
+    return try session.openFindings().map { DeviceDetectors.finding($0, kernel: kernel) }
   }
 }
 

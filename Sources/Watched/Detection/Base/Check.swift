@@ -28,6 +28,9 @@ public struct Check: Sendable {
     self.baseline = baseline
   }
 
+  /// What the host's device has found by itself and not closed: it looks all the time, and sees what two looks cannot.
+  public var device: [Finding] = []
+
   /// What a check gave.
   public struct Report: Sendable {
     /// Those that are confirmed, the worst first; what follows from another comes behind it.
@@ -100,7 +103,9 @@ public struct Check: Sendable {
   /// Arranges what was found, without what is allowed.
   private func settle(_ found: [Finding], _ look: Look, _ report: inout Report) {
     var kept: [Finding] = []
-    for finding in found {
+    // What both see is told once, by who looked closer.
+    let others = device.filter { other in !found.contains { $0.detector == other.detector } }
+    for finding in found + others {
       let isAllowed = allowances.contains { allowance in
         // What cannot be read is not known to be right.
         (try? allowance.covers(finding, in: look, today: today)) ?? false
