@@ -81,7 +81,7 @@ func reporting<T>(_ body: () throws -> T) throws -> T {
 
 extension KernelError {
   /// Whether the memory itself could not be reached, whatever it holds.
-  fileprivate var isOfSource: Bool {
+  var isOfSource: Bool {
     if case .memory(let fault) = cause, case .sourceFailed = fault.reason { true } else { false }
   }
 }
