@@ -49,8 +49,9 @@ public struct InjectedCode: Detector {
       map = try kernel.reader(PageMap.self)
     }
 
-    /// Pages of one area that are looked at: 64 MiB of code.
+    /// Pages of one area that are looked at, 64 MiB of code; and of all together, 1 GiB.
     static let limit = 1 << 14
+    static let most = 1 << 18
 
     /// The first of the area's pages that are the process's own copies, and how many there are.
     func copies(
@@ -84,6 +85,7 @@ public struct InjectedCode: Detector {
     let reader = try look.kernel.reader(Reader.self)
     let traced = Set(try look.marks().marks.filter { $0.tracing != 0 }.map(\.task.tgid))
     var result = Sightings(outOf: table.processes.count, faults: table.faults)
+    var budget = Reader.most
     for process in table.processes {
       var found:
         [(severity: Finding.Severity, confidence: Finding.Confidence, what: String, evidence: Finding.Evidence)] = []
@@ -117,7 +119,8 @@ public struct InjectedCode: Detector {
             "one or the other")
         } else if area.file == nil {
           note(compiles ? .info : .notice, .hint, "code that came from no file", "code of a file")
-        } else if area.hasCopies, area.flags & 8 == 0 {
+        } else if area.hasCopies, area.flags & 8 == 0, budget > 0 {
+          budget -= min(Int(clamping: size / 4), Reader.limit)
           let copies = result.faults.keep { () throws(MemoryFault) in
             try reader.copies(in: area, of: process, look.kernel.addressSpace)
           }

@@ -144,6 +144,9 @@ private struct DiskRequestReader: SettledReader {
   /// Tags of one set, and hardware queues: BLK_MQ_MAX_DEPTH is 10,240, and queues are one for each CPU at most.
   private static let mostTags: UInt32 = 1 << 14
   private static let mostQueues: UInt32 = 1 << 13
+  /// Hardware queues of all disks, and requests.
+  private static let mostArrays = 1 << 16
+  private static let most = 1 << 20
 
   init(kernel: Kernel) throws {
     let types = kernel.types
@@ -178,7 +181,7 @@ private struct DiskRequestReader: SettledReader {
     var arrays: [VirtualAddress] = []
     space.read(tagSet, at: sets).forEach(&table.faults) { (reading) throws(MemoryFault) in
       let count = try reading.count
-      guard count <= Self.mostQueues else {
+      guard count <= Self.mostQueues, arrays.count <= Self.mostArrays else {
         throw MemoryFault(.virtual(reading.address), .inconsistent("a disk of \(count) queues"))
       }
       arrays += try space.pointers(inArrayAt: try reading.tags, count: Int(count)).filter { $0.rawValue != 0 }
@@ -186,7 +189,7 @@ private struct DiskRequestReader: SettledReader {
     var found: [VirtualAddress] = []
     space.read(tags, at: Array(Set(arrays)).sorted()).forEach(&table.faults) { (reading) throws(MemoryFault) in
       let count = try reading.count
-      guard count <= Self.mostTags else {
+      guard count <= Self.mostTags, found.count <= Self.most else {
         throw MemoryFault(.virtual(reading.address), .inconsistent("a queue of \(count) requests"))
       }
       found += try space.pointers(inArrayAt: try reading.requests, count: Int(count)).filter { $0.rawValue != 0 }

@@ -113,6 +113,8 @@ private struct ProcessMemoryReader: KernelReader {
 
   /// Areas of one process: more than it may have (`max_map_count` is 65,530 unless it was raised).
   private static let limit = 1 << 18
+  /// Areas of all processes.
+  private static let most = 1 << 20
 
   init(kernel: Kernel) throws {
     let types = kernel.types
@@ -153,6 +155,12 @@ private struct ProcessMemoryReader: KernelReader {
     for index in drafts.indices {
       let (found, faults) = addresses(of: drafts[index].process.address, in: space)
       table.faults += faults
+      guard areas.count + found.count <= Self.most else {
+        table.faults.append(
+          MemoryFault(
+            .virtual(drafts[index].process.address), .inconsistent("more than \(Self.most) areas of all processes")))
+        break
+      }
       areas += found.map { (index, $0) }
     }
     var kept: [(owner: Int, area: ProcessArea, file: VirtualAddress)] = []
