@@ -160,10 +160,10 @@ struct CodeTests {
 
   @Test func wordsAreFoundInRanges() {
     let words: [UInt64] = [0, 0x1000, 0x1fff, 0x2000, 0x3000, .max]
-    let bytes =
-      words.flatMap { word -> [UInt8] in (0..<8).map { UInt8(truncatingIfNeeded: word >> (8 * UInt64($0))) } } + [
-        0, 0x10,
-      ]
+    var bytes: [UInt8] = []
+    for word in words { bytes += withUnsafeBytes(of: word.littleEndian) { Array($0) } }
+    // Less than a word at the end.
+    bytes += [0, 0x10]
     let ranges: [UInt64] = [0x1000, 0x2000, 0x3000, 0x3001]
     var offsets = [UInt32](repeating: 0, count: 2)
     // Three are found, and two told.
