@@ -198,7 +198,7 @@ extension Breaks {
     Break(
       "hidden-program", .attack, "A BPF program leaves the table of programs.", needs: [.program, .module],
       .script("\(Break.background("bpf-write")); sleep 0.5; insmod /modules/break.ko what=hidden-program"),
-      undo: .script("kill -9 $(cat /tmp/broken)"), ["hidden-program"], subject: "evil_write"),
+      undo: .script("kill -9 $(cat /tmp/broken); rmmod break"), ["hidden-program"], subject: "evil_write"),
     .program(
       "bpf-xdp", .attack, "A BPF program sees all packets of an interface.", ["bpf-abuse", "bpf-attached"],
       subject: "evil_xdp"),
