@@ -226,16 +226,19 @@ static int is_landing(const uint8_t *code) {
   return !memcmp(code, "\xf3\x0f\x1e\xfa", 4) || !memcmp(code, "\x66\x0f\x1f\x00", 4) || !memcmp(code, "\x0f\x1f\x40\xd6", 4);
 }
 
+// Whether an instruction does nothing, and fills space.
+static int is_nop(const uint8_t *code, size_t length) {
+  size_t prefix = 0;
+  while (prefix < length && (code[prefix] == 0x66 || code[prefix] == 0x2e)) prefix++;
+  return prefix < length && (code[prefix] == 0x90 || (prefix + 1 < length && code[prefix] == 0x0f && code[prefix + 1] == 0x1f));
+}
+
 // Whether nothing but int3 and nops lies from `at` up to `end`.
 static int is_padding(const uint8_t *bytes, size_t at, size_t end) {
   while (at < end) {
     struct grass_instruction one;
     if (!grass_decode(bytes + at, end - at, &one)) return 0;
-    const uint8_t *code = bytes + at;
-    size_t prefix = 0;
-    while (prefix < one.length && (code[prefix] == 0x66 || code[prefix] == 0x2e)) prefix++;
-    if (code[prefix] != 0xcc && code[prefix] != 0x90 && !(code[prefix] == 0x0f && one.length > prefix + 1 && code[prefix + 1] == 0x1f))
-      return 0;
+    if (one.flow != GRASS_FLOW_BREAKPOINT && !is_nop(bytes + at, one.length)) return 0;
     at += one.length;
   }
   return 1;
@@ -247,6 +250,11 @@ static int is_filled(const struct grass_text *text, size_t at, size_t end) {
     if (text->bytes[at] != 0xcc) return 0;
   }
   return 1;
+}
+
+// Whether the five bytes are a nop for tracers; kernels before 5.13 have another one for some processors.
+static int is_place(const uint8_t *code) {
+  return !memcmp(code, "\x0f\x1f\x44\x00\x00", 5) || !memcmp(code, "\x66\x66\x66\x66\x90", 5);
 }
 
 // What of one function, from `start` up to `end`, has to be explained. Returns whether all of it could be decoded.
@@ -277,7 +285,8 @@ static int look_at(const struct grass_text *text, size_t start, size_t end, stru
     }
     after_call = one.flow == GRASS_FLOW_CALL;
     if (one.flow == GRASS_FLOW_CALL && one.distance > 0 && one.distance <= 16) leapt = next;
-    if (one.flow != GRASS_FLOW_BREAKPOINT)
+    // Nops behind what does not come back are padding, too.
+    if (one.flow != GRASS_FLOW_BREAKPOINT && (runs_into || !is_nop(text->bytes + at, one.length)))
       runs_into = one.flow != GRASS_FLOW_JUMP && one.flow != GRASS_FLOW_END && one.flow != GRASS_FLOW_RETURN;
     at = next;
   }
@@ -298,7 +307,7 @@ size_t grass_look_through(
     for (size_t one = place; one < text->place_count && text->places[one] < end; one++) {
       size_t at = text->places[one];
       if (text->count - at < 5) break;
-      if (memcmp(text->bytes + at, "\x0f\x1f\x44\x00\x00", 5)) {
+      if (!is_place(text->bytes + at)) {
         int32_t distance;
         memcpy(&distance, text->bytes + at + 1, 4);
         // A call's target; none where it is no call.
