@@ -143,7 +143,7 @@ extension Breaks {
         server=/sys/kernel/debug/sched/fair_server/cpu1/runtime; [ ! -e $server ] || echo 0 > $server; \
         \(Break.background("cpu-starvation"))
         """),
-      ["cpu-starvation"], subject: "starved", within: 5, effects: ["rcu-stall", "hung-task"]),
+      ["cpu-starvation"], subject: "glutton", within: 5, effects: ["rcu-stall", "hung-task"]),
     .program(
       "accept-queue-full", .fault, "A listener takes no connections, and its queue is full.",
       before: "ip link set lo up", ["accept-queue-full", "listen-overflow"], subject: "7001", within: 8),
