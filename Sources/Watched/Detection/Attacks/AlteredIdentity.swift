@@ -26,10 +26,16 @@ public struct AlteredIdentity: Detector {
     if case .kept(let why) = found.tableSource {
       evidence.append(.init("symbols and types", seen: why, expected: "those of this build"))
     }
-    // Kernels that can crash into another one keep a note, and it has a symbol.
-    if found.coreInfo == nil, let note = found.symbols.address(of: "vmcoreinfo_note") {
+    // Kernels that can crash into another one keep a note, to which a variable of theirs points: an ELF note of that name.
+    if found.coreInfo == nil, let variable = found.symbols.address(of: "vmcoreinfo_note"),
+      let note = try? look.kernel.addressSpace.pointer(at: variable), note.rawValue != 0,
+      let bytes = try? look.kernel.addressSpace.read(note, count: 24), bytes.count == 24,
+      Array(bytes[12..<22]) != Array("VMCOREINFO".utf8)
+    {
       evidence.append(
-        .init("the note for crash tools", at: note, symbol: "vmcoreinfo_note", seen: "none that leads here"))
+        .init(
+          "the note for crash tools", at: note, symbol: "vmcoreinfo_note", seen: "bytes that are no such note",
+          expected: "VMCOREINFO"))
     }
     if let host = try? look.host(), host.release != found.release {
       evidence.append(.init("uname", seen: host.release, expected: found.release))
