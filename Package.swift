@@ -212,7 +212,8 @@ if isFuzzing {
     .executableTarget(
       name: "grassfuzz",
       dependencies: [
-        "Memory", "Paging", "KernelInfo", "KernelViews", "Samples", "Region", "Records", "Links", "Remote", "CRegion",
+        "Memory", "Paging", "KernelInfo", "KernelViews", "Detection", "Samples", "Region", "Records", "Links", "Remote",
+        "CRegion",
         "CMailbox",
         "CRuntime", "CLinux", "Devices", "Lab",
       ],

@@ -1,3 +1,4 @@
+import Detection
 import Glibc
 import KernelInfo
 import KernelViews
@@ -8,11 +9,11 @@ import Samples
 import Synchronization
 
 extension FuzzTarget {
-  /// Every view of a real guest's memory, with changes laid over it where the view reads.
+  /// Every view and every detector of a real guest's memory, with changes laid over it where they read.
   ///
   /// The views that read all of the memory are left out: they take too long.
   ///
-  /// An input is a view's number, and then changes: `u8 kind, u32 read, u16 offset, u64 value`. Read and offset choose a
+  /// An input is the number of a view, or of a detector behind the views, and then changes: `u8 kind, u32 read, u16 offset, u64 value`. Read and offset choose a
   /// byte of what the view reads of the unchanged memory; the kind says what is put there.
   static let views = FuzzTarget(
     name: "views",
@@ -20,7 +21,7 @@ extension FuzzTarget {
       func change(_ kind: UInt8, _ read: UInt32, _ value: UInt64 = 0) -> [UInt8] {
         [kind] + bytes(read) + bytes(UInt16(truncatingIfNeeded: read)) + bytes(value)
       }
-      return (0..<FuzzedGuest.views.count).flatMap { view in
+      return (0..<FuzzedGuest.askers.count).flatMap { view in
         // Far from each other, and no multiple of what the views read at once.
         (0..<4).map { round in
           let place = UInt32(view * 977 + round * 7919)
@@ -95,7 +96,11 @@ private final class ChangedMemory: PhysicalMemory {
 
 /// A guest with something for each view to see, paused, and its kernel.
 private final class FuzzedGuest: Sendable {
-  static let views = LiveView.all.filter { !$0.isSearch }
+  /// Each asks something of the kernel.
+  typealias Asker = @Sendable (LiveView.Subject) throws -> Void
+  static let askers: [Asker] =
+    LiveView.all.filter { !$0.isSearch }.map { view in { _ = try view.look($0) } }
+    + Detectors.all.map { detector in { _ = try detector.sightings(Look(at: $0.kernel), before: nil) } }
   static let shared = boot()
   /// Changes of one input.
   private static let most = 32
@@ -104,7 +109,7 @@ private final class FuzzedGuest: Sendable {
   private let memory: ChangedMemory
   private let subject: LiveView.Subject
   private let directMap: UInt64
-  /// By view: what it reads.
+  /// By who asks: what is read for it.
   private let known: [[ChangedMemory.Range]]
 
   private init(kernel label: String) throws {
@@ -128,10 +133,10 @@ private final class FuzzedGuest: Sendable {
     let subject = LiveView.Subject(kernel: kernel, process: pid, text: [])
     let memory = memory
     self.subject = subject
-    known = try Self.views.map { view in
+    known = try Self.askers.map { ask in
       // Twice: what is worked out once for a kernel is worked out from the truth.
-      _ = try view.look(subject)
-      return memory.reads { _ = try? view.look(subject) }
+      try ask(subject)
+      return memory.reads { try? ask(subject) }
     }
   }
 
@@ -145,8 +150,8 @@ private final class FuzzedGuest: Sendable {
 
   func look(_ bytes: [UInt8]) {
     var input = FuzzInput(bytes)
-    let view = Int(input.next(UInt8.self)) % Self.views.count
-    let reads = known[view]
+    let asker = Int(input.next(UInt8.self)) % Self.askers.count
+    let reads = known[asker]
     guard !reads.isEmpty else { return }
     var changes: [(address: UInt64, bytes: [UInt8])] = []
     while !input.isEmpty, changes.count < Self.most {
@@ -171,6 +176,6 @@ private final class FuzzedGuest: Sendable {
       default: changes.append((place, [UInt8](repeating: UInt8(truncatingIfNeeded: value | 1), count: 64)))
       }
     }
-    memory.with(changes) { _ = try? Self.views[view].look(subject) }
+    memory.with(changes) { try? Self.askers[asker](subject) }
   }
 }

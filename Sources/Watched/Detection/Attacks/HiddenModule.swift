@@ -63,7 +63,7 @@ public struct HiddenModule: Detector {
         Sighting(
           [.module(module.address, name: module.name)], .critical, .strong,
           "module \(module.name.printable) is loaded and not in the list of modules: it hides", evidence: evidence,
-          related: Set(module.parts.map { .code(VirtualAddress($0.lowerBound)) })))
+          related: pages(of: module.parts)))
     }
     // What has no struct any more.
     let rest = orphans.filter { area in !claimed.contains { $0.overlaps(area.range) } }
@@ -79,7 +79,7 @@ public struct HiddenModule: Detector {
               "memory that \(area.caller ?? "?") asked for", at: VirtualAddress(area.range.lowerBound),
               seen: "\(area.range.count) bytes, \(inside) functions that ftrace knows",
               expected: "the memory of a module of the list")
-          ], related: [.code(VirtualAddress(area.range.lowerBound))]))
+          ], related: pages(of: [area.range])))
     }
     let lost = strays.filter { place in
       !claimed.contains { $0.contains(place.address.rawValue) }
@@ -96,9 +96,24 @@ public struct HiddenModule: Detector {
     return Sightings(sightings, faults: faults)
   }
 
-  /// Its code has no owner for that it hides.
+  /// The pages of memory, by which what calls code in them is known.
+  private static func pages(of ranges: [Range<UInt64>]) -> Set<Subject> {
+    // A module of more than a few MiB is none.
+    Set(
+      ranges.flatMap { range in
+        stride(from: range.lowerBound & ~0xfff, to: range.upperBound, by: 4096).prefix(1024).map {
+          .code(VirtualAddress($0))
+        }
+      })
+  }
+
+  /// What is said of its code: that nobody owns it, and who calls it.
   public static func explains(_ finding: Finding, effect: Finding) -> Bool {
-    effect.detector == OwnerlessCode.name && !finding.related.isDisjoint(with: effect.subjects)
+    effect.detector != name
+      && effect.subjects.contains { subject in
+        guard case .code(let address) = subject else { return false }
+        return finding.related.contains(.code(VirtualAddress(address.rawValue & ~0xfff)))
+      }
   }
 }
 
