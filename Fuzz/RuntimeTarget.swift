@@ -95,7 +95,7 @@ private final class RuntimeLane {
     order.initialize(
       to: grass_order(
         machine: machine, near: grass_widest_window(machine), output: output, next: nil,
-        arguments: arguments, stage: 0, lanes: 1, walks: how & 2 != 0))
+        arguments: arguments, stage: 0, lanes: 1, walks: how & 2 != 0, state: nil, state_words: 0))
     restart()
   }
 

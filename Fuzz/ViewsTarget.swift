@@ -99,8 +99,10 @@ private final class FuzzedGuest: Sendable {
   /// Each asks something of the kernel.
   typealias Asker = @Sendable (LiveView.Subject) throws -> Void
   static let askers: [Asker] =
-    LiveView.all.filter { !$0.isSearch }.map { view in { _ = try view.look($0) } }
-    + Detectors.all.map { detector in { _ = try detector.sightings(Look(at: $0.kernel), before: nil) } }
+    LiveView.all.filter { !$0.isSearch }.map { view -> Asker in { @Sendable subject in _ = try view.look(subject) } }
+    + Detectors.all.map { detector -> Asker in
+      { @Sendable subject in _ = try detector.sightings(Look(at: subject.kernel), before: nil) }
+    }
   static let shared = boot()
   /// Changes of one input.
   private static let most = 32
