@@ -164,8 +164,7 @@ extension GuestTests {
           + "\(lock["inode"] ?? "") \(lock["start"] ?? "") \(end == .max ? "EOF" : "\(end)") \(lock["waits"] as? Bool ?? false)"
       }
       #expect(printed.sorted() == expected.sorted())
-      // Other tests may have left some in the guest that they share.
-      #expect(expected.count >= 4)
+      #expect(expected.count == 4)
       #expect(all.contains { $0["name"] as? String == "/tmp/locked" })
     }
   }

@@ -95,11 +95,16 @@ static void lock_files(void) {
   struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 10, .l_len = 20};
   int file = open("/tmp/locked", O_RDWR | O_CREAT, 0600);
   if (flock(file, LOCK_SH) || fcntl(file, F_SETLK, &range)) exit(1);
+  pid_t parent = getpid();
   for (int i = 0; i < 2; i++) {
     if (fork()) continue;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    // The signal comes only where the parent ends after it was asked for.
+    if (getppid() != parent) exit(1);
     file = open("/tmp/locked", O_RDWR);
     if (i ? flock(file, LOCK_EX) : fcntl(file, F_SETLKW, &range)) exit(1);
+    // It got the lock for that its parent ends: a child made now would outlive both, with the parent's lock.
+    for (;;) pause();
   }
 }
 
