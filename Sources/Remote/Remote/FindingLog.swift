@@ -45,6 +45,8 @@ extension Session {
       var news = FindingNews()
       news.newest = max(number, newest)
       guard newest > number else { return news }
+      // Above are the bits of epochs, which numbers of findings do not have.
+      guard newest < 1 << UInt64(GRASS_EPOCH_SHIFT) else { throw badAnswer("its newest finding is number \(newest)") }
       let count = UInt64(header.finding_count)
       var next = number + 1
       if newest - number > count {

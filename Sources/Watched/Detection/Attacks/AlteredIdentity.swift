@@ -7,8 +7,8 @@ public struct AlteredIdentity: Detector {
   public static let kind = Finding.Kind.attack
   public static let summary = "What the kernel says of itself was altered or wiped, which blinds tools that rely on it."
   public static let rule = """
-    The note for crash tools leads to the kernel; its symbols and types are whole, or kept ones of this build had to serve; the \
-    banner names the release that uname gives.
+    Symbols and types of the memory serve, so that no kept ones of this build have to; the kernel's variable for the note for \
+    crash tools leads to such a note; uname gives the release that the banner names.
     """
   public static let looksLike = """
     An image of which parts are missing: then other faults are said, too. Kernels without a note for crash tools \
@@ -95,18 +95,18 @@ public struct AlteredMemoryRanges: Detector {
       of: reader.resource, through: \.sibling, heads: [reader.root + reader.resource.child.offset], limit: 4096, &faults
     )
     var seen: Set<VirtualAddress> = []
-    var wrong: [(range: Range<UInt64>, name: VirtualAddress)] = []
+    var memories: [(start: UInt64, name: VirtualAddress)] = []
     resources.forEach(&faults) { (resource) throws(MemoryFault) in
-      guard seen.insert(resource.address).inserted, try resource.flags & memoryFlags == memoryFlags else { return }
-      let (start, end) = (try resource.start, try resource.end)
-      guard start <= end else { return }
-      wrong.append((start..<end &+ 1, try resource.name))
+      guard seen.insert(resource.address).inserted, try resource.flags & memoryFlags == memoryFlags,
+        try resource.start <= resource.end
+      else { return }
+      memories.append((try resource.start, try resource.name))
     }
-    let names = space.strings(at: wrong.map(\.name))
+    let names = space.strings(at: memories.map(\.name))
     var sightings: [Sighting] = []
-    for (item, name) in zip(wrong, names) {
+    for (item, name) in zip(memories, names) {
       guard let text = try? name.get(), String(decoding: text, as: UTF8.self) != "System RAM" else { continue }
-      let range = "\(PhysicalAddress(item.range.lowerBound))"
+      let range = "\(PhysicalAddress(item.start))"
       sightings.append(
         Sighting(
           [.table("iomem_resource at \(range)", entry: nil)], .critical, .strong,

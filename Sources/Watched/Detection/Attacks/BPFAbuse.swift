@@ -36,8 +36,8 @@ public struct BPFAbuse: Detector {
     }
   }
 
-  /// More instructions than a program may have.
-  private static let most = 1 << 20
+  /// The instructions of all programs that are looked at: a million is what one may have.
+  private static let most = 1 << 22
 
   public static func sightings(_ look: Look, before: Look?) throws(KernelError) -> Sightings {
     let table = try look.bpf()
@@ -46,11 +46,19 @@ public struct BPFAbuse: Detector {
       return Sightings(faults: table.faults)
     }
     var batch = ReadBatch<VirtualAddress>()
+    var faults = table.faults
+    var total = 0
     for program in table.programs {
-      batch.add(program.address + reader.instructions, count: min(Int(program.instructions), most) * 8)
+      let count = Int(program.instructions)
+      let isTooLong = count > most - total
+      if isTooLong {
+        faults.append(MemoryFault(.virtual(program.address), .inconsistent("more instructions than programs may have")))
+      } else {
+        total += count
+      }
+      batch.add(program.address + reader.instructions, count: isTooLong ? 0 : count * 8)
     }
     look.kernel.addressSpace.read(&batch)
-    var faults = table.faults
     var sightings: [Sighting] = []
     for (index, program) in table.programs.enumerated() {
       do throws(MemoryFault) {

@@ -7,7 +7,7 @@ public struct DefenceOff: Detector {
   public static let summary = "Something that defends the host, or lets others watch it, is switched off."
   public static let rule = """
     Variables that no distribution sets so: randomize_va_space is 0, sysctl_perf_event_paranoid is negative, ftrace_enabled is 0, \
-    all kprobes are disarmed, SELinux is built in and was made permissive after it was enforcing.
+    all kprobes are disarmed.
     """
   public static let looksLike = "An administrator who debugs: it is a warning, never critical."
   public static let remedy =

@@ -166,8 +166,7 @@ extension Kernel {
     var found: [(address: VirtualAddress, name: [UInt8], parts: [Range<UInt64>])] = []
     for range in ranges.prefix(256) {
       // Structs are aligned as cache lines are. What a range has behind its last page is a guard that is not mapped.
-      let candidates = stride(from: range.lowerBound, to: min(range.upperBound, range.lowerBound + 1 << 20), by: 64)
-        .map { VirtualAddress($0) }
+      let candidates = (0..<min(range.count, 1 << 20) / 64).map { VirtualAddress(range.lowerBound) + $0 * 64 }
       var ignored: [MemoryFault] = []
       addressSpace.read(reader.module, at: candidates).forEach(&ignored) { (reading) throws(MemoryFault) in
         let name = try reading.name
@@ -178,7 +177,7 @@ extension Kernel {
         for part in reading.shape.memory.parts {
           let (start, size) = (try reading.load(part.base), try reading.load(part.size))
           let (end, overflow) = start.addingReportingOverflow(size)
-          if start != 0, size > 0, !overflow { parts.append(start..<end) }
+          if start != 0, size > 0, size < 1 << 32, !overflow { parts.append(start..<end) }
         }
         guard let first = parts.first, starts.contains(first.lowerBound) else { return }
         found.append((reading.address, name, parts))

@@ -8,7 +8,7 @@ public struct WorkQueueStall: Detector {
   public static let summary = "Work of the kernel waits, and the worker that should do it does not come to an end."
   public static let rule = """
     A pool has works that wait, none of its workers is idle, and in both looks the same workers do the same works and were not \
-    switched, for 5 s at least (30 s is a warning turned critical).
+    switched, for 5 s (a warning) or 30 s (critical).
     """
   public static let looksLike =
     "Works that sleep for long by design: nothing waits behind them, for their pool starts another worker."

@@ -33,8 +33,8 @@ private struct TracedFunctionReader: SettledReader {
   let start: VirtualAddress
 
   private static let mostPages = 1 << 16
-  /// Records of one group of pages: 2^10 pages at most are taken at once.
-  private static let mostRecords = 1 << 18
+  /// Records of all pages: many times as many as a kernel with all its modules has functions.
+  private static let mostRecords = 1 << 21
 
   init(kernel: Kernel) throws {
     page = try Bound(kernel.types)
@@ -47,12 +47,14 @@ private struct TracedFunctionReader: SettledReader {
     var table = TracedFunctionTable()
     let (_, pages) = space.chains(of: page, through: \.next, heads: [start], limit: Self.mostPages, &table.faults)
     var batch = ReadBatch<VirtualAddress>()
+    var total = 0
     let arrays = pages.compactMap(&table.faults) { (page) throws(MemoryFault) -> Int? in
       let count = Int(try page.count)
       guard count > 0 else { return nil }
-      guard count <= Self.mostRecords else {
-        throw MemoryFault(.virtual(page.address), .inconsistent("\(count) records in a page of ftrace"))
+      guard count <= Self.mostRecords - total else {
+        throw MemoryFault(.virtual(page.address), .inconsistent("more records of ftrace than there may be"))
       }
+      total += count
       batch.add(try page.records, count: count * record.size)
       return count
     }

@@ -92,8 +92,9 @@ private struct VirtualAreaReader: SettledReader {
 
   private static func range(_ reading: Reading<Area>) throws(MemoryFault) -> Range<UInt64> {
     let (start, end) = (try reading.start, try reading.end)
-    guard start < end else {
-      throw MemoryFault(.virtual(reading.address), .inconsistent("an area of vmalloc that ends before it starts"))
+    // In the kernel's half, so that no area is longer than a number of bytes may be.
+    guard start < end, start >> 63 == 1 else {
+      throw MemoryFault(.virtual(reading.address), .inconsistent("an area of vmalloc without an extent"))
     }
     return start..<end
   }
