@@ -13,7 +13,8 @@ struct WatchCommand: ParsableCommand {
     commandName: "watch", abstract: "Follows what the device finds out about the host, as it happens.",
     discussion: """
       First what is open and what the device's log still has, in order; then each change as it comes. One read of 64 bytes \
-      every --interval tells whether there is news. A link that ends is said, and made again. Needs grassd --detectors.
+      every --interval tells whether there is news. When the link ends, that is said, and it is made again. Needs \
+      grassd --detectors, or --check.
       """)
 
   @Option(help: "The host's URL, as printed by grassd.")
@@ -68,18 +69,12 @@ struct WatchCommand: ParsableCommand {
       } catch let error as ExitCode {
         throw error
       } catch {
-        if isFirst, read == 0, !isSaid, once { throw fail(error) }
         if !isSaid { writeNote("\(error)") }
         if isFirst { throw ExitStatus.unreachable }
         isSaid = true
         usleep(UInt32(min(interval, 1) * 1e6))
       }
     }
-  }
-
-  private func fail(_ error: any Error) -> ExitCode {
-    writeNote("\(error)")
-    return ExitStatus.unreachable
   }
 
   /// Prints news until the link ends.

@@ -123,11 +123,15 @@ public struct ChangedText: Detector {
         return ("a breakpoint", "none, since no probe is there", false)
       case .landing:
         if probed.contains(remark.address.rawValue) { return nil }
-        return (hex(remark.bytes.prefix(4)), "endbr64 or what the kernel puts over it", false)
+        return (
+          Text.hexadecimal(remark.bytes.prefix(4), separator: " "), "endbr64 or what the kernel puts over it", false
+        )
       case .place(let target):
         let flags = traced[remark.address.rawValue] ?? 0
         if flags & disabled != 0 || probed.contains(remark.address.rawValue) { return nil }
-        guard let target else { return (hex(remark.bytes), "the nop of tracers, or a call", false) }
+        guard let target else {
+          return (Text.hexadecimal(remark.bytes, separator: " "), "the nop of tracers, or a call", false)
+        }
         guard flags & enabled != 0 else {
           return ("a call of \(target)", "the nop, since ftrace says that nothing traces it", true)
         }
@@ -175,9 +179,5 @@ public struct ChangedText: Detector {
   /// What a changed branch leads to is what the kernel calls.
   public static func explains(_ finding: Finding, effect: Finding) -> Bool {
     effect.detector == ForeignHook.name && !finding.related.isDisjoint(with: effect.subjects)
-  }
-
-  private static func hex(_ bytes: some Sequence<UInt8>) -> String {
-    bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: " ")
   }
 }

@@ -69,16 +69,12 @@ public struct Allowance: Sendable, Codable, Equatable {
         guard let moduleBuildID, try look.buildID(ofModule: address) == moduleBuildID.lowercased() else { return false }
       case .program(let id, _):
         guard let programTag, let program = try look.bpf().programs.first(where: { $0.id == id }),
-          Self.hexadecimal(program.tag) == programTag.lowercased()
+          Text.hexadecimal(program.tag) == programTag.lowercased()
         else { return false }
       default: return false
       }
     }
     return !finding.subjects.isEmpty
-  }
-
-  static func hexadecimal(_ bytes: [UInt8]) -> String {
-    bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
   }
 }
 
@@ -146,7 +142,7 @@ extension Look {
     let kernel = kernel
     let reader = try kernel.reader(BuildIDReader.self)
     return try KernelError.reading(kernel.subject(of: BuildIDReader.self)) {
-      try reader.read(program.inodeAddress, kernel).map { Allowance.hexadecimal($0) }
+      try reader.read(program.inodeAddress, kernel).map { Text.hexadecimal($0) }
     }
   }
 
@@ -155,7 +151,7 @@ extension Look {
     let kernel = kernel
     guard let field = try kernel.reader(BuildIDReader.self).module else { return nil }
     return try KernelError.reading(kernel.subject(of: BuildIDReader.self)) {
-      Allowance.hexadecimal(try kernel.addressSpace.read(address + field.offset, count: min(field.size, 20)))
+      Text.hexadecimal(try kernel.addressSpace.read(address + field.offset, count: min(field.size, 20)))
     }
   }
 }

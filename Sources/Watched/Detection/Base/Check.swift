@@ -61,8 +61,8 @@ public struct Check: Sendable {
     let boot = kernel.bootID
     let first = Look(at: kernel, baseline: baseline)
     report.looks = 1
-    var seen = ask(detectors, first, before: nil, &report)
-    var needsMore = detectors.filter { detector in
+    let seen = ask(detectors, first, before: nil, &report)
+    let needsMore = detectors.filter { detector in
       !detector.needsOneLook && (alwaysLooksTwice || seen.contains { $0.detector.name == detector.name })
     }
     guard !needsMore.isEmpty else {
@@ -76,7 +76,6 @@ public struct Check: Sendable {
     var ignored = Report()
     let again = ask(needsMore, second, before: first, &ignored)
     report.failures += ignored.failures.filter { new in !report.failures.contains { $0.detector == new.detector } }
-    needsMore = []
     var found: [Finding] = []
     for item in seen {
       if item.detector.needsOneLook {
@@ -95,7 +94,6 @@ public struct Check: Sendable {
         report.unconfirmed.append(item.finding(.open, second.moment, second.moment, 1, kernel, boot))
       }
     }
-    seen = []
     settle(found, second, &report)
     return report
   }

@@ -26,10 +26,6 @@ extension Kernel {
 
   /// The id of this boot, as /proc/sys/kernel/random/boot_id has it; nil where nobody has asked the kernel for it yet.
   package var bootID: String? {
-    guard let address = symbols.address(of: "sysctl_bootid"),
-      let bytes = try? addressSpace.read(address, count: 16), bytes.contains(where: { $0 != 0 })
-    else { return nil }
-    let digits = bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }
-    return [0..<4, 4..<6, 6..<8, 8..<10, 10..<16].map { digits[$0].joined() }.joined(separator: "-")
+    symbols.address(of: "sysctl_bootid").flatMap { try? addressSpace.read($0, count: 16) }.flatMap { Text.bootID($0) }
   }
 }

@@ -33,7 +33,7 @@ public protocol Detector: Sendable {
 
   /// Whether one look is proof: of an invariant, or of what stays once it was. Otherwise two looks have to agree.
   static var needsOneLook: Bool { get }
-  /// Whether it goes by time: of a host that is paused, suspended or shut down it is not asked.
+  /// Whether what it finds is only that something takes long, as everything does on a host that is dead.
   static var goesByTime: Bool { get }
 
   /// What it sees in a look.

@@ -1,6 +1,16 @@
 public import Memory
 public import Views
 
+/// A rank: the cases ascend in the order of their declaration.
+public protocol Ranked: CaseIterable, Comparable, Sendable {}
+
+extension Ranked {
+  public static func < (one: Self, other: Self) -> Bool {
+    // The cases before `other` are those that are less.
+    allCases.prefix { $0 != other }.contains(one)
+  }
+}
+
 /// Something that is wrong with a host: what, on what, since when, and proven by what.
 public struct Finding: Sendable, Identifiable {
   public enum Kind: String, Sendable, CaseIterable {
@@ -13,18 +23,15 @@ public struct Finding: Sendable, Identifiable {
   }
 
   /// How soon a human has to look.
-  public enum Severity: String, Sendable, CaseIterable, Comparable {
+  public enum Severity: String, Ranked {
     case info, notice, warning
     /// Somebody must act now.
     case critical
 
-    public static func < (one: Severity, other: Severity) -> Bool {
-      (allCases.firstIndex(of: one) ?? 0) < (allCases.firstIndex(of: other) ?? 0)
-    }
   }
 
   /// How sure it is.
-  public enum Confidence: String, Sendable, CaseIterable, Comparable {
+  public enum Confidence: String, Ranked {
     /// It may be so.
     case hint
     /// What else looks like it was ruled out as far as the memory tells.
@@ -32,9 +39,6 @@ public struct Finding: Sendable, Identifiable {
     /// An invariant is broken that the kernel never breaks.
     case proven
 
-    public static func < (one: Confidence, other: Confidence) -> Bool {
-      (allCases.firstIndex(of: one) ?? 0) < (allCases.firstIndex(of: other) ?? 0)
-    }
   }
 
   public enum State: String, Sendable, CaseIterable {

@@ -18,6 +18,17 @@ enum Text {
     }.map(\.text.printable)
   }
 
+  /// Bytes as hexadecimal digits.
+  static func hexadecimal(_ bytes: some Sequence<UInt8>, separator: String = "") -> String {
+    bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: separator)
+  }
+
+  /// The id of a boot as the kernel writes it; nil where nobody has asked the kernel for it yet, and it is all zeros.
+  static func bootID(_ bytes: [UInt8]) -> String? {
+    guard bytes.count == 16, bytes.contains(where: { $0 != 0 }) else { return nil }
+    return [0..<4, 4..<6, 6..<8, 8..<10, 10..<16].map { hexadecimal(bytes[$0]) }.joined(separator: "-")
+  }
+
   /// Names in one line: the first of them, and how many more.
   static func list(_ names: [String], most: Int = 4) -> String {
     names.count <= most
