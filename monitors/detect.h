@@ -14,6 +14,42 @@
 /// Whether the tick is late: what has stood still since the last one may only not have been looked at.
 #define IS_LATE grass_argument(run, 3)
 
+KERNEL_STRUCTS
+
+struct tk_read_base {
+  u32 shift;
+  u64 xtime_nsec;
+  s64 base;
+};
+
+struct timekeeper {
+  struct tk_read_base tkr_mono;
+  s64 offs_boot;
+};
+
+// Since 6.13; before, the shadow is a variable of its own.
+struct tk_data {
+  struct timekeeper shadow_timekeeper;
+};
+
+END_KERNEL_STRUCTS
+
+extern struct timekeeper shadow_timekeeper __attribute__((weak));
+extern struct tk_data tk_core __attribute__((weak));
+extern struct tk_data timekeeper_data[] __attribute__((weak));
+
+/// The kernel's timekeeper as of its last tick.
+static __attribute__((unused)) const struct timekeeper *timekeeper(void) {
+  if (!type_exists(struct tk_data)) return &shadow_timekeeper;
+  return timekeeper_data ? &timekeeper_data[0].shadow_timekeeper : &tk_core.shadow_timekeeper;
+}
+
+/// Its monotonic clock in nanoseconds.
+static __attribute__((unused)) s64 monotonic(void) {
+  const struct timekeeper *keeper = timekeeper();
+  return keeper->tkr_mono.base + (s64)(keeper->tkr_mono.xtime_nsec >> (keeper->tkr_mono.shift & 63));
+}
+
 /// A sighting about nothing yet, of a fault that has to be seen in two ticks.
 static __attribute__((unused)) struct grass_sighting *sight(struct grass_lane_state *run, enum grass_detector detector, u8 severity) {
   struct grass_sighting *sighting = grass_emit(run, GRASS_DETECT_SIGHTING, sizeof *sighting);

@@ -21,29 +21,12 @@ struct tick_device {
   struct clock_event_device *evtdev;
 };
 
-struct tk_read_base {
-  u32 shift;
-  u64 xtime_nsec;
-  s64 base;
-};
-
-struct timekeeper {
-  struct tk_read_base tkr_mono;
-};
-
-struct tk_data {
-  struct timekeeper shadow_timekeeper;
-};
-
 END_KERNEL_STRUCTS
 
 extern struct rq runqueues;
 extern struct tick_device tick_cpu_device;
 extern u64 jiffies_64;
 extern s32 panic_cpu;
-extern struct timekeeper shadow_timekeeper __attribute__((weak));
-extern struct tk_data tk_core __attribute__((weak));
-extern struct tk_data timekeeper_data[] __attribute__((weak));
 
 /// The words that are remembered: of all CPUs, and of each.
 enum { JIFFIES, FIRST };
@@ -53,15 +36,6 @@ enum { CLOCK, NEXT, SINCE, MONOTONIC, SWITCHES, CURRENT, STUCK_SINCE, USER, SYST
 #define GRACE (1 * SECOND)
 #define SOFT (5 * SECOND)
 #define SOFT_CRITICAL (20 * SECOND)
-
-static s64 monotonic(void) {
-  const struct timekeeper *keeper = &shadow_timekeeper;
-  if (type_exists(struct tk_data)) {
-    if (timekeeper_data) keeper = &timekeeper_data[0].shadow_timekeeper;
-    else keeper = &tk_core.shadow_timekeeper;
-  }
-  return keeper->tkr_mono.base + (s64)(keeper->tkr_mono.xtime_nsec >> (keeper->tkr_mono.shift & 63));
-}
 
 MONITOR(detect_cpus) {
   if (grass_lane(run) > 0 || panic_cpu != -1) return;

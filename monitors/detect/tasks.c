@@ -18,7 +18,6 @@ struct sched_entity {
 
 struct task_struct___waiting {
   struct sched_entity se;
-  u64 nvcsw, nivcsw;
 };
 
 struct rq {
@@ -32,7 +31,7 @@ extern struct rq runqueues;
 /// The words that are remembered: how many hung tasks this tick has found, the longest wait among them, and each of the first.
 /// They are told of in the next tick, when all lanes of this one are done.
 enum { HUNG, LONGEST, FIRST };
-enum { TASK, WAITED, SWITCHES, WORDS };
+enum { TASK, WAITED, WORDS };
 #define MOST 6u
 #define NOTICE (10 * SECOND)
 #define WARNING (30 * SECOND)
@@ -46,12 +45,12 @@ static void tell(struct grass_lane_state *run) {
     struct grass_sighting *sighting =
         sight(run, GRASS_DETECTOR_HUNG_TASK, longest < WARNING ? GRASS_SEVERITY_NOTICE : GRASS_SEVERITY_WARNING);
     about_host(sighting);
-    sighting->evidence[0].expected = hung;
     for (u32 index = 0; index < hung && index < MOST; index++) {
       u64 words = FIRST + index * WORDS;
       const struct task_struct *task = (const struct task_struct *)grass_recall(run, words + TASK);
+      // How many there are, each says: it has no other place.
       show(sighting, index, 1, task, grass_recall(run, words + WAITED), hung);
-      sighting->evidence[index].look = (u32)task->pid;
+      sighting->evidence[index].number = (u32)task->pid;
     }
   }
   grass_remember(run, HUNG, 0);
@@ -87,7 +86,6 @@ static void look_at(struct grass_lane_state *run, struct task_struct *task) {
   if (index >= MOST) return;
   grass_remember(run, FIRST + index * WORDS + TASK, (u64)task);
   grass_remember(run, FIRST + index * WORDS + WAITED, now - last);
-  grass_remember(run, FIRST + index * WORDS + SWITCHES, waiting->nvcsw + waiting->nivcsw);
 }
 
 MONITOR(detect_tasks) {

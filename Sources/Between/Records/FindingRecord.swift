@@ -43,7 +43,8 @@ public struct FindingRecord: Hashable, Sendable {
   /// What was seen: `struct grass_evidence`.
   public struct Evidence: Hashable, Sendable {
     public let kind: UInt32
-    public let look: UInt32
+    /// Which one, where there are several of a kind; 0 for none.
+    public let number: UInt32
     public let address: VirtualAddress
     public let seen: UInt64
     public let expected: UInt64
@@ -91,7 +92,8 @@ public struct FindingRecord: Hashable, Sendable {
     let all = content.evidence
     evidence = [all.0, all.1, all.2, all.3, all.4, all.5].filter { $0.kind != 0 }.map { one in
       Evidence(
-        kind: one.kind, look: one.look, address: VirtualAddress(one.address), seen: one.seen, expected: one.expected)
+        kind: one.kind, number: one.number, address: VirtualAddress(one.address), seen: one.seen, expected: one.expected
+      )
     }
   }
 }

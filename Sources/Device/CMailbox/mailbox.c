@@ -22,25 +22,18 @@ static void publish_beacon(struct grass_mailbox *mailbox, uint64_t now, uint32_t
   mailbox->beacon_time = now;
 }
 
-static uint64_t at_most(uint64_t value, uint64_t most) { return value < most ? value : most; }
-
-/// Writes each session's line. As long as sessions have no keys, all say the same.
+/// Writes each session's line.
 static void publish_lines(struct grass_mailbox *mailbox, uint64_t now, uint32_t state) {
   const struct grass_summary *summary = &mailbox->summary;
-  // The tick first: a number that is newer than it says more, and none is missed.
-  uint64_t tick = __atomic_load_n(&summary->tick, __ATOMIC_ACQUIRE);
-  struct grass_session_line line = {
-      .counter = mailbox->counter,
-      .clock = now,
-      .detector_tick = tick,
-      .newest_finding = __atomic_load_n(&summary->newest_finding, __ATOMIC_ACQUIRE),
-      .state = (uint8_t)state,
-      .worst_severity = (uint8_t)__atomic_load_n(&summary->worst, __ATOMIC_RELAXED),
-      .open = (uint16_t)at_most(__atomic_load_n(&summary->open, __ATOMIC_RELAXED), UINT16_MAX),
-      .suspended = (uint16_t)at_most(__atomic_load_n(&summary->suspended, __ATOMIC_RELAXED), UINT16_MAX),
-      .counter_end = mailbox->counter,
-  };
-  grass_check(line.check, line.counter, &line, offsetof(struct grass_session_line, check));
+  struct grass_session_line line = grass_make_line(
+      mailbox->counter, now, state,
+      (struct grass_summary){
+          .tick = __atomic_load_n(&summary->tick, __ATOMIC_ACQUIRE),
+          .newest_finding = __atomic_load_n(&summary->newest_finding, __ATOMIC_ACQUIRE),
+          .worst = __atomic_load_n(&summary->worst, __ATOMIC_RELAXED),
+          .open = __atomic_load_n(&summary->open, __ATOMIC_RELAXED),
+          .suspended = __atomic_load_n(&summary->suspended, __ATOMIC_RELAXED),
+      });
   for (uint32_t index = 0; index < mailbox->layout.line_count; index++)
     grass_copy_in(
         mailbox->region + mailbox->layout.lines_offset + index * mailbox->layout.line_size, &line, sizeof line);
@@ -345,18 +338,6 @@ uint64_t grass_job_turn(const struct grass_job *job) { return __atomic_load_n(&j
 void grass_job_end(struct grass_job *job) { __atomic_store_n(&job->turn, GRASS_JOB_END, __ATOMIC_RELEASE); }
 
 void grass_job_finish(struct grass_job *job) { __atomic_fetch_add(&job->finished, 1, __ATOMIC_RELEASE); }
-
-void grass_job_note(struct grass_job *job, const struct grass_lane_state *lane) {
-  uint32_t index = __atomic_fetch_add(&job->faulted, 1, __ATOMIC_RELAXED);
-  if (index >= GRASS_MAX_FAULTS) return;
-  job->faults[index] = (struct grass_lane_fault){
-      .fault = lane->fault,
-      .level = lane->fault_level,
-      .lane = lane->number,
-      .address = lane->fault_address,
-      .entry = lane->fault_entry,
-  };
-}
 
 void grass_job_run(
     struct grass_job *job, const struct grass_machine *machine, void (*entry)(struct grass_lane_state *lane, uint32_t monitor),

@@ -64,7 +64,6 @@ final class CPUDetectors: @unchecked Sendable {
     guard !numbers.isEmpty else { return nil }
     self.keeper = keeper
     self.code = code
-    self.period = UInt64(max(period / .nanoseconds(1), 0))
     machine = .allocate(capacity: 1)
     machine.initialize(to: grass_machine())
     machine.pointee.segments = segments.baseAddress
@@ -83,13 +82,7 @@ final class CPUDetectors: @unchecked Sendable {
     sem_init(semaphore, 0, 0)
 
     let detectors = keeper.detectors
-    detectors.pointee.count = UInt32(numbers.count)
-    withUnsafeMutableBytes(of: &detectors.pointee.slots) { slots in
-      let slots = slots.bindMemory(to: grass_detector_slot.self)
-      for (index, number) in numbers.enumerated() {
-        slots[index] = grass_detector_slot(monitor: UInt32(number), strikes: 0, is_suspended: false)
-      }
-    }
+    detectors.pointee.begin(numbers, period: period)
     detectors.pointee.machine = UnsafePointer(machine)
     detectors.pointee.entry = code.dispatch
     detectors.pointee.lane = lane
@@ -100,8 +93,7 @@ final class CPUDetectors: @unchecked Sendable {
     detectors.pointee.job = grass_job()
     detectors.pointee.job.output.bytes = UnsafeMutableRawPointer(output).assumingMemoryBound(to: UInt8.self)
     detectors.pointee.job.output.capacity = UInt64(Self.outputSize)
-    detectors.pointee.period = self.period
-    detectors.pointee.last = 0
+    self.period = detectors.pointee.period
     grass_keeper_forget(&detectors.pointee.keeper, GRASS_DETECTOR_OBSERVER.rawValue)
 
     do throws(SystemCallError) {
@@ -155,5 +147,20 @@ final class CPUDetectors: @unchecked Sendable {
       while result != 0, errno == EINTR { result = sem_timedwait(semaphore, &until) }
       if result == 0 { return }
     }
+  }
+}
+
+extension grass_detectors {
+  /// Begins anew with the detectors of these numbers, none of which has ended early, and no tick before the first.
+  mutating func begin(_ numbers: [Int], period: Duration) {
+    count = UInt32(numbers.count)
+    withUnsafeMutableBytes(of: &slots) { slots in
+      let slots = slots.bindMemory(to: grass_detector_slot.self)
+      for (index, number) in numbers.enumerated() {
+        slots[index] = grass_detector_slot(monitor: UInt32(number), strikes: 0, is_suspended: false)
+      }
+    }
+    self.period = UInt64(max(period / .nanoseconds(1), 0))
+    last = 0
   }
 }

@@ -482,13 +482,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
         + UInt(
           (MemoryLayout<grass_gpu>.offset(of: \.mailbox) ?? 0)
             + (MemoryLayout<grass_mailbox>.offset(of: \.summary) ?? 0)))
-    detectors.count = UInt32(numbers.count)
-    withUnsafeMutableBytes(of: &detectors.slots) { slots in
-      let slots = slots.bindMemory(to: grass_detector_slot.self)
-      for (index, number) in numbers.enumerated() {
-        slots[index] = grass_detector_slot(monitor: UInt32(number), strikes: 0, is_suspended: false)
-      }
-    }
+    detectors.begin(numbers, period: period)
     detectors.items = pointer(places.items)
     detectors.item_capacity = UInt64(DetectorParts.mostItems)
     detectors.steps = Self.mostBudget
@@ -496,8 +490,6 @@ public final class GPUDevice: Device, @unchecked Sendable {
     detectors.job = grass_job()
     detectors.job.output.bytes = pointer(places.output)
     detectors.job.output.capacity = UInt64(DetectorParts.outputSize)
-    detectors.period = UInt64(max(period / .nanoseconds(1), 0))
-    detectors.last = 0
     try Self.store([detectors], in: parts.detectors)
     state.detectors = pointer(0)
   }

@@ -83,7 +83,7 @@ struct FindingKeeperTests {
     sighting.flags = flags
     sighting.subjects.0.kind = GRASS_SUBJECT_TASK.rawValue
     sighting.subjects.0.values.0 = task
-    sighting.evidence.0 = grass_evidence(kind: 1, look: 0, address: 0x1000, seen: 5, expected: 6)
+    sighting.evidence.0 = grass_evidence(kind: 1, number: 0, address: 0x1000, seen: 5, expected: 6)
     return sighting
   }
 

@@ -48,7 +48,7 @@ _Static_assert(sizeof(struct grass_subject) == 56, "part of the protocol");
 /// What was seen at an address, and what ought to be there.
 struct grass_evidence {
   uint32_t kind;  // What it means is the detector's.
-  uint32_t look;  // In which of the looks, from 0.
+  uint32_t number;  // Which one, where there are several of a kind: a pid. 0 for none.
   uint64_t address;
   uint64_t seen;
   uint64_t expected;

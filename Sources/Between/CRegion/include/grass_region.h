@@ -34,7 +34,7 @@
 // What a side can do, feature bits say: the header's what the region has, an answer to info what the device does. Who reads bits
 // that it does not know takes no notice of them. Fields called `reserved` are zero, and who reads them checks that.
 //
-// Laid out, and in no use yet (no device sets their feature bits): lines, findings, streams, epochs.
+// Laid out, and in no use yet (no device sets their feature bits): streams, epochs.
 #pragma once
 
 #include <stdbool.h>
@@ -148,7 +148,6 @@ struct grass_session_line {
 };
 _Static_assert(sizeof(struct grass_session_line) == GRASS_LINE, "a session's line is one cache line");
 _Static_assert(offsetof(struct grass_session_line, check) == 40, "what the check covers");
-
 
 struct grass_record {
   uint64_t sequence;

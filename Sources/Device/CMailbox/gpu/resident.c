@@ -731,24 +731,18 @@ static void publish_beacon(struct grass_mailbox *mailbox, uint64_t now, uint32_t
   mailbox->beacon_time = now;
 }
 
-static uint64_t at_most(uint64_t value, uint64_t most) { return value < most ? value : most; }
-
-/// Writes each session's line, by one thread. As long as sessions have no keys, all say the same.
+/// Writes each session's line, by one thread.
 __attribute__((noinline)) static void publish_lines(struct grass_mailbox *mailbox, uint64_t now, uint32_t state) {
   const struct grass_summary *summary = &mailbox->summary;
-  uint64_t tick = get(&summary->tick);
-  struct grass_session_line line = {
-      .counter = mailbox->counter,
-      .clock = now,
-      .detector_tick = tick,
-      .newest_finding = get(&summary->newest_finding),
-      .state = (uint8_t)state,
-      .worst_severity = (uint8_t)get(&summary->worst),
-      .open = (uint16_t)at_most(get(&summary->open), 0xffff),
-      .suspended = (uint16_t)at_most(get(&summary->suspended), 0xffff),
-      .counter_end = mailbox->counter,
-  };
-  grass_check(line.check, line.counter, &line, offsetof(struct grass_session_line, check));
+  struct grass_session_line line = grass_make_line(
+      mailbox->counter, now, state,
+      (struct grass_summary){
+          .tick = get(&summary->tick),
+          .newest_finding = get(&summary->newest_finding),
+          .worst = get(&summary->worst),
+          .open = get(&summary->open),
+          .suspended = get(&summary->suspended),
+      });
   const uint64_t *from = (const uint64_t *)&line;
   for (uint32_t index = 0; index < mailbox->layout.line_count; index++) {
     uint64_t *to = (uint64_t *)(mailbox->region + mailbox->layout.lines_offset + index * mailbox->layout.line_size);
@@ -884,15 +878,7 @@ static void run_lanes(struct grass_gpu *gpu, uint32_t worker, uint32_t stage, ui
     grass_dispatch(&state, job.monitor);
     if (!state.fault && clock_now() - job.since > MOST_TIME) state.fault = GRASS_FAULT_BUDGET;
     if (!state.fault) continue;
-    uint32_t index = __atomic_fetch_add(&result->faulted, 1, __ATOMIC_RELAXED);
-    if (index < GRASS_MAX_FAULTS)
-      result->faults[index] = (struct grass_lane_fault){
-          .fault = state.fault,
-          .level = state.fault_level,
-          .lane = state.number,
-          .address = state.fault_address,
-          .entry = state.fault_entry,
-      };
+    grass_job_note(result, &state);
     if (state.fault == GRASS_FAULT_BUDGET) break;
   }
 }
@@ -1013,15 +999,7 @@ static void run_detector(struct grass_detectors *detectors) {
       grass_dispatch(&state, work->monitor);
       if (!state.fault && clock_now() - since > MOST_TICK) state.fault = GRASS_FAULT_BUDGET;
       if (!state.fault) continue;
-      uint32_t index = __atomic_fetch_add(&work->faulted, 1, __ATOMIC_RELAXED);
-      if (index < GRASS_MAX_FAULTS)
-        work->faults[index] = (struct grass_lane_fault){
-            .fault = state.fault,
-            .level = state.fault_level,
-            .lane = state.number,
-            .address = state.fault_address,
-            .entry = state.fault_entry,
-        };
+      grass_job_note(work, &state);
       if (state.fault == GRASS_FAULT_BUDGET) break;
     }
     barrier();

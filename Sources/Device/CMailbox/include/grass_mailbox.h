@@ -128,7 +128,35 @@ void grass_job_end(struct grass_job *job);
 void grass_job_finish(struct grass_job *job);
 
 /// Notes that a lane ended early, from any worker.
-void grass_job_note(struct grass_job *job, const struct grass_lane_state *lane);
+static inline void grass_job_note(struct grass_job *job, const struct grass_lane_state *lane) {
+  uint32_t index = __atomic_fetch_add(&job->faulted, 1, __ATOMIC_RELAXED);
+  if (index >= GRASS_MAX_FAULTS) return;
+  job->faults[index] = (struct grass_lane_fault){
+      .fault = lane->fault,
+      .level = lane->fault_level,
+      .lane = lane->number,
+      .address = lane->fault_address,
+      .entry = lane->fault_entry,
+  };
+}
+
+/// A session's line that says how the detectors stand. As long as sessions have no keys, all say the same.
+static inline struct grass_session_line grass_make_line(
+    uint64_t counter, uint64_t clock, uint32_t state, struct grass_summary now) {
+  struct grass_session_line line = {
+      .counter = counter,
+      .clock = clock,
+      .detector_tick = now.tick,
+      .newest_finding = now.newest_finding,
+      .state = (uint8_t)state,
+      .worst_severity = (uint8_t)now.worst,
+      .open = now.open < 0xffff ? (uint16_t)now.open : 0xffff,
+      .suspended = now.suspended < 0xffff ? (uint16_t)now.suspended : 0xffff,
+      .counter_end = counter,
+  };
+  grass_check(line.check, counter, &line, offsetof(struct grass_session_line, check));
+  return line;
+}
 
 /// Says in the beacon that nobody polls from now on.
 void grass_mailbox_stop(struct grass_mailbox *mailbox, uint64_t now);

@@ -151,7 +151,7 @@ public enum DeviceDetectors {
       evidence: record.evidence.map { evidence($0, declaration) },
       techniques: declaration?.detector.techniques ?? [],
       remedy: declaration?.detector.remedy ?? "Use a newer grassctl.",
-      kernel: kernel, boot: boot(record.boot), baseline: declaration?.detector.baseline ?? .invariant)
+      kernel: kernel, boot: Text.bootID(record.boot), baseline: declaration?.detector.baseline ?? .invariant)
   }
 
   private static func evidence(_ seen: FindingRecord.Evidence, _ declaration: Declaration?) -> Finding.Evidence {
@@ -166,7 +166,7 @@ public enum DeviceDetectors {
       case .signed: "\(Int32(truncatingIfNeeded: value))"
       }
     }
-    let what = seen.look == 0 ? known.what : "\(known.what), \(seen.look)"
+    let what = seen.number == 0 ? known.what : "\(known.what), \(seen.number)"
     return .init(
       what, at: seen.address.rawValue == 0 ? nil : seen.address, seen: text(seen.seen),
       expected: known.hasExpectation ? text(seen.expected) : nil)
@@ -182,11 +182,5 @@ public enum DeviceDetectors {
     case GRASS_SUBJECT_DETECTOR.rawValue: .observer("detector \(subject.values[0])")
     default: .host
     }
-  }
-
-  private static func boot(_ bytes: [UInt8]) -> String? {
-    guard bytes.count == 16, bytes.contains(where: { $0 != 0 }) else { return nil }
-    let digits = bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }
-    return [0..<4, 4..<6, 6..<8, 8..<10, 10..<16].map { digits[$0].joined() }.joined(separator: "-")
   }
 }
