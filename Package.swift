@@ -45,6 +45,14 @@ targets += module("KernelInfo", in: "Watched", ["Memory"])
 targets += module("Binding", in: "Watched", ["Memory", "Paging", "KernelInfo"])
 targets += module(
   "LinuxKernel", in: "Watched", ["Memory", "Paging", "KernelInfo", "Binding"], tests: ["Samples"])
+// A kernel's own file, as a vendor's package has it, as memory.
+targets += [
+  .systemLibrary(
+    name: "CCompression", path: "Sources/Watched/CCompression",
+    providers: [.apt(["liblzma-dev", "libzstd-dev", "zlib1g-dev"])])
+]
+targets += module(
+  "KernelFile", in: "Watched", ["CLinux", "CCompression", "Memory"], tests: [])
 // What a view is.
 targets += module(
   "Views", in: "Watched/Views", path: "Base", ["Memory", "Paging", "Binding", "LinuxKernel"], tests: [])
@@ -175,17 +183,21 @@ for target in targets where target.name == "Lab" { target.resources = [.copy("Gu
 // The tools: parse, call one library function, print.
 // What they print: tables, JSON, and the rows of any view as one of these.
 targets += module("Output", in: "Tools", ["Views"], tests: ["Memory", "LinuxKernel"])
+// Options that several tools take.
+targets += [.target(name: "ToolOptions", dependencies: ["LinuxKernel", argumentParser], path: "Sources/Tools/Options")]
 func tool(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .executableTarget(name: name, dependencies: dependencies + [argumentParser], path: "Sources/Tools/\(name)")
 }
 targets += [
-  tool("grassd", ["Host", "LinuxKernel", "Daemon", "CUDA", "Region", "Links", logging]),
+  tool("grassd", ["Host", "ToolOptions", "LinuxKernel", "Daemon", "CUDA", "Region", "Links", logging]),
   // What `grassd compile` runs: the one program that needs LLVM.
-  tool("grass-compile", ["Host", "Memory", "KernelInfo", "LinuxKernel", "Records", "Devices", "LLView"]),
+  tool(
+    "grass-compile", ["Host", "ToolOptions", "Memory", "KernelInfo", "LinuxKernel", "Records", "Devices", "LLView"]),
   tool(
     "grassctl",
     [
-      "Host", "Memory", "Paging", "KernelInfo", "Views", "KernelViews", "Detection", "Output", "Records", "Links",
+      "Host", "ToolOptions", "Memory", "Paging", "KernelInfo", "KernelFile", "LinuxKernel", "Views", "KernelViews",
+      "Detection", "Output", "Records", "Links",
       "Remote", "LinkBench",
     ]),
   tool("grasslab", ["Host", "Lab"]),
@@ -230,6 +242,13 @@ for target in targets where target.name.first != "C" || ["CodeViews", "CUDA"].co
     .enableExperimentalFeature("Lifetimes"),
     .treatAllWarnings(as: .error),
   ]
+}
+
+// Tests look at whole kernels, most of them several times: code that is not optimized takes them ten times as long. Whoever
+// wants to step through it sets GRASS_DEBUG.
+for target in targets
+where target.type != .test && target.swiftSettings != nil && Context.environment["GRASS_DEBUG"] == nil {
+  target.swiftSettings?.append(.unsafeFlags(["-O"], .when(configuration: .debug)))
 }
 
 // Debian keeps LLVM's headers and libraries apart, by version.

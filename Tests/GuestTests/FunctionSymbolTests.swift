@@ -16,7 +16,7 @@ extension GuestTests {
       try ExpertTests.loadDevices(guest)
       let copy = FileManager.default.temporaryDirectory.appendingPathComponent("grass-functions-\(UUID().uuidString)")
       defer { try? FileManager.default.removeItem(at: copy) }
-      try Self.copyMemory(of: guest, to: copy)
+      try guest.copyMemory(to: copy)
       let source = ["--memory", copy.path]
       let views = ["ps", "dmesg", "lsmod", "lsof", "mount"]
       let before = try views.map { try grassctl.run([$0, "--json"] + source).text }
@@ -50,17 +50,6 @@ extension GuestTests {
       for (view, text) in zip(views, before) {
         #expect(try grassctl.run([view, "--json"] + source).text == text, "\(view)")
       }
-    }
-
-    /// A copy of one moment.
-    private static func copyMemory(of guest: Guest, to copy: URL) throws {
-      kill(guest.processID, SIGSTOP)
-      defer { kill(guest.processID, SIGCONT) }
-      let copying = Process()
-      copying.executableURL = URL(fileURLWithPath: "/bin/cp")
-      copying.arguments = ["--sparse=always", guest.memoryPath, copy.path]
-      try copying.run()
-      copying.waitUntilExit()
     }
 
     /// Puts a process's top page table where it may come to lie: near the image, before the kernel's own.

@@ -7,6 +7,7 @@ import LLView
 import LinuxKernel
 import Memory
 import Records
+import ToolOptions
 
 /// Compiles a monitor for the kernel of a watched host: what `grassd compile` runs, and the one program that needs LLVM.
 @main
@@ -40,20 +41,12 @@ struct GrassCompile: ParsableCommand {
   @Option(help: "How many lanes share the work where it is run.")
   var lanes: Int = 1
 
-  @Option(
-    help: ArgumentHelp(
-      "Where symbols and types of kernels that were proven are kept, to be used again. (default: ~/.cache/grass/builds)",
-      valueName: "dir"))
-  var known: String?
-
-  @Flag(help: "Neither keep symbols and types nor use kept ones.")
-  var noKnown = false
+  @OptionGroup var known: KnownOptions
 
   @Flag(help: "Add the detectors that come with GRASS, which the device runs by itself.")
   var detectors = false
 
   func validate() throws {
-    if known != nil, noKnown { throw ValidationError("Give --known or --no-known, not both.") }
     guard parsedTarget != nil else { throw ValidationError("--target takes native, or sm_ and a number.") }
     guard output != nil || (target == "native" && sources.count == 1) else {
       throw ValidationError("One monitor runs on this machine's processor; all else needs --output.")
@@ -72,7 +65,7 @@ struct GrassCompile: ParsableCommand {
   func run() throws {
     do {
       let kernel = try Kernel.open(
-        try MemoryImage.open(memory), known: noKnown ? nil : known.map { BuildFolder(path: $0) } ?? .standard())
+        try MemoryImage.open(memory), known: known.folder)
       for note in kernel.notes { fail(note) }
       let names = KernelNames(kernel.found)
       var bound = try sources.map { source in

@@ -34,6 +34,6 @@ struct GrassCtl: ParsableCommand {
 
   /// The commands about a kernel that are no view.
   private static let others: [ViewGroup: [any ParsableCommand.Type]] = [
-    .expert: [Read.self, Strings.self, Reference.self]
+    .expert: [Read.self, Strings.self, BuildsCommand.self, Reference.self]
   ]
 }

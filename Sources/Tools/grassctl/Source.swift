@@ -4,6 +4,7 @@ import Links
 import Memory
 import Output
 import Remote
+import ToolOptions
 
 /// What commands that need a live host share.
 enum HostOptions {
@@ -27,24 +28,14 @@ struct SourceOptions: ParsableArguments {
   @Option(help: "Seconds to wait for an answer of the host before giving up.")
   var timeout: Double = 5
 
-  @Option(
-    help: ArgumentHelp(
-      "Where symbols and types of kernels that were proven are kept, to be used again. (default: ~/.cache/grass/builds)",
-      valueName: "dir"))
-  var known: String?
-
-  @Flag(help: "Neither keep symbols and types nor use kept ones.")
-  var noKnown = false
+  @OptionGroup var known: KnownOptions
 
   func validate() throws {
-    if known != nil, noKnown { throw ValidationError("Give --known or --no-known, not both.") }
     if (host == nil) == (memory == nil) {
       throw ValidationError("Give either --host URL or --memory FILE: where is the memory to look at?")
     }
     if !(timeout > 0 && timeout < 86400) { throw ValidationError("--timeout takes seconds, more than 0.") }
   }
-
-  private var builds: BuildFolder? { noKnown ? nil : known.map { BuildFolder(path: $0) } ?? .standard() }
 
   /// Opens the kernel and says what its users ought to know, or says why not and exits.
   func openKernel() throws -> Kernel {
@@ -58,10 +49,10 @@ struct SourceOptions: ParsableArguments {
       let session = try HostOptions.connect(host, timeout: timeout)
       return try reporting {
         let memory = try RemoteMemory(session: session)
-        return try Kernel(memory: memory, hint: memory.kernelHint, known: builds)
+        return try Kernel(memory: memory, hint: memory.kernelHint, known: known.folder)
       }
     }
-    return try reporting { try Kernel.open(try MemoryImage.open(memory ?? ""), known: builds) }
+    return try reporting { try Kernel.open(try MemoryImage.open(memory ?? ""), known: known.folder) }
   }
 }
 

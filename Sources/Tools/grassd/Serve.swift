@@ -5,6 +5,7 @@ import Links
 import LinuxKernel
 import Logging
 import Region
+import ToolOptions
 
 /// Serves a watched host's memory to remote hosts.
 struct Serve: ParsableCommand {
@@ -59,14 +60,7 @@ struct Serve: ParsableCommand {
   )
   var monitors: [String] = []
 
-  @Option(
-    help: ArgumentHelp(
-      "Where symbols and types of kernels that were proven are kept, to be used again. (default: ~/.cache/grass/builds)",
-      valueName: "dir"))
-  var known: String?
-
-  @Flag(help: "Neither keep symbols and types nor use kept ones.")
-  var noKnown = false
+  @OptionGroup var known: KnownOptions
 
   @Flag(
     help: "Have the device find out by itself what is wrong with the host, with the detectors that come with GRASS.")
@@ -86,7 +80,6 @@ struct Serve: ParsableCommand {
   }
 
   func validate() throws {
-    if known != nil, noKnown { throw ValidationError("Give --known or --no-known, not both.") }
     if let detectorPeriod, !(detectorPeriod >= 0 && detectorPeriod <= 3600) {
       throw ValidationError("--detector-period takes 0 to 3600 seconds; with 0, one look follows the other.")
     }
@@ -111,7 +104,7 @@ struct Serve: ParsableCommand {
           memory: memory, listen: listen.map { url in try LinkAddress(url) },
           layout: RegionLayout(slots: slots, requestSize: requestSize * 1024, responseSize: responseSize * 1024),
           regionInGPU: region == .gpu, device: device, monitors: monitors,
-          known: noKnown ? nil : known.map { BuildFolder(path: $0) } ?? .standard(), detectorPeriod: period)
+          known: known.folder, detectorPeriod: period)
       ) { event in
         logger.log(event)
       }

@@ -60,7 +60,7 @@ public final class BuildFolder: Sendable {
     return nil
   }
 
-  private func build(_ path: String) -> KnownBuild? {
+  func build(_ path: String) -> KnownBuild? {
     // A file that is damaged, or of another version, is none.
     Self.contents(path, limit: Self.longestBuild).flatMap { try? KnownBuild(file: $0) }
   }
@@ -160,7 +160,18 @@ public final class BuildFolder: Sendable {
     Self.trim(boots, suffix: "", to: Self.mostBoots)
   }
 
+  /// Keeps a build as one that an operator vouches for.
+  func approve(_ build: KnownBuild) throws(BuildFolderError) {
+    try Self.write(build.file, to: "\(Self.fileName(build.release))-\(build.digest).build", in: approved)
+  }
+
   // MARK: Files
+
+  /// The paths of the builds that are approved, or of those that are merely kept.
+  func files(ofApproved isApproved: Bool) -> [String] {
+    let folder = isApproved ? approved : path
+    return Self.files(in: folder, suffix: ".build").map { "\(folder)/\($0)" }
+  }
 
   /// A release as part of a file's name: it comes from the watched memory.
   private static func fileName(_ release: String) -> String {
@@ -225,7 +236,7 @@ public final class BuildFolder: Sendable {
     }
     var template = Array("\(folder)/.new-XXXXXX".utf8CString)
     let file = mkstemp(&template)
-    guard file >= 0 else { throw BuildFolderError(folder, errno) }
+    guard file >= 0 else { throw BuildFolderError(folder, .system(errno)) }
     let path = String(decoding: template.dropLast().map(UInt8.init(bitPattern:)), as: UTF8.self)
     var done = 0
     bytes.withUnsafeBytes { bytes in
@@ -240,19 +251,33 @@ public final class BuildFolder: Sendable {
     guard done == bytes.count, rename(path, "\(folder)/\(name)") == 0 else {
       let code = done == bytes.count ? errno : code
       unlink(path)
-      throw BuildFolderError(folder, code)
+      throw BuildFolderError(folder, .system(code))
     }
   }
 }
 
-/// Why a build could not be kept.
+/// Why a build could not be kept, or a kept one not be found.
 public struct BuildFolderError: Error, CustomStringConvertible {
-  public let path: String
-  private let code: Int32
+  enum Reason {
+    /// A system call failed with this `errno`.
+    case system(Int32)
+    /// No digest, or several, begin so.
+    case noBuild(String)
+    case severalBuilds(String, [String])
+  }
 
-  init(_ path: String, _ code: Int32) { (self.path, self.code) = (path, code) }
+  public let path: String
+  private let reason: Reason
+
+  init(_ path: String, _ reason: Reason) { (self.path, self.reason) = (path, reason) }
 
   public var description: String {
-    "\(path): \(String(cString: strerror(code))); builds are not kept there: give --known DIR, or --no-known"
+    switch reason {
+    case .system(let code):
+      "\(path): \(String(cString: strerror(code))); builds are not kept there: give --known DIR, or --no-known"
+    case .noBuild(let prefix): "\(path) has no build whose digest begins with '\(prefix)'; `grassctl builds` lists them"
+    case .severalBuilds(let prefix, let digests):
+      "several digests begin with '\(prefix)': \(digests.joined(separator: ", ")); give more of it"
+    }
   }
 }

@@ -1,8 +1,9 @@
-/// The ELF core of a machine: QEMU's dump-guest-memory, a /proc/vmcore, makedumpfile -E.
+/// The ELF core of a machine: QEMU's dump-guest-memory, a /proc/vmcore, makedumpfile -E; or a kernel's own file, vmlinux,
+/// whose segments say as those of a core where in memory they lie.
 ///
 /// ```
 /// 0x00  7f 45 4c 46 02 01   magic, 64 bit, little endian
-/// 0x10  u16 type = 4 (core), u16 machine = 62 (x86-64)
+/// 0x10  u16 type = 4 (core) or 2 (executable), u16 machine = 62 (x86-64)
 /// 0x20  u64 offset of the program headers; 0x36 u16 their size, u16 their number (0xffff: see section header 0)
 /// each: u32 type (1 = load, 4 = note), u32 flags, u64 offset, vaddr, paddr, filesz, memsz, align
 /// ```
@@ -10,6 +11,8 @@
 enum ELFCore {
   static let magic: [UInt8] = [0x7f, 0x45, 0x4c, 0x46]
   private static let format = "an ELF core"
+  static let kernelFormat = "a kernel's file"
+  private static let startOfKernels: UInt64 = 0xffff_ffff_8000_0000
   /// More segments than any machine has: memory that was hot-plugged block by block has some thousands.
   private static let maximumHeaders = 1 << 20
 
@@ -22,10 +25,13 @@ enum ELFCore {
         throw MemoryImageError(
           file.path, .unsupported("an ELF file of another machine than x86-64", remedy: "give a core of one"))
       }
-      guard try elf.u16(0x10) == 4 else {
-        throw MemoryImageError(
+      // A kernel is an executable that is linked to where no other is.
+      let type = try elf.u16(0x10)
+      func noCore() -> MemoryImageError {
+        MemoryImageError(
           file.path, .unsupported("an ELF file but not a core", remedy: "give an image of a machine's memory"))
       }
+      guard type == 4 || type == 2 else { throw noCore() }
       let tableOffset = try elf.u64(0x20)
       let headerSize = Int(try elf.u16(0x36))
       var number = Int(try elf.u16(0x38))
@@ -41,8 +47,10 @@ enum ELFCore {
         number * headerSize <= file.count - Int(tableOffset)
       else { throw malformed("its \(number) program headers do not lie in the file") }
       let table = file.bytes(at: Int(tableOffset), count: number * headerSize)
+      let first = try ByteReader(table.span.bytes).u64(16)
+      guard type == 4 || first >= startOfKernels else { throw noCore() }
       let memory = FileMemory(
-        file: file, format: format,
+        file: file, format: type == 4 ? format : kernelFormat,
         extents: try extents(ByteReader(table.span.bytes), number: number, headerSize: headerSize, file))
       // What bounds the work on an image is the size of its memory, so that must be no lie.
       guard memory.segments.reduce(0 as UInt64, { $0 &+ $1.count }) <= UInt64(file.count) else {

@@ -15,6 +15,8 @@ public final class FileMemory: PhysicalMemory {
   public var path: String { file.path }
   /// Whether a driver shows it as pages of no file: other devices take such memory only by its physical addresses.
   public var isDriver: Bool { file.ram != nil }
+  /// Whether it is a kernel's own file, vmlinux: memory as a loader makes it, in which nothing has run.
+  public var isKernelFile: Bool { format == ELFCore.kernelFormat }
   /// Whether the file is still as long as when it was opened.
   ///
   /// Cost: one system call.
