@@ -14,11 +14,7 @@ extension GuestTests {
       let guest = try SharedGuests.shared.guest(kind)
       let copy = FileManager.default.temporaryDirectory.appendingPathComponent("grass-wiped-\(UUID().uuidString)")
       defer { try? FileManager.default.removeItem(at: copy) }
-      let copying = Process()
-      copying.executableURL = URL(fileURLWithPath: "/bin/cp")
-      copying.arguments = ["--sparse=always", guest.memoryPath, copy.path]
-      try copying.run()
-      copying.waitUntilExit()
+      try guest.copyMemory(to: copy)
       let source = ["--memory", copy.path]
       let before = try grassctl.run(["ps", "--json"] + source)
       let found = try Kernel.open(try MemoryImage.open(copy.path)).found
@@ -68,6 +64,31 @@ extension GuestTests {
         try file.seek(toOffset: place)
         try file.write(contentsOf: Data(byte))
       }
+
+      // So do those of the vendor's package, wherever the build runs, once an operator vouched for it. They are the same.
+      let vendor = ["--known", folder + "/vendor"]
+      #expect(try grassctl.run(["builds"] + vendor).status == 1)
+      let package = try KernelStore().kernel(kind.kernel).image
+      let approved = try grassctl.json(["builds", "approve", "--kernel", package.path] + vendor)
+      let learned = try grassctl.json(["builds"] + known)
+      #expect(approved.count == 1 && approved[0]["approved"] as? Bool == true)
+      #expect(learned.count == 1 && learned[0]["digest"] as? String == approved[0]["digest"] as? String)
+      #expect(learned[0]["release"] as? String == found.release && learned[0]["boots"] as? Int == 1)
+      let types = try #require(found.physicalAddress(ofImage: try found.symbol("__start_BTF"))).rawValue
+      let magic = try memory.read(PhysicalAddress(types), count: 1)
+      try file.seek(toOffset: types)
+      try file.write(contentsOf: Data([magic[0] ^ 0x55]))
+      let lent = try grassctl.run(["ps", "--json"] + source + vendor)
+      #expect(lent.status == 0 && lent.output == before.output && lent.errors.contains("kept ones"), "\(lent.errors)")
+      let digest = try #require(approved[0]["digest"] as? String)
+      #expect(try grassctl.run(["builds", "forget", String(digest.prefix(10))] + vendor).status == 0)
+      #expect(try grassctl.run(["ps"] + source + vendor).status == 3)
+      // One that was learned serves other hosts, too, from when it is vouched for.
+      #expect(try grassctl.run(["builds", "approve", "zz"] + known).errors.contains("no build"))
+      #expect(
+        try grassctl.json(["builds", "approve", String(digest.prefix(10))] + known)[0]["approved"] as? Bool == true)
+      try file.seek(toOffset: types)
+      try file.write(contentsOf: Data(magic))
 
       // Without the kernel's banner nothing proves that these tables are a kernel's: what was tried is said.
       let banner = try #require(found.physicalAddress(ofImage: try found.symbol("linux_banner")))

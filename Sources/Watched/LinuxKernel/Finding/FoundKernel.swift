@@ -7,6 +7,9 @@ public struct FoundKernel: Sendable {
   package static let imageMap = VirtualAddress(0xffff_ffff_8000_0000)
   /// The size of the largest such mapping (`KERNEL_IMAGE_SIZE`).
   package static let imageMapSize: UInt64 = 1 << 30
+  /// An image starts at a multiple of this, in physical memory and in its mapping (`CONFIG_PHYSICAL_ALIGN`, as all
+  /// distributions have it): its pages are mapped as large ones.
+  package static let imageAlignment: UInt64 = 2 << 20
 
   /// The release as `uname -r` prints it.
   public let release: String

@@ -68,7 +68,7 @@ package struct KernelFinder {
   }
 
   private enum Phase: CaseIterable {
-    case hint, notes, tables, boots
+    case hint, notes, tables, boots, approved
   }
 
   /// The search in one layout.
@@ -107,6 +107,7 @@ package struct KernelFinder {
           attemptTables($0)
         }
       case .boots: attemptBoots()
+      case .approved: attemptApproved()
       }
     }
 
@@ -171,14 +172,13 @@ package struct KernelFinder {
         throw KernelError(
           "this memory",
           .inconsistent(
-            "\(error). Symbols and types of this build are kept, but of another boot or host; to let them serve, copy their "
-              + "file in \(known.path) into \(known.path)/approved"))
+            "\(error). Symbols and types of this build are kept, but of another boot or host; to let them serve, vouch for "
+              + "them with `grassctl builds approve`"))
       }
     }
 
     private func attemptTables(_ place: PhysicalAddress) -> ProvenKernel? {
-      var original: PhysicalAddress?
-      return attempt(place, original: &original) { memory in
+      attempt(place) { memory in
         var refusal: any Error = KernelInfoError(.inconsistent("nothing is claimed there"))
         for claims in try TableSearch(memory).claims(at: place) {
           do {
@@ -210,6 +210,60 @@ package struct KernelFinder {
         }
       }
       return nil
+    }
+
+    /// Tries where an image of a build lies that an operator vouched for, whatever became of its note and its tables: its
+    /// banner tells, at the build's own offset from where images may start.
+    private func attemptApproved() -> ProvenKernel? {
+      for build in known?.approvedBuilds() ?? [] {
+        guard let traces = try? build.traces() else { continue }
+        let starts = memory.segments.flatMap { segment in
+          stride(
+            from: (segment.start.rawValue + FoundKernel.imageAlignment - 1) & ~(FoundKernel.imageAlignment - 1),
+            to: segment.start.rawValue &+ segment.count, by: UInt64.Stride(FoundKernel.imageAlignment)
+          ).map { PhysicalAddress($0) }
+        }
+        let banner = Array("Linux version \(build.release) ".utf8)
+        var batch = ReadBatch<PhysicalAddress>()
+        for start in starts { batch.add(PhysicalAddress(start.rawValue &+ traces.banner), count: banner.count) }
+        memory.read(&batch)
+        for (index, start) in starts.enumerated() where (try? batch.reader(index).copy()) == banner {
+          let kernel = attempt(PhysicalAddress(start.rawValue &+ traces.banner)) { memory in
+            try prove(build, traces, imageAt: start, memory)
+          }
+          if let kernel { return kernel }
+        }
+      }
+      return nil
+    }
+
+    private func prove(
+      _ build: KnownBuild, _ traces: KnownBuild.Traces, imageAt start: PhysicalAddress, _ memory: SearchedMemory
+    ) throws -> ProvenKernel {
+      let pointer = try memory.read(PhysicalAddress(start.rawValue &+ traces.rootPointer), count: 8)
+      let levels = try memory.read(PhysicalAddress(start.rawValue &+ traces.fiveLevels), count: 4)
+      let slide = try ByteReader(pointer.span.bytes).u64(0) &- traces.root.rawValue
+      let isFive = try ByteReader(levels.span.bytes).u32(0) != 0
+      let why = report.refused.first?.reason ?? "nothing leads to them"
+      var refusal: any Error = KernelInfoError(.inconsistent("its own page tables are not named by its memory map"))
+      // What it says of its levels may be a lie, too.
+      for levels in isFive ? [5, 4] : [4, 5] where slide % FoundKernel.imageAlignment == 0 {
+        do {
+          return try KernelProof(memory).kernel(
+            try build.claims(
+              traces.boot(imageAt: start, slide: slide, levels: levels), claimant: .form, source: .kept(instead: why)))
+        } catch {
+          refusal = error
+        }
+      }
+      throw refusal
+    }
+
+    private func attempt(
+      _ place: PhysicalAddress, _ prove: (SearchedMemory) throws -> ProvenKernel
+    ) -> ProvenKernel? {
+      var original: PhysicalAddress?
+      return attempt(place, original: &original, prove)
     }
 
     /// Looks at a place that was not tried yet, and says why no kernel is taken from it.

@@ -100,6 +100,46 @@ package struct KnownBuild: Sendable {
     return try decoder.decode(anchor: "_text", at: start)
   }
 
+  /// What of a boot's image tells where it lies, each as an offset from the image's start.
+  package struct Traces: Sendable {
+    package let banner: UInt64
+    /// Where the kernel keeps the address of its own page tables: it moves with the image.
+    package let rootPointer: UInt64
+    /// Whether page tables have five levels.
+    package let fiveLevels: UInt64
+    /// What that address is where the image was not moved.
+    package let root: VirtualAddress
+    fileprivate let text: VirtualAddress
+
+    /// What is to be proven of an image at `start` that was moved by `slide`.
+    package func boot(imageAt start: PhysicalAddress, slide: UInt64, levels: Int) -> Boot {
+      let place = PhysicalAddress(start.rawValue &+ root.rawValue &- text.rawValue)
+      let offset = text.rawValue &+ slide &- FoundKernel.imageMap.rawValue
+      return Boot(
+        place: PhysicalAddress(start.rawValue &+ banner), physicalBase: Int64(bitPattern: start.rawValue &- offset),
+        root: place, levels: levels, slide: slide)
+    }
+  }
+
+  /// What tells where an image of this build lies.
+  ///
+  /// - Throws: ``KernelInfoError`` where the build lacks a symbol of it. Cost: all symbols and types are decoded.
+  package func traces() throws(KernelInfoError) -> Traces {
+    let symbols = try symbols(slide: 0)
+    let types = try TypeTable(tables[Part.types.rawValue].bytes, release: release)
+    func offset(_ name: String) throws(KernelInfoError) -> UInt64 {
+      guard let address = symbols.address(of: name), address >= text else {
+        throw KernelInfoError(.missingSymbol(name))
+      }
+      return address.distance(from: text)
+    }
+    guard let root = symbols.address(of: "init_top_pgt") else { throw KernelInfoError(.missingSymbol("init_top_pgt")) }
+    let pointer = try types.structure("mm_struct").field("pgd").offset
+    return Traces(
+      banner: try offset("linux_banner"), rootPointer: try offset("init_mm") + UInt64(pointer),
+      fiveLevels: try offset("__pgtable_l5_enabled"), root: root, text: text)
+  }
+
   /// What is claimed of a boot of this build.
   ///
   /// - Throws: ``KernelInfoError`` where the tables are none.
