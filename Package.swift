@@ -163,7 +163,9 @@ for target in targets where target.name == "LLView" {
 // What grassd decides: finding, loading, reloading, reporting.
 targets += module(
   "Daemon", in: "Device",
-  ["Memory", "LinuxKernel", "CUDA", "Devices", "Region", "Links"], tests: ["Samples"])
+  [
+    "Host", "Memory", "LinuxKernel", "Detection", "CUDA", "Devices", "CRegion", "Region", "Records", "Links",
+  ], tests: ["Samples"])
 
 // MARK: The remote side: the side that asks
 

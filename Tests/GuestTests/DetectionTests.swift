@@ -1,7 +1,9 @@
 import Detection
 import Foundation
+import KernelViews
 import Lab
 import Links
+import Memory
 import Records
 import Remote
 import Testing
@@ -61,6 +63,133 @@ extension GuestTests {
         try JSONSerialization.jsonObject(with: Data(checked.text.utf8)) as? [[String: Any]])
       #expect(findings.first?["detector"] as? String == "panic")
       #expect(findings.first?["title"].map { "\($0)".contains("sysrq triggered crash") } == true)
+    }
+
+    /// grassd asks the detectors of a check by itself: who only follows the log sees a module hide, and that it hides no more.
+    @Test func theDaemonTellsOfAHiddenModuleWithoutBeingAsked() throws {
+      let known = try KernelStore().kernel("6.12")
+      let hide = try Breaks.named("hidden-module-list")
+      // Without headers of the kernel there is no module that hides.
+      guard known.lacks(for: hide) == nil, let module = known.module("break") else { return }
+      SharedGuests.shared.rest()
+      var options = GuestOptions(kernel: "6.12", memory: 512, sleepers: 3)
+      options.programs.append(module.path)
+      let guest = try Guest(options)
+      defer { guest.shutDown() }
+      let daemon = try GrassDaemon(
+        memory: guest.memoryPath,
+        options: ["--detectors", "--detector-period", "0.2", "--check", "2", "--no-known"])
+      defer { daemon.stop() }
+      let session = try Session(to: LinkAddress(daemon.urls[0]))
+      func states(_ detector: String) throws -> [Finding.State] {
+        let line = try session.line()
+        return try session.findings(after: 0, upTo: line.newestFinding).findings.map { DeviceDetectors.finding($0) }
+          .filter { $0.detector == detector }.map(\.state)
+      }
+      try guest.perform(hide)
+      #expect(try wait(.seconds(300), until: { try states("hidden-module") == [.confirmed] }) != nil)
+      let watched = try grassctl.run(["watch", "--host", daemon.urls[1], "--once", "--json"])
+      let told = try watched.text.split(separator: "\n").compactMap {
+        try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any]
+      }
+      let hidden = try #require(told.first { $0["detector"] as? String == "hidden-module" }, "\(watched.text)")
+      #expect(
+        hidden["title"] as? String == "module break is loaded and not in the list of modules: it hides", "\(hidden)")
+      #expect(hidden["severity"] as? String == "critical" && hidden["state"] as? String == "confirmed")
+      // The same finding as that of who asks.
+      let checked = try grassctl.run(["check", "--json", "--no-known", "--memory", guest.memoryPath])
+      let found = try #require(
+        try JSONSerialization.jsonObject(with: Data(checked.text.utf8)) as? [[String: Any]])
+      #expect(found.contains { $0["id"] as? String == hidden["id"] as? String }, "\(checked.text)")
+
+      // Whoever looks may be lost at any time; the device and its sessions do not notice, and another looks on.
+      let looker = try #require(try daemon.children().first)
+      kill(looker, SIGKILL)
+      #expect(try wait(.seconds(60), until: { try daemon.children().contains { $0 != looker } }) != nil)
+      try session.heartbeat()
+
+      // Back in the list, it is a module as others are.
+      try guest.pause()
+      try ModuleList(guest).takeBack("break")
+      try guest.resume()
+      #expect(try wait(.seconds(300), until: { try states("hidden-module") == [.confirmed, .closed] }) != nil)
+    }
+
+    /// The list of modules of a guest, written from outside.
+    private struct ModuleList {
+      private let kernel: Kernel
+      private let path: String
+
+      init(_ guest: Guest) throws {
+        path = guest.memoryPath
+        kernel = try Kernel.open(try MemoryImage.open(path))
+      }
+
+      /// Links a module into the list again that was taken out of it.
+      func takeBack(_ name: String) throws {
+        let list = try kernel.types.structure("module").field("list").offset
+        let check = Check(detectors: [HiddenModule.self], pause: .zero).run(on: kernel) { _ in }
+        let address = try #require(
+          check.findings.lazy.compactMap { finding -> VirtualAddress? in
+            guard case .module(let address, Array(name.utf8)) = finding.subjects.first else { return nil }
+            return address
+          }.first)
+        let (head, node) = (try #require(kernel.symbols.address(of: "modules")), address + list)
+        let last = VirtualAddress(
+          try kernel.addressSpace.read(head + 8, count: 8).reversed().reduce(0) { $0 << 8 | UInt64($1) })
+        for (place, value) in [(node, head), (node + 8, last), (last, node), (head + 8, node)] {
+          try write(value.rawValue, at: place)
+        }
+      }
+
+      private func write(_ value: UInt64, at address: VirtualAddress) throws {
+        let physical = try kernel.addressSpace.translate(address)
+        let file = try FileHandle(forUpdating: URL(fileURLWithPath: path))
+        try file.seek(toOffset: physical.rawValue)
+        try file.write(contentsOf: withUnsafeBytes(of: value) { Data($0) })
+        try file.close()
+      }
+    }
+
+    /// What the device finds starts the deeper look, whose finding is its cause.
+    @Test func aDeadlockIsTheCauseOfTheTasksThatTheDeviceSeesHang() throws {
+      let known = try KernelStore().kernel("6.1")
+      let deadlock = try Breaks.named("deadlock-mutex")
+      guard known.lacks(for: deadlock) == nil, let module = known.module("break") else { return }
+      SharedGuests.shared.rest()
+      var options = GuestOptions(kernel: "6.1", memory: 512, sleepers: 3)
+      options.programs.append(module.path)
+      let guest = try Guest(options)
+      defer { guest.shutDown() }
+      // So seldom does the daemon look by itself that only what the device finds can have started the second look.
+      let daemon = try GrassDaemon(
+        memory: guest.memoryPath,
+        options: ["--detectors", "--detector-period", "0.2", "--check", "3600", "--no-known"])
+      defer { daemon.stop() }
+      let session = try Session(to: LinkAddress(daemon.urls[0]))
+      // The look at the beginning is over before anything is wrong.
+      #expect(try wait(.seconds(120), until: { try !daemon.children().isEmpty }) != nil)
+      try guest.perform(deadlock)
+      func findings() throws -> [FindingRecord] {
+        let line = try session.line()
+        return try session.findings(after: 0, upTo: line.newestFinding).findings
+      }
+      let joined = try wait(
+        .seconds(300),
+        until: {
+          let all = try findings()
+          guard let cause = all.last(where: { DeviceDetectors.finding($0).detector == "deadlock" }) else {
+            return false
+          }
+          return all.contains {
+            DeviceDetectors.finding($0).detector == "hung-task" && $0.causes.contains(cause.identity)
+          }
+        })
+      let titles = try findings().map { DeviceDetectors.finding($0).title }
+      #expect(joined != nil, "\(titles)")
+      let watched = try grassctl.run(["watch", "--host", daemon.urls[0], "--once"])
+      #expect(
+        watched.text.contains("(follows)") && watched.text.contains("wait for each other's locks"), "\(watched.text)")
     }
 
     /// Code that belongs to nothing, a pointer to such code, and code that was changed: each is found and named; what the

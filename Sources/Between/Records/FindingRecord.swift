@@ -14,6 +14,10 @@ public struct FindingRecord: Hashable, Sendable {
   public let identity: UInt64
   /// `enum grass_detector`.
   public let detector: UInt32
+  /// Its name, where its number is that of all that are known by their names; else empty.
+  public let name: [UInt8]
+  /// Whether more was seen of it than an entry holds.
+  public let isCut: Bool
   /// `enum grass_finding_kind`, `grass_severity`, `grass_confidence`, `grass_finding_state`.
   public let kind, severity, confidence, state: UInt8
   /// In how many ticks it was seen.
@@ -74,6 +78,8 @@ public struct FindingRecord: Hashable, Sendable {
     previous = content.previous
     identity = content.identity
     detector = content.detector
+    name = withUnsafeBytes(of: content.name) { Array($0.prefix { $0 != 0 }) }
+    isCut = content.flags & GRASS_FINDING_CUT.rawValue != 0
     kind = content.kind
     severity = content.severity
     confidence = content.confidence

@@ -185,6 +185,67 @@ void grass_keeper_sight(struct grass_keeper *keeper, const struct grass_sighting
   }
 }
 
+/// Whether what was found belongs to the boot that the keeper sees. A kernel that nobody has asked for the id of its boot has none
+/// yet; then what was found later than that boot's clock is of another.
+static bool is_of_boot(const struct grass_keeper *keeper, const struct grass_finding_content *content) {
+  bool is_known = false, knows = false, is_other = false;
+  for (unsigned byte = 0; byte < sizeof content->boot; byte++) {
+    is_known |= content->boot[byte] != 0;
+    knows |= keeper->boot[byte] != 0;
+    is_other |= content->boot[byte] != keeper->boot[byte];
+  }
+  if (is_known && knows) return !is_other;
+  return content->last_guest <= keeper->guest + GRASS_AHEAD_NS;
+}
+
+void grass_keeper_take(struct grass_keeper *keeper, const struct grass_finding_content *content) {
+  if (!content->identity || !is_of_boot(keeper, content)) return;
+  struct grass_kept *kept = 0;
+  for (uint32_t index = 0; index < keeper->used && !kept; index++)
+    if (keeper->kept[index].content.identity == content->identity) kept = &keeper->kept[index];
+  if (content->detector != GRASS_DETECTOR_NAMED) {
+    if (!kept || !kept->number || kept->is_handed) return;
+    bool is_same = true;
+    for (unsigned cause = 0; cause < 2; cause++) {
+      is_same &= kept->content.causes[cause] == content->causes[cause];
+      kept->content.causes[cause] = content->causes[cause];
+    }
+    if (!is_same) log_change(keeper, kept);
+    return;
+  }
+  if (kept && !kept->is_handed) return;
+  if (content->state == GRASS_FINDING_CLOSED) {
+    if (kept) close(keeper, kept);
+    return;
+  }
+  bool is_change = !kept;
+  for (uint32_t index = 0; index < keeper->used && !kept; index++)
+    if (!keeper->kept[index].content.identity) kept = &keeper->kept[index];
+  if (!kept && keeper->used < keeper->layout.open_count) kept = &keeper->kept[keeper->used++];
+  if (!kept) {
+    keeper->dropped++;
+    return;
+  }
+  struct grass_finding_content *old = &kept->content;
+  is_change |= old->severity != content->severity || old->confidence != content->confidence ||
+               old->state != content->state || old->causes[0] != content->causes[0] ||
+               old->causes[1] != content->causes[1];
+  uint64_t first = kept->is_handed ? old->first_device : keeper->now.device, previous = old->previous;
+  *old = *content;
+  old->first_device = first;
+  old->last_device = keeper->now.device;
+  old->previous = previous;
+  for (unsigned byte = 0; byte < sizeof old->boot; byte++) old->boot[byte] = keeper->boot[byte];
+  for (unsigned word = 0; word < 3; word++) old->reserved[word] = 0;
+  kept->is_handed = true;
+  if (is_change) {
+    log_change(keeper, kept);
+  } else {
+    write_finding(open_place(keeper, kept), kept->number, old);
+    kept->written = keeper->now.device;
+  }
+}
+
 void grass_keeper_end(struct grass_keeper *keeper, uint64_t blind, uint32_t suspended) {
   uint32_t open = 0, worst = 0;
   while (keeper->used && !keeper->kept[keeper->used - 1].content.identity) keeper->used--;
@@ -192,7 +253,8 @@ void grass_keeper_end(struct grass_keeper *keeper, uint64_t blind, uint32_t susp
     struct grass_kept *kept = &keeper->kept[index];
     if (!kept->content.identity) continue;
     bool is_blind = blind >> (kept->content.detector & 63) & 1;
-    if (!kept->is_seen && !is_blind && !(kept->number && kept->flags & GRASS_SIGHTING_STAYS)) {
+    bool stays = kept->is_handed || (kept->number && kept->flags & GRASS_SIGHTING_STAYS);
+    if (!kept->is_seen && !is_blind && !stays) {
       kept->looks = 0;
       if (!kept->number || ++kept->missed >= GRASS_CLOSE_AFTER) {
         close(keeper, kept);
@@ -300,7 +362,34 @@ static void end_detector(struct grass_detectors *detectors, uint32_t index) {
   sight_suspended(&detectors->keeper, slot->monitor, &job->faults[0]);
 }
 
+/// Takes what was handed over since the tick before, and ends the tick.
+static void end_tick(struct grass_detectors *detectors) {
+  struct grass_inbox *inbox = detectors->inbox;
+  if (inbox) {
+    uint64_t put = grass_load(&inbox->put), taken = grass_load(&inbox->taken);
+    // Whatever the numbers say, no more than there is room for.
+    for (unsigned entry = 0; entry < GRASS_INBOX_ENTRIES && taken != put; entry++, taken++) {
+      struct grass_finding_content content;
+      const uint64_t *from = (const uint64_t *)&inbox->entries[taken % GRASS_INBOX_ENTRIES];
+      for (unsigned word = 0; word < sizeof content / 8; word++) ((uint64_t *)&content)[word] = grass_load(from + word);
+      grass_keeper_take(&detectors->keeper, &content);
+      grass_store(&inbox->taken, taken + 1);
+    }
+    detectors->suspended += (uint32_t)grass_load(&inbox->suspended);
+  }
+  grass_keeper_end(&detectors->keeper, detectors->blind, detectors->suspended);
+}
+
 #if !defined(__NVPTX__)
+bool grass_inbox_put(struct grass_inbox *inbox, const struct grass_finding_content *content) {
+  uint64_t put = grass_load(&inbox->put);
+  if (put - grass_load(&inbox->taken) >= GRASS_INBOX_ENTRIES) return false;
+  uint64_t *to = (uint64_t *)&inbox->entries[put % GRASS_INBOX_ENTRIES];
+  for (unsigned word = 0; word < sizeof *content / 8; word++) grass_store(to + word, ((const uint64_t *)content)[word]);
+  grass_store(&inbox->put, put + 1);
+  return true;
+}
+
 void grass_detectors_tick(struct grass_detectors *detectors, struct grass_moment now) {
   begin_tick(detectors, now);
   for (uint32_t index = 0; index < detectors->count; index++) {
@@ -310,6 +399,6 @@ void grass_detectors_tick(struct grass_detectors *detectors, struct grass_moment
         detectors->item_capacity, detectors->steps);
     end_detector(detectors, index);
   }
-  grass_keeper_end(&detectors->keeper, detectors->blind, detectors->suspended);
+  end_tick(detectors);
 }
 #endif

@@ -1,4 +1,5 @@
 import Glibc
+import LinuxKernel
 
 /// The program that compiles monitors.
 ///
@@ -6,12 +7,22 @@ import Glibc
 public enum Compiler {
   private static let name = "grass-compile"
 
-  /// Its path.
-  private static func path() throws(ServerError) -> String {
+  /// What looks at a host for the daemon: its own program, by another command.
+  static func looker(memory: String, known: BuildFolder?) throws(ServerError) -> [String] {
+    [try own(), "look", "--memory", memory] + (known.map { ["--known", $0.path] } ?? ["--no-known"])
+  }
+
+  /// This program's path.
+  private static func own() throws(ServerError) -> String {
     var buffer = [CChar](repeating: 0, count: Int(PATH_MAX))
     let count = readlink("/proc/self/exe", &buffer, buffer.count - 1)
-    let own = String(decoding: buffer.prefix(max(0, count)).map(UInt8.init(bitPattern:)), as: UTF8.self)
-    let path = own.split(separator: "/").dropLast().map { "/" + $0 }.joined() + "/" + name
+    guard count > 0 else { throw .compiler("/proc/self/exe: \(String(cString: strerror(errno)))") }
+    return String(decoding: buffer.prefix(count).map(UInt8.init(bitPattern:)), as: UTF8.self)
+  }
+
+  /// Its path.
+  private static func path() throws(ServerError) -> String {
+    let path = try own().split(separator: "/").dropLast().map { "/" + $0 }.joined() + "/" + name
     guard access(path, X_OK) == 0 else { throw .compiler("there is no \(path); install it beside grassd") }
     return path
   }

@@ -21,10 +21,12 @@ public final class Server {
     public var known: BuildFolder?
     /// How often the detectors that come with GRASS look; nil where they do not.
     public var detectorPeriod: Duration?
+    /// How often all detectors of a check look, too, in a process beside this one; nil where they do not.
+    public var checkPeriod: Duration?
 
     public init(
       memory: String, listen: [LinkAddress], layout: RegionLayout, regionInGPU: Bool = false, device: DeviceName = .cpu,
-      monitors: [String] = [], known: BuildFolder? = nil, detectorPeriod: Duration? = nil
+      monitors: [String] = [], known: BuildFolder? = nil, detectorPeriod: Duration? = nil, checkPeriod: Duration? = nil
     ) {
       self.memory = memory
       self.listen = listen
@@ -34,7 +36,11 @@ public final class Server {
       self.monitors = monitors
       self.known = known
       self.detectorPeriod = detectorPeriod
+      self.checkPeriod = checkPeriod
     }
+
+    /// How often a check looks unless somebody says otherwise, where a device looks at another machine's memory.
+    public static let usualCheckPeriod = Duration.seconds(30)
   }
 
   /// Where remote hosts reach it, ports that were chosen filled in.
@@ -47,6 +53,7 @@ public final class Server {
   private let place: Place
   private let device: any Device
   private let watch: Watch
+  private let lookout: Lookout?
   private let responders: [any Responder]
 
   /// Opens the memory, looks for a kernel in it, and begins to serve.
@@ -60,8 +67,14 @@ public final class Server {
     guard let first = layouts.first else { throw ServerError.noMemory(options.memory) }
     let monitors = MonitorFiles(
       options.monitors, for: options.device, known: options.known, hasDetectors: options.detectorPeriod != nil)
-    watch = Watch(layouts: layouts, known: options.known, monitors: monitors) {
-      report(ServerEvent($0, path: options.memory))
+    let told = Told()
+    watch = Watch(layouts: layouts, known: options.known, monitors: monitors) { event in
+      report(ServerEvent(event, path: options.memory))
+      switch event {
+      case .kernelFound: told.lookout?.begin()
+      case .kernelLost, .memoryCut: told.lookout?.end()
+      default: break
+      }
     }
     watch.begin()
     memory = watch.kernel?.memory as? FileMemory ?? first
@@ -73,6 +86,14 @@ public final class Server {
     self.place = place
     let program: MonitorProgram?
     (device, program) = try Self.device(options, place, memory, watch.kernel, monitors)
+    if let period = options.checkPeriod {
+      lookout = Lookout(
+        try Compiler.looker(memory: options.memory, known: options.known), region: place.region, device: device,
+        period: period, report: report)
+    } else {
+      lookout = nil
+    }
+    told.lookout = lookout
     watch.attach(device, program: program?.names)
 
     var responders: [any Responder] = []
@@ -91,21 +112,31 @@ public final class Server {
   public func look() throws(DeviceError) {
     if let failure = device.failure() { throw failure }
     watch.look()
+    lookout?.step()
   }
 
   /// How often ``look()`` is to be called.
   public static var interval: Duration { Watch.interval }
 
   /// Reads the monitors again; what is wrong with them is reported.
-  public func reload() { watch.reload() }
+  public func reload() {
+    watch.reload()
+    lookout?.reload()
+  }
 
   /// Ends the links, then the device; the region goes with this object.
   public func stop() {
+    lookout?.end()
     for responder in responders { responder.stop() }
     device.stop()
   }
 
   // MARK: Parts
+
+  /// Who is told of kernels that come and go, once there is one.
+  private final class Told {
+    var lookout: Lookout?
+  }
 
   /// The region, and the GPU that it lies in or is served by.
   private struct Place {

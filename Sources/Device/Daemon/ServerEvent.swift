@@ -8,6 +8,12 @@ public struct ServerEvent: Sendable {
   public let text: String
   /// Names and values that belong to it.
   public let details: [(name: String, value: String)]
+
+  package init(weight: Weight, text: String, details: [(name: String, value: String)] = []) {
+    self.weight = weight
+    self.text = text
+    self.details = details
+  }
 }
 
 extension ServerEvent {

@@ -10,6 +10,8 @@ final class FindingKeeper: @unchecked Sendable {
   // Used by the thread of the detectors as long as there is one, else by whoever starts the next.
   fileprivate let detectors: UnsafeMutablePointer<grass_detectors>
   private let kept: UnsafeMutablePointer<grass_kept>
+  /// What comes from detectors beside the device: each word is read and written atomically.
+  let inbox: UnsafeMutablePointer<grass_inbox>
 
   /// Begins with what the region's log has; `summary` is where the mailbox looks, and both have to outlive this.
   init(region: SharedRegion, summary: UnsafeMutablePointer<grass_summary>) {
@@ -18,14 +20,21 @@ final class FindingKeeper: @unchecked Sendable {
     kept.initialize(repeating: grass_kept(), count: count)
     detectors = .allocate(capacity: 1)
     detectors.initialize(to: grass_detectors())
+    inbox = .allocate(capacity: 1)
+    inbox.initialize(to: grass_inbox())
+    detectors.pointee.inbox = inbox
     var header = region.layout.header
     grass_keeper_start(
       &detectors.pointee.keeper, region.base.assumingMemoryBound(to: UInt8.self), &header, kept, summary)
   }
 
+  /// Forgets what was handed over and not taken; only while no detectors run.
+  func dropHanded() { inbox.pointee.taken = inbox.pointee.put }
+
   deinit {
     detectors.deallocate()
     kept.deallocate()
+    inbox.deallocate()
   }
 }
 

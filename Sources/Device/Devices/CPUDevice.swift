@@ -1,5 +1,5 @@
 import CMailbox
-import CRegion
+public import CRegion
 import CRuntime
 import Glibc
 import Host
@@ -133,7 +133,8 @@ public final class CPUDevice: Device, @unchecked Sendable {
 
   public func withdrawMonitors() {
     guard thread != nil, worker != nil else { return }
-    standingStill {}
+    // What was found of a kernel that is gone is no news of the next one.
+    standingStill { keeper.dropHanded() }
     resume()
   }
 
@@ -228,6 +229,18 @@ public final class CPUDevice: Device, @unchecked Sendable {
   /// Says where the watched kernel's VMCOREINFO note lies, for the answers to info.
   public func setKernelHint(_ address: PhysicalAddress) {
     grass_mailbox_set_kernel_hint(mailbox, address.rawValue)
+  }
+
+  public func hand(_ finding: grass_finding_content) -> Bool {
+    guard detectors != nil else { return false }
+    var finding = finding
+    return grass_inbox_put(keeper.inbox, &finding)
+  }
+
+  public func setSuspended(_ count: Int) {
+    grass_store(
+      UnsafeMutableRawPointer(keeper.inbox) + (MemoryLayout<grass_inbox>.offset(of: \.suspended) ?? 0),
+      UInt64(max(0, count)))
   }
 
   /// How long silence lasts before the first sleep, in nanoseconds.

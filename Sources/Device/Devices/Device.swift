@@ -1,3 +1,4 @@
+public import CRegion
 public import Memory
 
 /// What runs the monitor: a processor or a GPU that reads the watched memory and answers in the region.
@@ -18,6 +19,15 @@ public protocol Device: AnyObject, Sendable {
   /// Takes monitors in the place of those it had. Requests wait in their slots meanwhile; none is lost.
   func load(_ program: MonitorProgram, for kernel: KernelMapping) throws(DeviceError)
 
+  /// Hands over a change of a finding that a detector beside the device found; the device writes it into its log with its next
+  /// tick. One thread at a time may do so.
+  ///
+  /// - Returns: false where it cannot be taken now, since no detectors run or what was handed over before waits yet.
+  func hand(_ finding: grass_finding_content) -> Bool
+
+  /// Says how many detectors beside the device are suspended, for the lines of sessions.
+  func setSuspended(_ count: Int)
+
   /// Looks at every slot once on the caller's thread, where the device can be had so and is not at work: for links
   /// whose owner's side is software anyway, and need not wait for another thread to be scheduled.
   func assist()
@@ -31,6 +41,8 @@ public protocol Device: AnyObject, Sendable {
 
 extension Device {
   public func assist() {}
+  public func hand(_ finding: grass_finding_content) -> Bool { false }
+  public func setSuspended(_ count: Int) {}
   public func setSegments(_ segments: [MappedSegment]) {}
   public func withdrawMonitors() {}
 }

@@ -1,5 +1,5 @@
 import CMailbox
-import CRegion
+public import CRegion
 import CRuntime
 public import CUDA
 import Glibc
@@ -148,6 +148,17 @@ public final class GPUDevice: Device, @unchecked Sendable {
 
   public func setKernelHint(_ address: PhysicalAddress) {
     grass_store(control.base + (MemoryLayout<grass_gpu_control>.offset(of: \.kernel_hint) ?? 0), address.rawValue)
+  }
+
+  public func hand(_ finding: grass_finding_content) -> Bool {
+    guard isRunning, current?.0.detectorNumbers.isEmpty == false else { return false }
+    var finding = finding
+    return grass_inbox_put((control.base + control.inbox).assumingMemoryBound(to: grass_inbox.self), &finding)
+  }
+
+  public func setSuspended(_ count: Int) {
+    grass_store(
+      control.base + control.inbox + (MemoryLayout<grass_inbox>.offset(of: \.suspended) ?? 0), UInt64(max(0, count)))
   }
 
   public func load(_ program: MonitorProgram, for kernel: KernelMapping) throws(DeviceError) {
@@ -476,6 +487,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
     }
     detectors.keeper.region = state.mailbox.region
     detectors.keeper.kept = pointer(places.kept)
+    detectors.inbox = UnsafeMutablePointer(bitPattern: UInt(control.deviceAddress) + UInt(control.inbox))
     detectors.keeper.summary = UnsafeMutablePointer(
       bitPattern: UInt(parts.state.address)
         // Stored fields of C structs always have an offset.

@@ -3,13 +3,15 @@ import CRegion
 import CUDA
 import Glibc
 
-/// A page of host memory for the host's word to a GPU, and the GPU's answer to its test.
+/// A page of host memory for the host's word to a GPU, for what is handed to its detectors, and the GPU's answer to its test.
 final class PinnedPages: @unchecked Sendable {
   // Words in it are read and written atomically.
   let base: UnsafeMutableRawPointer
   let deviceAddress: UInt64
   /// Where the canary's answer lies.
   let answer = 1024
+  /// Where what is handed over lies, to the page's end at most.
+  let inbox = 2048
   private var view: RegisteredMemory?
 
   static let size = 4096

@@ -8,6 +8,6 @@ struct GrassD: ParsableCommand {
     commandName: "grassd",
     abstract: "Watch a host's memory from outside it, and serve remote hosts.",
     version: "grassd \(Version.current)",
-    subcommands: [Serve.self, Compile.self, Devices.self],
+    subcommands: [Serve.self, Compile.self, Devices.self, Look.self],
     defaultSubcommand: Serve.self)
 }

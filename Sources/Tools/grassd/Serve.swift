@@ -71,6 +71,12 @@ struct Serve: ParsableCommand {
       "How often detectors look, in seconds. (default: 1 on a processor, 0.1 on a GPU)", valueName: "seconds"))
   var detectorPeriod: Double?
 
+  @Option(
+    help: ArgumentHelp(
+      "How often all detectors of grassctl check look, too, in seconds, in a process of its own behind all others; 0 for never. "
+        + "(default: 30 with --detectors, where the memory is another machine's)", valueName: "seconds"))
+  var check: Double?
+
   @Flag(name: .shortAndLong, help: "Log more.")
   var verbose = false
 
@@ -83,6 +89,12 @@ struct Serve: ParsableCommand {
     if let detectorPeriod, !(detectorPeriod >= 0 && detectorPeriod <= 3600) {
       throw ValidationError("--detector-period takes 0 to 3600 seconds; with 0, one look follows the other.")
     }
+    if let check, !(check == 0 || (check >= 1 && check <= 86400)) {
+      throw ValidationError("--check takes seconds, from 1 on, or 0.")
+    }
+    if let check, check > 0, period == nil {
+      throw ValidationError("--check needs --detectors: what it finds goes into their log.")
+    }
     for (name, size) in [("--request-size", requestSize), ("--response-size", responseSize)] {
       guard (1...1 << 20).contains(size) else { throw ValidationError("\(name) takes 1 to 1048576 KiB.") }
     }
@@ -90,6 +102,15 @@ struct Serve: ParsableCommand {
 
   private var period: Duration? {
     detectors || detectorPeriod != nil ? .seconds(detectorPeriod ?? (device == .cpu ? 1 : 0.1)) : nil
+  }
+
+  /// Nil where nothing looks.
+  private var checkPeriod: Duration? {
+    if let check { return check > 0 ? .seconds(check) : nil }
+    // A driver shows the memory of the machine that this runs on, whose CPUs are not to be taken unasked.
+    var status = stat()
+    let isDriver = stat(memory, &status) == 0 && status.st_mode & S_IFMT == S_IFCHR
+    return period == nil || isDriver ? nil : Server.Options.usualCheckPeriod
   }
 
   func run() throws {
@@ -104,7 +125,7 @@ struct Serve: ParsableCommand {
           memory: memory, listen: listen.map { url in try LinkAddress(url) },
           layout: RegionLayout(slots: slots, requestSize: requestSize * 1024, responseSize: responseSize * 1024),
           regionInGPU: region == .gpu, device: device, monitors: monitors,
-          known: known.folder, detectorPeriod: period)
+          known: known.folder, detectorPeriod: period, checkPeriod: checkPeriod)
       ) { event in
         logger.log(event)
       }

@@ -167,6 +167,117 @@ struct FindingKeeperTests {
     #expect(bench.summary.pointee.newest_finding == 22 && bench.open.isEmpty && bench.log.map(\.number) == numbers)
   }
 
+  private func handed(
+    _ identity: UInt64 = 0xbeef, severity: UInt8 = 3, state: grass_finding_state = GRASS_FINDING_CONFIRMED,
+    cause: UInt64 = 0, boot: UInt8 = 1, guest: UInt64 = 5_000_000_000
+  ) -> grass_finding_content {
+    var content = grass_finding_content()
+    content.identity = identity
+    content.detector = GRASS_DETECTOR_NAMED.rawValue
+    content.severity = severity
+    content.state = UInt8(state.rawValue)
+    content.causes.0 = cause
+    content.boot.0 = boot
+    content.last_guest = guest
+    content.count = 2
+    return content
+  }
+
+  /// What others found is written by the device, and ends when they say so, not when the device does not see it.
+  @Test func whatIsHandedOverIsKeptUntilItsFinderEndsIt() throws {
+    let bench = try Bench()
+    func hand(_ content: grass_finding_content) {
+      var content = content
+      grass_keeper_take(bench.keeper, &content)
+    }
+    bench.tick([])
+    hand(handed())
+    #expect(bench.log.map(\.identity) == [0xbeef] && bench.open.count == 1)
+    for _ in 0..<9 { bench.tick([]) }
+    #expect(bench.log.count == 1 && bench.summary.pointee.open == 1 && bench.summary.pointee.worst == 3)
+    // The same again is no news, but the table says when it was seen last.
+    let before = try #require(bench.open.first)
+    hand(handed())
+    #expect(bench.log.count == 1 && bench.open[0].last.device > before.last.device)
+    #expect(bench.open[0].first.device == before.first.device)
+    hand(handed(severity: 4))
+    hand(handed(severity: 4, cause: 7))
+    #expect(bench.log.map(\.severity) == [3, 4, 4] && bench.log[2].causes == [7] && bench.log[2].previous == 2)
+    hand(handed(state: GRASS_FINDING_CLOSED))
+    #expect(bench.open.isEmpty && bench.log.last?.state == UInt8(GRASS_FINDING_CLOSED.rawValue))
+    // The end of what is not there is none.
+    hand(handed(state: GRASS_FINDING_CLOSED))
+    #expect(bench.log.count == 4)
+  }
+
+  @Test func whatIsHandedOverLateIsNoNewsOfTheNextBoot() throws {
+    let bench = try Bench()
+    func hand(_ content: grass_finding_content) {
+      var content = content
+      grass_keeper_take(bench.keeper, &content)
+    }
+    bench.tick([], boot: 2, guest: 3_000_000_000)
+    hand(handed(boot: 1))
+    #expect(bench.log.isEmpty)
+    // Nobody asked that kernel for the id of its boot: its clock tells.
+    bench.tick([], boot: 0, guest: 4_000_000_000)
+    hand(handed(boot: 0, guest: 700_000_000_000))
+    #expect(bench.log.isEmpty)
+    hand(handed(boot: 0, guest: 4_500_000_000))
+    #expect(bench.log.count == 1)
+    // And with the next boot it is over.
+    bench.tick([], boot: 0, guest: 1_000_000_000)
+    #expect(bench.open.isEmpty && bench.log.map(\.state) == [2, 3])
+  }
+
+  /// Who looks closer may say what a finding of the device's own follows from, and nothing else of it.
+  @Test func causesAreAddedToWhatTheDeviceFound() throws {
+    let bench = try Bench()
+    for _ in 0..<2 { bench.tick([sighting(GRASS_DETECTOR_HUNG_TASK)]) }
+    let own = try #require(bench.open.first)
+    var link = handed(own.identity, severity: 1, cause: 0xbeef)
+    link.detector = own.detector
+    grass_keeper_take(bench.keeper, &link)
+    #expect(bench.log.count == 2 && bench.log[1].causes == [0xbeef] && bench.log[1].severity == 3)
+    grass_keeper_take(bench.keeper, &link)
+    #expect(bench.log.count == 2)
+    // It stays the device's: three looks without it close it.
+    for _ in 0..<3 { bench.tick([]) }
+    #expect(bench.open.isEmpty)
+    // One that says that it is somebody else's is not taken for the device's.
+    for _ in 0..<2 { bench.tick([sighting(GRASS_DETECTOR_HUNG_TASK)]) }
+    var foreign = handed(own.identity, severity: 4)
+    grass_keeper_take(bench.keeper, &foreign)
+    #expect(bench.open.first?.severity == 3)
+  }
+
+  @Test func theInboxHoldsWhatItHasRoomFor() throws {
+    let inbox = UnsafeMutablePointer<grass_inbox>.allocate(capacity: 1)
+    inbox.initialize(to: grass_inbox())
+    defer { inbox.deallocate() }
+    let bench = try Bench(findings: 64)
+    let detectors = UnsafeMutablePointer<grass_detectors>.allocate(capacity: 1)
+    detectors.initialize(to: grass_detectors())
+    defer { detectors.deallocate() }
+    detectors.pointee.keeper = bench.keeper.pointee
+    detectors.pointee.inbox = inbox
+    inbox.pointee.suspended = 2
+    var taken = 0
+    for number in 1...6 {
+      var content = handed(UInt64(number), boot: 0, guest: 0)
+      if grass_inbox_put(inbox, &content) { taken += 1 }
+    }
+    #expect(taken == Int(GRASS_INBOX_ENTRIES))
+    grass_detectors_tick(detectors, grass_moment(device: 1, utc: 1))
+    #expect(bench.log.map(\.identity) == [1, 2, 3, 4] && bench.summary.pointee.suspended == 2)
+    var content = handed(5, boot: 0, guest: 0)
+    #expect(grass_inbox_put(inbox, &content))
+    // Numbers that lie cost one tick's worth of entries.
+    inbox.pointee.put = 1 << 60
+    grass_detectors_tick(detectors, grass_moment(device: 2, utc: 2))
+    #expect(inbox.pointee.taken == 8)
+  }
+
   @Test func recordsThatAreTornAreNone() throws {
     let bench = try Bench()
     bench.tick([sighting(GRASS_DETECTOR_PANIC, looks: 1)])

@@ -37,6 +37,14 @@ final class GrassDaemon {
     urls = text.split(separator: "\n").map { String($0.dropFirst("ready ".count)) }
   }
 
+  /// The processes that it has started and that live.
+  func children() throws -> [Int32] {
+    try FileManager.default.contentsOfDirectory(atPath: "/proc/\(processID)/task").flatMap { task in
+      let path = "/proc/\(processID)/task/\(task)/children"
+      return (try? String(contentsOfFile: path, encoding: .utf8))?.split(separator: " ").compactMap { Int32($0) } ?? []
+    }
+  }
+
   /// Sends a signal to grassd itself.
   func signal(_ number: Int32) { kill(processID, number) }
 

@@ -35,6 +35,14 @@ enum grass_subject_kind {
   GRASS_SUBJECT_FILE = 9,       // device number, inode; its name
   GRASS_SUBJECT_TABLE = 10,     // address, entry
   GRASS_SUBJECT_DETECTOR = 11,  // number: the observer itself
+  GRASS_SUBJECT_CODE = 12,      // address
+  GRASS_SUBJECT_PROGRAM = 13,   // number; its name
+  GRASS_SUBJECT_SOCKET = 14,    // address; its name
+  // Those that have a name and nothing else: up to 48 bytes of it, in the values and then in the name.
+  GRASS_SUBJECT_NAMED_FUNCTION = 15,
+  GRASS_SUBJECT_WORK_QUEUE = 16,
+  GRASS_SUBJECT_OBSERVER = 17,
+  GRASS_SUBJECT_NAMED_TABLE = 18,  // The last of the values is the entry and one, 0 for all of it; up to 40 bytes of name.
 };
 
 struct grass_subject {
@@ -58,6 +66,22 @@ _Static_assert(sizeof(struct grass_evidence) == 32, "part of the protocol");
 #define GRASS_FINDING_SUBJECTS 2u
 #define GRASS_FINDING_EVIDENCE 6u
 
+/// What `kind` says of a piece of evidence of a detector that is known by its name. `number` is then the digest of the words
+/// that its declaration has for it (FNV-1a of 32 bits), 0 for none.
+enum grass_named_evidence {
+  GRASS_EVIDENCE_SAID = 1u << 0,          // It is there.
+  GRASS_EVIDENCE_SEEN = 1u << 1,          // `seen` is a number.
+  GRASS_EVIDENCE_EXPECTED = 1u << 2,      // `expected` is one.
+  GRASS_EVIDENCE_HEXADECIMAL = 1u << 3,   // They are written in hexadecimal digits.
+  GRASS_EVIDENCE_WORDS = 1u << 4,         // `seen` and then `expected` are the first 16 bytes of words, zero padded.
+};
+
+/// Of a finding, in `flags`.
+enum grass_finding_flags {
+  /// More was seen of it than fits: more subjects or evidence, or a longer name.
+  GRASS_FINDING_CUT = 1u << 0,
+};
+
 /// What a device knows of a finding. Titles, remedies and what follows from its detector's declaration are the reader's.
 struct grass_finding_content {
   uint64_t identity;  // Of the detector and the subject: the same as long as it is the same finding.
@@ -67,7 +91,7 @@ struct grass_finding_content {
   uint8_t confidence;  // enum grass_confidence
   uint8_t state;       // enum grass_finding_state
   uint32_t count;      // How often it was seen.
-  uint32_t flags;      // None yet.
+  uint32_t flags;      // enum grass_finding_flags
   // When it was first and last seen, in nanoseconds: by the device's clock, by the guest's since its boot, and since 1970.
   uint64_t first_device, last_device, first_guest, last_guest, first_utc, last_utc;
   uint8_t boot[16];    // The id of the host's boot.
@@ -75,9 +99,22 @@ struct grass_finding_content {
   uint64_t causes[2];  // Identities of what it follows from, 0 for none.
   struct grass_subject subjects[GRASS_FINDING_SUBJECTS];
   struct grass_evidence evidence[GRASS_FINDING_EVIDENCE];  // A kind of 0 is none.
-  uint64_t reserved[7];
+  char name[32];         // Of the detector, zero padded, where its number is GRASS_DETECTOR_NAMED; else zeros.
+  uint64_t reserved[3];
 };
 _Static_assert(sizeof(struct grass_finding_content) == 472, "part of the protocol");
+
+// MARK: - What is handed to a device
+
+#define GRASS_INBOX_ENTRIES 4u
+
+/// Findings of detectors that run beside a device, which it writes into the log for them. One writes here, the device takes.
+struct grass_inbox {
+  uint64_t put;        // How many were ever put here; entry n lies at n % GRASS_INBOX_ENTRIES.
+  uint64_t taken;      // How many of them the device has taken.
+  uint64_t suspended;  // How many of the detectors that run beside it are suspended.
+  struct grass_finding_content entries[GRASS_INBOX_ENTRIES];
+};
 
 // MARK: - What detectors emit
 
@@ -126,4 +163,5 @@ enum grass_detector {
   GRASS_DETECTOR_HUNG_TASK = 10,
   GRASS_DETECTOR_CREDENTIALS = 11,
   GRASS_DETECTOR_RCU_STALL = 12,
+  GRASS_DETECTOR_NAMED = 64,           // One that does not run on devices, and is known by its name.
 };

@@ -1050,7 +1050,7 @@ static void run_detectors(struct grass_gpu *gpu) {
       if (thread() == 0) end_detector(detectors, index);
       barrier();
     }
-    if (thread() == 0) grass_keeper_end(&detectors->keeper, detectors->blind, detectors->suspended);
+    if (thread() == 0) end_tick(detectors);
     barrier();
   }
 }

@@ -11,6 +11,8 @@
 #define GRASS_REFRESH_NS 1000000000ull
 /// By how much more than three periods two ticks may be apart before the second counts as late, in nanoseconds.
 #define GRASS_LATE_NS 200000000ull
+/// By how much what was handed over may be ahead of the guest's clock before it is of another boot, in nanoseconds.
+#define GRASS_AHEAD_NS 10000000000ull
 /// The words that a detector may remember from tick to tick.
 #define GRASS_STATE_WORDS 4096u
 /// How many detectors a device runs.
@@ -34,6 +36,7 @@ struct grass_kept {
   uint32_t missed;     // And since then was not.
   uint32_t flags;      // Of its sighting.
   bool is_seen;        // In this tick.
+  bool is_handed;      // Who handed it over says when it ends.
 };
 
 /// The findings that are not closed, and the log, of which this is the only writer.
@@ -67,6 +70,9 @@ void grass_keeper_begin(struct grass_keeper *keeper, struct grass_moment now, bo
 void grass_keeper_take_clock(struct grass_keeper *keeper, const struct grass_host_clock *clock);
 /// Takes what a detector saw in this tick.
 void grass_keeper_sight(struct grass_keeper *keeper, const struct grass_sighting *sighting);
+/// Takes a change of a finding that another found: a new one, how it is now, or its end. Of one of the device's own detectors it
+/// takes what the finding follows from, and nothing else. What is of another boot is dropped.
+void grass_keeper_take(struct grass_keeper *keeper, const struct grass_finding_content *content);
 /// Ends a tick: closes what is seen no more, and says in the summary how things stand. Findings of detectors that could not
 /// look in this tick, a bit each in `blind`, stay as they are.
 void grass_keeper_end(struct grass_keeper *keeper, uint64_t blind, uint32_t suspended);
@@ -93,6 +99,7 @@ struct grass_detectors {
   struct grass_job job;
   uint64_t period;   // Nanoseconds.
   uint64_t last;     // When the tick before began, by the device's clock.
+  struct grass_inbox *inbox;  // Where findings of other detectors come in; NULL where they do not.
   // Of the tick at work: the detectors that could not look, a bit each, and how many are not run any more.
   uint64_t blind;
   uint32_t suspended;
@@ -102,3 +109,7 @@ struct grass_detectors {
 ///
 /// The first of them should be the one that emits the clock.
 void grass_detectors_tick(struct grass_detectors *detectors, struct grass_moment now);
+
+/// Puts a change of a finding where the device takes it with its next tick. Returns false where there is no room until then. One
+/// thread at a time may do so.
+bool grass_inbox_put(struct grass_inbox *inbox, const struct grass_finding_content *content);

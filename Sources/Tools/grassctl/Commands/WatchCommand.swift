@@ -1,5 +1,6 @@
 import ArgumentParser
 import Detection
+import Foundation
 import Glibc
 import KernelViews
 import Links
@@ -14,7 +15,8 @@ struct WatchCommand: ParsableCommand {
     discussion: """
       First what is open and what the device's log still has, in order; then each change as it comes. One read of 64 bytes \
       every --interval tells whether there is news. When the link ends, that is said, and it is made again. Needs \
-      grassd --detectors, or --check.
+      grassd --detectors, or --check. Of what grassd itself found by its detectors of a check, the log has ids, subjects and \
+      values; --check has the whole sentence and all evidence.
       """)
 
   @Option(help: "The host's URL, as printed by grassd.")
@@ -41,19 +43,28 @@ struct WatchCommand: ParsableCommand {
       valueName: "command"))
   var exec: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "POST the JSON of each change to this address. What is not taken is tried again; what waits too long is dropped, and said to be.",
+      valueName: "url"))
+  var webhook: String?
+
   @Option(help: "Seconds to wait for an answer of the host before giving up.")
   var timeout: Double = 5
 
   func validate() throws {
     if !(interval >= 0.001 && interval < 3600) { throw ValidationError("--interval takes seconds, from 0.001 on.") }
     if let check, !(check >= 1 && check < 86400) { throw ValidationError("--check takes seconds, from 1 on.") }
+    if let webhook, !Webhook.takes(webhook) { throw ValidationError("--webhook takes an address, http://HOST/PATH.") }
   }
 
   func run() throws {
+    let hook = try webhook.flatMap { URL(string: $0) }.map { url in try Webhook(url) { writeNote($0) } }
+    defer { hook?.finish(within: 10) }
     var read: UInt64 = 0
     var isFirst = true
     var isSaid = false
-    var looks = Looks()
+    var looks = Looks(hook: hook)
     while true {
       do {
         let session = try Session(to: try LinkAddress(host), timeout: .seconds(timeout))
@@ -95,10 +106,10 @@ struct WatchCommand: ParsableCommand {
         writeNote("the log has lost \(news.missed) changes before they were read; what is still open follows")
         for record in try session.openFindings()
         where !news.findings.contains(where: { $0.identity == record.identity }) {
-          say(record)
+          say(record, &looks)
         }
       }
-      for record in news.findings { say(record) }
+      for record in news.findings { say(record, &looks) }
       read = news.newest
       isFirst = false
       // What the device finds starts the deeper look at once.
@@ -119,13 +130,21 @@ struct WatchCommand: ParsableCommand {
     }
   }
 
-  /// What checks have found so far.
+  /// What was found so far.
   private struct Looks {
     var due = ContinuousClock.now
-    var open: [String: Finding] = [:]
+    /// What checks have found and is not over, and how many looks have missed it since.
+    var open: [String: (finding: Finding, missed: Int)] = [:]
+    /// The ids of the log's findings by their identities, for what others follow from.
+    var ids: [UInt64: String] = [:]
+    /// What was said last of those that the log has.
+    var logged: [String: Finding] = [:]
+    let hook: Webhook?
+
+    init(hook: Webhook?) { self.hook = hook }
   }
 
-  /// Asks all detectors, and says what is new and what is no more.
+  /// Asks all detectors, joins what they find to what the device has found, and says what is new and what is no more.
   private func look(_ session: Session, _ looks: inout Looks) throws {
     let memory = try RemoteMemory(session: session)
     let kernel: Kernel
@@ -137,22 +156,54 @@ struct WatchCommand: ParsableCommand {
       writeNote("\(error)")
       return
     }
-    let report = Check().run(on: kernel) { usleep(UInt32($0 / .microseconds(1))) }
-    for failure in report.failures { writeNote("\(failure.detector) could not look: \(failure.reason)") }
-    for finding in report.findings where looks.open[finding.id]?.severity != finding.severity { say(finding) }
-    let now = Set(report.findings.map(\.id))
-    let blind = Set(report.failures.map(\.detector))
-    for var gone in looks.open.values where !now.contains(gone.id) && !blind.contains(gone.detector) {
-      gone.state = .closed
-      say(gone)
+    var check = Check()
+    if try session.info().features.contains(.findings) {
+      check.device = try session.openFindings().map {
+        DeviceDetectors.finding($0, kernel: kernel.release, others: looks.ids)
+      }
     }
-    looks.open = looks.open.filter { blind.contains($0.value.detector) }
-    for finding in report.findings { looks.open[finding.id] = finding }
+    let report = check.run(on: kernel) { usleep(UInt32($0 / .microseconds(1))) }
+    for failure in report.failures { writeNote("\(failure.detector) could not look: \(failure.reason)") }
+    let inLog = Set(check.device.map(\.id))
+    for finding in report.findings {
+      let before = looks.open[finding.id]?.finding ?? looks.logged[finding.id]
+      // What the log has said is said again where a closer look has more to say.
+      if before?.severity != finding.severity || before?.causes != finding.causes
+        || (looks.open[finding.id] == nil && before?.title != finding.title)
+      {
+        say(finding, looks)
+      }
+    }
+    let now = Set(report.findings.map(\.id))
+    let blind = Set(report.failures.map(\.detector) + report.partial.map(\.detector))
+    for (id, gone) in looks.open where !now.contains(id) && !blind.contains(gone.finding.detector) {
+      looks.open[id]?.missed += 1
+      guard gone.missed > 0 else { continue }
+      looks.open[id] = nil
+      // The log says by itself when what it has is over.
+      guard looks.logged[id] == nil else { continue }
+      var finding = gone.finding
+      finding.state = .closed
+      say(finding, looks)
+    }
+    for finding in report.findings {
+      // What only the device has found is the log's.
+      if inLog.contains(finding.id), !report.asked.contains(finding.id) {
+        looks.logged[finding.id] = finding
+      } else {
+        looks.open[finding.id] = (finding, 0)
+      }
+    }
   }
 
-  private func say(_ record: FindingRecord) { say(DeviceDetectors.finding(record)) }
+  private func say(_ record: FindingRecord, _ looks: inout Looks) {
+    let finding = DeviceDetectors.finding(record, others: looks.ids)
+    looks.ids[record.identity] = finding.id
+    looks.logged[finding.id] = finding.state == .closed ? nil : finding
+    say(finding, looks)
+  }
 
-  private func say(_ finding: Finding) {
+  private func say(_ finding: Finding, _ looks: Looks) {
     var bytes: [UInt8] = []
     JSON(finding.value).write(to: &bytes)
     if json {
@@ -164,6 +215,7 @@ struct WatchCommand: ParsableCommand {
         "\(when)\(finding.severity.rawValue.uppercased()) \(finding.kind.rawValue), \(finding.confidence.rawValue): "
           + "\(state)\(finding.title)\n")
     }
+    looks.hook?.post(bytes)
     if let exec, finding.severity >= .warning, finding.state != .closed, let pipe = popen(exec, "w") {
       fwrite(bytes, 1, bytes.count, pipe)
       pclose(pipe)

@@ -28,6 +28,9 @@ public struct Check: Sendable {
     self.baseline = baseline
   }
 
+  /// Called before a detector is asked, so that who waits knows which one takes so long, or ends the process.
+  public var asks: @Sendable (any Detector.Type) -> Void = { _ in }
+
   /// What the host's device has found by itself and not closed: it looks all the time, and sees what two looks cannot.
   public var device: [Finding] = []
 
@@ -35,12 +38,16 @@ public struct Check: Sendable {
   public struct Report: Sendable {
     /// Those that are confirmed, the worst first; what follows from another comes behind it.
     public var findings: [Finding] = []
+    /// The ids of those that detectors of the check found, which the device may have found as well.
+    public var asked: Set<String> = []
     /// What one look saw and the next did not, or not any more.
     public var unconfirmed: [Finding] = []
     /// What is covered by an allowance.
     public var allowed: [Finding] = []
     /// Detectors that could not look, and why.
     public var failures: [(detector: String, reason: String)] = []
+    /// The names of those whose kernel lacks a symbol or a type that they need: no other look will be better.
+    public var lacks: Set<String> = []
     /// Detectors whose answer is not whole, and an example of why.
     public var partial: [(detector: String, reason: String)] = []
     public var looks = 0
@@ -101,6 +108,7 @@ public struct Check: Sendable {
   /// Arranges what was found, without what is allowed.
   private func settle(_ found: [Finding], _ look: Look, _ report: inout Report) {
     var kept: [Finding] = []
+    report.asked = Set(found.map(\.id))
     // What both see is told once, by who looked closer.
     let others = device.filter { other in !found.contains { $0.detector == other.detector } }
     for finding in found + others {
@@ -144,12 +152,14 @@ public struct Check: Sendable {
   ) -> [Item] {
     var items: [Item] = []
     for detector in detectors {
+      asks(detector)
       do throws(KernelError) {
         let sightings = try detector.sightings(look, before: before)
         if let fault = sightings.faults.first { report.partial.append((detector.name, "\(fault)")) }
         items += try Self.judged(sightings, of: detector, look).map { Item(detector: detector, sighting: $0) }
       } catch {
         report.failures.append((detector.name, "\(error)"))
+        if error.isOfKernel { report.lacks.insert(detector.name) }
       }
     }
     return items
@@ -234,5 +244,15 @@ extension Finding {
     }
     let digits = String(hash, radix: 16)
     return "\(detector):\(String(repeating: "0", count: 16 - digits.count))\(digits)"
+  }
+}
+
+extension KernelError {
+  /// Whether the kernel has not what was to be read, whatever its memory holds just then.
+  fileprivate var isOfKernel: Bool {
+    switch cause {
+    case .missingSymbol, .info: true
+    default: false
+    }
   }
 }

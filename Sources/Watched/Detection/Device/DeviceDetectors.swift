@@ -115,6 +115,9 @@ public enum DeviceDetectors {
   /// The names of all of them.
   static var names: Set<String> { Set(declarations.values.map { $0.detector.name }) }
 
+  /// Whether devices look for what this detector finds, too.
+  package static func areAskedByDevices(_ name: String) -> Bool { names.contains(name) }
+
   private static func task(_ record: FindingRecord, _ index: Int) -> String? {
     guard record.subjects.count > index, record.subjects[index].kind == GRASS_SUBJECT_TASK.rawValue else { return nil }
     let subject = record.subjects[index]
@@ -123,8 +126,13 @@ public enum DeviceDetectors {
 
   /// The finding that a device's record tells of, with the watched kernel's release where that is known.
   ///
-  /// A record of a detector that this version does not know says so.
-  public static func finding(_ record: FindingRecord, kernel: String = "") -> Finding {
+  /// A record of a detector that this version does not know says so. `others` has the ids of findings by their identities, for what
+  /// this one follows from.
+  public static func finding(
+    _ record: FindingRecord, kernel: String = "", others: [UInt64: String] = [:]
+  ) -> Finding {
+    let causes = record.causes.compactMap { others[$0] }
+    if record.detector == GRASS_DETECTOR_NAMED.rawValue { return LoggedFinding.finding(record, kernel, causes) }
     let declaration = declarations[record.detector]
     let subjects = record.subjects.map(subject)
     func moment(_ moment: FindingRecord.Moment) -> Finding.Moment {
@@ -148,7 +156,7 @@ public enum DeviceDetectors {
       first: moment(record.first), last: moment(record.last), count: Int(record.count), subjects: subjects,
       title: declaration?.title(record)
         ?? "the device's detector \(record.detector) found something that this version does not know",
-      evidence: record.evidence.map { evidence($0, declaration) },
+      evidence: record.evidence.map { evidence($0, declaration) }, causes: causes,
       techniques: declaration?.detector.techniques ?? [],
       remedy: declaration?.detector.remedy ?? "Use a newer grassctl.",
       kernel: kernel, boot: Text.bootID(record.boot), baseline: declaration?.detector.baseline ?? .invariant)

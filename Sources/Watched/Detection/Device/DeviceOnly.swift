@@ -76,8 +76,24 @@ public struct SuspendedDetector: DeviceOnly {
   public static let name = "suspended-detector"
   public static let kind = Finding.Kind.fault
   public static let summary = "A detector of the device ended early again and again, and is not run any more."
-  public static let rule = "Three ticks in a row in which it faulted or took more than its budget."
+  public static let rule = """
+    On a device, three ticks in a row in which it faulted or took more than its budget. In grassd, a look in which its process ended \
+    or did not come back, or three in which it could not read what it needs.
+    """
   public static let looksLike = "A host that breaks the structures that the detector reads, so that it is not seen."
   public static let remedy =
     "See grassctl check, which asks in another way; load the detectors anew by a SIGHUP to grassd."
+}
+
+extension SuspendedDetector {
+  /// What is said of a detector of a check that the daemon asks no more.
+  package static func finding(about detector: String, _ how: String, at moment: Finding.Moment) -> Finding {
+    let subjects = [Subject.observer("the detector \(detector)")]
+    return Finding(
+      id: Finding.id(name, subjects), detector: name, kind: kind, severity: .notice, confidence: .proven,
+      state: .confirmed, first: moment, last: moment, count: 1, subjects: subjects,
+      title: "the detector \(detector) ended early and is not asked any more",
+      evidence: [.init("how it ended", seen: how)],
+      techniques: techniques, remedy: remedy, kernel: "", boot: nil, baseline: baseline)
+  }
 }

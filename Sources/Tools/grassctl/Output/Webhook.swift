@@ -1,0 +1,183 @@
+import Dispatch
+import Foundation
+import FoundationNetworking
+import Host
+
+/// Posts changes to a web server, one after the other, on a thread of its own.
+///
+/// Who has something to post never waits: there is a queue, and where it is full the oldest that waits is dropped. What the server
+/// does not take is tried again, later and later; what it refuses, or does not take in the end, is dropped. How much was dropped,
+/// and why, is said.
+final class Webhook: @unchecked Sendable {
+  // Everything that changes is in `state`, or the thread's own.
+  private struct State {
+    var queue: [[UInt8]] = []
+    /// Of the queue's first, whether it is on its way.
+    var isPosting = false
+    /// Dropped since that was said last, and in all.
+    var dropped = 0
+    var droppedInAll = 0
+    var isEnding = false
+  }
+
+  /// How it waits and how often.
+  struct Patience {
+    /// Changes that wait at most.
+    var room = 256
+    /// How often a change is tried.
+    var attempts = 8
+    /// The pause after the first try that failed; it doubles from try to try.
+    var firstPause = 0.5
+    var longestPause = 30.0
+    /// How long the server may take for one.
+    var timeout = 10.0
+  }
+
+  private let url: URL
+  private let patience: Patience
+  private let say: @Sendable (String) -> Void
+  private let state = Locked(State())
+  private let work = DispatchSemaphore(value: 0)
+  private let ending = DispatchSemaphore(value: 0)
+  private let ended = DispatchSemaphore(value: 0)
+  private let session: URLSession
+  private var thread: DedicatedThread?
+
+  /// Whether changes can be posted to an address.
+  static func takes(_ text: String) -> Bool {
+    guard let url = URL(string: text), let host = url.host, !host.isEmpty else { return false }
+    return ["http", "https"].contains(url.scheme?.lowercased() ?? "")
+  }
+
+  /// `say` is called on any thread, with what an operator ought to know.
+  ///
+  /// - Throws: ``SystemCallError`` where there can be no thread.
+  init(
+    _ url: URL, patience: Patience = Patience(), say: @escaping @Sendable (String) -> Void
+  ) throws(SystemCallError) {
+    self.url = url
+    self.patience = patience
+    self.say = say
+    let configuration = URLSessionConfiguration.ephemeral
+    configuration.timeoutIntervalForRequest = patience.timeout
+    configuration.timeoutIntervalForResource = patience.timeout
+    session = URLSession(configuration: configuration)
+    thread = try DedicatedThread(name: "webhook") { [self] in run() }
+  }
+
+  /// Posts an object of JSON, some time later.
+  func post(_ bytes: [UInt8]) {
+    let isDropping = state.withLock { state in
+      state.queue.append(bytes)
+      guard state.queue.count > patience.room else { return false }
+      // The first is on its way.
+      state.queue.remove(at: state.isPosting ? 1 : 0)
+      state.dropped += 1
+      state.droppedInAll += 1
+      return state.droppedInAll == 1
+    }
+    if isDropping {
+      say("\(url) is too slow or away: \(patience.room) changes wait, and the oldest of them are dropped")
+    }
+    work.signal()
+  }
+
+  /// Ends it, after what waits was posted or so many seconds are over. Says what was dropped or left.
+  func finish(within seconds: Double) {
+    state.withLock { $0.isEnding = true }
+    work.signal()
+    if ended.wait(timeout: .now() + seconds) == .timedOut { ending.signal() }
+    _ = ended.wait(timeout: .now() + patience.timeout)
+    session.invalidateAndCancel()
+    let (left, dropped) = state.withLock { ($0.queue.count, $0.droppedInAll) }
+    if left > 0 { say("\(url): \(left) changes were not posted any more") }
+    if dropped > 0 { say("\(url): \(dropped) changes were dropped in all") }
+    thread?.detach()
+    thread = nil
+  }
+
+  // MARK: The thread
+
+  private func run() {
+    defer {
+      // Who waits for the end, and who asks once more.
+      ended.signal()
+      ended.signal()
+    }
+    while true {
+      work.wait()
+      while let bytes = state.withLock({ state -> [UInt8]? in
+        state.isPosting = !state.queue.isEmpty
+        return state.queue.first
+      }) {
+        guard deliver(bytes) else { return }
+        state.withLock { state in
+          state.isPosting = false
+          state.queue.removeFirst()
+        }
+      }
+      if state.withLock({ $0.isEnding && $0.queue.isEmpty }) { return }
+    }
+  }
+
+  /// Posts one; false where it has to end first.
+  private func deliver(_ bytes: [UInt8]) -> Bool {
+    var pause = patience.firstPause
+    for attempt in 1...patience.attempts {
+      let failure: (reason: String, isFinal: Bool)? = attemptPost(bytes)
+      guard let failure else {
+        let dropped = state.withLock { state in
+          defer { state.dropped = 0 }
+          return state.dropped
+        }
+        if dropped > 0 { say("\(url) takes changes again; \(dropped) were dropped") }
+        return true
+      }
+      if failure.isFinal || attempt == patience.attempts {
+        let isFirst = state.withLock { state in
+          state.dropped += 1
+          state.droppedInAll += 1
+          return state.dropped == 1
+        }
+        if isFirst { say("\(url) does not take a change, which is dropped: \(failure.reason)") }
+        return true
+      }
+      if attempt == 1 { say("\(url) does not take a change, which is tried again: \(failure.reason)") }
+      if ending.wait(timeout: .now() + pause) == .success { return false }
+      pause = min(pause * 2, patience.longestPause)
+    }
+    return true
+  }
+
+  private final class Answer: @unchecked Sendable {
+    // Written before the semaphore is signalled, read after it.
+    var failure: (reason: String, isFinal: Bool)?
+  }
+
+  /// Why it was not taken, and whether it never will be; nil where it was.
+  private func attemptPost(_ bytes: [UInt8]) -> (reason: String, isFinal: Bool)? {
+    var request = URLRequest(url: url)
+    request.httpMethod = "POST"
+    request.httpBody = Data(bytes)
+    request.setValue("application/json", forHTTPHeaderField: "Content-Type")
+    request.setValue("grassctl/\(Version.current)", forHTTPHeaderField: "User-Agent")
+    let answer = Answer()
+    let done = DispatchSemaphore(value: 0)
+    let task = session.dataTask(with: request) { _, response, error in
+      if let error {
+        answer.failure = (error.localizedDescription, false)
+      } else if let status = (response as? HTTPURLResponse)?.statusCode, !(200..<300).contains(status) {
+        // What it does not understand it will not understand later either; that it is busy will pass.
+        answer.failure = ("status \(status)", (400..<500).contains(status) && status != 408 && status != 429)
+      }
+      done.signal()
+    }
+    task.resume()
+    // The session keeps its own time; this is for one that does not.
+    guard done.wait(timeout: .now() + patience.timeout + 5) == .success else {
+      task.cancel()
+      return ("no answer within \(patience.timeout) s", false)
+    }
+    return answer.failure
+  }
+}
