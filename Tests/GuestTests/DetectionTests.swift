@@ -87,7 +87,7 @@ extension GuestTests {
           .filter { $0.detector == detector }.map(\.state)
       }
       try guest.perform(hide)
-      #expect(try wait(.seconds(300), until: { try states("hidden-module") == [.confirmed] }) != nil)
+      #expect(try wait(.seconds(600), until: { try states("hidden-module") == [.confirmed] }) != nil)
       let watched = try grassctl.run(["watch", "--host", daemon.urls[1], "--once", "--json"])
       let told = try watched.text.split(separator: "\n").compactMap {
         try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any]
@@ -102,17 +102,17 @@ extension GuestTests {
         try JSONSerialization.jsonObject(with: Data(checked.text.utf8)) as? [[String: Any]])
       #expect(found.contains { $0["id"] as? String == hidden["id"] as? String }, "\(checked.text)")
 
-      // Whoever looks may be lost at any time; the device and its sessions do not notice, and another looks on.
-      let looker = try #require(try daemon.children().first)
-      kill(looker, SIGKILL)
-      #expect(try wait(.seconds(60), until: { try daemon.children().contains { $0 != looker } }) != nil)
-      try session.heartbeat()
-
       // Back in the list, it is a module as others are.
       try guest.pause()
       try ModuleList(guest).takeBack("break")
       try guest.resume()
-      #expect(try wait(.seconds(300), until: { try states("hidden-module") == [.confirmed, .closed] }) != nil)
+      #expect(try wait(.seconds(600), until: { try states("hidden-module") == [.confirmed, .closed] }) != nil)
+
+      // Whoever looks may be lost at any time; the device and its sessions do not notice, and another looks on.
+      let looker = try #require(try daemon.children().first)
+      kill(looker, SIGKILL)
+      #expect(try wait(.seconds(120), until: { try daemon.children().contains { $0 != looker } }) != nil)
+      try session.heartbeat()
     }
 
     /// The list of modules of a guest, written from outside.

@@ -12,6 +12,8 @@ import Testing
     private let folder: URL
     let port: Int
 
+    /// A server that answers as it is told.
+    ///
     /// `answers` has what it does to requests, one after the other: a status, or `slow`; what follows the last is 200. `port` is
     /// where it listens; 0 lets it choose.
     init(_ answers: [String] = [], port: Int = 0) throws {

@@ -25,7 +25,7 @@ public struct Looker {
   }
 
   /// Behind all that has something to do, and not so far that it never comes to an end on a busy machine.
-  private static let niceness: Int32 = 10
+  private static let niceness: Int32 = 5
   /// What it may take for itself, beside the memory that it maps.
   private static let mostMemory: UInt64 = 4 << 30
 

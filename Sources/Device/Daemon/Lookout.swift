@@ -86,7 +86,9 @@ package final class Lookout {
     due = now
   }
 
-  /// Ends, since the kernel is gone. What was found of it is over with its boot, as the device sees for itself.
+  /// Ends, since the kernel is gone.
+  ///
+  /// What was found of it is over with its boot, as the device sees for itself.
   package func end() {
     isWanted = false
     process = nil

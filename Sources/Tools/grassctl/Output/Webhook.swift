@@ -82,7 +82,9 @@ final class Webhook: @unchecked Sendable {
     work.signal()
   }
 
-  /// Ends it, after what waits was posted or so many seconds are over. Says what was dropped or left.
+  /// Ends it, after what waits was posted or so many seconds are over.
+  ///
+  /// Says what was dropped or left.
   func finish(within seconds: Double) {
     state.withLock { $0.isEnding = true }
     work.signal()

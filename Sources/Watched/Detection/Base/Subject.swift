@@ -48,7 +48,7 @@ public enum Subject: Hashable, Sendable {
   }
 
   /// What makes it this one and no other, stable from look to look.
-  var key: String {
+  package var key: String {
     switch self {
     case .host: ""
     case .cpu(let number): "\(number)"

@@ -57,7 +57,10 @@ public struct Deadlock: Detector {
 
   private static func sighting(of circle: [Step], _ marks: [Int32: TaskMark], now: UInt64) -> Sighting {
     func name(_ tid: Int32) -> String { "\(marks[tid].map { $0.task.comm.printable } ?? "?") (\(tid))" }
-    let isSure = circle.allSatisfy { $0.lock.kind != .rwsem || ($0.lock.readers ?? 0) == 0 }
+    // Of a task that is in no list, nothing is proven but that a lock names it.
+    let isSure = circle.allSatisfy { step in
+      marks[step.waiter] != nil && (step.lock.kind != .rwsem || (step.lock.readers ?? 0) == 0)
+    }
     let since = circle.compactMap { marks[$0.waiter]?.lastRun }.max().map { now > $0 ? now - $0 : 0 }
     let who =
       circle.count == 1
