@@ -85,7 +85,7 @@ targets += module(
     "KernelViews", "CRegion",
     "Records",
   ],
-  tests: [])
+  tests: ["Samples"])
 targets += [
   .testTarget(
     name: "KernelViewsTests", dependencies: kernel + views + ["KernelViews", "Samples"],
@@ -282,6 +282,8 @@ let package = Package(
       targets: [
         "Memory", "Paging", "KernelInfo", "LinuxKernel", "KernelViews", "Links", "Remote", "LinkBench", "Lab",
       ]),
+    // What it takes to stand for a device, for benchmarks.
+    .library(name: "GrassDevice", targets: ["Memory", "CRegion", "Region", "CMailbox", "Links", "Remote"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),

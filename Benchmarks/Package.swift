@@ -7,6 +7,7 @@ let settings: [SwiftSetting] = [
   .treatAllWarnings(as: .error),
 ]
 let kit: Target.Dependency = .product(name: "GrassKit", package: "grass")
+let device: Target.Dependency = .product(name: "GrassDevice", package: "grass")
 
 // A package of its own, so that the main build stays light.
 let package = Package(
@@ -17,5 +18,6 @@ let package = Package(
     .executableTarget(name: "grass-bench", dependencies: ["Measuring", kit], swiftSettings: settings),
     .executableTarget(name: "view-bench", dependencies: ["Measuring", kit], swiftSettings: settings),
     .executableTarget(name: "link-bench", dependencies: ["Measuring", kit], swiftSettings: settings),
+    .executableTarget(name: "fleet-bench", dependencies: [device], swiftSettings: settings),
   ]
 )

@@ -99,6 +99,45 @@ extension GuestTests {
       #expect(wait { free() == slots }, "of \(slots) slots only \(free()) came back")
     }
 
+    /// Who follows a device says when it ends, in the form of every finding, and when it is there again.
+    @Test func silenceIsAFinding() throws {
+      let guest = try SharedGuests.shared.guest(standardGuests[0])
+      let daemon = try GrassDaemon(memory: guest.memoryPath, options: ["--detectors", "--check", "0"])
+      let grassctl = Process()
+      grassctl.executableURL = BuiltTool.directory.appendingPathComponent("grassctl")
+      grassctl.arguments = ["watch", "--host", daemon.urls[1], "--json", "--interval", "0.2", "--timeout", "2"]
+      let output = Pipe()
+      grassctl.standardOutput = output
+      grassctl.standardError = FileHandle.nullDevice
+      try Spawner.shared.start(grassctl)
+      defer { kill(grassctl.processIdentifier, SIGKILL) }
+      // It follows once its slots are taken.
+      let address = try LinkAddress(daemon.urls[1])
+      let all = try address.connect(slots: 64)
+      let slots = all.grant.slots.count
+      all.close()
+      var isFollowed = slots < 16
+      for _ in 0..<600 where !isFollowed {
+        let link = try address.connect(slots: 64)
+        isFollowed = link.grant.slots.count < 16
+        link.close()
+        usleep(50_000)
+      }
+      #expect(isFollowed)
+      usleep(500_000)
+      daemon.bury()
+      var text = ""
+      while !text.contains("device-silent") {
+        let data = output.fileHandleForReading.availableData
+        guard !data.isEmpty else { break }
+        text += String(decoding: data, as: UTF8.self)
+      }
+      let line = text.split(separator: "\n").first { $0.contains("device-silent") } ?? ""
+      let finding = try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any]
+      #expect(finding?["state"] as? String == "confirmed" && finding?["severity"] as? String == "warning", "\(text)")
+      #expect((finding?["title"] as? String)?.hasPrefix("the device at \(daemon.urls[1]) is silent") == true)
+    }
+
     @Test func aMemoryThatIsCutIsAnErrorAndNoEnd() throws {
       let memory = try Memory()
       let daemon = try GrassDaemon(memory: memory.path)

@@ -19,6 +19,7 @@ package final class Lookout {
   private let report: (ServerEvent) -> Void
 
   private var isWanted = false
+  private var isBlind = false
   private var process: LookProcess?
   private var isLooking = false
   /// Whether a look is under way.
@@ -91,6 +92,7 @@ package final class Lookout {
   /// What was found of it is over with its boot, as the device sees for itself.
   package func end() {
     isWanted = false
+    isBlind = false
     process = nil
     isLooking = false
     open = [:]
@@ -102,9 +104,19 @@ package final class Lookout {
     device.setSuspended(0)
   }
 
+  /// The memory is gone: nobody can look, and that is what there is to say.
+  package func loseMemory() {
+    end()
+    isWanted = true
+    isBlind = true
+    var moment = timespec()
+    clock_gettime(CLOCK_REALTIME, &moment)
+    outgoing = [LoggedFinding.content(LostMemory.finding(at: .init(guest: nil, utc: Double(moment.tv_sec))))]
+  }
+
   /// Asks detectors again that were suspended.
   package func reload() {
-    guard isWanted else { return }
+    guard isWanted, !isBlind else { return }
     begin()
   }
 
@@ -112,6 +124,7 @@ package final class Lookout {
   package func step(at now: ContinuousClock.Instant = .now) {
     guard isWanted else { return }
     hand()
+    guard !isBlind else { return }
     watchDevice(at: now)
     guard let process else { return start(at: now) }
     do throws(LookFrameError) {

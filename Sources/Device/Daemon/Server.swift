@@ -72,7 +72,8 @@ public final class Server {
       report(ServerEvent(event, path: options.memory))
       switch event {
       case .kernelFound: told.lookout?.begin()
-      case .kernelLost, .memoryCut: told.lookout?.end()
+      case .kernelLost: told.lookout?.end()
+      case .memoryCut: told.lookout?.loseMemory()
       default: break
       }
     }

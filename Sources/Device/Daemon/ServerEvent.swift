@@ -31,6 +31,11 @@ extension ServerEvent {
       case .nothingToReload:
         (.warning, "nothing to read again: there is no kernel yet, or no --monitors were given", [])
       case .note(let text): (.warning, text, [])
+      case .identityAltered(let names):
+        (
+          .error, "what tells this kernel from others was altered; it is watched on",
+          [("altered", names.joined(separator: " "))]
+        )
       case .memoryCut:
         (
           .error, "the memory's file became shorter: reads fail from now on; start grassd again once it is whole",

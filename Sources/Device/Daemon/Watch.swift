@@ -20,6 +20,8 @@ package final class Watch {
     /// There is no kernel to bind them to, or no monitors were given.
     case nothingToReload
     case memoryCut
+    /// What tells this boot from others, though it is still this one: somebody hides it.
+    case identityAltered([String])
     /// What whoever uses the kernel found ought to know.
     case note(String)
   }
@@ -39,6 +41,8 @@ package final class Watch {
   private var nextSearch = ContinuousClock.now
   private var nextThoroughSearch = ContinuousClock.now
   private var isCut = false
+  /// What of the kernel's identity was altered by now.
+  private var altered: Set<String> = []
   /// When the kernel was seen to tick last.
   private var lastTick: ContinuousClock.Instant?
   private var rival: Rival?
@@ -101,6 +105,10 @@ package final class Watch {
       return report(.memoryCut)
     }
     if kernel != nil, identity?.holds(in: memory) == false { lose(at: now) }
+    if let names = identity?.altered, !altered.isSuperset(of: names) {
+      altered.formUnion(names)
+      report(.identityAltered(names))
+    }
     if let kernel { challenge(kernel, at: now) }
     if kernel == nil, now >= nextSearch, search(at: now) { bind() }
   }
@@ -134,6 +142,7 @@ package final class Watch {
     kernel = Kernel(found)
     hint = found.found.coreInfoAddress
     identity = BootIdentity(of: found)
+    altered = []
     lastTick = nil
     rival = nil
     still = []

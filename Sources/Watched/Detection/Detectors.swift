@@ -20,7 +20,8 @@ public enum Detectors {
     ClockSource.self, ClockJump.self, OfflineCPU.self, LinkDown.self, RouteGone.self, ReadOnlyFileSystem.self,
     NewModule.self, LoweredDefence.self,
     // Those that only devices can ask.
-    Stopped.self, HardLockup.self, SoftLockup.self, RCUStall.self, SuspendedDetector.self,
+    Stopped.self, HardLockup.self, SoftLockup.self, RCUStall.self, SuspendedDetector.self, LostMemory.self,
+    SilentDevice.self,
   ]
 
   /// The detector that is called `name`.

@@ -15,6 +15,9 @@ public final class Kernel: Sendable {
   /// What those who use it ought to know: that its symbols are kept ones, or that they could not be kept.
   public let notes: [String]
 
+  /// Where the memory holds the tables of the symbols; nil where they are kept ones.
+  package let symbolTables: SymbolTables?
+
   /// Readers of further views, by their types.
   let readers = Mutex<[ObjectIdentifier: any KernelReader]>([:])
 
@@ -53,6 +56,14 @@ public final class Kernel: Sendable {
     found = proven.found
     addressSpace = proven.addressSpace
     notes = proven.notes
+    symbolTables = proven.tables
+  }
+
+  /// The same kernel, in which every address is looked up in the page tables, and nothing is by addition: another way to read it.
+  package func walkingPageTables() -> Kernel {
+    let space = AddressSpace(memory: memory, format: addressSpace.format, root: addressSpace.root)
+    return Kernel(
+      ProvenKernel(memory: memory, found: found, addressSpace: space, tables: symbolTables, notes: notes))
   }
 
   /// The address of a symbol that `subject` cannot do without.

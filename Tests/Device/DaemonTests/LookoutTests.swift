@@ -219,6 +219,20 @@ struct LookoutTests {
     #expect(states(trial.device).sorted() == [2, 2, 3, 3])
   }
 
+  /// That is the last thing that can be said, and it is.
+  @Test func memoryThatIsTakenAwayIsAFinding() throws {
+    let trial = try Trial(["one", "one"], findings: ["one": content("hidden-module")])
+    #expect(trial.until { !trial.device.all.isEmpty })
+    trial.lookout.loseMemory()
+    trial.lookout.step()
+    let told = try #require(trial.device.all.last)
+    #expect(told.identity == LoggedFinding.identity(ofID: LostMemory.finding(at: .init(guest: nil, utc: 0)).id))
+    #expect(told.severity == UInt8(GRASS_SEVERITY_CRITICAL.rawValue))
+    trial.lookout.reload()
+    for seconds in 0..<10 { trial.lookout.step(at: .now + .seconds(seconds * 60)) }
+    #expect(!trial.lookout.isBusy)
+  }
+
   /// Devices look for it by themselves: it is said when they have not by the next look.
   @Test func whatTheDeviceLooksForIsLeftToItAtFirst() throws {
     let trial = try Trial(["one", "asks=a", "asks=a", "one", "one"], findings: ["one": content("hung-task")])

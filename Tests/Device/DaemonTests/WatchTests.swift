@@ -195,6 +195,28 @@ struct WatchTests {
     #expect(trial.look().first == Self.lost)
   }
 
+  /// Who alters what kernels are known by hides nothing: the host has not rebooted, and is watched on.
+  @Test func anAlteredIdentityIsNoReboot() throws {
+    var types = BTFWriter()
+    let long = types.integer("long unsigned int", size: 8, signed: false)
+    _ = types.structure("task_struct", size: 64, [.init(name: "stack_canary", type: long, offset: 128)])
+    let memory = HostMemory(
+      SyntheticKernel(types: types.bytes, symbols: [("init_task", 0x4_0300), ("jiffies_64", 0x4_0200)]).memory)
+    memory.write(bytes(0x1234_5678_9abc_de00 as UInt64), at: 0x4_0310)
+    memory.write(bytes(1000 as UInt64), at: 0x4_0200)
+    let trial = Trial([memory])
+    trial.begin()
+    let kernel = try #require(trial.watch.kernel)
+    memory.write(Array("Linux version 9".utf8), at: SyntheticKernel.data)
+    #expect(trial.look() == [.identityAltered(["linux_banner"])])
+    memory.write(bytes(1001 as UInt64), at: 0x4_0200)
+    // Said once.
+    #expect(trial.look() == [] && trial.watch.kernel === kernel && trial.device.all.withdrawals == 0)
+    // Ticks that go back are those of another boot, whatever else is as it was.
+    memory.write(bytes(5 as UInt64), at: 0x4_0200)
+    #expect(trial.look().first == Self.lost)
+  }
+
   @Test func monitorsThatDoNotFit() {
     let memory = HostMemory(Self.first.memory)
     let trial = Trial([memory])

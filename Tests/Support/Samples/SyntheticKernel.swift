@@ -43,7 +43,7 @@ package struct SyntheticKernel {
 
   /// Offsets in the image.
   private static let table = 0x1_0000
-  private static let data = 0x4_0000
+  package static let data = 0x4_0000
   private static let btf = 0x8_0000
   private static let end = 0x10_0000
 

@@ -100,6 +100,7 @@ struct CheckCommand: ParsableCommand {
     if !report.allowed.isEmpty {
       writeNote("\(report.allowed.count) more allowed, for example: \(report.allowed[0].title)")
     }
+    hintAtModules(check.allowances, report.findings, Look(at: kernel))
     for failure in report.failures { writeNote("\(failure.detector) could not look: \(failure.reason)") }
     for part in report.partial { writeNote("\(part.detector) saw only a part: \(part.reason)") }
     if !report.unconfirmed.isEmpty {
@@ -124,6 +125,22 @@ struct CheckCommand: ParsableCommand {
 }
 
 extension CheckCommand {
+  /// Says what a rule has to have that is about a module that was found: nobody could know the digest of its text otherwise.
+  private func hintAtModules(_ rules: [Allowance], _ findings: [Finding], _ look: Look) {
+    guard allow != nil else { return }
+    for finding in findings where finding.kind != .fault {
+      for case .module(let address, let name) in finding.subjects {
+        guard let build = try? look.buildID(ofModule: address), let text = try? look.textDigest(ofModule: address)
+        else {
+          continue
+        }
+        writeNote(
+          "a rule for module \(String(decoding: name, as: UTF8.self)) has moduleBuildID \(build) and moduleTextDigest \(text)"
+        )
+      }
+    }
+  }
+
   /// What the device has found by itself and not closed.
   private static func deviceFindings(_ session: Session, kernel: String) throws(SessionError) -> [Finding] {
     guard try session.info().features.contains(.findings) else { return [] }

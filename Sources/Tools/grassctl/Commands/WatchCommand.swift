@@ -70,6 +70,7 @@ struct WatchCommand: ParsableCommand {
         let session = try Session(to: try LinkAddress(host), timeout: .seconds(timeout))
         if isSaid { writeNote("connected to \(host) again") }
         isSaid = false
+        answer(&looks)
         let info = try session.info()
         guard check != nil || info.features.contains(.findings) else {
           writeNote("\(host): the device looks for nothing; start grassd with --detectors")
@@ -82,6 +83,7 @@ struct WatchCommand: ParsableCommand {
       } catch {
         if !isSaid { writeNote("\(error)") }
         if isFirst { throw ExitStatus.unreachable }
+        miss("\(error)", &looks)
         isSaid = true
         usleep(UInt32(min(interval, 1) * 1e6))
       }
@@ -119,11 +121,17 @@ struct WatchCommand: ParsableCommand {
       }
       if once { return }
       // Silence of the device's detectors is news, too.
-      if let before = ticks, before == line.detectorTick { quiet += interval } else { quiet = 0 }
-      if quiet >= 10, quiet - interval < 10 { writeNote("the device's detectors have not looked for \(Int(quiet)) s") }
+      if let before = ticks, before == line.detectorTick {
+        quiet += interval
+      } else {
+        quiet = 0
+        if ticks != nil { answer(&looks) }
+      }
+      if quiet >= 10, quiet - interval < 10 { miss("its detectors have not looked for \(Int(quiet)) s", &looks) }
       ticks = line.detectorTick
       if line.state == .stopped {
         writeNote("the device was stopped")
+        miss("it was stopped", &looks)
         throw ExitStatus.unreachable
       }
       usleep(UInt32(interval * 1e6))
@@ -139,6 +147,8 @@ struct WatchCommand: ParsableCommand {
     var ids: [UInt64: String] = [:]
     /// What was said last of those that the log has.
     var logged: [String: Finding] = [:]
+    /// That the device is silent, as long as it is.
+    var silence: Finding?
     let hook: Webhook?
 
     init(hook: Webhook?) { self.hook = hook }
@@ -194,6 +204,29 @@ struct WatchCommand: ParsableCommand {
         looks.open[finding.id] = (finding, 0)
       }
     }
+  }
+
+  private static var utc: Double {
+    var now = timespec()
+    clock_gettime(CLOCK_REALTIME, &now)
+    return Double(now.tv_sec) + Double(now.tv_nsec) / 1e9
+  }
+
+  /// Silence is a finding, once.
+  private func miss(_ how: String, _ looks: inout Looks) {
+    guard looks.silence == nil else { return }
+    let silence = SilentDevice.finding(of: host, how, first: Self.utc, at: Self.utc)
+    looks.silence = silence
+    say(silence, looks)
+  }
+
+  /// The device answers: where it was silent, that is over.
+  private func answer(_ looks: inout Looks) {
+    guard var silence = looks.silence else { return }
+    looks.silence = nil
+    silence.state = .closed
+    silence.last.utc = Self.utc
+    say(silence, looks)
   }
 
   private func say(_ record: FindingRecord, _ looks: inout Looks) {

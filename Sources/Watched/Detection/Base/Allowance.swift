@@ -1,12 +1,13 @@
 import Binding
+import CCode
 import KernelInfo
 public import KernelViews
-import Memory
+public import Memory
 
 /// What its owner knows to be right, so that a finding about it is not worth a look, until a day.
 ///
 /// It names things by what an intruder cannot give to something else at will: an executable by its inode and its build id together, a
-/// module by its build id, a BPF program by the tag of its instructions. Never by a name.
+/// module by its build id and a digest of its text together, a BPF program by the tag of its instructions. Never by a name.
 public struct Allowance: Sendable, Codable, Equatable {
   /// The only detector whose findings it is about; nil for all of attacks and changes.
   public var detector: String?
@@ -15,7 +16,10 @@ public struct Allowance: Sendable, Codable, Equatable {
   public var inode: UInt64?
   /// In hexadecimal digits.
   public var buildID: String?
+  /// With ``moduleTextDigest``.
   public var moduleBuildID: String?
+  /// What ``Look/textDigest(ofModule:)`` gives.
+  public var moduleTextDigest: String?
   public var programTag: String?
   /// The last day on which it holds: 2027-01-31.
   public var expires: String
@@ -24,13 +28,15 @@ public struct Allowance: Sendable, Codable, Equatable {
 
   public init(
     detector: String? = nil, device: String? = nil, inode: UInt64? = nil, buildID: String? = nil,
-    moduleBuildID: String? = nil, programTag: String? = nil, expires: String, reason: String? = nil
+    moduleBuildID: String? = nil, moduleTextDigest: String? = nil, programTag: String? = nil, expires: String,
+    reason: String? = nil
   ) {
     self.detector = detector
     self.device = device
     self.inode = inode
     self.buildID = buildID
     self.moduleBuildID = moduleBuildID
+    self.moduleTextDigest = moduleTextDigest
     self.programTag = programTag
     self.expires = expires
     self.reason = reason
@@ -42,9 +48,14 @@ public struct Allowance: Sendable, Codable, Equatable {
     guard digits.map(\.count) == [4, 2, 2], digits.allSatisfy({ $0.allSatisfy(\.isNumber) }) else {
       return "it has to say when it expires, as 2027-01-31 does"
     }
-    let kinds = [inode != nil && device != nil && buildID != nil, moduleBuildID != nil, programTag != nil]
+    let kinds = [
+      inode != nil && device != nil && buildID != nil, moduleBuildID != nil && moduleTextDigest != nil,
+      programTag != nil,
+    ]
     guard kinds.filter({ $0 }).count == 1 else {
-      return "it has to name one thing: device, inode and buildID of an executable, or moduleBuildID, or programTag"
+      return
+        "it has to name one thing: device, inode and buildID of an executable, or moduleBuildID and moduleTextDigest, or "
+        + "programTag"
     }
     return nil
   }
@@ -66,7 +77,10 @@ public struct Allowance: Sendable, Codable, Equatable {
           try look.buildID(of: program) == buildID.lowercased()
         else { return false }
       case .module(let address, _):
-        guard let moduleBuildID, try look.buildID(ofModule: address) == moduleBuildID.lowercased() else { return false }
+        guard let moduleBuildID, let moduleTextDigest,
+          try look.buildID(ofModule: address) == moduleBuildID.lowercased(),
+          try look.textDigest(ofModule: address) == moduleTextDigest.lowercased()
+        else { return false }
       case .program(let id, _):
         guard let programTag, let program = try look.bpf().programs.first(where: { $0.id == id }),
           Text.hexadecimal(program.tag) == programTag.lowercased()
@@ -146,8 +160,63 @@ extension Look {
     }
   }
 
+  /// A digest of the code of a module of the list, in hexadecimal digits, the same in every boot; nil where it has none or cannot be
+  /// read.
+  ///
+  /// A build id alone anybody can copy. Of each instruction its length and its first two bytes count, of those of five bytes and
+  /// more; of shorter ones all bytes. The rest is where loading, tracing and jump labels write, such as addresses.
+  ///
+  /// Cost: a read of the text, 16 MiB of it at most.
+  public func textDigest(ofModule address: VirtualAddress) throws(KernelError) -> String? {
+    guard let module = try modules().modules.first(where: { $0.address == address }), module.textSize > 0 else {
+      return nil
+    }
+    let kernel = kernel
+    let count = Int(clamping: min(module.textSize, 16 << 20))
+    guard let code = try? kernel.addressSpace.read(module.text, count: count) else { return nil }
+    return Self.digest(ofCode: code)
+  }
+
+  /// The digest of code that ``textDigest(ofModule:)`` gives: FNV-1a of 64 bits, twice.
+  static func digest(ofCode code: [UInt8]) -> String {
+    var hashes: (UInt64, UInt64) = (0xcbf2_9ce4_8422_2325, 0x8422_2325_cbf2_9ce4)
+    func add(_ byte: UInt8) {
+      hashes.0 = (hashes.0 ^ UInt64(byte)) &* 0x100_0000_01b3
+      hashes.1 = (hashes.1 ^ UInt64(byte)) &* 0x100_0000_01b5 &+ 1
+    }
+    code.withUnsafeBufferPointer { bytes in
+      guard let start = bytes.baseAddress else { return }
+      var at = 0
+      while at < bytes.count {
+        var instruction = grass_instruction()
+        let length = Int(grass_decode(start + at, bytes.count - at, &instruction))
+        guard length > 0 else {
+          add(bytes[at])
+          at += 1
+          continue
+        }
+        add(UInt8(truncatingIfNeeded: length))
+        let (first, second) = (bytes[at], length > 1 ? bytes[at + 1] : 0)
+        // Tracers' places and jump labels: a call or a jump, or the nop of that length.
+        let isPatched =
+          length == 5
+          ? first == 0xe8 || first == 0xe9 || (first == 0x0f && second == 0x1f)
+          : length == 2 && (first == 0xeb || (first == 0x66 && second == 0x90))
+        if !isPatched {
+          for byte in bytes[at..<at + (length < 5 ? length : 2)] { add(byte) }
+        }
+        at += length
+      }
+    }
+    func digits(_ value: UInt64) -> String {
+      let text = String(value, radix: 16)
+      return String(repeating: "0", count: 16 - text.count) + text
+    }
+    return digits(hashes.0) + digits(hashes.1)
+  }
+
   /// The build id of a module; nil where the kernel keeps none (CONFIG_STACKTRACE_BUILD_ID).
-  func buildID(ofModule address: VirtualAddress) throws(KernelError) -> String? {
+  public func buildID(ofModule address: VirtualAddress) throws(KernelError) -> String? {
     let kernel = kernel
     guard let field = try kernel.reader(BuildIDReader.self).module else { return nil }
     return try KernelError.reading(kernel.subject(of: BuildIDReader.self)) {

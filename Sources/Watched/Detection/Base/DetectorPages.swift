@@ -2,6 +2,7 @@
 public enum DetectorPages {
   /// Who asks a detector: a check, devices, or both.
   public static func place(of detector: any Detector.Type) -> String {
+    if detector is SilentDevice.Type { return "watch" }
     let isDevices = DeviceDetectors.names.contains(detector.name)
     return detector is any DeviceOnly.Type ? "device" : isDevices ? "check, device" : "check"
   }

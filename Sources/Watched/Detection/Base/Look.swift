@@ -22,6 +22,15 @@ public final class Look: Sendable {
       guest: try? kernel.uptime(), utc: Double(now.tv_sec) + Double(now.tv_nsec) / 1e9)
   }
 
+  /// The same moment and host, read in another way: every address by the page tables.
+  func throughPageTables() -> Look { Look(at: kernel.walkingPageTables(), moment: moment, baseline: baseline) }
+
+  private init(at kernel: Kernel, moment: Finding.Moment, baseline: Baseline?) {
+    self.kernel = kernel
+    self.moment = moment
+    self.baseline = baseline
+  }
+
   /// What `read` gives, once for this look.
   ///
   /// - Throws: what `read` throws, each time it is asked for.

@@ -85,6 +85,57 @@ public struct SuspendedDetector: DeviceOnly {
     "See grassctl check, which asks in another way; load the detectors anew by a SIGHUP to grassd."
 }
 
+/// The memory that a device looked at was taken away.
+public struct LostMemory: DeviceOnly {
+  public static let name = "memory-lost"
+  public static let kind = Finding.Kind.attack
+  public static let summary =
+    "The memory that the device looks at was taken away from it: nobody sees the host any more."
+  public static let rule = "The file or the mapping that the device reads became shorter than it was."
+  public static let looksLike = "A guest that its hypervisor ended, whose memory goes with it."
+  public static let remedy = """
+    See whether the host was ended on purpose. What was found before stays in the log; start grassd again once the memory is \
+    whole.
+    """
+  public static let techniques = ["T1562"]
+  public static let baseline = Finding.Baseline.invariant
+
+  package static func finding(at moment: Finding.Moment) -> Finding {
+    Finding(
+      id: Finding.id(name, [.host]), detector: name, kind: kind, severity: .critical, confidence: .proven,
+      state: .confirmed, first: moment, last: moment, count: 1, subjects: [.host],
+      title: "the memory of the host was taken away from the device", evidence: [], techniques: techniques,
+      remedy: remedy, kernel: "", boot: nil, baseline: baseline)
+  }
+}
+
+/// A device, or the link to it, that has gone silent: what only who follows it can tell.
+public struct SilentDevice: DeviceOnly {
+  public static let name = "device-silent"
+  public static let kind = Finding.Kind.attack
+  public static let summary = "The device or the link to it has ended: nobody tells what happens to the host."
+  public static let rule = """
+    The link ends and is not made again, the device says that it was stopped, or its detectors have not looked for 10 s. Whoever \
+    follows it says so (grassctl watch), and that it is over when the device answers again.
+    """
+  public static let looksLike = "A grassd that its operator ended, or a network that fails."
+  public static let remedy =
+    "See whether grassd was ended on purpose; if not, treat the host as taken over until it is seen again."
+  public static let techniques = ["T1562"]
+  public static let goesByTime = true
+  public static let baseline = Finding.Baseline.threshold
+
+  /// What is said of the device at an address, with what it was seen by.
+  public static func finding(of host: String, _ how: String, first: Double, at utc: Double) -> Finding {
+    let subjects = [Subject.observer("the device at \(host)")]
+    return Finding(
+      id: Finding.id(name, subjects), detector: name, kind: kind, severity: .warning, confidence: .strong,
+      state: .confirmed, first: .init(guest: nil, utc: first), last: .init(guest: nil, utc: utc), count: 1,
+      subjects: subjects, title: "the device at \(host) is silent: \(how)", evidence: [], techniques: techniques,
+      remedy: remedy, kernel: "", boot: nil, baseline: baseline)
+  }
+}
+
 extension SuspendedDetector {
   /// What is said of a detector of a check that the daemon asks no more.
   package static func finding(about detector: String, _ how: String, at moment: Finding.Moment) -> Finding {

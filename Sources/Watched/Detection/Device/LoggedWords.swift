@@ -65,6 +65,7 @@ struct LoggedWords: Sendable {
     "console-stuck": .init("{0} is held and does not come free", .init("count")),
     "suspended-detector": .init("{0} ended early and is not asked any more", .init("how it ended")),
     // Attacks.
+    "memory-lost": .init("the memory of the host was taken away from the device"),
     "taint-vanished": .init(
       "the kernel's taint was cleared", .init("taints of module"), .init("tainted_mask"), .init("the log")),
     "hidden-module": .init(
@@ -128,8 +129,12 @@ struct LoggedWords: Sendable {
       "{0} is off", .init("randomize_va_space"), .init("sysctl_perf_event_paranoid"), .init("ftrace_enabled")),
     "altered-identity": .init(
       "what the kernel says of itself was altered", .init("symbols and types", "those of this build"),
-      .init("the note for crash tools", "VMCOREINFO"), .init("uname")),
-    "iomem-altered": .init("RAM has another name: {0}", .init("its name", "System RAM")),
+      .init("the table of symbols", "what the linker put there"),
+      .init("the description of types", "what the linker put there"), .init("the note for crash tools", "VMCOREINFO"),
+      .init("uname"), .init("the banner"), .init("the top page table", "one that maps it where it lies")),
+    "iomem-altered": .init(
+      "RAM has another name, or is in no range of memory: {0}", .init("its name", "System RAM"),
+      .init("pages of all nodes")),
     "bpf-abuse": .init("{0} can watch or change others", .init("instruction")),
     // Changes.
     "clock-source": .init("the kernel tells time by another clock than before", .init("curr_clocksource")),

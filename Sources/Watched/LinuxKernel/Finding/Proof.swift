@@ -131,17 +131,62 @@ package struct KernelProof {
     let probes =
       [text]
       + [imagePhysical, found.rootPageTable].map { directMap + Int(truncatingIfNeeded: $0.rawValue) }
-    let walks = PageWalker(memory: memory, format: format).translate(probes.map { ($0, found.rootPageTable) })
-    for (probe, walk) in zip(probes, walks) {
-      let mapping = try KernelError.reading(subject) { try walk.get() }
-      let expected = image.translate(probe, count: 1) ?? direct.translate(probe, count: 1)
-      guard mapping.physical == expected else {
-        throw KernelError(
-          subject, .inconsistent("they map \(probe) to \(mapping.physical), not where its symbols say it lies"))
+    func space(_ root: PhysicalAddress) throws(KernelError) -> AddressSpace {
+      let walks = PageWalker(memory: memory, format: format).translate(probes.map { ($0, root) })
+      for (probe, walk) in zip(probes, walks) {
+        let mapping = try KernelError.reading(subject) { try walk.get() }
+        let expected = image.translate(probe, count: 1) ?? direct.translate(probe, count: 1)
+        guard mapping.physical == expected else {
+          throw KernelError(
+            subject, .inconsistent("they map \(probe) to \(mapping.physical), not where its symbols say it lies"))
+        }
       }
+      return AddressSpace(memory: memory, format: format, root: root, linearRanges: [direct, image])
     }
-    return AddressSpace(memory: memory, format: format, root: found.rootPageTable, linearRanges: [direct, image])
+    do throws(KernelError) {
+      return try space(found.rootPageTable)
+    } catch {
+      // The kernel's own top table may have been emptied by who runs on another: every process has its half, too.
+      for root in processRoots(of: found, image, direct) {
+        if let space = try? space(root) { return space }
+      }
+      throw error
+    }
   }
+
+  /// The top page tables of the first processes of the list of tasks, by addition alone.
+  ///
+  /// Cost: some small reads for each task, of which the kernel's own threads are passed over.
+  private func processRoots(
+    of found: FoundKernel, _ image: AddressSpace.LinearRange, _ direct: AddressSpace.LinearRange
+  ) -> [PhysicalAddress] {
+    guard let first = found.symbols.address(of: "init_task"), let task = try? found.types.structure("task_struct"),
+      let list = try? task.field("tasks").offset, let memoryField = try? task.field("mm").offset,
+      let top = try? found.types.structure("mm_struct").field("pgd").offset
+    else { return [] }
+    func pointer(at address: VirtualAddress) -> VirtualAddress? {
+      guard let place = image.translate(address, count: 8) ?? direct.translate(address, count: 8),
+        let bytes = try? memory.memory.read(place, count: 8)
+      else { return nil }
+      return try? ByteReader(bytes.span.bytes).pointer(0)
+    }
+    var roots: [PhysicalAddress] = []
+    var next = pointer(at: first + list)
+    for _ in 0..<Self.mostTasks where roots.count < 4 {
+      guard let node = next, node != first + list else { break }
+      if let memory = pointer(at: node - list + memoryField), memory.rawValue != 0,
+        let root = pointer(at: memory + top),
+        let place = direct.translate(root, count: 4096)
+      {
+        roots.append(place)
+      }
+      next = pointer(at: node)
+    }
+    return roots
+  }
+
+  /// How many tasks are looked at for page tables of processes; the first process comes first.
+  private static let mostTasks = 256
 }
 
 extension FoundKernel {
