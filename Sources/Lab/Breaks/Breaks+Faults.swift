@@ -111,7 +111,7 @@ extension Breaks {
         grep oom_kill /tmp/cgroup/small/memory.events
         """), ["oom-kill"], subject: "control group", within: 10),
     .program(
-      "leak", .fault, "A process takes ten MiB a second and gives none back.", ["oom-imminent", "memory-pressure"],
+      "leak", .fault, "A process takes ten MiB a second and gives none back.", ["oom-imminent"], subject: "leaking",
       within: 60),
     .module(
       "slab-leak", .fault, "The kernel takes objects of one cache and gives none back.", ["slab-leak"],
@@ -119,8 +119,7 @@ extension Breaks {
     .module(
       "vmalloc-leak", .fault, "The kernel takes virtual memory and gives none back.", ["vmalloc-leak"], within: 60),
     .module(
-      "page-leak", .fault, "The kernel takes pages that nobody accounts for.", ["unaccounted-memory", "page-leak"],
-      within: 60),
+      "page-leak", .fault, "The kernel takes pages that nobody accounts for.", ["page-leak"], within: 60),
     .program("fork-bomb", .fault, "Processes double.", ["fork-bomb"], subject: "bomb", within: 3, isEndable: false),
     .program(
       "fd-exhaustion", .fault, "A process has all the open files that it may have.",

@@ -84,10 +84,14 @@ public final class Guest: Sendable {
     try FileHandle(fileDescriptor: initramfs.descriptor, closeOnDealloc: false).write(
       contentsOf: Data(
         Initramfs.make(
-          options, modules: options.network == nil ? [] : try kernel.modules(),
+          options,
+          modules: (options.network == nil ? [] : try kernel.modules())
+            + (options.hasDisk ? try kernel.diskModules() : []),
           cache: store.directory.deletingLastPathComponent())))
 
-    let machine = try Machine.bootSound(options, ram, kernel: kernel, initramfs: initramfs, timeout: timeout)
+    let machine = try Machine.bootSound(
+      options, ram, kernel: kernel, initramfs: initramfs, disk: options.hasDisk ? try store.diskImage().path : nil,
+      timeout: options.hasDisk ? timeout * 4 : timeout)
     self.options = options
     processID = machine.process.processIdentifier
     memoryPath = machine.ram.path
@@ -111,25 +115,26 @@ public final class Guest: Sendable {
     /// leaves a CPU without its timer, so that what sleeps on it never wakes.
     static func bootSound(
       _ options: GuestOptions, _ ram: GuestMemory?, kernel: KernelStore.Kernel, initramfs: AnonymousFile,
-      timeout: Duration
+      disk: String?, timeout: Duration
     ) throws -> Machine {
       for _ in 0..<2 {
         do {
-          var machine = try boot(options, ram, kernel: kernel, initramfs: initramfs, deadline: .now + timeout)
+          var machine = try boot(
+            options, ram, kernel: kernel, initramfs: initramfs, disk: disk, deadline: .now + timeout)
           if machine.timersRun(cpus: options.cpus) { return machine }
           machine.end()
         } catch let error as LabError where error.description.contains(panicEnd) {
           continue
         }
       }
-      return try boot(options, ram, kernel: kernel, initramfs: initramfs, deadline: .now + timeout)
+      return try boot(options, ram, kernel: kernel, initramfs: initramfs, disk: disk, deadline: .now + timeout)
     }
 
     private static let panicEnd = "end Kernel panic"
 
     private static func boot(
       _ options: GuestOptions, _ given: GuestMemory?, kernel: KernelStore.Kernel, initramfs: AnonymousFile,
-      deadline: ContinuousClock.Instant
+      disk: String?, deadline: ContinuousClock.Instant
     ) throws -> Machine {
       let ram = try given ?? GuestMemory(mebibytes: options.memory, inHugePages: options.hugePages)
       let console = try AnonymousFile(name: "grass-console", count: 0)
@@ -139,8 +144,8 @@ public final class Guest: Sendable {
       process.arguments =
         ["--pdeathsig", "KILL", "--", "qemu-system-x86_64"]
         + Guest.arguments(
-          options, kernel: kernel.image.path, initramfs: initramfs.path, ram: ram.path, console: console.path,
-          name: name)
+          options, kernel: kernel.image.path, initramfs: initramfs.path, disk: disk, ram: ram.path,
+          console: console.path, name: name)
       process.standardInput = FileHandle.nullDevice
       process.standardOutput = FileHandle.nullDevice
       let errors = Pipe()
@@ -214,7 +219,8 @@ public final class Guest: Sendable {
   }
 
   private static func arguments(
-    _ options: GuestOptions, kernel: String, initramfs: String, ram: String, console: String, name: String
+    _ options: GuestOptions, kernel: String, initramfs: String, disk: String?, ram: String, console: String,
+    name: String
   ) -> [String] {
     // noirqdebug: real-time kernels take the burst of serial interrupts for a stuck line and cut it off.
     var line = "console=ttyS0 quiet loglevel=6 noirqdebug"
@@ -228,6 +234,13 @@ public final class Guest: Sendable {
         "-netdev",
         "stream,id=cable,server=\(network.holdsCable ? "on" : "off"),addr.type=unix,addr.path=\(network.cable),addr.abstract=on",
         "-device", "virtio-net-pci,netdev=cable,romfile=,mac=52:54:00:00:00:\(last.count == 1 ? "0" + last : last)",
+      ]
+    }
+    if let disk {
+      // What the guest writes goes to a file of QEMU's that has no name any more.
+      devices += [
+        "-drive", "id=disk,if=none,format=raw,snapshot=on,cache=unsafe,file=\(disk)",
+        "-device", "virtio-blk-pci,drive=disk",
       ]
     }
     if let watched = options.watched {

@@ -38,6 +38,10 @@ public struct GuestOptions: Sendable, Hashable {
   public var network: Network?
   /// Memory that the guest sees as the second region of a PCI device, as a card sees that of its host.
   public var watched: WatchedMemory?
+  /// Whether it boots Debian with systemd from a disk, in place of busybox from memory; see ``KernelStore/diskImage()``.
+  ///
+  /// What it writes is gone with it.
+  public var hasDisk = false
   /// Paths of this machine's programs that go into the guest's /bin, with the libraries that they load; kernel modules
   /// go into /modules, and are not loaded.
   public var programs: [String]

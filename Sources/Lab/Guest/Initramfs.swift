@@ -22,6 +22,10 @@ enum Initramfs {
     }
     archive.addFile("init", try resource("init.sh"), executable: true)
     archive.addFile("bin/agent", try resource("agent.sh"), executable: true)
+    if options.hasDisk {
+      archive.addDirectory("disk")
+      archive.addFile("etc/agent.service", try resource("agent.service"))
+    }
     if let sleepers = options.sleepers {
       archive.addFile("bin/workload", try compiled("workload", cache: cache), executable: true)
       archive.addFile("etc/workload", Array("\(sleepers)\n".utf8))

@@ -43,6 +43,15 @@ public struct KernelStore: Sendable {
       return order.split(separator: "\n").map { directory.appendingPathComponent(String($0)) }
     }
 
+    /// The modules that it takes to mount a disk, in the order in which they can be loaded.
+    public func diskModules() throws(LabError) -> [URL] {
+      let directory = image.deletingLastPathComponent().appendingPathComponent("disk")
+      guard let order = try? String(contentsOf: directory.appendingPathComponent("order"), encoding: .utf8) else {
+        throw LabError("the kernel \(release) has no modules in \(directory.path); run scripts/setup --debian")
+      }
+      return order.split(separator: "\n").map { directory.appendingPathComponent(String($0)) }
+    }
+
     /// Whether Debian offers no modules of this kernel, as of series that it has left behind.
     public var lacksModules: Bool {
       let order = image.deletingLastPathComponent().appendingPathComponent("devices/order")
@@ -61,6 +70,19 @@ public struct KernelStore: Sendable {
       let series = release.split(separator: ".").prefix(2).joined(separator: ".")
       return series + (release.contains("-cloud-") ? "-cloud" : release.contains("-rt-") ? "-rt" : "")
     }
+  }
+
+  /// The disk that guests with systemd boot from, which `scripts/setup --debian` makes.
+  ///
+  /// It holds Debian, what workloads need, and the modules of the kernels that boot it, and is never written to.
+  ///
+  /// - Throws: ``LabError`` where it was not made.
+  public func diskImage() throws(LabError) -> URL {
+    let image = directory.deletingLastPathComponent().appendingPathComponent("debian/disk.img")
+    guard FileManager.default.fileExists(atPath: image.path) else {
+      throw LabError("there is no \(image.path); run scripts/setup --debian")
+    }
+    return image
   }
 
   /// All kernels, the newest of each series and flavour first.

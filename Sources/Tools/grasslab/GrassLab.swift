@@ -36,6 +36,10 @@ struct BootOptions: ParsableArguments {
   @Flag(help: "Load the kernel's modules for disks in files and for an Ethernet device, where there are any.")
   var devices = false
 
+  @Flag(
+    help: "Boot Debian with systemd from a disk, which scripts/setup --debian makes, in place of busybox from memory.")
+  var debian = false
+
   @Option(help: "What to append to the kernel's command line.")
   var append = ""
 
@@ -55,6 +59,8 @@ struct BootOptions: ParsableArguments {
       kernel: kernel, memory: memory, cpus: cpus, paging: GuestOptions.Paging(rawValue: paging) ?? .fourLevel,
       sleepers: sleepers, commandLine: append)
     guest.hugePages = hugePages
+    guest.hasDisk = debian
+    if debian { guest.sleepers = nil }
     return guest
   }
 
@@ -82,7 +88,7 @@ struct Boot: ParsableCommand {
       grassd --memory and grassctl --memory. Then each line of standard input is run in the guest and its output printed; \
       a line that starts with `!` is sent without waiting for an answer (`!echo c > /proc/sysrq-trigger`); `prepare \
       NAME` and then `break NAME` break the guest as grasslab break does, `undo NAME` makes it good again, and each answers with \
-      one line.
+      one line. `pause SECONDS` stops the machine's CPUs from outside for so long, and answers `pause=SECONDS`.
       """)
 
   @OptionGroup var options: BootOptions
@@ -94,6 +100,11 @@ struct Boot: ParsableCommand {
       let words = line.split(separator: " ", maxSplits: 1).map(String.init)
       if words.count == 2, ["break", "undo", "prepare"].contains(words[0]) {
         FileHandle.standardOutput.write(Data("\(BreakCommand.answer(words[0], words[1], in: guest))\n".utf8))
+      } else if words.count == 2, words[0] == "pause", let seconds = Double(words[1]), (0...3600).contains(seconds) {
+        try guest.pause()
+        usleep(UInt32(seconds * 1e6))
+        try guest.resume()
+        FileHandle.standardOutput.write(Data("pause=\(words[1])\n".utf8))
       } else if line.hasPrefix("!") {
         try guest.send(String(line.dropFirst()))
       } else if !line.isEmpty {

@@ -9,6 +9,19 @@ mount -t tmpfs tmp /tmp
 mount -t tmpfs shm /dev/shm
 hostname grass-guest
 for module in $(cat /etc/modules); do insmod "/modules/$module"; done
+if [ -d /disk ]; then
+  # Debian takes over, with the agent and the laboratory's programs as if they had been installed.
+  mount -t ext4 /dev/vda /disk
+  cp /bin/agent /disk/usr/local/bin/
+  [ ! -x /bin/breaker ] || cp /bin/breaker /disk/usr/local/bin/
+  [ ! -x /bin/workload ] || cp /bin/workload /etc/workload /disk/usr/local/bin/
+  cp -r /modules /disk/
+  cp /etc/agent.service /disk/etc/systemd/system/
+  mkdir -p /disk/etc/systemd/system/multi-user.target.wants
+  ln -s ../agent.service /disk/etc/systemd/system/multi-user.target.wants/
+  for mounted in /dev/shm /dev/pts /tmp /dev /sys /proc; do umount "$mounted"; done
+  exec switch_root /disk /sbin/init
+fi
 if [ -e /etc/address ]; then
   ip link set lo up
   ip link set eth0 up

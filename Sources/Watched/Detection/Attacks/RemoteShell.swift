@@ -179,7 +179,7 @@ public struct PacketSocket: Detector {
 
 extension NetworkAddress {
   /// Whether it is of this host itself: 127.0.0.0/8, ::1, and the former as IPv6 writes it.
-  fileprivate var isLoopback: Bool {
+  var isLoopback: Bool {
     switch bytes.count {
     case 4: bytes[0] == 127
     case 16: bytes.dropLast().allSatisfy { $0 == 0 } && bytes[15] == 1 || Array(bytes[10..<13]) == [0xff, 0xff, 127]

@@ -89,3 +89,56 @@ public struct LoweredDefence: Detector {
       })
   }
 }
+
+/// A program of BPF that decides on packets or on rights and was not there.
+public struct NewProgram: Detector {
+  public static let name = "bpf-attached"
+  public static let kind = Finding.Kind.change
+  public static let summary =
+    "A BPF program sees packets or decides on rights that was not there when the host was learned."
+  public static let rule = """
+    A program of the kernel's table whose type is XDP, a class or an action of traffic, a filter of netfilter's or of streams, or a hook \
+    of security, and whose tag was not learned for that type.
+    """
+  public static let looksLike = """
+    Networks of containers, balancers and agents of security that were installed or updated since: it is a notice. Learn anew, or \
+    allow it by its tag.
+    """
+  public static let remedy = "See what it is and who loaded it: grassctl bpf, grassctl lsof for bpf-prog."
+  public static let techniques = ["T1205.002"]
+  public static let baseline = Finding.Baseline.learned
+
+  /// What the numbers of enum bpf_prog_type mean that are looked at.
+  private static let kinds: [UInt32: String] = [
+    3: "a class of traffic", 4: "an action of traffic", 6: "XDP, before the kernel sees a packet",
+    14: "streams of sockets",
+    16: "messages of sockets", 29: "a hook of security", 32: "a hook of netfilter",
+  ]
+
+  private static func key(_ program: BPFProgram) -> String { "\(program.type) \(Text.hexadecimal(program.tag))" }
+
+  public static func facts(_ look: Look) throws(KernelError) -> [String: String] {
+    // A host without programs has learned that, too.
+    var facts = ["": ""]
+    for program in try look.bpf().programs where kinds[program.type] != nil {
+      facts[key(program)] = program.name.printable
+    }
+    return facts
+  }
+
+  public static func sightings(_ look: Look, before: Look?) throws(KernelError) -> Sightings {
+    guard let old = try look.learned(by: Self.self) else { return Sightings() }
+    let table = try look.bpf()
+    return Sightings(
+      table.programs.compactMap { program in
+        guard let kind = kinds[program.type], old[key(program)] == nil else { return nil }
+        let name = program.name.isEmpty ? "" : "\(program.name.printable) "
+        return Sighting(
+          [.program(id: program.id, name: program.name)], .notice, .strong,
+          "BPF program \(name)(\(program.id)) is new: \(kind)",
+          evidence: [
+            .init("its tag", at: program.address, seen: Text.hexadecimal(program.tag), expected: "one that was learned")
+          ])
+      }, faults: table.faults)
+  }
+}
