@@ -88,13 +88,14 @@ public struct Break: Sendable {
   /// `victim` is what the program does as the process that it is done to. One that is `sent` does not come back from being loaded.
   static func module(
     _ name: String, _ kind: Kind, _ summary: String, victim: String? = nil, options: String = "",
-    waits: Bool = true, _ detectors: [String], subject: String = "", within: Double = 2, effects: [String] = [],
+    alsoNeeds needs: Set<Need> = [], waits: Bool = true, _ detectors: [String], subject: String = "",
+    within: Double = 2, effects: [String] = [],
     survives: Bool = true, cpus: Int = 2
   ) -> Break {
     let load = "insmod /modules/break.ko what=\(name)\(options.isEmpty ? "" : " \(options)")"
     let script = victim == nil ? load : "\(load) victim=$(cat /tmp/broken)"
     return Break(
-      name, kind, summary, needs: victim == nil ? [.module] : [.module, .program],
+      name, kind, summary, needs: needs.union(victim == nil ? [.module] : [.module, .program]),
       after: victim.map { .script(background($0)) },
       waits ? .script(script) : .sent(load), detectors, subject: subject, within: within, effects: effects,
       survives: survives, cpus: cpus)

@@ -102,6 +102,13 @@ extension Breaks {
       "text-changed", .attack, "A function of the kernel returns where it begins.", ["changed-text", "text-changed"],
       subject: "acct"),
     .module(
+      "module-text-changed", .attack, "A function of a module of the kernel's returns where it begins.",
+      alsoNeeds: [.devices], ["changed-text"], subject: "dummy_xmit"),
+    .module(
+      "module-text-jmp", .attack,
+      "A function of a module of the kernel's begins with a jump to code that belongs to nothing.",
+      alsoNeeds: [.devices], ["changed-text"], subject: "dummy_xmit", effects: ["ownerless-code"]),
+    .module(
       "idt-hook", .attack, "A gate of the interrupt table goes elsewhere.", ["foreign-hook"], subject: "idt",
       effects: ["ownerless-code", "foreign-operations"]),
     .module(

@@ -525,6 +525,19 @@ static int do_text_changed(void) {
   return poke_symbol("__x64_sys_acct", 0, &code, 1);
 }
 
+static int do_module_text_changed(void) {
+  // xor %eax, %eax; ret: it takes packets and does nothing with them.
+  const u8 code[] = {0x31, 0xc0, 0xc3};
+  return poke_symbol("dummy_xmit", 0, code, sizeof code);
+}
+static int do_module_text_jmp(void) {
+  unsigned long at = lookup("dummy_xmit");
+  u8 code[5] = {0xe9};
+  s32 offset = (unsigned long)stray_code(0) - (at + 5);
+  memcpy(code + 1, &offset, 4);
+  return at ? poke((void *)at, code, 5) : -ENOENT;
+}
+
 static int do_idt_hook(void) {
   // The gate of vector 4, which nothing raises.
   unsigned long code = (unsigned long)stray_code(0);
@@ -734,6 +747,8 @@ static const struct {
     {"text-inline-jmp", do_text_inline_jmp},
     {"text-breakpoint", do_text_breakpoint, true},
     {"text-changed", do_text_changed, true},
+    {"module-text-changed", do_module_text_changed, true},
+    {"module-text-jmp", do_module_text_jmp},
     {"idt-hook", do_idt_hook, true},
     {"ftrace-hook", do_ftrace_hook},
     {"ftrace-foreign", do_ftrace_foreign, true},

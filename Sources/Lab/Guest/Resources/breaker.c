@@ -24,6 +24,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -75,10 +76,17 @@ static void oom(char **argv) {
 // Takes some memory a second, for ever: what a leak looks like.
 static void leak(char **argv) {
   become("leaking", 0);
-  for (int i = 0; i < 600; i++) {
-    char *more = mmap(0, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (more != MAP_FAILED) memset(more, 1, 1 << 20);
-    usleep(100000);
+  struct timespec start, now;
+  clock_gettime(CLOCK_MONOTONIC, &start);
+  for (long taken = 0; taken < 600;) {
+    usleep(50000);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    // By the clock: a slow machine takes more at once.
+    long due = (now.tv_sec - start.tv_sec) * 10 + (now.tv_nsec - start.tv_nsec) / 100000000;
+    for (; taken < due; taken++) {
+      char *more = mmap(0, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (more != MAP_FAILED) memset(more, 1, 1 << 20);
+    }
   }
   stay();
 }

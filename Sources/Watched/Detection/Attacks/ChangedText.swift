@@ -8,11 +8,13 @@ import Memory
 public struct ChangedText: Detector {
   public static let name = "changed-text"
   public static let kind = Finding.Kind.attack
-  public static let summary = "The kernel's code was changed by something that is none of its own ways to change it."
+  public static let summary =
+    "The kernel's code, or a module's, was changed by something that is none of the kernel's own ways to change it."
   public static let rule = """
     All functions are decoded instruction by instruction. A place for tracers holds the nop, or a call of a tracer's trampoline where \
     ftrace says that it is on. Before it lies nothing or a landing place of indirect branches. A breakpoint belongs to a probe. \
-    A branch leads out of the image only into what the kernel made itself, or from a static call into a module.
+    A branch leads out of the image only into what the kernel made itself, or from a static call into a module. The code of each \
+    module of the list is looked through so, too: its branches may lead to the kernel, to modules of the list, and to what the kernel made.
     """
   public static let looksLike = """
     Tracers, probes, static calls, jump labels and live patches change code: their own tables explain each. Code that is being \
@@ -86,13 +88,17 @@ public struct ChangedText: Detector {
     var faults = text.faults + owners.faults
     let probed = reader.probed(kernel, &faults)
     // Looked at only where a branch asks for it.
-    let isLeading = text.remarks.contains { if case .branch = $0.kind { true } else { false } }
+    let modules = try look.moduleTexts()
+    faults += modules.faults
+    let all = text.remarks + modules.modules.flatMap(\.text.remarks)
+    faults += modules.modules.flatMap(\.text.faults)
+    let isLeading = all.contains { if case .branch = $0.kind { true } else { false } }
     let calls =
       isLeading
       ? try KernelError.reading(Reader.subject) { try reader.staticCalls(kernel) } : []
     let executable = isLeading ? try look.executableMemory().ranges.map(\.range) : []
     var traced: [UInt64: UInt64] = [:]
-    if text.remarks.contains(where: { if case .place = $0.kind { true } else { false } }) {
+    if all.contains(where: { if case .place = $0.kind { true } else { false } }) {
       for place in try look.tracedFunctions().places { traced[place.address.rawValue] = place.flags }
     }
     let symbols = kernel.symbols
@@ -101,12 +107,15 @@ public struct ChangedText: Detector {
       return symbol.name
     }
     /// What is odd there, and what ought to be; nil where a table explains it.
-    func oddity(_ remark: TextRemark) -> (seen: String, expected: String, isLeading: Bool)? {
+    func oddity(_ remark: TextRemark, ofModule isModule: Bool = false) -> (
+      seen: String, expected: String, isLeading: Bool
+    )? {
       switch remark.kind {
       case .branch(let target):
         let isCode = executable.contains { $0.contains(target.rawValue) }
         switch owners.owner(of: target) {
         case .kernel, .made: return nil
+        case .module where isModule: return nil
         case .module(let module):
           // A tracepoint's lone callback, for one, is called so.
           if calls.contains(remark.address.rawValue) || name(remark.address).hasPrefix("__SCT__") || !isCode {
@@ -147,24 +156,43 @@ public struct ChangedText: Detector {
         }
       }
     }
-    var functions: [VirtualAddress: [(remark: TextRemark, seen: String, expected: String, isLeading: Bool)]] = [:]
+    var functions: [VirtualAddress: [Oddity]] = [:]
     for remark in text.remarks {
       guard let odd = oddity(remark) else { continue }
       functions[remark.function, default: []].append((remark, odd.seen, odd.expected, odd.isLeading))
     }
-    let sightings = functions.sorted { $0.key < $1.key }.map { function, odd -> Sighting in
-      let what = odd.first(where: \.isLeading) ?? odd[0]
-      let place = what.remark.address.distance(from: function)
-      let name = name(function)
-      return Sighting(
-        [.function(name)], .critical, .strong,
-        "the code of \(name) was changed: \(what.seen) at +0x\(String(place, radix: 16))",
-        evidence: odd.prefix(8).map {
-          .init("code", at: $0.remark.address, symbol: name, seen: $0.seen, expected: $0.expected)
-        }, persists: [what.remark.address.rawValue],
-        related: Set(odd.compactMap { target(of: $0.remark).map { .code($0) } }))
+    var sightings = functions.sorted { $0.key < $1.key }.map { function, odd in
+      sighting(of: name(function), at: function, odd)
     }
-    return Sightings(sightings, outOf: max(text.functions, 1), faults: faults)
+    var total = text.functions
+    for module in modules.modules {
+      var functions: [VirtualAddress: [Oddity]] = [:]
+      for remark in module.text.remarks {
+        guard let odd = oddity(remark, ofModule: true) else { continue }
+        functions[remark.function, default: []].append((remark, odd.seen, odd.expected, odd.isLeading))
+      }
+      total += module.text.functions
+      sightings += functions.sorted { $0.key < $1.key }.map { function, odd in
+        let name = module.names[function] ?? "\(function)"
+        return sighting(of: "\(name) [\(module.module.name.printable)]", at: function, odd)
+      }
+    }
+    return Sightings(sightings, outOf: max(total, 1), faults: faults)
+  }
+
+  private typealias Oddity = (remark: TextRemark, seen: String, expected: String, isLeading: Bool)
+
+  /// What is said of a function, of which at least one thing is odd.
+  private static func sighting(of name: String, at function: VirtualAddress, _ odd: [Oddity]) -> Sighting {
+    let what = odd.first(where: \.isLeading) ?? odd[0]
+    let place = what.remark.address.distance(from: function)
+    return Sighting(
+      [.function(name)], .critical, .strong,
+      "the code of \(name) was changed: \(what.seen) at +0x\(String(place, radix: 16))",
+      evidence: odd.prefix(8).map {
+        .init("code", at: $0.remark.address, symbol: name, seen: $0.seen, expected: $0.expected)
+      }, persists: [what.remark.address.rawValue],
+      related: Set(odd.compactMap { target(of: $0.remark).map { .code($0) } }))
   }
 
   /// Where the instruction there leads to.

@@ -47,6 +47,11 @@ public struct DefenceOff: Detector {
     return Sightings(sightings)
   }
 
+  /// That it is lower than it was is the same once more.
+  public static func explains(_ finding: Finding, effect: Finding) -> Bool {
+    effect.detector == LoweredDefence.name && effect.subjects == finding.subjects
+  }
+
   private static func sighting(
     _ variable: String, _ title: String, _ look: Look, seen: String, expected: String
   ) -> Sighting {

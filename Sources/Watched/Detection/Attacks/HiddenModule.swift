@@ -150,7 +150,7 @@ extension Kernel {
   }
 
   /// Where the kernel's own functions lie, those of its start too.
-  fileprivate var textRange: Range<UInt64> {
+  var textRange: Range<UInt64> {
     let start = found.imageRange.lowerBound.rawValue
     return start..<max(start, found.imageRange.upperBound.rawValue)
   }

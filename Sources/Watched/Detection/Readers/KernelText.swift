@@ -66,11 +66,24 @@ private struct KernelTextReader: KernelReader {
 
   func read(_ kernel: Kernel, _ places: [VirtualAddress]) throws -> KernelText {
     let bytes = try kernel.addressSpace.read(VirtualAddress(text.lowerBound), count: text.count)
+    return KernelText.looked(through: bytes, at: text, image: image, functions, places, most: Self.mostRemarks)
+  }
+}
+
+extension KernelText {
+  /// What of the text `bytes`, which lies at `text`, has to be explained.
+  ///
+  /// That is branches out of `image` that do not lead to `known`, and what is odd in `functions`, whose starts are given as offsets, and
+  /// at tracers' `places`.
+  fileprivate static func looked(
+    through bytes: [UInt8], at text: Range<UInt64>, image: Range<UInt64>, known: Range<UInt64> = 0..<0,
+    _ functions: [UInt32], _ places: [VirtualAddress], most: Int
+  ) -> KernelText {
     let offsets = places.lazy.map(\.rawValue).filter { text.contains($0) }.map { UInt32($0 - text.lowerBound) }.sorted()
     var answer = KernelText()
     answer.functions = functions.count
     var undecoded = 0
-    var remarks = [grass_remark](repeating: grass_remark(), count: Self.mostRemarks)
+    var remarks = [grass_remark](repeating: grass_remark(), count: most)
     let count = bytes.withUnsafeBufferPointer { bytes in
       functions.withUnsafeBufferPointer { functions in
         offsets.withUnsafeBufferPointer { places in
@@ -86,13 +99,14 @@ private struct KernelTextReader: KernelReader {
       }
     }
     answer.undecoded = undecoded
-    if count > Self.mostRemarks {
+    if count > most {
       answer.faults.append(
         MemoryFault(
           .virtual(VirtualAddress(text.lowerBound)),
-          .inconsistent("\(count) things to be explained in the kernel's text")))
+          .inconsistent("\(count) things to be explained in one text of the kernel")))
     }
-    for remark in remarks.prefix(min(count, Self.mostRemarks)) {
+    for remark in remarks.prefix(min(count, most)) {
+      if remark.kind == GRASS_REMARK_BRANCH.rawValue, known.contains(remark.target) { continue }
       let place = Int(remark.offset)
       let kind: TextRemark.Kind
       switch remark.kind {
@@ -108,6 +122,73 @@ private struct KernelTextReader: KernelReader {
           bytes: Array(bytes[place..<min(place + 5, bytes.count)])))
     }
     return answer
+  }
+}
+
+/// The text of a module of the list, looked through.
+struct ModuleText: Sendable {
+  var module: KernelModule
+  var text: KernelText
+  /// The names of its functions, by where they begin.
+  var names: [VirtualAddress: String]
+}
+
+/// The texts of modules, and what could not be read of them.
+struct ModuleTextTable: Faulted {
+  var modules: [ModuleText] = []
+  var faults: [MemoryFault] = []
+
+  /// More text than one module has, and than all together have: 64 MiB.
+  static let most = 1 << 26
+}
+
+extension Look {
+  /// The texts of the modules of the list that are up, each looked through on its own.
+  ///
+  /// Cost: a read of all their text, some MiB, and of their symbols.
+  func moduleTexts() throws(KernelError) -> ModuleTextTable {
+    let places = (try? tracedFunctions())?.places.map(\.address) ?? []
+    let listed = try modules()
+    let symbols = try once("symbols") { kernel throws(KernelError) in try kernel.symbolMap() }
+    return try once("module texts") { kernel throws(KernelError) in
+      var table = ModuleTextTable(faults: listed.faults + symbols.faults)
+      let functions = Dictionary(
+        grouping: symbols.all.lazy.filter { $0.module != nil && ($0.type == "t" || $0.type == "T") }
+      ) { $0.module ?? "" }
+      var batch = ReadBatch<VirtualAddress>()
+      var total = 0
+      var texts: [(module: KernelModule, text: Range<UInt64>)] = []
+      for module in listed.modules where module.state == .live {
+        let (end, overflow) = module.text.rawValue.addingReportingOverflow(module.textSize)
+        guard !overflow, module.textSize > 0, module.textSize <= ModuleTextTable.most - total else { continue }
+        total += Int(module.textSize)
+        batch.add(module.text, count: Int(module.textSize))
+        texts.append((module, module.text.rawValue..<end))
+      }
+      kernel.addressSpace.read(&batch)
+      for (index, item) in texts.enumerated() {
+        if let fault = batch.faults[index] {
+          table.faults.append(fault)
+          continue
+        }
+        let entry = batch.entries[index]
+        var names: [VirtualAddress: String] = [:]
+        for place in functions[item.module.name.printable] ?? [] where item.text.contains(place.address.rawValue) {
+          names[place.address] = place.name
+        }
+        let starts = names.keys.map { UInt32($0.rawValue - item.text.lowerBound) }.sorted()
+        guard !starts.isEmpty else { continue }
+        table.modules.append(
+          ModuleText(
+            module: item.module,
+            text: .looked(
+              through: Array(batch.bytes[entry.offset..<entry.offset + entry.count]), at: item.text, image: item.text,
+              known: kernel.textRange, starts, places,
+              // Most instructions that lead anywhere have five bytes.
+              most: min(max(entry.count / 5, 4096), 1 << 20)), names: names))
+      }
+      return table
+    }
   }
 }
 
