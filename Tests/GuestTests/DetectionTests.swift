@@ -192,18 +192,24 @@ extension GuestTests {
         watched.text.contains("(follows)") && watched.text.contains("wait for each other's locks"), "\(watched.text)")
     }
 
-    /// Code that belongs to nothing, a pointer to such code, and code that was changed: each is found and named; what the
-    /// kernel's own tracers change is not.
+    /// Code that belongs to nothing, a pointer to such code, and code that was changed, the kernel's or a module's: each is found and
+    /// named; what the kernel's own tracers change is not. And whose memory it was that ran out.
     @Test(arguments: ["6.1", "6.12"]) func codeIsHeldAgainstTheKernelsTables(_ kernel: String) throws {
-      let breaks = try ["executable-page-without-owner", "seq-ops-hook", "text-changed"].map { try Breaks.named($0) }
+      let breaks = try [
+        "executable-page-without-owner", "seq-ops-hook", "text-changed", "module-text-changed", "oom-cgroup",
+      ].map { try Breaks.named($0) }
       // Without headers of the kernel there is no module that breaks it.
       let known = try KernelStore().kernel(kernel)
       guard known.lacks(for: breaks[0]) == nil, let module = known.module("break") else { return }
       SharedGuests.shared.rest()
       var options = GuestOptions(kernel: kernel, memory: 512, sleepers: 3)
+      options.isBreakable = true
       options.programs.append(module.path)
+      let dummy = try #require(known.deviceModules.first { $0.lastPathComponent == "dummy.ko" })
+      options.programs.append(dummy.path)
       let guest = try Guest(options)
       defer { guest.shutDown() }
+      try guest.perform(.script("insmod /modules/dummy.ko"))
       try guest.perform(try Breaks.named("quiet-tracer").deed)
       let quiet = try grassctl.run(["check", "--memory", guest.memoryPath])
       #expect(quiet.status == 0, "\(quiet.text)\(quiet.errors)")
@@ -220,7 +226,11 @@ extension GuestTests {
       // One page of each of the two.
       #expect(titles("ownerless-code").count == 2)
       #expect(titles("foreign-operations").contains { $0.hasPrefix("tcp4_seq_ops+0x18 points to code at 0x") })
-      #expect(titles("changed-text").count == 1 && titles("changed-text")[0].contains("__x64_sys_acct"))
+      #expect(titles("changed-text").count == 2, "\(titles("changed-text"))")
+      #expect(titles("changed-text").contains { $0.contains("__x64_sys_acct") })
+      #expect(titles("changed-text").contains { $0.contains("dummy_xmit [dummy]") })
+      #expect(
+        titles("oom-kill").count == 1 && titles("oom-kill")[0].hasPrefix("the memory of control group /small ran out"))
       #expect(titles("writable-code") == [])
     }
 

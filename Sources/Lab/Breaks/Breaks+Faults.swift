@@ -99,8 +99,10 @@ extension Breaks {
 
   /// Something runs out.
   static let exhaustion: [Break] = [
-    .program(
-      "oom", .fault, "Memory runs out and the kernel kills a process.", ["oom-kill"], within: 30, isEndable: false),
+    Break(
+      "oom", .fault, "Memory runs out and the kernel kills a process.", needs: [.program],
+      .script("breaker oom </dev/null >/dev/null 2>&1; ! grep -q 'oom_kill 0' /proc/vmstat"), ["oom-kill"],
+      subject: "the host's memory", within: 5, effects: ["oom-imminent"]),
     Break(
       "oom-cgroup", .fault, "A control group runs out of its memory.", needs: [.program],
       .script(
@@ -109,7 +111,7 @@ extension Breaks {
         mkdir /tmp/cgroup/small && echo 40M > /tmp/cgroup/small/memory.max && \
         sh -c 'echo $$ > /tmp/cgroup/small/cgroup.procs; exec breaker oom' </dev/null >/dev/null 2>&1; \
         grep oom_kill /tmp/cgroup/small/memory.events
-        """), ["oom-kill"], subject: "control group", within: 10),
+        """), ["oom-kill"], subject: "control group /small", within: 5),
     .program(
       "leak", .fault, "A process takes ten MiB a second and gives none back.", ["oom-imminent"], subject: "leaking",
       within: 60),
@@ -128,6 +130,7 @@ extension Breaks {
     Break(
       "files-exhausted", .fault, "The host has nearly all the open files that it may have.", needs: [.program],
       .script("ulimit -n 100000; echo 3000 > /proc/sys/fs/file-max; \(Break.background("fd-exhaustion"))"),
+      undo: .script("kill -9 $(cat /tmp/broken); echo 100000 > /proc/sys/fs/file-max"),
       ["files-exhausted", "file-table-full"], within: 3, effects: ["fd-exhaustion"]),
     Break(
       "pid-exhaustion", .fault, "All process numbers are taken.", needs: [.program],
@@ -142,6 +145,7 @@ extension Breaks {
         server=/sys/kernel/debug/sched/fair_server/cpu1/runtime; [ ! -e $server ] || echo 0 > $server; \
         \(Break.background("cpu-starvation"))
         """),
+      undo: .script("kill -9 $(cat /tmp/broken); echo 950000 > /proc/sys/kernel/sched_rt_runtime_us"),
       ["cpu-starvation"], subject: "glutton", within: 5, effects: ["rcu-stall", "hung-task"]),
     .program(
       "accept-queue-full", .fault, "A listener takes no connections, and its queue is full.",

@@ -1,6 +1,6 @@
 import ArgumentParser
 import Daemon
-import LinuxKernel
+import ToolOptions
 
 /// Looks at the host for a grassd that serves it, which says when: detectors that go astray end this process, and not that one.
 struct Look: ParsableCommand {
@@ -8,10 +8,9 @@ struct Look: ParsableCommand {
     abstract: "Ask all detectors about a host, for another grassd.", shouldDisplay: false)
 
   @Option var memory: String
-  @Option var known: String?
-  @Flag var noKnown = false
+  @OptionGroup var known: KnownOptions
 
   func run() throws {
-    try Looker(memory: memory, known: noKnown ? nil : known.map { BuildFolder(path: $0) } ?? .standard()).run()
+    try Looker(memory: memory, known: known.folder).run()
   }
 }

@@ -26,20 +26,48 @@ public struct OutOfMemoryKill: Detector {
       let text = record.text.printable
       return text.contains("Killed process ") && text.contains("ut of memory")
     }
-    let isHost = killed.contains { !$0.text.starts(with: Array("Memory cgroup".utf8)) }
+    // Those of a control group say so, and the record before says which.
+    let ofGroups = killed.filter { $0.text.starts(with: Array("Memory cgroup".utf8)) }
+    let ofHost = killed.filter { !$0.text.starts(with: Array("Memory cgroup".utf8)) }
+    let groups = Dictionary(grouping: ofGroups) { group(of: $0, records) }
+    let counter = Finding.Evidence("oom_kill", seen: "\(kills)", expected: "0")
+    var sightings: [Sighting] = []
     // Of a log that has lost its records nobody knows whose memory it was.
-    let severity: Finding.Severity = isHost || killed.isEmpty ? .critical : .warning
-    var evidence = [Finding.Evidence("oom_kill", seen: "\(kills)", expected: "0")]
-    evidence += killed.suffix(4).map { .init("the log", seen: $0.text.printable) }
+    if !ofHost.isEmpty || killed.isEmpty {
+      sightings.append(
+        sighting(
+          [.host], .critical, ofHost.isEmpty ? "memory" : "the host's memory",
+          max(UInt64(ofHost.count), kills - min(kills, UInt64(ofGroups.count))), ofHost, counter))
+    }
+    for (group, records) in groups.sorted(by: { $0.key < $1.key }) {
+      sightings.append(
+        sighting(
+          [.table("control group \(group)", entry: nil)], .warning, "the memory of control group \(group)",
+          UInt64(records.count), records, counter))
+    }
+    return Sightings(sightings)
+  }
+
+  private static func sighting(
+    _ subjects: [Subject], _ severity: Finding.Severity, _ whose: String, _ kills: UInt64, _ killed: [LogRecord],
+    _ counter: Finding.Evidence
+  ) -> Sighting {
     let times = killed.map(\.time)
     let isStorm = zip(times, times.dropFirst(2)).contains { $0.1 &- $0.0 < 60_000_000_000 }
     let what = killed.last.map { ", last \(Text.seconds($0.time)) s after it booted: \($0.text.printable)" } ?? ""
-    let whose = killed.isEmpty ? "memory" : isHost ? "the host's memory" : "a control group's memory"
-    return Sightings([
-      Sighting(
-        [.host], severity, .proven,
-        "\(whose) ran out and the kernel killed \(kills == 1 ? "a process" : "\(kills) processes")"
-          + "\(isStorm ? ", three within a minute" : "")\(what)", evidence: evidence)
-    ])
+    return Sighting(
+      subjects, severity, .proven,
+      "\(whose) ran out and the kernel killed \(kills == 1 ? "a process" : "\(kills) processes")"
+        + "\(isStorm ? ", three within a minute" : "")\(what)",
+      evidence: [counter] + killed.suffix(4).map { .init("the log", seen: $0.text.printable) })
+  }
+
+  /// The control group whose memory ran out when `killed` was written; a question mark where the log has lost it.
+  ///
+  /// Source: mm/oom_kill.c, `dump_oom_summary`: "oom-kill:constraint=…,oom_memcg=/a,task_memcg=/a/b,task=…,pid=…".
+  private static func group(of killed: LogRecord, _ records: [LogRecord]) -> String {
+    let summary = records.last { $0.sequence < killed.sequence && $0.text.starts(with: Array("oom-kill:".utf8)) }
+    let part = summary?.text.printable.split(separator: ",").first { $0.hasPrefix("oom_memcg=") }
+    return part.map { String($0.dropFirst("oom_memcg=".count)) } ?? "?"
   }
 }
