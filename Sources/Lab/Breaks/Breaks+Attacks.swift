@@ -235,7 +235,8 @@ extension Breaks {
       .script(
         """
         mount -t tracefs none /sys/kernel/tracing 2>/dev/null; cd /sys/kernel/tracing && \
-        echo '__x64_sys_k*' > set_ftrace_filter && echo function > current_tracer
+        echo '__x64_sys_k*' > set_ftrace_filter && { echo x64_sys_call >> set_ftrace_filter || true; } && \
+        echo function > current_tracer
         """), undo: .script("cd /sys/kernel/tracing && echo nop > current_tracer && echo > set_ftrace_filter"), [],
       within: 5),
     Break(

@@ -23,7 +23,14 @@ public struct ForeignHook: Detector {
   public static func sightings(_ look: Look, before: Look?) throws(KernelError) -> Sightings {
     let table = try look.hooks()
     let known = try look.knownCode()
-    let foreign = table.hooks.filter { $0.code.owner == .unknown && !known.holds($0.code.address) }
+    let owners = try look.codeOwners()
+    let foreign = table.hooks.filter { hook in
+      guard hook.code.owner == .unknown, !known.holds(hook.code.address) else { return false }
+      // What traces the function that finds system calls is called by way of a trampoline that ftrace made; whether ftrace put the call
+      // there is judged with all other code.
+      guard hook.kind == .systemCall, hook.name == "any" else { return true }
+      return owners.owner(of: hook.code.address) == nil
+    }
     var sightings = foreign.map { hook -> Sighting in
       let on = hook.target.map { " on \($0.name)" } ?? ""
       return Sighting(
