@@ -13,15 +13,22 @@ public struct HiddenModule: Detector {
     belongs to neither is looked through for the struct of the module, which still has its name. Both looks agree.
     """
   public static let looksLike = """
-    A module that is being loaded or unloaded: its memory is given back, or it is in the list, in the second look.
+    A module that is being loaded or unloaded: its memory is given back, or it is in the list, in the second look. The memory of a module's \
+    start waits for a grace period of RCU: as long as the kernel's work that gives it back (do_free_init) waits or runs, memory without \
+    a struct and without functions is a notice.
     """
   public static let remedy = """
     Treat the host as taken over: keep the memory, and do not unload anything. The module's code is where the evidence says.
     """
   public static let techniques = ["T1014", "T1547.006"]
 
+  /// Modules lie in the topmost two GiB, as the kernel does. The file that a module is loaded from is read into memory elsewhere.
+  ///
+  /// Source: Documentation/arch/x86/x86_64/mm.rst.
+  private static let firstAddress: UInt64 = 0xffff_ffff_8000_0000
+
   /// Who asks for the memory of modules, by the kernel's version.
-  private static let loaders: Set<String> = [
+  static let loaders: Set<String> = [
     "load_module", "module_alloc", "move_module", "layout_and_allocate", "module_memory_alloc", "execmem_alloc",
     "__do_sys_init_module", "__do_sys_finit_module", "init_module_from_file", "idempotent_init_module",
   ]
@@ -35,7 +42,7 @@ public struct HiddenModule: Detector {
     let areas = try look.virtualAreas()
     faults += areas.faults
     let orphans = areas.areas.filter { area in
-      area.caller.map { loaders.contains($0) } == true
+      area.range.lowerBound >= firstAddress && area.caller.map { loaders.contains($0) } == true
         && !owned.contains { $0.lowerBound < area.range.upperBound && area.range.lowerBound < $0.upperBound }
     }
     let functions = try? look.tracedFunctions()
@@ -67,11 +74,13 @@ public struct HiddenModule: Detector {
     }
     // What has no struct any more.
     let rest = orphans.filter { area in !claimed.contains { $0.overlaps(area.range) } }
+    let isFreeing = rest.isEmpty ? false : try look.isFreeingModules()
     for area in rest {
       let inside = strays.count { area.range.contains($0.address.rawValue) }
       sightings.append(
         Sighting(
-          [.module(VirtualAddress(area.range.lowerBound), name: [])], .critical, inside > 0 ? .strong : .hint,
+          [.module(VirtualAddress(area.range.lowerBound), name: [])],
+          inside == 0 && isFreeing ? .notice : .critical, inside > 0 ? .strong : .hint,
           "\(area.range.count) bytes at \(VirtualAddress(area.range.lowerBound)) were loaded as a module and belong to none of "
             + "the list",
           evidence: [
@@ -114,6 +123,17 @@ public struct HiddenModule: Detector {
         guard case .code(let address) = subject else { return false }
         return finding.related.contains(.code(VirtualAddress(address.rawValue & ~0xfff)))
       }
+  }
+}
+
+extension Look {
+  /// Whether memory of modules' starts is about to be given back, when a grace period of RCU has passed.
+  ///
+  /// Source: kernel/module/main.c, `do_free_init`.
+  func isFreeingModules() throws(KernelError) -> Bool {
+    let table = try workQueues()
+    return table.works.contains { $0.function.symbol?.hasPrefix("do_free_init+") == true }
+      || table.workers.contains { $0.function?.symbol?.hasPrefix("do_free_init+") == true }
   }
 }
 

@@ -10,12 +10,13 @@ public struct InjectedCode: Detector {
   public static let summary = "A process has code that somebody wrote while it ran."
   public static let rule = """
     An area is writable and executable; a stack or a heap is executable; an executable page of a file is a copy of the \
-    process's own, which it became when it was written to. Executable memory without a file that is not writable any more is \
+    process's own, which it became when it was written to, and differs from the file's. Executable memory without a file that is not writable any more is \
     a notice.
     """
   public static let looksLike = """
     Just-in-time compilers: those that say so by the names of their files and libraries are a notice. Debuggers and probes of \
-    the kernel's write breakpoints: of a process that is traced or probed, copies are a notice. Programs whose own file asks \
+    the kernel's write breakpoints: of a process that is traced or probed, copies are a notice; what they leave behind is as it was in the \
+    file. A copy whose page of the file is not in memory any more cannot be compared: a notice. Programs whose own file asks \
     for an executable stack have all of it so.
     """
   public static let remedy = """
@@ -53,30 +54,57 @@ public struct InjectedCode: Detector {
     static let limit = 1 << 14
     static let most = 1 << 18
 
-    /// The first of the area's pages that are the process's own copies, and how many there are.
+    /// A page of a process, and where it is.
+    typealias Copy = (virtual: UInt64, physical: PhysicalAddress)
+
+    /// Those of the area's pages that are the process's own copies.
     func copies(
       in area: ProcessArea, of process: ProcessMemory, _ space: AddressSpace
-    ) throws(MemoryFault) -> (first: UInt64, count: Int)? {
+    ) throws(MemoryFault) -> [Copy] {
       guard case .physical(let root) = space.location(of: process.root, count: 4096) else {
         throw MemoryFault(.virtual(process.root), .inconsistent("a root page table outside the kernel's direct map"))
       }
       let start = try map.start(in: space)
       let count = min(Int(clamping: (area.range.upperBound - area.range.lowerBound) / 4096), Self.limit)
       let addresses = (0..<count).map { area.range.lowerBound + UInt64($0) * 4096 }
-      var present: [(virtual: UInt64, page: VirtualAddress)] = []
+      var present: [(copy: Copy, page: VirtualAddress)] = []
       for (address, found) in zip(addresses, space.walker.translate(addresses.map { (VirtualAddress($0), root) })) {
         // What is not there is in the file.
         guard case .success(let mapping) = found else { continue }
-        present.append((address, start + Int(clamping: mapping.physical.rawValue >> 12) * map.pageSize))
+        present.append(
+          ((address, mapping.physical), start + Int(clamping: mapping.physical.rawValue >> 12) * map.pageSize))
       }
       let pages = space.read(page, at: present.map(\.page))
       let heads = pages.map { PageMap.head(of: $0.address, compound: (try? $0.compound) ?? 0) }
-      var copies: [UInt64] = []
+      var copies: [Copy] = []
       for (item, head) in zip(present, space.read(page, at: heads)) {
         // PAGE_MAPPING_ANON (include/linux/page-flags.h).
-        if let mapping = try? head.mapping, mapping & 1 != 0 { copies.append(item.virtual) }
+        if let mapping = try? head.mapping, mapping & 1 != 0 { copies.append(item.copy) }
       }
-      return copies.first.map { ($0, copies.count) }
+      return copies
+    }
+
+    /// Which of an area's copies differ from the file's pages, and which of these are not in memory.
+    func compare(
+      _ copies: [Copy], of area: ProcessArea, _ file: ProcessFile, _ kernel: Kernel
+    ) throws(KernelError) -> (changed: [Copy], unknown: [Copy]) {
+      var batch = ReadBatch<PhysicalAddress>()
+      for copy in copies { batch.add(PhysicalAddress(copy.physical.rawValue & ~0xfff), count: 4096) }
+      kernel.memory.read(&batch)
+      // By their offsets in the file.
+      var left: [UInt64: Int] = [:]
+      for (index, copy) in copies.enumerated() where batch.succeeded(index) {
+        left[(area.firstPage &+ (copy.virtual - area.range.lowerBound) / 4096) &* 4096] = index
+      }
+      var changed: [Copy] = []
+      _ = try kernel.contents(ofInode: file.inodeAddress, number: file.inode) { offset, bytes in
+        guard let index = left.removeValue(forKey: offset) else { return !left.isEmpty }
+        let start = batch.entries[index].offset
+        // What lies behind the file's end is nobody's.
+        if batch.bytes[start..<start + min(bytes.count, 4096)] != bytes { changed.append(copies[index]) }
+        return !left.isEmpty
+      }
+      return (changed, left.values.sorted().map { copies[$0] })
     }
   }
 
@@ -124,14 +152,20 @@ public struct InjectedCode: Detector {
           let copies = result.faults.keep { () throws(MemoryFault) in
             try reader.copies(in: area, of: process, look.kernel.addressSpace)
           }
-          guard let copies = copies ?? nil else { continue }
-          let isProbed = process.hasProbes || traced.contains(process.task.tgid)
+          guard let copies, !copies.isEmpty, let file = area.file else { continue }
+          // What a debugger wrote and took back is as it was.
+          let compared: (changed: [Reader.Copy], unknown: [Reader.Copy]) =
+            (try? reader.compare(copies, of: area, file, look.kernel)) ?? (changed: [], unknown: copies)
+          guard let first = compared.changed.first ?? compared.unknown.first else { continue }
+          let isProbed =
+            compared.changed.isEmpty || process.hasProbes || traced.contains(process.task.tgid)
           found.append(
             (
               isProbed ? .notice : .warning, isProbed ? .hint : .strong,
-              "code of \(area.file?.path ?? "a file") that was written over",
+              "code of \(file.path) that was written over",
               .init(
-                "pages of code that are its own", at: VirtualAddress(copies.first), seen: "\(copies.count)",
+                "pages of code that are its own", at: VirtualAddress(first.virtual),
+                seen: "\(compared.changed.count) that differ, \(compared.unknown.count) that cannot be compared",
                 expected: "the file's")
             ))
         }

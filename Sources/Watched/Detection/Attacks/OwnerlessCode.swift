@@ -12,7 +12,8 @@ public struct OwnerlessCode: Detector {
     another kernel, the vsyscall page, a hypervisor's page.
     """
   public static let looksLike = """
-    A module that is being loaded or unloaded, a trampoline that is being made: both looks have to agree. Code that hides in what is \
+    A module that is being loaded or unloaded, a trampoline that is being made: both looks have to agree. The code of a module's start that \
+    waits for RCU to be given back: a notice as long as the kernel's work for that waits. Code that hides in what is \
     left of an owner's last page is not seen.
     """
   public static let remedy = """
@@ -23,9 +24,19 @@ public struct OwnerlessCode: Detector {
   public static func sightings(_ look: Look, before: Look?) throws(KernelError) -> Sightings {
     let executable = try look.executableMemory()
     let owners = try look.codeOwners()
-    let sightings = try look.ownerlessCode().map { range in
-      Sighting(
-        [.code(VirtualAddress(range.lowerBound))], .critical, .strong,
+    let ownerless = try look.ownerlessCode()
+    // As of modules that hide.
+    let isFreeing = ownerless.isEmpty ? false : try look.isFreeingModules()
+    let loaded =
+      isFreeing
+      ? try look.virtualAreas().areas.filter { $0.caller.map { HiddenModule.loaders.contains($0) } == true } : []
+    let traced = isFreeing ? (try? look.tracedFunctions())?.places ?? [] : []
+    let sightings = ownerless.map { range in
+      let isGoing =
+        loaded.contains { $0.range.contains(range.lowerBound) && range.upperBound <= $0.range.upperBound }
+        && !traced.contains { range.contains($0.address.rawValue) }
+      return Sighting(
+        [.code(VirtualAddress(range.lowerBound))], isGoing ? .notice : .critical, isGoing ? .hint : .strong,
         "\(range.count) bytes of executable memory at \(VirtualAddress(range.lowerBound)) belong to nothing",
         evidence: [
           .init(

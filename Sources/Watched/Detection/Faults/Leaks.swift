@@ -143,11 +143,11 @@ public struct VirtualMemoryLeak: Detector {
   public static let kind = Finding.Kind.fault
   public static let summary = "One place in the kernel takes ever more of its virtual memory and gives none back."
   public static let rule = """
-    All areas of vmalloc that one function asked for (vm_struct.caller), as a slab's leak: a twentieth of memory more than was \
+    The pages of all areas of vmalloc that one function asked for (vm_struct.nr_pages and caller), as a slab's leak: a twentieth of memory more than was \
     learned of this boot, or a quarter of it; more in the second look; a warning where memory is gone within an hour.
     """
   public static let looksLike = """
-    Stacks of threads and programs of BPF: they stop growing. What is mapped and takes no memory, as of devices, does not grow.
+    Stacks of threads and programs of BPF: they stop growing. What shows a device's memory has no pages of its own.
     """
   public static let remedy =
     "The function says whose it is: grassctl sym. A reboot gives it back, unloading the module may."
@@ -158,9 +158,7 @@ public struct VirtualMemoryLeak: Detector {
     let table = try look.virtualAreas()
     var sums: [VirtualAddress: UInt64] = [:]
     for area in table.areas {
-      // Behind each lies a page that is not mapped.
-      let bytes = area.range.upperBound - area.range.lowerBound
-      sums[area.callerAddress] = (sums[area.callerAddress] ?? 0) &+ (bytes - min(bytes, 4096))
+      sums[area.callerAddress] = (sums[area.callerAddress] ?? 0) &+ area.pages &* 4096
     }
     let large = sums.filter { $0.value >= 1 << 20 }
     var callers: [String: UInt64] = [:]

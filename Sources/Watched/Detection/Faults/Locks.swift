@@ -23,10 +23,15 @@ public struct OrphanedLock: Detector {
     let marks = try look.marks()
     let byTid = Dictionary(marks.marks.map { ($0.task.tid, $0) }) { first, _ in first }
     let sightings = locks.locks.compactMap { lock -> Sighting? in
-      guard !lock.waiters.isEmpty, let owner = lock.owner, lock.kind != .rwsem || (lock.readers ?? 0) == 0 else {
+      guard !lock.waiters.isEmpty, let holder = lock.holder, lock.kind != .rwsem || (lock.readers ?? 0) == 0 else {
         return nil
       }
-      if let mark = byTid[owner.tid], mark.task.state != .zombie, mark.task.state != .dead { return nil }
+      // The lock's readers know the tasks of one moment, and so does the table of marks.
+      if let mark = marks.marks.first(where: { $0.task.address == holder }), mark.task.state != .zombie,
+        mark.task.state != .dead
+      {
+        return nil
+      }
       let waiters = lock.waiters.compactMap { byTid[$0.tid] }
       guard !waiters.isEmpty else { return nil }
       let since = waiters.map(\.lastRun).min().map { marks.now > $0 ? marks.now - $0 : 0 } ?? 0
@@ -38,10 +43,10 @@ public struct OrphanedLock: Detector {
         evidence: [
           .init(
             "the owner of the \(lock.kind.rawValue)", at: lock.address, symbol: lock.symbol,
-            seen: owner.tid == 0
-              ? "a task that is in no list" : "\(owner.comm.printable) (\(owner.tid)), which has ended",
+            seen: lock.owner.map { "\($0.comm.printable) (\($0.tid)), which has ended" }
+              ?? "\(holder), a task that is in no list",
             expected: "a task that lives")
-        ], persists: waiters.map(\.switches),
+        ], persists: [holder.rawValue] + waiters.map(\.switches),
         related: Set(waiters.map { .task($0.task) } + [.lock(lock.address, name: lock.symbol)]))
     }
     return Sightings(sightings, faults: locks.faults + marks.faults)

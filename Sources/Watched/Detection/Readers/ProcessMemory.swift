@@ -48,6 +48,8 @@ public struct ProcessArea: Sendable {
   public var isSpecial: Bool
   /// Whether pages of it may be copies of its own.
   public var hasCopies: Bool
+  /// Which page of the file its first one is.
+  var firstPage: UInt64 = 0
 
   public var isWritable: Bool { flags & 2 != 0 }
 }
@@ -85,6 +87,7 @@ private struct ProcessMemoryReader: KernelReader {
     let file = Field<VirtualAddress>("vm_file")
     let operations = Field<VirtualAddress>("vm_ops")
     let copies = Field<VirtualAddress>("anon_vma")
+    let firstPage = Field<UInt64>("vm_pgoff")
   }
 
   struct File: KernelShape {
@@ -176,7 +179,7 @@ private struct ProcessMemoryReader: KernelReader {
           areas[reading.index].owner,
           ProcessArea(
             range: start..<end, flags: flags, isSpecial: try reading.operations.rawValue != 0 && file.rawValue == 0,
-            hasCopies: try reading.copies.rawValue != 0), file
+            hasCopies: try reading.copies.rawValue != 0, firstPage: try reading.firstPage), file
         ))
     }
     let files = read(drafts.map(\.program) + kept.map(\.file), in: space, &table.faults)

@@ -9,6 +9,8 @@ public struct VirtualArea: Sendable {
   /// The function that asked for it; nil where that is no symbol.
   public var caller: String?
   public var callerAddress: VirtualAddress
+  /// Pages of memory that it takes; none where it shows a device's.
+  public var pages: UInt64
 }
 
 /// The areas, in the order of the kernel's lists.
@@ -35,6 +37,7 @@ private struct VirtualAreaReader: SettledReader {
     static let type = "vm_struct"
     let start = Field<UInt64>("addr")
     let caller = Field<VirtualAddress>("caller")
+    let pages = Field<UInt64>("nr_pages")
   }
 
   /// Since 6.9 there is a list for each of a number of nodes.
@@ -85,7 +88,8 @@ private struct VirtualAreaReader: SettledReader {
       guard try reading.start == range.lowerBound else { return }
       let caller = try reading.caller
       let place = SymbolMap(image: kernel.symbols).place(of: caller)
-      table.areas.append(VirtualArea(range: range, caller: place?.name, callerAddress: caller))
+      table.areas.append(
+        VirtualArea(range: range, caller: place?.name, callerAddress: caller, pages: try reading.pages))
     }
     return table
   }

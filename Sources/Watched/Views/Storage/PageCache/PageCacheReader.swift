@@ -1,7 +1,7 @@
 import Binding
 import KernelInfo
 public import LinuxKernel
-import Memory
+package import Memory
 import Paging
 
 /// Finds the files of which pages are in memory.
@@ -446,5 +446,16 @@ extension Kernel {
     return try KernelError.reading(subject(of: PageCacheReader.self)) {
       try reader.read(file, in: addressSpace, body)
     }
+  }
+
+  /// The same of the file whose inode lies at `address` and has this number.
+  package func contents(
+    ofInode address: VirtualAddress, number: UInt64,
+    _ body: (_ offset: UInt64, _ bytes: ArraySlice<UInt8>) -> Bool
+  ) throws(KernelError) -> CachedContents {
+    let file = CachedFile(
+      name: FileName(bytes: [], isDeleted: false), fileSystem: [], major: 0, minor: 0, inode: number, mode: 0, size: 0,
+      links: 0, cachedPages: 0, swappedPages: 0, address: address)
+    return try contents(of: file, body)
   }
 }

@@ -31,6 +31,8 @@ public struct KernelLock: Sendable {
   public let readers: Int?
   /// Who waits, the first to get it first.
   public let waiters: [Party]
+  /// The `task_struct` that the lock says owns it, also where no task is there any more; nil where it names none, and for readers.
+  public internal(set) var holder: VirtualAddress? = nil
 }
 
 /// A lock on a file that a process asked for.

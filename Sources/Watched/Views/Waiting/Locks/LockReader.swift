@@ -316,8 +316,11 @@ struct LockReader: KernelReader {
     }
     // The count of readers lies above eight bits of flags (RWSEM_READER_SHIFT); the highest bit is a guard.
     let count = kind == .rwsem ? Int(clamping: (try lock.count & (1 << 63 - 1)) >> 8) : nil
+    // RWSEM_READER_OWNED: the last that read, and it may long have ended.
+    let isRead = kind == .rwsem ? try lock.owner & 1 == 1 : false
     return KernelLock(
-      kind: kind, address: address, symbol: name(of: address), owner: parties[owner], readers: count, waiters: waiters)
+      kind: kind, address: address, symbol: name(of: address), owner: parties[owner], readers: count, waiters: waiters,
+      holder: owner.rawValue == 0 || isRead || kind == .semaphore ? nil : owner)
   }
 
   private static func party(
@@ -351,7 +354,7 @@ struct LockReader: KernelReader {
       table.locks.append(
         KernelLock(
           kind: .rtmutex, address: lock.address, symbol: name(of: lock.address), owner: parties[holder], readers: nil,
-          waiters: found[lock.address] ?? []))
+          waiters: found[lock.address] ?? [], holder: holder.rawValue == 0 ? nil : holder))
     }
   }
 
