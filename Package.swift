@@ -147,15 +147,15 @@ for target in targets where target.name == "LLView" {
   target.resources = [
     "grass_runtime.h", "grass_result.h", "runtime.c", "resident.c", "grass_gpu.h", "grass_mailbox.h", "grass_region.h",
     "grass_paging.h", "grass_fault.h", "grass_segment.h", "grass_digest.h",
-    "grass_finding.h", "grass_detect.h", "detect.c",
+    "grass_finding.h", "grass_words.h", "grass_detect.h", "detect.c",
   ].map { .embedInCode("Runtime/\($0)") }
   // What monitors include, wherever their files lie.
   target.resources? += [
     "grass.h", "kernel.h", "tasks.h", "cpu.h", "life.h", "memory.h", "panic.h", "ps.h", "search.h", "window.h",
-    "detect.h", "finding.h",
+    "detect.h", "finding.h", "log.h", "words.h",
   ].map { .embedInCode("Monitors/\($0)") }
   // The detectors that a device runs by itself.
-  target.resources? += ["clock", "panic", "taint", "memory", "cpus", "tasks", "rcu"].map {
+  target.resources? += ["clock", "panic", "taint", "memory", "cpus", "tasks", "rcu", "words"].map {
     .embedInCode("Detectors/detect_\($0).c")
   }
 }

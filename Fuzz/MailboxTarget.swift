@@ -30,7 +30,7 @@ extension FuzzTarget {
       let isSealed = how & 1 == 1
       let payload = input.remaining()
       var header = grass_header()
-      require(grass_layout(&header, 2, 1024, 4096, 0, 4), "the layout")
+      require(grass_layout(&header, 2, 1024, 4096, 0, 4, 0), "the layout")
       // Guest memory of two segments; the second holds page tables that the input writes, too.
       var memory = [UInt8](repeating: 0, count: 3 * 4096)
       for index in 0..<min(payload.count, memory.count) { memory[memory.count - 1 - index] = payload[index] }

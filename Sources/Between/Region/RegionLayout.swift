@@ -4,21 +4,25 @@ public import CRegion
 public struct RegionLayout: Sendable {
   public let header: grass_header
 
+  /// How many last words of kernels there is room for where detectors run.
+  public static let usualWords = Int(GRASS_DEFAULT_WORDS)
+
   /// A layout of the given numbers.
   ///
-  /// Sizes are those of whole records, in bytes. `findings` says how many entries the log of findings has, a multiple of 4.
+  /// Sizes are those of whole records, in bytes. `findings` says how many entries the log of findings has, a multiple of 4, and
+  /// `words` how many last words of kernels there is room for, a MiB each.
   ///
   /// - Throws: ``RegionError`` where a number is out of range.
   public init(
     slots: Int = Int(GRASS_DEFAULT_SLOTS), requestSize: Int = Int(GRASS_DEFAULT_REQUEST_SIZE),
     responseSize: Int = Int(GRASS_DEFAULT_RESPONSE_SIZE), scratchSize: Int = 0,
-    findings: Int = Int(GRASS_DEFAULT_FINDINGS)
+    findings: Int = Int(GRASS_DEFAULT_FINDINGS), words: Int = 0
   ) throws(RegionError) {
     var header = grass_header()
     guard let slots = UInt32(exactly: slots), let requestSize = UInt64(exactly: requestSize),
       let responseSize = UInt64(exactly: responseSize), let scratchSize = UInt64(exactly: scratchSize),
-      let findings = UInt32(exactly: findings),
-      grass_layout(&header, slots, requestSize, responseSize, scratchSize, findings)
+      let findings = UInt32(exactly: findings), let words = UInt32(exactly: words),
+      grass_layout(&header, slots, requestSize, responseSize, scratchSize, findings, words)
     else { throw RegionError("of \(slots) slots", .badLayout) }
     self.header = header
   }
@@ -57,6 +61,14 @@ public struct RegionLayout: Sendable {
   public var openFindings: Range<Int> {
     Int(header.open_offset)..<Int(header.open_offset) + Int(header.open_count) * Int(header.open_size)
   }
+
+  /// Room for last words of kernels, a place after the other; empty where there is none.
+  public var words: Range<Int> {
+    Int(header.words_offset)..<Int(header.words_offset) + wordsCount * Int(header.words_size)
+  }
+  public var wordsCount: Int { Int(header.words_count) }
+  /// Bytes that last words take at most, without what makes a record of them; 0 where there is no room for any.
+  public var wordsCapacity: Int { Int(grass_record_capacity(UInt64(header.words_size))) }
 
   public func requestOffset(slot: Int) -> Int { Int(header.request_offset) + slot * requestSize }
   public func responseOffset(slot: Int) -> Int { Int(header.response_offset) + slot * responseSize }

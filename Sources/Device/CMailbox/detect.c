@@ -65,6 +65,15 @@ void grass_keeper_start(
   for (uint32_t index = 0; index < layout->open_count; index++)
     grass_store(region + layout->open_offset + index * layout->open_size, 0);
   set(&summary->newest_finding, newest);
+  for (uint32_t place = 0; place < layout->words_count; place++) {
+    const uint8_t *from = region + grass_words_offset(layout, place);
+    struct grass_words_head head;
+    uint64_t number = grass_load(from);
+    grass_copy_out(&head, from + sizeof(struct grass_record), sizeof head);
+    if (!number || !grass_words_head_is_whole(&head, number)) continue;
+    keeper->words.places[place] = (struct grass_words_place){.number = number};
+    if (number > keeper->words.newest) keeper->words.newest = number;
+  }
 }
 #endif
 
@@ -76,8 +85,13 @@ void grass_keeper_begin(struct grass_keeper *keeper, struct grass_moment now, bo
   for (uint32_t index = 0; index < keeper->used; index++) keeper->kept[index].is_seen = false;
 }
 
-/// Closes a finding and frees its place.
-static void close(struct grass_keeper *keeper, struct grass_kept *kept) {
+/// Closes a finding and frees its place. `is_survived` says that the kernel that it was of goes on.
+static void close(struct grass_keeper *keeper, struct grass_kept *kept, bool is_survived) {
+  struct grass_words_keeper *words = &keeper->words;
+  if (words->finding && words->finding == kept->content.identity) {
+    if (words->has_place) words->places[words->place].is_survived = is_survived;
+    words->finding = 0;
+  }
   if (kept->number) {
     kept->content.state = GRASS_FINDING_CLOSED;
     log_change(keeper, kept);
@@ -88,7 +102,7 @@ static void close(struct grass_keeper *keeper, struct grass_kept *kept) {
 void grass_keeper_forget(struct grass_keeper *keeper, uint32_t detector) {
   for (uint32_t index = 0; index < keeper->used; index++)
     if (keeper->kept[index].content.identity && keeper->kept[index].content.detector == detector)
-      close(keeper, &keeper->kept[index]);
+      close(keeper, &keeper->kept[index], false);
 }
 
 void grass_keeper_take_clock(struct grass_keeper *keeper, const struct grass_host_clock *clock) {
@@ -101,7 +115,7 @@ void grass_keeper_take_clock(struct grass_keeper *keeper, const struct grass_hos
   bool is_back = clock->now + 1000000000ull < keeper->guest;
   if ((is_known && is_other) || is_back)
     for (uint32_t index = 0; index < keeper->used; index++)
-      if (keeper->kept[index].content.identity) close(keeper, &keeper->kept[index]);
+      if (keeper->kept[index].content.identity) close(keeper, &keeper->kept[index], false);
   keeper->guest = clock->now;
   for (unsigned byte = 0; byte < sizeof clock->boot; byte++) keeper->boot[byte] = clock->boot[byte];
 }
@@ -116,6 +130,17 @@ static uint64_t identity_of(const struct grass_sighting *sighting) {
       hash = (hash ^ sighting->subjects[subject].values[value]) * 0x100000001b3ull;
   }
   return hash ? hash : 1;
+}
+
+/// Has last words kept of a kernel that panicked, or whose CPUs all stand still; a panic says more than that they do.
+static void ask_for_words(struct grass_keeper *keeper, const struct grass_kept *kept) {
+  uint32_t detector = kept->content.detector;
+  struct grass_words_keeper *words = &keeper->words;
+  if (detector != GRASS_DETECTOR_PANIC && (detector != GRASS_DETECTOR_STOPPED || words->finding)) return;
+  words->finding = kept->content.identity;
+  words->detector = detector;
+  words->has_place = false;
+  words->since = words->next = keeper->now.device;
 }
 
 void grass_keeper_sight(struct grass_keeper *keeper, const struct grass_sighting *sighting) {
@@ -182,6 +207,7 @@ void grass_keeper_sight(struct grass_keeper *keeper, const struct grass_sighting
   } else if (kept->looks >= sighting->looks) {
     content->state = GRASS_FINDING_CONFIRMED;
     log_change(keeper, kept);
+    ask_for_words(keeper, kept);
   }
 }
 
@@ -215,7 +241,7 @@ void grass_keeper_take(struct grass_keeper *keeper, const struct grass_finding_c
   }
   if (kept && !kept->is_handed) return;
   if (content->state == GRASS_FINDING_CLOSED) {
-    if (kept) close(keeper, kept);
+    if (kept) close(keeper, kept, true);
     return;
   }
   bool is_change = !kept;
@@ -257,7 +283,7 @@ void grass_keeper_end(struct grass_keeper *keeper, uint64_t blind, uint32_t susp
     if (!kept->is_seen && !is_blind && !stays) {
       kept->looks = 0;
       if (!kept->number || ++kept->missed >= GRASS_CLOSE_AFTER) {
-        close(keeper, kept);
+        close(keeper, kept, true);
         continue;
       }
     }
@@ -317,7 +343,6 @@ static void sight_suspended(struct grass_keeper *keeper, uint32_t index, const s
 static void begin_tick(struct grass_detectors *detectors, struct grass_moment now) {
   bool is_late = detectors->last && now.device - detectors->last > 3 * detectors->period + GRASS_LATE_NS;
   struct grass_job *job = &detectors->job;
-  job->lanes = 1;
   job->budget = detectors->steps;
   job->flags = 0;
   job->arguments[0] = now.device;
@@ -338,8 +363,9 @@ static bool begin_detector(struct grass_detectors *detectors, uint32_t index) {
   }
   struct grass_job *job = &detectors->job;
   job->monitor = slot->monitor;
+  job->lanes = 1;
   job->faulted = 0;
-  job->output.used = 0;
+  job->output = (struct grass_output){.bytes = detectors->output, .capacity = detectors->output_capacity};
   job->state = detectors->state + (uint64_t)index * GRASS_STATE_WORDS;
   job->state_words = GRASS_STATE_WORDS;
   return true;
@@ -380,6 +406,100 @@ static void end_tick(struct grass_detectors *detectors) {
   grass_keeper_end(&detectors->keeper, detectors->blind, detectors->suspended);
 }
 
+// MARK: - Last words
+
+/// Whether last words are to be gathered now; then the job is ready for it.
+static bool begin_words(struct grass_detectors *detectors) {
+  struct grass_keeper *keeper = &detectors->keeper;
+  struct grass_words_keeper *words = &keeper->words;
+  if (!detectors->words_capacity || !keeper->layout.words_count || !words->finding) return false;
+  if (keeper->now.device < words->next) return false;
+  uint64_t since = keeper->now.device - words->since;
+  words->next = since < GRASS_WORDS_WATCH_NS ? keeper->now.device + (since > 1 ? since : 1) : ~0ull;
+  for (uint64_t word = 0; word < GRASS_STATE_WORDS; word++) detectors->words_state[word] = 0;
+  struct grass_job *job = &detectors->job;
+  job->monitor = detectors->words_monitor;
+  job->lanes = GRASS_WORDS_LANES;
+  job->faulted = 0;
+  job->output = (struct grass_output){
+      .bytes = detectors->words + sizeof(struct grass_words_head),
+      .capacity = detectors->words_capacity - sizeof(struct grass_words_head),
+  };
+  job->state = detectors->words_state;
+  job->state_words = GRASS_STATE_WORDS;
+  return true;
+}
+
+/// Whether two ids of a boot are the same.
+static bool is_same_boot(const uint8_t *one, const uint8_t *other) {
+  bool is_same = true;
+  for (unsigned byte = 0; byte < 16; byte++) is_same &= one[byte] == other[byte];
+  return is_same;
+}
+
+/// Whether what was gathered is of the boot at hand, from its first to its last byte.
+static bool is_of_one_boot(const struct grass_keeper *keeper, const uint8_t *bytes, uint64_t size) {
+  for (uint64_t at = 0; at + sizeof(struct grass_entry) <= size;) {
+    struct grass_entry entry;
+    __builtin_memcpy(&entry, bytes + at, sizeof entry);
+    at += sizeof entry;
+    if (entry.size > size - at || entry.size % 8) break;
+    if (entry.kind == GRASS_WORDS_STATE && entry.size == sizeof(struct grass_words_state)) {
+      struct grass_words_state state;
+      __builtin_memcpy(&state, bytes + at, sizeof state);
+      return state.is_ended == 1 && is_same_boot(state.boot, state.end_boot) && is_same_boot(state.boot, keeper->boot) &&
+             state.now <= state.end_now && state.now + 1000000000ull >= keeper->guest &&
+             state.panic_cpu == state.end_panic_cpu &&
+             (keeper->words.detector != GRASS_DETECTOR_PANIC || state.panic_cpu != -1);
+    }
+    at += entry.size;
+  }
+  return false;
+}
+
+/// The place that last words go to: an empty one, that of a kernel that went on, or the oldest.
+static uint32_t choose_place(const struct grass_keeper *keeper) {
+  const struct grass_words_place *places = keeper->words.places;
+  uint32_t best = 0;
+  for (uint32_t place = 0; place < keeper->layout.words_count && place < GRASS_MAX_WORDS; place++) {
+    if (!places[place].number) return place;
+    bool is_sooner = places[place].is_survived && !places[best].is_survived;
+    bool is_alike = places[place].is_survived == places[best].is_survived;
+    if (is_sooner || (is_alike && places[place].number < places[best].number)) best = place;
+  }
+  return best;
+}
+
+/// Makes a record's payload of what was gathered, and chooses its place. Returns the payload's length, 0 where it is to be
+/// thrown away; its number is the newest.
+static uint64_t end_words(struct grass_detectors *detectors) {
+  struct grass_keeper *keeper = &detectors->keeper;
+  struct grass_words_keeper *words = &keeper->words;
+  const struct grass_job *job = &detectors->job;
+  uint64_t size = job->output.used < job->output.capacity ? job->output.used : job->output.capacity;
+  if (!is_of_one_boot(keeper, job->output.bytes, size)) return 0;
+  struct grass_words_head *head = (struct grass_words_head *)detectors->words;
+  zero(head, sizeof *head);
+  head->number = ++words->newest;
+  head->finding = words->finding;
+  head->detector = words->detector;
+  head->faulted = job->faulted;
+  head->device = keeper->now.device;
+  head->guest = keeper->guest;
+  head->utc = keeper->now.utc;
+  head->slide = detectors->machine->slide;
+  head->size = size;
+  for (unsigned byte = 0; byte < sizeof head->boot; byte++) head->boot[byte] = keeper->boot[byte];
+  for (unsigned byte = 0; byte + 1 < sizeof head->kernel; byte++) head->kernel[byte] = detectors->kernel[byte];
+  for (uint32_t fault = 0; fault < job->faulted && fault < GRASS_MAX_FAULTS; fault++) head->faults[fault] = job->faults[fault];
+  grass_check(head->check, head->number, head, offsetof(struct grass_words_head, check));
+  // Those of the same finding are written over: they are of the same boot, and have less.
+  if (!words->has_place) words->place = choose_place(keeper);
+  words->has_place = true;
+  words->places[words->place] = (struct grass_words_place){.number = head->number};
+  return sizeof *head + size;
+}
+
 #if !defined(__NVPTX__)
 bool grass_inbox_put(struct grass_inbox *inbox, const struct grass_finding_content *content) {
   uint64_t put = grass_load(&inbox->put);
@@ -388,6 +508,27 @@ bool grass_inbox_put(struct grass_inbox *inbox, const struct grass_finding_conte
   for (unsigned word = 0; word < sizeof *content / 8; word++) grass_store(to + word, ((const uint64_t *)content)[word]);
   grass_store(&inbox->put, put + 1);
   return true;
+}
+
+/// Gathers last words where they are to be, and writes them over what lies in their place, so that who reads meanwhile sees
+/// that it is torn.
+static void keep_words(struct grass_detectors *detectors) {
+  if (!begin_words(detectors)) return;
+  grass_job_run(
+      &detectors->job, detectors->machine, detectors->entry, detectors->lane, detectors->items, detectors->item_capacity,
+      detectors->steps);
+  uint64_t length = end_words(detectors);
+  if (!length) return;
+  struct grass_keeper *keeper = &detectors->keeper;
+  uint8_t *place = keeper->region + grass_words_offset(&keeper->layout, keeper->words.place);
+  uint64_t number = keeper->words.newest;
+  struct grass_record head = {.sequence = number, .length = length};
+  grass_check(head.check, number, detectors->words, length);
+  grass_store(place, 0);
+  grass_copy_in(place + sizeof head, detectors->words, length);
+  grass_store(place + sizeof head + length, number);
+  for (unsigned word = 1; word < sizeof head / 8; word++) grass_store(place + word * 8, ((const uint64_t *)&head)[word]);
+  grass_store(place, number);
 }
 
 void grass_detectors_tick(struct grass_detectors *detectors, struct grass_moment now) {
@@ -400,5 +541,6 @@ void grass_detectors_tick(struct grass_detectors *detectors, struct grass_moment
     end_detector(detectors, index);
   }
   end_tick(detectors);
+  keep_words(detectors);
 }
 #endif

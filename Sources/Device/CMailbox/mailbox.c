@@ -79,8 +79,8 @@ void grass_mailbox_set_kernel_hint(struct grass_mailbox *mailbox, uint64_t addre
   __atomic_store_n(&mailbox->kernel_hint, address, __ATOMIC_RELEASE);
 }
 
-void grass_mailbox_set_has_detectors(struct grass_mailbox *mailbox, bool has_detectors) {
-  __atomic_store_n(&mailbox->has_detectors, has_detectors, __ATOMIC_RELAXED);
+void grass_mailbox_set_detector_features(struct grass_mailbox *mailbox, uint64_t features) {
+  __atomic_store_n(&mailbox->detector_features, features, __ATOMIC_RELAXED);
 }
 
 // MARK: - The watched memory
@@ -237,7 +237,7 @@ static uint64_t answer_info(struct grass_mailbox *mailbox, uint8_t *to, uint64_t
   struct grass_info_answer info = {
       .version = GRASS_VERSION,
       .features = GRASS_FEATURE_DIGESTS | GRASS_FEATURE_LINES | (mailbox->monitors ? GRASS_FEATURE_MONITORS : 0) |
-                  (__atomic_load_n(&mailbox->has_detectors, __ATOMIC_RELAXED) ? GRASS_FEATURE_FINDINGS : 0),
+                  __atomic_load_n(&mailbox->detector_features, __ATOMIC_RELAXED),
       .kernel_hint = __atomic_load_n(&mailbox->kernel_hint, __ATOMIC_ACQUIRE),
       .clock = now,
       .served = mailbox->served,

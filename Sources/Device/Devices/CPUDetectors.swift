@@ -12,10 +12,15 @@ final class FindingKeeper: @unchecked Sendable {
   private let kept: UnsafeMutablePointer<grass_kept>
   /// What comes from detectors beside the device: each word is read and written atomically.
   let inbox: UnsafeMutablePointer<grass_inbox>
+  /// Bytes that last words take at most, with their head; 0 where the region has no room for any.
+  let wordsCapacity: Int
 
-  /// Begins with what the region's log has; `summary` is where the mailbox looks, and both have to outlive this.
+  /// Begins with what the region's log has.
+  ///
+  /// `summary` is where the mailbox looks, and both have to outlive this.
   init(region: SharedRegion, summary: UnsafeMutablePointer<grass_summary>) {
     let count = Int(region.layout.header.open_count)
+    wordsCapacity = region.layout.wordsCapacity
     kept = .allocate(capacity: count)
     kept.initialize(repeating: grass_kept(), count: count)
     detectors = .allocate(capacity: 1)
@@ -48,14 +53,20 @@ final class CPUDetectors: @unchecked Sendable {
   private let items: UnsafeMutablePointer<grass_item>
   private let state: UnsafeMutablePointer<UInt64>
   private let output: UnsafeMutablePointer<UInt64>
+  private let words: UnsafeMutablePointer<UInt64>
+  private let wordsState: UnsafeMutablePointer<UInt64>
   private let semaphore: UnsafeMutablePointer<sem_t>
   private let period: UInt64
   private var thread: DedicatedThread?
+  /// Whether last words are kept where there are some.
+  let keepsWords: Bool
 
   /// How the names of monitors begin that are detectors.
   static let prefix = "detect_"
   /// The one that says what time it is on the watched host; it comes first.
   static let clock = "detect_clock"
+  /// What gathers last words, when one of the others has found that there are some.
+  static let words = "detect_words"
   /// Steps that a detector may take in one tick: a tenth of a second or so.
   private static let steps: UInt64 = 1 << 24
   private static let mostItems = 1 << 14
@@ -67,9 +78,10 @@ final class CPUDetectors: @unchecked Sendable {
   ///
   /// - Throws: ``DeviceError`` where there can be no thread.
   init?(
-    _ code: MonitorProgram.NativeCode, numbers: [Int], kernel: KernelMapping,
+    _ code: MonitorProgram.NativeCode, _ program: MonitorProgram, kernel: KernelMapping,
     segments: UnsafeBufferPointer<grass_mapped_segment>, keeper: FindingKeeper, period: Duration
   ) throws(DeviceError) {
+    let numbers = program.detectorNumbers
     guard !numbers.isEmpty else { return nil }
     self.keeper = keeper
     self.code = code
@@ -86,12 +98,22 @@ final class CPUDetectors: @unchecked Sendable {
     state.initialize(repeating: 0, count: numbers.count * Int(GRASS_STATE_WORDS))
     output = .allocate(capacity: Self.outputSize / 8)
     output.initialize(repeating: 0, count: Self.outputSize / 8)
+    // Of a region that has no room for last words none are gathered.
+    let capacity = program.wordsNumber == nil ? 0 : keeper.wordsCapacity
+    keepsWords = capacity > 0
+    words = .allocate(capacity: max(1, capacity / 8))
+    words.initialize(repeating: 0, count: max(1, capacity / 8))
+    wordsState = .allocate(capacity: Int(GRASS_STATE_WORDS))
+    wordsState.initialize(repeating: 0, count: Int(GRASS_STATE_WORDS))
     semaphore = .allocate(capacity: 1)
     semaphore.initialize(to: sem_t())
     sem_init(semaphore, 0, 0)
 
     let detectors = keeper.detectors
-    detectors.pointee.begin(numbers, period: period)
+    detectors.pointee.begin(program, period: period)
+    detectors.pointee.words = UnsafeMutableRawPointer(words).assumingMemoryBound(to: UInt8.self)
+    detectors.pointee.words_capacity = UInt64(capacity)
+    detectors.pointee.words_state = wordsState
     detectors.pointee.machine = UnsafePointer(machine)
     detectors.pointee.entry = code.dispatch
     detectors.pointee.lane = lane
@@ -100,8 +122,8 @@ final class CPUDetectors: @unchecked Sendable {
     detectors.pointee.steps = Self.steps
     detectors.pointee.state = state
     detectors.pointee.job = grass_job()
-    detectors.pointee.job.output.bytes = UnsafeMutableRawPointer(output).assumingMemoryBound(to: UInt8.self)
-    detectors.pointee.job.output.capacity = UInt64(Self.outputSize)
+    detectors.pointee.output = UnsafeMutableRawPointer(output).assumingMemoryBound(to: UInt8.self)
+    detectors.pointee.output_capacity = UInt64(Self.outputSize)
     self.period = detectors.pointee.period
     grass_keeper_forget(&detectors.pointee.keeper, GRASS_DETECTOR_OBSERVER.rawValue)
 
@@ -135,6 +157,8 @@ final class CPUDetectors: @unchecked Sendable {
     items.deallocate()
     state.deallocate()
     output.deallocate()
+    words.deallocate()
+    wordsState.deallocate()
   }
 
   private func run() {
@@ -160,8 +184,14 @@ final class CPUDetectors: @unchecked Sendable {
 }
 
 extension grass_detectors {
-  /// Begins anew with the detectors of these numbers, none of which has ended early, and no tick before the first.
-  mutating func begin(_ numbers: [Int], period: Duration) {
+  /// Begins anew with the detectors of a program, none of which has ended early, and no tick before the first.
+  mutating func begin(_ program: MonitorProgram, period: Duration) {
+    let numbers = program.detectorNumbers
+    words_monitor = UInt32(program.wordsNumber ?? 0)
+    withUnsafeMutableBytes(of: &kernel) { kernel in
+      kernel.initializeMemory(as: UInt8.self, repeating: 0)
+      kernel.copyBytes(from: Array(program.kernel.utf8).prefix(kernel.count - 1))
+    }
     count = UInt32(numbers.count)
     withUnsafeMutableBytes(of: &slots) { slots in
       let slots = slots.bindMemory(to: grass_detector_slot.self)

@@ -119,13 +119,13 @@ public final class CPUDevice: Device, @unchecked Sendable {
       worker = next
       do throws(DeviceError) {
         detectors = try CPUDetectors(
-          code, numbers: program.detectorNumbers, kernel: kernel, segments: UnsafeBufferPointer(segments),
+          code, program, kernel: kernel, segments: UnsafeBufferPointer(segments),
           keeper: keeper,
           period: period)
       } catch {
         failure = error
       }
-      setHasDetectors(detectors != nil)
+      tell(detectors)
     }
     try startThread()
     if let failure { throw failure }
@@ -157,7 +157,7 @@ public final class CPUDevice: Device, @unchecked Sendable {
   private func standingStill(_ body: () -> Void) {
     detectors?.stop()
     detectors = nil
-    setHasDetectors(false)
+    tell(nil)
     stopThread()
     turn.await()
     // The run at work, if any, ends within its budget; its answer is not lost.
@@ -168,8 +168,17 @@ public final class CPUDevice: Device, @unchecked Sendable {
     turn.give()
   }
 
+  /// Says in the answers to info what these detectors do.
+  ///
   /// The mailbox's thread may read it meanwhile.
-  private func setHasDetectors(_ has: Bool) { grass_mailbox_set_has_detectors(mailbox, has) }
+  private func tell(_ detectors: CPUDetectors?) {
+    var features: UInt32 = 0
+    if let detectors {
+      features |= GRASS_FEATURE_FINDINGS.rawValue
+      if detectors.keepsWords { features |= GRASS_FEATURE_WORDS.rawValue }
+    }
+    grass_mailbox_set_detector_features(mailbox, UInt64(features))
+  }
 
   /// Starts the thread again, or says by ``failure()`` that it cannot be.
   private func resume() {

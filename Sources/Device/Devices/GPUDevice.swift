@@ -421,7 +421,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
         state.control = UnsafePointer(pointer(control.deviceAddress) as UnsafeMutablePointer<grass_gpu_control>?)
         state.response = pointer(parts.response.address)
         state.places = pointer(parts.places.address)
-        try prepareDetectors(detectors, in: parts, state: &state, isFirst: isFirst)
+        try prepareDetectors(program, in: parts, state: &state, isFirst: isFirst)
         try Self.store([state], in: parts.state)
         try parts.program.launch(
           "grass_resident", blocks: 1 + Int(state.monitors.most_workers) + (detectors.isEmpty ? 0 : 1),
@@ -433,7 +433,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
 
   /// Where in one piece of the GPU's memory lies what its detectors work with.
   private struct DetectorParts {
-    let kept, state, items, output, size: Int
+    let kept, state, items, output, words, size: Int
     static let mostItems = 1 << 14
     static let outputSize = 1 << 20
 
@@ -445,16 +445,18 @@ public final class GPUDevice: Device, @unchecked Sendable {
       }
       _ = take(MemoryLayout<grass_detectors>.size)
       kept = take(Int(layout.header.open_count) * MemoryLayout<grass_kept>.stride)
-      state = take(Int(GRASS_MAX_DETECTORS) * Int(GRASS_STATE_WORDS) * 8)
+      // One more for what gathers last words.
+      state = take((Int(GRASS_MAX_DETECTORS) + 1) * Int(GRASS_STATE_WORDS) * 8)
       items = take(2 * Self.mostItems * MemoryLayout<grass_item>.stride)
       output = take(Self.outputSize)
+      words = take(layout.wordsCapacity)
       size = end
     }
   }
 
   /// Puts the detectors together that the last block runs; what they found under an earlier program is kept.
   private func prepareDetectors(
-    _ numbers: [Int], in parts: borrowing Parts, state: inout grass_gpu, isFirst: Bool
+    _ program: MonitorProgram, in parts: borrowing Parts, state: inout grass_gpu, isFirst: Bool
   ) throws(CUDAError) {
     let places = DetectorParts(region.layout)
     let base = parts.detectors.address
@@ -494,14 +496,19 @@ public final class GPUDevice: Device, @unchecked Sendable {
         + UInt(
           (MemoryLayout<grass_gpu>.offset(of: \.mailbox) ?? 0)
             + (MemoryLayout<grass_mailbox>.offset(of: \.summary) ?? 0)))
-    detectors.begin(numbers, period: period)
+    detectors.begin(program, period: period)
+    detectors.machine = UnsafePointer(
+      bitPattern: UInt(parts.state.address) + UInt(MemoryLayout<grass_gpu>.offset(of: \.machine) ?? 0))
+    detectors.words = pointer(places.words)
+    detectors.words_capacity = program.wordsNumber == nil ? 0 : UInt64(region.layout.wordsCapacity)
+    detectors.words_state = pointer(places.state + Int(GRASS_MAX_DETECTORS) * Int(GRASS_STATE_WORDS) * 8)
     detectors.items = pointer(places.items)
     detectors.item_capacity = UInt64(DetectorParts.mostItems)
     detectors.steps = Self.mostBudget
     detectors.state = pointer(places.state)
     detectors.job = grass_job()
-    detectors.job.output.bytes = pointer(places.output)
-    detectors.job.output.capacity = UInt64(DetectorParts.outputSize)
+    detectors.output = pointer(places.output)
+    detectors.output_capacity = UInt64(DetectorParts.outputSize)
     try Self.store([detectors], in: parts.detectors)
     state.detectors = pointer(0)
   }

@@ -119,11 +119,16 @@ public struct MonitorProgram: Sendable {
 
   /// The numbers of the detectors, the one that tells the time first.
   var detectorNumbers: [Int] {
-    let numbers = names.indices.filter { names[$0].hasPrefix(CPUDetectors.prefix) }
+    let numbers = names.indices.filter {
+      names[$0].hasPrefix(CPUDetectors.prefix) && names[$0] != CPUDetectors.words
+    }
     return Array(
       (numbers.filter { names[$0] == CPUDetectors.clock } + numbers.filter { names[$0] != CPUDetectors.clock })
         .prefix(Int(GRASS_MAX_DETECTORS)))
   }
+
+  /// The number of what gathers last words; nil where the program has none.
+  var wordsNumber: Int? { names.firstIndex(of: CPUDetectors.words) }
 
   /// The names as the protocol has them.
   var answers: [grass_monitor_answer] {

@@ -69,7 +69,8 @@ public struct FrontEnd: Sendable {
     "records/memory.h": PackageResources.memory_h, "records/panic.h": PackageResources.panic_h,
     "records/ps.h": PackageResources.ps_h, "records/search.h": PackageResources.search_h,
     "swift/window.h": PackageResources.window_h, "detect.h": PackageResources.detect_h,
-    "records/finding.h": PackageResources.finding_h,
+    "records/finding.h": PackageResources.finding_h, "log.h": PackageResources.log_h,
+    "records/words.h": PackageResources.words_h,
   ]
 
   /// Runs a compiler.
@@ -107,7 +108,7 @@ public struct FrontEnd: Sendable {
     "grass_runtime.h": PackageResources.grass_runtime_h, "grass_result.h": PackageResources.grass_result_h,
     "grass_paging.h": PackageResources.grass_paging_h, "grass_fault.h": PackageResources.grass_fault_h,
     "grass_segment.h": PackageResources.grass_segment_h, "grass_digest.h": PackageResources.grass_digest_h,
-    "grass_finding.h": PackageResources.grass_finding_h,
+    "grass_finding.h": PackageResources.grass_finding_h, "grass_words.h": PackageResources.grass_words_h,
   ]
 
   /// The runtime that LLView links into every monitor, from the source that is part of this module.

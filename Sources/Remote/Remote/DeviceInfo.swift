@@ -37,5 +37,7 @@ public struct DeviceInfo: Hashable, Sendable {
     public static let streams = Features(GRASS_FEATURE_STREAMS)
     /// Records are sealed under keys.
     public static let keys = Features(GRASS_FEATURE_KEYS)
+    /// It keeps last words.
+    public static let words = Features(GRASS_FEATURE_WORDS)
   }
 }

@@ -21,6 +21,8 @@ public final class Session: Sendable {
   package let responseCapacity: Int
   /// How many requests are in flight at most.
   public let slotCount: Int
+  /// How many last words the region has room for.
+  let wordsCount: Int
   private let exchange: Locked<Exchange>
   private let waves = Atomic<Int>(0)
 
@@ -49,6 +51,7 @@ public final class Session: Sendable {
     requestCapacity = exchange.requestCapacity
     responseCapacity = exchange.responseCapacity
     slotCount = exchange.slotCount
+    wordsCount = exchange.layout.wordsCount
     self.exchange = Locked(exchange)
   }
 

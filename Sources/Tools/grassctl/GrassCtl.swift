@@ -15,7 +15,9 @@ struct GrassCtl: ParsableCommand {
       """,
     version: "grassctl \(Version.current)",
     groupedSubcommands: [
-      CommandGroup(name: "Finding", subcommands: [CheckCommand.self, WatchCommand.self, DetectorsCommand.self]),
+      CommandGroup(
+        name: "Finding",
+        subcommands: [CheckCommand.self, WatchCommand.self, LastWordsCommand.self, DetectorsCommand.self]),
       CommandGroup(name: "Device", subcommands: device),
     ]
       + ViewGroup.allCases.map { group in

@@ -123,7 +123,9 @@ struct Serve: ParsableCommand {
       let server = try Server(
         .init(
           memory: memory, listen: listen.map { url in try LinkAddress(url) },
-          layout: RegionLayout(slots: slots, requestSize: requestSize * 1024, responseSize: responseSize * 1024),
+          layout: RegionLayout(
+            slots: slots, requestSize: requestSize * 1024, responseSize: responseSize * 1024,
+            words: period == nil ? 0 : RegionLayout.usualWords),
           regionInGPU: region == .gpu, device: device, monitors: monitors,
           known: known.folder, detectorPeriod: period, checkPeriod: checkPeriod)
       ) { event in

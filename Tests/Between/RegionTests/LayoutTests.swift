@@ -4,17 +4,22 @@ import Testing
 
 /// Where everything lies in a region, and which headers are believed.
 struct LayoutTests {
-  private static let shapes: [(slots: Int, request: Int, response: Int, scratch: Int, findings: Int)] = [
-    (1, 128, 128, 0, 4), (2, 4096, 8192, 0, 16), (16, 64 << 10, 1 << 20, 0, 1024), (64, 192, 4096, 4096, 1024),
+  private static let shapes: [(slots: Int, request: Int, response: Int, scratch: Int, findings: Int, words: Int)] = [
+    (1, 128, 128, 0, 4, 0), (2, 4096, 8192, 0, 16, 1), (16, 64 << 10, 1 << 20, 0, 1024, 8),
+    (64, 192, 4096, 4096, 1024, 64),
   ]
 
   @Test(arguments: shapes)
-  func nothingOverlaps(slots: Int, request: Int, response: Int, scratch: Int, findings: Int) throws {
+  func nothingOverlaps(
+    slots: Int, request: Int, response: Int, scratch: Int, findings: Int, words: Int
+  ) throws {
     let layout = try RegionLayout(
-      slots: slots, requestSize: request, responseSize: response, scratchSize: scratch, findings: findings)
+      slots: slots, requestSize: request, responseSize: response, scratchSize: scratch, findings: findings, words: words
+    )
     var parts = [0..<256, layout.beaconOffset..<layout.beaconOffset + 64]
     parts += (0..<slots).map { layout.lineOffset(slot: $0)..<layout.lineOffset(slot: $0) + 64 }
     parts += [layout.findings, layout.openFindings]
+    if words > 0 { parts.append(layout.words) }
     parts += (0..<slots).map { layout.responseOffset(slot: $0)..<layout.responseOffset(slot: $0) + response }
     for (one, next) in zip(parts, parts.dropFirst()) { #expect(one.upperBound <= next.lowerBound) }
     #expect(parts.allSatisfy { layout.responsesPart.contains($0) })
@@ -23,6 +28,11 @@ struct LayoutTests {
     #expect(layout.findings.lowerBound % 512 == 0 && layout.findings.count == findings * 512)
     #expect(layout.openFindings.count == findings / 4 * 512)
     var header = layout.header
+    // Last words are a feature that a region may be without.
+    #expect((header.features & UInt64(GRASS_FEATURE_WORDS.rawValue) != 0) == (words > 0))
+    #expect(layout.words.count == words << 20 && layout.words.lowerBound % 4096 == 0)
+    #expect(words == 0 || grass_words_offset(&header, UInt32(words - 1)) == UInt64(layout.words.upperBound - (1 << 20)))
+    #expect(words == 0 || layout.wordsCapacity > (1 << 20) - 64)
     #expect(grass_finding_offset(&header, 1) == UInt64(layout.findings.lowerBound))
     #expect(grass_finding_offset(&header, UInt64(findings)) == UInt64(layout.findings.upperBound - 512))
     #expect(grass_finding_offset(&header, UInt64(findings) + 1) == UInt64(layout.findings.lowerBound))
@@ -37,9 +47,17 @@ struct LayoutTests {
     #expect(error?.reason == .badLayout)
   }
 
+  @Test(arguments: [-1, 65, .max])
+  func countsOfLastWordsAreChecked(words: Int) {
+    let error = #expect(throws: RegionError.self) { try RegionLayout(words: words) }
+    #expect(error?.reason == .badLayout)
+  }
+
   /// The layout that a changed header describes, if any.
-  private func parse(_ change: (UnsafeMutableRawBufferPointer) -> Void) throws -> RegionLayout? {
-    var header = try RegionLayout().header
+  private func parse(
+    words: Int = 8, _ change: (UnsafeMutableRawBufferPointer) -> Void
+  ) throws -> RegionLayout? {
+    var header = try RegionLayout(words: words).header
     return withUnsafeMutableBytes(of: &header) { bytes in
       change(bytes)
       return RegionLayout(parsing: UnsafeRawBufferPointer(bytes).bytes)

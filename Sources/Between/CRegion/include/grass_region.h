@@ -2,7 +2,7 @@
 // which is compiled from it, and for the Swift code that imports it. Freestanding, little endian.
 //
 //   responses part, remote read only
-//   | header | beacon | lines | log of findings | open findings | response slot 0 … N-1 |
+//   | header | beacon | lines | log of findings | open findings | last words | response slot 0 … N-1 |
 //   requests part, remote write only              scratch part
 //   | request slot 0 … N-1 |                      | (tests) |
 //
@@ -30,6 +30,9 @@
 //            (n - 1) % count and has n as its sequence number; every change of a finding is a new one, so a gap in the numbers
 //            is a gap in what was read.
 //   open     the findings that are not closed, one a place, whatever the log has lost since. A place without one is zero.
+//   words    what was kept of kernels that panicked or whose CPUs all stood still, one a place: each a record, of which
+//            the start has a check of its own. Its number counts up; who comes later overwrites it in one piece or not at
+//            all. A region need not have any (GRASS_FEATURE_WORDS).
 //
 // What a side can do, feature bits say: the header's what the region has, an answer to info what the device does. Who reads bits
 // that it does not know takes no notice of them. Fields called `reserved` are zero, and who reads them checks that.
@@ -47,6 +50,7 @@
 #include "grass_paging.h"
 #include "grass_result.h"
 #include "grass_segment.h"
+#include "grass_words.h"
 
 #define GRASS_MAGIC 0x5341525047534152ull
 #define GRASS_VERSION 4u
@@ -66,6 +70,11 @@
 /// The most entries that the log may have. For each four of them there is a place among the open findings.
 #define GRASS_MAX_FINDINGS (1u << 20)
 
+/// How many last words are kept where detectors run, and the bytes that each takes.
+#define GRASS_DEFAULT_WORDS 8u
+#define GRASS_WORDS_SIZE (1u << 20)
+#define GRASS_MAX_WORDS 64u
+
 /// What a region has and a device does, a bit each.
 enum grass_feature {
   GRASS_FEATURE_MONITORS = 1u << 0,  // It runs monitors.
@@ -74,6 +83,7 @@ enum grass_feature {
   GRASS_FEATURE_DIGESTS = 1u << 3,   // It computes digests.
   GRASS_FEATURE_STREAMS = 1u << 4,
   GRASS_FEATURE_KEYS = 1u << 5,      // Records are sealed under keys, of the epoch that their numbers name.
+  GRASS_FEATURE_WORDS = 1u << 6,     // It keeps last words.
 };
 
 /// The top bits of a sequence number.
@@ -107,10 +117,13 @@ struct grass_header {
   uint64_t request_size;
   uint64_t streams_offset;  // Windows that a device fills; 0 where there are none.
   uint64_t streams_size;
-  uint64_t reserved[10];
+  uint64_t words_offset;  // 0 where there are none.
+  uint32_t words_count;
+  uint32_t words_size;
+  uint64_t reserved[8];
 };
 _Static_assert(sizeof(struct grass_header) == 256, "part of the protocol");
-_Static_assert(offsetof(struct grass_header, reserved) == 176, "part of the protocol");
+_Static_assert(offsetof(struct grass_header, reserved) == 192, "part of the protocol");
 
 enum grass_state {
   GRASS_STATE_NONE = 0,
@@ -285,6 +298,25 @@ struct grass_lane_fault {
 };
 _Static_assert(sizeof(struct grass_lane_fault) == 32, "part of the protocol");
 
+/// Starts the payload of last words; then come `size` bytes of the records of grass_words.h, entries as those of a run.
+struct grass_words_head {
+  uint64_t number;    // That of the record.
+  uint64_t finding;   // Identity of the finding that they were taken of: a kernel that panicked, or whose CPUs stand still.
+  uint32_t detector;  // Whose finding it is: enum grass_detector.
+  uint32_t faulted;   // Lanes that could not read all they had to; the first ones' faults follow.
+  // When they were taken, in nanoseconds: by the device's clock, by the guest's since its boot, and since 1970.
+  uint64_t device, guest, utc;
+  uint64_t slide;     // What the kernel had added to its image's addresses.
+  uint64_t size;
+  uint8_t boot[16];   // The id of the host's boot.
+  char kernel[128];   // Its release, a space and its build ID, zero padded.
+  struct grass_lane_fault faults[GRASS_MAX_FAULTS];
+  uint64_t reserved[4];
+  uint64_t check[2];  // Of all before, with the number as sequence: who lists them need not read them.
+};
+_Static_assert(sizeof(struct grass_words_head) == 512, "part of the protocol");
+_Static_assert(offsetof(struct grass_words_head, check) == 496, "what the check covers");
+
 /// Follows the response to a question for monitors `count` times.
 struct grass_monitor_answer {
   char name[GRASS_NAME_SIZE];
@@ -380,21 +412,23 @@ static inline uint64_t grass_record_capacity(uint64_t size) {
 
 static inline uint64_t grass_round_up(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
 
-/// Lays out a region whose log has `findings` entries.
+/// Lays out a region whose log has `findings` entries, and which has room for as many last words as `words` says, 0 for none.
 ///
 /// Returns false where a number is zero, too large or not a multiple of what it has to be.
 static inline bool grass_layout(
     struct grass_header *header, uint32_t slots, uint64_t request_size, uint64_t response_size,
-    uint64_t scratch_size, uint32_t findings) {
+    uint64_t scratch_size, uint32_t findings, uint32_t words) {
   if (slots == 0 || slots > GRASS_MAX_SLOTS) return false;
   if (request_size < 2 * GRASS_LINE || request_size > GRASS_MAX_RECORD || request_size % GRASS_LINE) return false;
   if (response_size < 2 * GRASS_LINE || response_size > GRASS_MAX_RECORD || response_size % GRASS_LINE) return false;
   if (scratch_size > GRASS_MAX_SCRATCH || scratch_size % GRASS_PAGE) return false;
   if (findings == 0 || findings > GRASS_MAX_FINDINGS || findings % 4) return false;
+  if (words > GRASS_MAX_WORDS) return false;
   *header = (struct grass_header){
       .magic = GRASS_MAGIC,
       .version = GRASS_VERSION,
       .slot_count = slots,
+      .features = words ? GRASS_FEATURE_WORDS : 0,
       .beacon_offset = sizeof(struct grass_header),
       .line_count = slots,
       .line_size = sizeof(struct grass_session_line),
@@ -405,6 +439,8 @@ static inline bool grass_layout(
       .response_size = response_size,
       .request_size = request_size,
       .scratch_size = scratch_size,
+      .words_count = words,
+      .words_size = words ? GRASS_WORDS_SIZE : 0,
   };
   header->lines_offset = header->beacon_offset + sizeof(struct grass_beacon);
   header->findings_offset =
@@ -412,6 +448,10 @@ static inline bool grass_layout(
   header->open_offset = header->findings_offset + findings * sizeof(struct grass_finding);
   header->response_offset =
       grass_round_up(header->open_offset + header->open_count * sizeof(struct grass_finding), GRASS_PAGE);
+  if (words) {
+    header->words_offset = header->response_offset;
+    header->response_offset += (uint64_t)words * GRASS_WORDS_SIZE;
+  }
   header->responses_part_size = grass_round_up(header->response_offset + slots * response_size, GRASS_PAGE);
   header->requests_part_offset = header->responses_part_size;
   header->requests_part_size = grass_round_up(slots * request_size, GRASS_PAGE);
@@ -427,10 +467,15 @@ static inline bool grass_header_is_valid(const struct grass_header *header, uint
   struct grass_header expected;
   if (header->magic != GRASS_MAGIC || header->version != GRASS_VERSION) return false;
   if (!grass_layout(&expected, header->slot_count, header->request_size, header->response_size,
-                    header->scratch_size, header->finding_count))
+                    header->scratch_size, header->finding_count, header->words_count))
     return false;
   expected.features = header->features;
   return __builtin_memcmp(&expected, header, sizeof expected) == 0 && header->region_size <= size;
+}
+
+/// Where the last words of a place stand, in bytes from the region's start.
+static inline uint64_t grass_words_offset(const struct grass_header *header, uint32_t place) {
+  return header->words_offset + (uint64_t)place * header->words_size;
 }
 
 /// Where finding `number`, from 1 on, stands in the log, in bytes from the region's start.
@@ -729,6 +774,13 @@ static inline void grass_record_fetch(
   grass_check_bytes(sums, to + whole, whole, head.length - whole);
 }
 #endif
+
+/// Whether a private copy of the start of last words is whole, and of the record `number`.
+static inline bool grass_words_head_is_whole(const struct grass_words_head *head, uint64_t number) {
+  uint64_t check[2];
+  grass_check(check, head->number, head, offsetof(struct grass_words_head, check));
+  return head->number == number && check[0] == head->check[0] && check[1] == head->check[1];
+}
 
 /// Whether a private copy of the beacon is whole.
 static inline bool grass_beacon_is_whole(const struct grass_beacon *beacon) {

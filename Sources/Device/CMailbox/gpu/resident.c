@@ -291,7 +291,8 @@ static void answer_info(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence,
     *(struct grass_info_answer *)(gpu->response + sizeof(struct grass_response)) = (struct grass_info_answer){
         .version = GRASS_VERSION,
         .features = GRASS_FEATURE_MONITORS | GRASS_FEATURE_DIGESTS | GRASS_FEATURE_LINES |
-                    (gpu->detectors->count ? GRASS_FEATURE_FINDINGS : 0),
+                    (gpu->detectors->count ? GRASS_FEATURE_FINDINGS : 0) |
+                    (gpu->detectors->count && gpu->detectors->words_capacity ? GRASS_FEATURE_WORDS : 0),
         .kernel_hint = load_word(&gpu->control->kernel_hint),
         .clock = clock_now(),
         .served = mailbox->served,
@@ -1011,6 +1012,39 @@ static void run_detector(struct grass_detectors *detectors) {
   }
 }
 
+/// Gathers last words where they are to be, and writes them over what lies in their place, by all threads of this block.
+static void keep_words(struct grass_detectors *detectors) {
+  if (thread() == 0) decided[0] = begin_words(detectors);
+  barrier();
+  bool is_due = decided[0];
+  barrier();
+  if (!is_due) return;
+  run_detector(detectors);
+  if (thread() == 0) {
+    decided[0] = end_words(detectors);
+    sums[0] = sums[1] = 0;
+  }
+  barrier();
+  uint64_t length = decided[0], number = detectors->keeper.words.newest;
+  barrier();
+  if (!length) return;
+  uint8_t *record = detectors->keeper.region + grass_words_offset(&detectors->keeper.layout, detectors->keeper.words.place);
+  if (thread() == 0) grass_store(record, 0);
+  barrier();
+  send_part((uint64_t *)(record + sizeof(struct grass_record)), (const uint64_t *)detectors->words, length, 0, 1);
+  barrier();
+  if (thread() == 0) {
+    uint64_t check[2];
+    grass_check_finish(check, (const uint64_t *)sums, number, length);
+    store_word(record + sizeof(struct grass_record) + length, number);
+    store_word(record + offsetof(struct grass_record, length), length);
+    store_word(record + offsetof(struct grass_record, check), check[0]);
+    store_word(record + offsetof(struct grass_record, check) + 8, check[1]);
+    grass_store(record, number);
+  }
+  barrier();
+}
+
 /// Runs every detector again and again, until no more jobs come.
 static void run_detectors(struct grass_gpu *gpu) {
   struct grass_detectors *detectors = gpu->detectors;
@@ -1052,6 +1086,7 @@ static void run_detectors(struct grass_gpu *gpu) {
     }
     if (thread() == 0) end_tick(detectors);
     barrier();
+    keep_words(detectors);
   }
 }
 

@@ -26,6 +26,14 @@ struct grass_moment {
   uint64_t utc;
 };
 
+/// After the last words of a finding were kept they are gathered again, as often as the time since then has doubled, up to so
+/// many nanoseconds: a kernel goes on to write its log for a while.
+#define GRASS_WORDS_WATCH_NS 60000000000ull
+/// Lanes of the first stage in which last words are gathered.
+#define GRASS_WORDS_LANES 64u
+/// Bytes of a kernel's name in the head of last words.
+#define GRASS_KERNEL_SIZE 128u
+
 /// A finding that is not closed, and what the device alone knows of it.
 struct grass_kept {
   struct grass_finding_content content;
@@ -37,6 +45,24 @@ struct grass_kept {
   uint32_t flags;      // Of its sighting.
   bool is_seen;        // In this tick.
   bool is_handed;      // Who handed it over says when it ends.
+};
+
+/// A place for last words.
+struct grass_words_place {
+  uint64_t number;   // Of those that lie there, 0 for none.
+  bool is_survived;  // The kernel went on: they are the first to go.
+};
+
+/// Of which finding last words are to be kept, and what is kept of those before.
+struct grass_words_keeper {
+  struct grass_words_place places[GRASS_MAX_WORDS];
+  uint64_t newest;    // Number of the newest ones.
+  uint64_t finding;   // Identity of the finding at hand, 0 for none.
+  uint32_t detector;  // Whose it is.
+  uint32_t place;     // Where its words lie, once it has some.
+  bool has_place;
+  uint64_t since;     // When it was made, and when they are to be gathered next, by the device's clock.
+  uint64_t next;
 };
 
 /// The findings that are not closed, and the log, of which this is the only writer.
@@ -52,6 +78,7 @@ struct grass_keeper {
   uint64_t guest;
   uint8_t boot[16];
   bool is_late;
+  struct grass_words_keeper words;
 };
 
 /// Begins with what the log has already: numbers go on from there, and what was open under another device is no more.
@@ -87,6 +114,13 @@ struct grass_detector_slot {
 /// The detectors of a device and what they are run with. All memory is the caller's.
 struct grass_detectors {
   struct grass_keeper keeper;
+  // What gathers last words: its index among the monitors, and where they are gathered, words_capacity bytes whose head comes
+  // first. A capacity of 0 is none.
+  uint32_t words_monitor;
+  uint8_t *words;
+  uint64_t words_capacity;
+  uint64_t *words_state;  // GRASS_STATE_WORDS
+  char kernel[GRASS_KERNEL_SIZE];  // Its release, a space and its build ID.
   struct grass_detector_slot slots[GRASS_MAX_DETECTORS];
   uint32_t count;
   const struct grass_machine *machine;
@@ -94,6 +128,8 @@ struct grass_detectors {
   struct grass_lane_state *lane;
   struct grass_item *items;  // Twice `item_capacity`.
   uint64_t item_capacity;
+  uint8_t *output;   // Where they emit what they see, output_capacity bytes.
+  uint64_t output_capacity;
   uint64_t steps;    // That one detector may take in one tick.
   uint64_t *state;   // GRASS_STATE_WORDS for each detector, zeroed at first.
   struct grass_job job;

@@ -85,7 +85,7 @@ struct grass_mailbox {
   uint64_t served, refused, torn;
   uint64_t counter, beacon_time, lines_time;
   struct grass_summary summary;
-  bool has_detectors;
+  uint64_t detector_features;  // What detectors add to the answers to info.
   struct grass_monitors *monitors;  // NULL where none can be run.
   struct grass_slot_state slots[GRASS_MAX_SLOTS];
 };
@@ -165,5 +165,5 @@ void grass_mailbox_stop(struct grass_mailbox *mailbox, uint64_t now);
 /// from any thread.
 void grass_mailbox_set_kernel_hint(struct grass_mailbox *mailbox, uint64_t address);
 
-/// Says whether detectors run, for the answers to info. May be called at any time from any thread.
-void grass_mailbox_set_has_detectors(struct grass_mailbox *mailbox, bool has_detectors);
+/// Says what detectors do, of enum grass_feature, for the answers to info. May be called at any time from any thread.
+void grass_mailbox_set_detector_features(struct grass_mailbox *mailbox, uint64_t features);

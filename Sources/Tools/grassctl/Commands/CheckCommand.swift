@@ -2,6 +2,7 @@ import ArgumentParser
 import Detection
 import Foundation
 import Output
+import Records
 import Remote
 
 /// Asks all detectors about a host or an image.
@@ -78,14 +79,20 @@ struct CheckCommand: ParsableCommand {
         writeNote("a rule of \(allow) has expired on \(rule.expires)\(rule.reason.map { ": \($0)" } ?? "")")
       }
     }
+    var words: [String: LastWords.Head] = [:]
     if let memory = kernel.memory as? RemoteMemory {
-      check.device = try reporting { try Self.deviceFindings(memory.session, kernel: kernel.release) }
-        .filter { detector.isEmpty || detector.contains($0.detector) }
+      let found = try reporting { try Self.deviceFindings(memory.session, kernel: kernel.release) }
+      check.device = found.findings.filter { detector.isEmpty || detector.contains($0.detector) }
+      words = found.words
     }
     let learns = baseline.map { !FileManager.default.fileExists(atPath: $0) } ?? false
     if let baseline, !learns { check.baseline = try BaselineFile.read(baseline) }
     let report = check.run(on: kernel) { usleep(UInt32($0 / .microseconds(1))) }
-    let findings = report.findings.filter { $0.severity >= severity }
+    let findings = report.findings.filter { $0.severity >= severity }.map { finding in
+      var finding = finding
+      if let head = words[finding.detector] { finding.evidence.append(LastWordsReport.evidence(head)) }
+      return finding
+    }
     if let format {
       for finding in findings {
         var line: [UInt8] = []
@@ -141,10 +148,19 @@ extension CheckCommand {
     }
   }
 
-  /// What the device has found by itself and not closed.
-  private static func deviceFindings(_ session: Session, kernel: String) throws(SessionError) -> [Finding] {
-    guard try session.info().features.contains(.findings) else { return [] }
-    return try session.openFindings().map { DeviceDetectors.finding($0, kernel: kernel) }
+  /// What the device has found by itself and not closed, and by the names of detectors the last words that it kept then.
+  private static func deviceFindings(
+    _ session: Session, kernel: String
+  ) throws(SessionError) -> (findings: [Finding], words: [String: LastWords.Head]) {
+    guard try session.info().features.contains(.findings) else { return ([], [:]) }
+    let records = try session.openFindings()
+    let findings = records.map { DeviceDetectors.finding($0, kernel: kernel) }
+    var words: [String: LastWords.Head] = [:]
+    let heads = records.contains(where: LastWordsReport.areKept) ? try session.lastWords() : []
+    for (record, finding) in zip(records, findings) where LastWordsReport.areKept(of: record) {
+      words[finding.detector] = LastWordsReport.head(of: record, among: heads)
+    }
+    return (findings, words)
   }
 }
 

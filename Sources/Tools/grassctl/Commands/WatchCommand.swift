@@ -108,10 +108,10 @@ struct WatchCommand: ParsableCommand {
         writeNote("the log has lost \(news.missed) changes before they were read; what is still open follows")
         for record in try session.openFindings()
         where !news.findings.contains(where: { $0.identity == record.identity }) {
-          say(record, &looks)
+          try say(record, session, &looks)
         }
       }
-      for record in news.findings { say(record, &looks) }
+      for record in news.findings { try say(record, session, &looks) }
       read = news.newest
       isFirst = false
       // What the device finds starts the deeper look at once.
@@ -229,8 +229,18 @@ struct WatchCommand: ParsableCommand {
     say(silence, looks)
   }
 
-  private func say(_ record: FindingRecord, _ looks: inout Looks) {
-    let finding = DeviceDetectors.finding(record, others: looks.ids)
+  /// Says what the log has of a finding, and which last words the device has kept of it, which takes it a moment longer.
+  private func say(_ record: FindingRecord, _ session: Session, _ looks: inout Looks) throws(SessionError) {
+    var finding = DeviceDetectors.finding(record, others: looks.ids)
+    if LastWordsReport.areKept(of: record), finding.state != .closed, session.keepsWords {
+      for _ in 0..<10 {
+        if let head = LastWordsReport.head(of: record, among: try session.lastWords()) {
+          finding.evidence.append(LastWordsReport.evidence(head))
+          break
+        }
+        usleep(20_000)
+      }
+    }
     looks.ids[record.identity] = finding.id
     looks.logged[finding.id] = finding.state == .closed ? nil : finding
     say(finding, looks)
@@ -247,6 +257,9 @@ struct WatchCommand: ParsableCommand {
       writeOutput(
         "\(when)\(finding.severity.rawValue.uppercased()) \(finding.kind.rawValue), \(finding.confidence.rawValue): "
           + "\(state)\(finding.title)\n")
+      for words in finding.evidence where words.what.hasPrefix("last words") {
+        writeOutput("    \(words.what)\n")
+      }
     }
     looks.hook?.post(bytes)
     if let exec, finding.severity >= .warning, finding.state != .closed, let pipe = popen(exec, "w") {

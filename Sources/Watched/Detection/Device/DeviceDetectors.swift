@@ -112,6 +112,14 @@ public enum DeviceDetectors {
       ]),
   ]
 
+  /// The name of the detector of a number.
+  static func name(_ number: UInt32) -> String { declarations[number]?.detector.name ?? "device-\(number)" }
+
+  /// Whether the device keeps last words of what the detector of a number finds.
+  static func areWordsKept(_ number: UInt32) -> Bool {
+    [GRASS_DETECTOR_PANIC.rawValue, GRASS_DETECTOR_STOPPED.rawValue].contains(number)
+  }
+
   /// The names of all of them.
   static var names: Set<String> { Set(declarations.values.map { $0.detector.name }) }
 
@@ -138,7 +146,7 @@ public enum DeviceDetectors {
     func moment(_ moment: FindingRecord.Moment) -> Finding.Moment {
       .init(guest: moment.guest == 0 ? nil : moment.guest, utc: Double(moment.utc) / 1e9)
     }
-    let name = declaration?.detector.name ?? "device-\(record.detector)"
+    let name = Self.name(record.detector)
     return Finding(
       id: Finding.id(name, subjects), detector: name,
       kind: [GRASS_FINDING_ATTACK.rawValue: .attack, GRASS_FINDING_CHANGE.rawValue: .change][UInt32(record.kind)]

@@ -20,7 +20,7 @@ public struct Stopped: DeviceOnly {
     An idle host without ticks: none of its timers is overdue. A paused guest looks the same, and is said to be possible.
     """
   public static let remedy = """
-    See whether the hypervisor paused it. If not: grassctl stack --all and grassctl dmesg tell where each CPU was; take the \
+    See whether the hypervisor paused it. If not: grassctl last-words tells where each CPU was, also after a reset; take the \
     memory before it is reset.
     """
   public static let goesByTime = true

@@ -9,7 +9,7 @@ public struct Panic: Detector {
   public static let looksLike = "Nothing: a kernel sets panic_cpu once, on its way down."
   public static let remedy = """
     Take what the memory holds before the host reboots (it may do so by itself, kernel.panic): grassctl dmesg, grassctl stack \
-    --all, grassctl ps. Do not reset it first.
+    --all, grassctl ps. Do not reset it first. What a device with detectors has kept stays: grassctl last-words.
     """
   public static let baseline = Finding.Baseline.invariant
   public static let needsOneLook = true

@@ -6,6 +6,7 @@ package import Memory
 ///
 /// ```
 /// RELEASE-DIGEST.build   the tables of a build
+/// RELEASE-DIGEST.unwind  its tables for unwinding stacks
 /// approved/*.build       of builds that an operator vouches for: of a vendor's package, or of a host that he trusts
 /// boots/MARK             a boot that was proven, with the digest of its build
 /// ```
@@ -125,6 +126,34 @@ public final class BuildFolder: Sendable {
     Self.trim(path, suffix: ".build", to: Self.mostBuilds)
   }
 
+  /// Keeps the tables by which stacks of a build are unwound, unless they are kept already.
+  ///
+  /// - Throws: ``BuildFolderError`` where they cannot be written; what `read` throws.
+  package func keepUnwindTables(
+    of digest: MemoryDigest, release: String, _ read: () throws -> UnwindTables?
+  ) throws {
+    let name = "\(Self.fileName(release))-\(digest).unwind"
+    // Only beside the build itself.
+    guard access("\(path)/\(name)", F_OK) != 0,
+      access("\(path)/\(Self.fileName(release))-\(digest).build", F_OK) == 0, let tables = try read()
+    else { return }
+    try Self.write(tables.file, to: name, in: path)
+  }
+
+  /// The tables for unwinding of the build of this digest.
+  package func unwindTables(_ digest: MemoryDigest) -> UnwindTables? {
+    for folder in [approved, path] {
+      for name in Self.files(in: folder, suffix: "-\(digest).unwind") {
+        if let bytes = Self.contents("\(folder)/\(name)", limit: Self.longestBuild),
+          let tables = UnwindTables(file: bytes)
+        {
+          return tables
+        }
+      }
+    }
+    return nil
+  }
+
   /// Notes that a kernel was proven to be a boot of a build.
   ///
   /// - Throws: ``BuildFolderError`` where it cannot be written.
@@ -208,7 +237,10 @@ public final class BuildFolder: Sendable {
   private static func trim(_ folder: String, suffix: String, to most: Int) {
     let names = files(in: folder, suffix: suffix)
     guard names.count > most else { return }
-    for name in newestFirst(names, in: folder).dropFirst(most) { unlink("\(folder)/\(name)") }
+    for name in newestFirst(names, in: folder).dropFirst(most) {
+      unlink("\(folder)/\(name)")
+      if suffix == ".build" { unlink("\(folder)/\(name.dropLast(suffix.count)).unwind") }
+    }
   }
 
   private static func contents(_ path: String, limit: Int) -> [UInt8]? {

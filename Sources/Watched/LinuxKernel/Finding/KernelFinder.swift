@@ -319,13 +319,16 @@ extension BuildFolder {
         return [
           "the symbols and types are kept ones of this build, not the memory's own, which do not serve: \(why)"
         ]
-      case .digest(let build): try keepBoot(kernel, of: build)
+      case .digest(let build):
+        try keepBoot(kernel, of: build)
+        try keepUnwindTables(of: build, release: kernel.found.release) { try UnwindTables(of: kernel) }
       case .memory:
         // A kernel that lists functions alone was not proven whole.
         guard kernel.found.listsVariables, !hasBoot(BootIdentity(of: kernel).mark) else { return [] }
         let build = try KnownBuild(of: kernel)
         try keep(build)
         try keepBoot(kernel, of: build.digest)
+        try keepUnwindTables(of: build.digest, release: kernel.found.release) { try UnwindTables(of: kernel) }
       }
       return []
     } catch let error as BuildFolderError {

@@ -49,6 +49,9 @@ package struct CodeMap: KernelReader {
       return CodePlace(address: address, owner: module.map { .module($0.name) } ?? .unknown, symbol: symbol)
     }
 
+    /// Whether it is code of the kernel or of a module.
+    package func isCode(_ address: VirtualAddress) -> Bool { isKernel(address) || module(of: address) != nil }
+
     /// The module that `address` belongs to.
     package func moduleName(of address: VirtualAddress) -> [UInt8]? {
       isKernel(address) ? nil : module(of: address)?.name
@@ -79,6 +82,11 @@ package struct CodeMap: KernelReader {
     head = kernel.symbols.address(of: "modules")
     modules = try head.map { _ in try ModuleFields(types: kernel.types) }
     moduleSymbols = try head.map { _ in try kernel.reader(ModuleSymbolReader.self) }
+  }
+
+  /// The modules as somebody noted them whose memory is gone, and with it their symbols.
+  package func snapshot(of noted: [LoadedModule]) -> Snapshot {
+    Snapshot(modules: noted, text: text, early: early, symbols: symbols, moduleSymbols: nil)
   }
 
   package func snapshot(in space: AddressSpace) -> Snapshot {

@@ -21,6 +21,23 @@ public struct KernelStack: Sendable {
     public let place: SymbolPlace?
     /// The module that the code belongs to, nil for the kernel's own.
     public let module: [UInt8]?
+    /// Whether it was found by what lies on the stack, not by the tables: it may be of a call that has ended, and what
+    /// it called may be missing. The kernel writes `?` before such a one.
+    public internal(set) var isGuess = false
+  }
+
+  /// A stack that nobody could unwind.
+  public init(unread tid: Int32, tgid: Int32, comm: [UInt8]) {
+    self.init(
+      tid: tid, tgid: tgid, comm: comm,
+      ending: .broken(MemoryFault(.offset(0), .inconsistent("there are no tables to unwind it by"))))
+  }
+
+  init(tid: Int32, tgid: Int32, comm: [UInt8], ending: Ending) {
+    self.tid = tid
+    self.tgid = tgid
+    self.comm = comm
+    self.ending = ending
   }
 
   public let tid: Int32

@@ -29,18 +29,18 @@ struct StackReader: KernelReader {
   }
 
   /// What a task leaves at the top of its stack.
-  private struct Frame: KernelShape {
+  struct Frame: KernelShape {
     static let type = "inactive_task_frame"
     let bp = Place("bp")
     let caller = Place("ret_addr")
   }
 
   private let task: Bound<Task>
-  private let frame: Bound<Frame>
-  private let registers: Registers
+  let frame: Bound<Frame>
+  let registers: Registers
   private let stackSize: UInt64
-  private let forkReturns: Set<UInt64>
-  private let tables: ORCTables
+  let forkReturns: Set<UInt64>
+  let tables: ORCTables
 
   /// Where registers lie in `pt_regs`.
   struct Registers: Sendable {
@@ -240,16 +240,7 @@ struct StackReader: KernelReader {
         break
       }
       var (unwindings, endings) = begin(part.map(\.address), in: space)
-      while true {
-        let open = unwindings.indices.filter { unwindings[$0].map { $0.ending == nil } ?? false }
-        if open.isEmpty { break }
-        let wanted = Set(open.compactMap { unwindings[$0]?.lookup }).filter { known[$0] == nil }
-        known.merge(tables.entries(for: wanted.sorted(), modules: modules, in: space)) { _, new in new }
-        for index in open {
-          guard let lookup = unwindings[index]?.lookup else { continue }
-          unwindings[index]?.step(known[lookup] ?? .success(nil))
-        }
-      }
+      follow(&unwindings, modules, in: space, &known)
       for (index, task) in part.enumerated() {
         var stack = KernelStack(
           tid: task.tid, tgid: task.tgid, comm: task.comm,
@@ -263,8 +254,25 @@ struct StackReader: KernelReader {
     return table
   }
 
+  /// Follows all stacks to their ends, side by side.
+  func follow(
+    _ unwindings: inout [Unwinding?], _ modules: [ORCTables.ModuleTable], in space: AddressSpace,
+    _ known: inout [UInt64: Result<ORCEntry?, MemoryFault>]
+  ) {
+    while true {
+      let open = unwindings.indices.filter { unwindings[$0].map { $0.ending == nil } ?? false }
+      if open.isEmpty { break }
+      let wanted = Set(open.compactMap { unwindings[$0]?.lookup }).filter { known[$0] == nil }
+      known.merge(tables.entries(for: wanted.sorted(), modules: modules, in: space)) { _, new in new }
+      for index in open {
+        guard let lookup = unwindings[index]?.lookup else { continue }
+        unwindings[index]?.step(known[lookup] ?? .success(nil))
+      }
+    }
+  }
+
   /// The symbol is that of the call, the distance that of the return address, as the kernel prints it (`%pB`).
-  private static func frame(_ address: UInt64, _ code: CodeMap.Snapshot) -> KernelStack.Frame {
+  static func frame(_ address: UInt64, _ code: CodeMap.Snapshot) -> KernelStack.Frame {
     let call = VirtualAddress(address &- 1)
     let place = code.symbol(at: call).map { place in
       SymbolPlace(

@@ -1,0 +1,1 @@
+../../../../monitors/records/words.h

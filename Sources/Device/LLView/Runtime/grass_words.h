@@ -1,0 +1,1 @@
+../../../Between/CRegion/include/grass_words.h

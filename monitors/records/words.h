@@ -1,0 +1,1 @@
+../../Sources/Between/CRegion/include/grass_words.h
