@@ -12,7 +12,9 @@
 #define NOW grass_argument(run, 0)
 #define ELAPSED grass_argument(run, 1)
 /// Whether the tick is late: what has stood still since the last one may only not have been looked at.
-#define IS_LATE grass_argument(run, 3)
+#define IS_LATE (grass_argument(run, 3) & 1)
+/// What the hypervisor says: enum grass_hypervisor.
+#define HYPERVISOR (grass_argument(run, 3) >> 1)
 
 KERNEL_STRUCTS
 

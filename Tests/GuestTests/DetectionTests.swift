@@ -1,9 +1,11 @@
 import Detection
 import Foundation
+import KernelInfo
 import KernelViews
 import Lab
 import Links
 import Memory
+import Paging
 import Records
 import Remote
 import Testing
@@ -232,6 +234,89 @@ extension GuestTests {
       #expect(
         titles("oom-kill").count == 1 && titles("oom-kill")[0].hasPrefix("the memory of control group /small ran out"))
       #expect(titles("writable-code") == [])
+    }
+
+    /// Who pauses a guest is no fault of its.
+    ///
+    /// The hypervisor says so, or KVM in the guest's memory; where neither does, all that is said is that it stopped. A guest that
+    /// hangs is told from it.
+    @Test func aPausedGuestIsToldFromOneThatHangs() throws {
+      SharedGuests.shared.rest()
+      let guest = try Guest(GuestOptions(kernel: "6.12", memory: 512, sleepers: 3))
+      defer { guest.shutDown() }
+      let options = ["--detectors", "--detector-period", "0.25", "--no-known"]
+      let asked = try GrassDaemon(memory: guest.memoryPath, options: options + ["--qmp", guest.statusSocket])
+      defer { asked.stop() }
+      let unasked = try GrassDaemon(memory: guest.memoryPath, options: options)
+      defer { unasked.stop() }
+      let sessions = try [asked, unasked].map { try Session(to: LinkAddress($0.urls[1])) }
+      for session in sessions {
+        try #require(try wait(.seconds(90), until: { try session.line().detectorTick >= 5 }) != nil)
+      }
+      func open(_ index: Int) throws -> [Finding] {
+        try sessions[index].openFindings().map { DeviceDetectors.finding($0) }
+      }
+      func waitForOpen(_ index: Int, _ names: [String]) throws {
+        let isSo = try wait(.seconds(60), until: { try open(index).map(\.detector) == names })
+        let titles = try open(index).map(\.title)
+        #expect(isSo != nil, "\(titles) instead of \(names)")
+      }
+      func waitForTicks(_ count: UInt64) throws {
+        for session in sessions {
+          let end = try session.line().detectorTick + count
+          try #require(try wait(.seconds(60), until: { try session.line().detectorTick >= end }) != nil)
+        }
+      }
+
+      try guest.pause()
+      try waitForOpen(0, ["paused"])
+      try waitForOpen(1, ["stopped"])
+      try waitForTicks(20)
+      let paused = try #require(try open(0).first)
+      #expect(paused.severity == .info && paused.confidence == .proven && paused.kind == .change)
+      #expect(try open(0).count == 1, "a pause is taken for something else")
+      let stopped = try #require(try open(1).first)
+      #expect(stopped.title.contains("nothing here tells"), "\(stopped.title)")
+      #expect(try sessions[0].lastWords().isEmpty && sessions[1].lastWords().count == 1)
+
+      // What KVM would write where it does not run a CPU; TCG has no such time.
+      let kernel = try Kernel.open(try MemoryImage.open(guest.memoryPath))
+      let ram = try FileHandle(forUpdating: URL(fileURLWithPath: guest.memoryPath))
+      func write(_ value: UInt8, _ symbol: String, cpu: Int? = nil, at offset: Int = 0) throws {
+        var address = try #require(kernel.symbols.address(of: symbol))
+        if let cpu {
+          let offsets = try #require(kernel.symbols.address(of: "__per_cpu_offset"))
+          let own = try kernel.addressSpace.read(offsets + cpu * 8, count: 8)
+          address = VirtualAddress(address.rawValue &+ own.withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) })
+        }
+        try ram.seek(toOffset: try kernel.addressSpace.translate(address + offset).rawValue)
+        try ram.write(contentsOf: Data([value]))
+      }
+      let preempted = try kernel.types.structure("kvm_steal_time").field("preempted").offset
+      try write(1, "has_steal_clock")
+      try write(1, "steal_time", cpu: 0, at: preempted)
+      // One of two: the other is run, and does nothing.
+      try waitForTicks(5)
+      let half = try wait(.seconds(30), until: { try open(1).first?.title.contains("KVM runs 1 of them") == true })
+      let titles = try open(1).map(\.title)
+      #expect(half != nil, "\(titles)")
+      try write(1, "steal_time", cpu: 1, at: preempted)
+      try waitForOpen(1, ["paused"])
+      let told = try #require(try open(1).first)
+      #expect(told.severity == .info && told.confidence == .strong)
+      for cpu in 0..<2 { try write(0, "steal_time", cpu: cpu, at: preempted) }
+      try write(0, "has_steal_clock")
+
+      try guest.resume()
+      for index in 0..<2 { try waitForOpen(index, []) }
+      // The hypervisor runs it, and it does nothing.
+      let hang = try guest.hang()
+      for index in 0..<2 { try waitForOpen(index, ["stopped"]) }
+      let hung = try #require(try open(0).first)
+      #expect(hung.title.contains("all CPUs hang") && hung.severity == .critical, "\(hung.title)")
+      #expect(try wait(.seconds(20), until: { try sessions[0].lastWords().count == 1 }) != nil)
+      try guest.endHang(hang)
+      for index in 0..<2 { try waitForOpen(index, []) }
     }
 
     /// Waits until a condition holds; nil where it does not in time.

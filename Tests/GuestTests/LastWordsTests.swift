@@ -1,8 +1,11 @@
 import Detection
 import Foundation
+import KernelInfo
 import KernelViews
 import Lab
 import Links
+import Memory
+import Paging
 import Records
 import Remote
 import Testing
@@ -114,6 +117,53 @@ extension GuestTests {
       let plain = try grassctl.run(["last-words", "--host", daemon.urls[0], "--no-known"])
       #expect(plain.status == 0 && plain.errors.contains("no symbols of Linux"), "\(plain.errors)")
       #expect(plain.text.contains("Kernel panic - not syncing: sysrq triggered crash"))
+    }
+
+    /// A kernel that was made to lie before it died: what can be read is kept, what cannot is said.
+    @Test func memoryThatLiesIsNotFollowed() throws {
+      SharedGuests.shared.rest()
+      let guest = try Guest(GuestOptions(kernel: "6.12", memory: 512, sleepers: 3))
+      defer { guest.shutDown() }
+      try #require(try guest.run("MODE=held /bin/workload > /dev/null 2>&1 & sleep 4").status == 0)
+      try guest.panic()
+      let kernel = try Kernel.open(try MemoryImage.open(guest.memoryPath))
+      let ram = try FileHandle(forUpdating: URL(fileURLWithPath: guest.memoryPath))
+      func write(_ value: UInt64, at address: VirtualAddress) throws {
+        try ram.seek(toOffset: try kernel.addressSpace.translate(address).rawValue)
+        try ram.write(contentsOf: withUnsafeBytes(of: value) { Data($0) })
+      }
+      func field(_ structure: String, _ path: String) throws -> Int {
+        try kernel.types.structure(structure).field(path).offset
+      }
+      // The list of modules leads nowhere, the log's records lie outside all memory, a task's stack is another's or no stack.
+      try write(0x4141_4141_4141_4141, at: try #require(kernel.symbols.address(of: "modules")))
+      let ring = try kernel.addressSpace.read(try #require(kernel.symbols.address(of: "prb")), count: 8)
+        .withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) }
+      try write(0xffff_8fff_ffff_0000, at: VirtualAddress(ring) + field("printk_ringbuffer", "desc_ring.infos"))
+      let tasks = try kernel.tasks(TaskQuery(includesThreads: true, includesCommandLines: false)).tasks
+      let waiting = tasks.filter { $0.state == .diskSleep }
+      try #require(waiting.count >= 2)
+      try write(8, at: waiting[0].address + field("task_struct", "thread.sp"))
+      try write(0xdead_beef_0000_0000, at: waiting[1].address + field("task_struct", "stack"))
+
+      let daemon = try GrassDaemon(
+        memory: guest.memoryPath, options: ["--detectors", "--detector-period", "0.2", "--no-known"])
+      defer { daemon.stop() }
+      let session = try Session(to: LinkAddress(daemon.urls[0]))
+      let found = try wait(.seconds(60)) { () -> LastWords? in
+        try session.lastWords().first.flatMap { try session.lastWords(number: $0.number) }
+      }
+      let words = try #require(found)
+      #expect(words.head.faulted > 0 && !words.head.faults.isEmpty)
+      #expect(words.state.panicCPU != nil && words.cpus.count == 2 && words.modules.isEmpty && words.lines.isEmpty)
+      #expect(words.tasks.first?.role.contains(.panicked) == true)
+      let kept = Dictionary(words.tasks.map { ($0.pid, $0) }) { first, _ in first }
+      // No stack pointer is believed that lies outside its stack, and no stack that is none.
+      #expect(kept[waiting[0].tid]?.stackStart == kept[waiting[0].tid]?.stack.lowerBound)
+      #expect(kept[waiting[1].tid]?.stackBytes.isEmpty == true && kept[waiting[1].tid]?.comm == waiting[1].comm)
+      let printed = try grassctl.run(["last-words", "--host", daemon.urls[1], "--no-known"])
+      #expect(printed.status == 0 && printed.errors.contains("could not be gathered whole"), "\(printed.errors)")
+      #expect(printed.text.contains("sysrq_handle_crash+"), "\(printed.text)")
     }
 
     private func report(_ arguments: [String]) throws -> [String: Any] {

@@ -5,7 +5,7 @@ import Testing
 extension GuestTests {
   /// Code for GPUs that this machine need not have: NVIDIA's own assembler takes it, for every kind of processor.
   @Suite(.serialized) struct PTXTests {
-    /// The resident program with all monitors, one in Swift among them, as grassd compile writes it.
+    /// The resident program with all monitors, one in Swift among them, and all detectors, as grassd compile writes it.
     @Test func theResidentProgramAssembles() throws {
       let guest = try SharedGuests.shared.guest(standardGuests[1])
       let output = FileManager.default.temporaryDirectory.appendingPathComponent("grass-\(UUID().uuidString).ptx")
@@ -15,14 +15,16 @@ extension GuestTests {
       for capability in [70, 80, 90] {
         let compiled = try BuiltTool(name: "grassd").run(
           ["compile"] + (allMonitors + ["swift/ps.swift"]).map(monitorPath) + [
-            "--memory", guest.memoryPath, "--target", "sm_\(capability)", "-o", output.path,
+            "--memory", guest.memoryPath, "--detectors", "--target", "sm_\(capability)", "-o", output.path,
           ])
         #expect(compiled.status == 0, "\(compiled.errors)")
         let code = Array(try Data(contentsOf: output))
         let head = String(decoding: code.prefix(1000), as: UTF8.self).split(separator: "\n").prefix(4)
         #expect(head.first == "// grass program 2")
         #expect(head.contains("// target sm_\(capability)"))
-        #expect(head.last == "// monitors \(allMonitors.joined(separator: " ")) swift_ps")
+        #expect(head.last?.hasPrefix("// monitors \(allMonitors.joined(separator: " ")) swift_ps detect_") == true)
+        #expect(
+          head.last?.contains(" detect_words") == true && !compiled.errors.contains("left out"), "\(compiled.errors)")
         assemblies.append(try PTXAssembly(of: code, capability: capability))
       }
       for assembly in assemblies {

@@ -1,9 +1,9 @@
 // The last words of a kernel that panicked, or whose CPUs all stand still: what a device keeps of it beyond its reboot. It is run
 // when such a finding was made, not in each tick.
 //
-// Stage by stage: the kernel as a whole, its CPUs and modules; the tasks that run or cannot be woken, with their stacks; then the
-// log, so that one that was made to lie takes no room from the others; at last what tells that it was one boot from the first
-// to the last.
+// Stage by stage: the kernel as a whole, its CPUs and what they run; the tasks that cannot be woken, with their stacks; then modules
+// and the log, so that one that was made to lie takes no room from the others; at last what tells that it was one boot from the
+// first to the last.
 #include "detect.h"
 #include "log.h"
 #include "records/words.h"
@@ -131,19 +131,20 @@ static void tell_task(struct grass_lane_state *run, const struct task_struct *ta
   told->stack_end = stack + size;
   told->stack_pointer = pointer;
   told->stack_start = start;
-  told->stack_count = count;
   u64 comm[2];
   load_comm(comm, task);
   __builtin_memcpy(told->comm, comm, sizeof comm);
   // What may lead anywhere comes last: where it faults, all else is there.
   if (count) __builtin_memcpy(told + 1, (const void *)start, count);
+  told->stack_count = count;
   told->ppid = task->real_parent->tgid;
   told->uid = task->real_cred->uid.val;
 }
 
+/// What the kernel's own variables say, which are always there.
 static struct grass_words_state *tell_state(struct grass_lane_state *run) {
   struct grass_words_state *state = grass_emit(run, GRASS_WORDS_STATE, sizeof *state);
-  u64 boot[2] = {sysctl_bootid[0], sysctl_bootid[1]}, index = enumerator(enum vm_event_item, OOM_KILL);
+  u64 boot[2] = {sysctl_bootid[0], sysctl_bootid[1]};
   __builtin_memcpy(state->boot, boot, sizeof boot);
   state->now = monotonic() + timekeeper()->offs_boot;
   state->panic_cpu = panic_cpu;
@@ -153,10 +154,14 @@ static struct grass_words_state *tell_state(struct grass_lane_state *run) {
   state->forks = total_forks;
   state->threads = nr_threads;
   state->free_pages = vm_zone_stat[enumerator(enum zone_stat_item, NR_FREE_PAGES) & 63];
+  return state;
+}
+
+static void count_kills(struct grass_words_state *state) {
+  u64 index = enumerator(enum vm_event_item, OOM_KILL);
   for (u32 cpu = next_cpu(&__cpu_possible_mask, 0, 1), count = 0; index < 256 && cpu < MOST_CPUS && count < GRASS_WORDS_CPUS;
        cpu = next_cpu(&__cpu_possible_mask, cpu + 1, 1), count++)
     state->oom_kills += per_cpu(vm_event_states, cpu)->event[index];
-  return state;
 }
 
 static void tell_end(struct grass_words_state *state) {
@@ -247,17 +252,22 @@ MONITOR(detect_words) {
   u64 first = grass_item(run, 0);
   if (stage == 0) {
     if (lane == 0) grass_next(run, (u64)tell_state(run), 0);
-    if (lane == 1) tell_modules(run);
     tell_cpus(run);
   } else if (first == 0) {
-    tell_log(run, (u32)grass_item(run, 1) * 64 + lane, LOG_ITEMS * 64);
+    u32 item = (u32)grass_item(run, 1);
+    if (item < LOG_ITEMS) tell_log(run, item * 64 + lane, LOG_ITEMS * 64);
+    else if (lane == 0) tell_modules(run);
     return;
   } else if (!(first >> 63)) {
+    struct grass_words_state *state = (struct grass_words_state *)first;
+    // What may lead anywhere is a lane's own: it ends with what cannot be followed.
+    if (lane == 1 && stage == 1) count_kills(state);
+    if (lane == 2 && stage == 1) state->log_head = (u64)prb->desc_ring.head_id.counter & ID_MASK;
     if (lane > 0) return;
-    if (stage > LOG_STAGE) return tell_end((struct grass_words_state *)first);
+    if (stage > LOG_STAGE) return tell_end(state);
     grass_next(run, first, 0);
     if (stage == LOG_STAGE - 1)
-      for (u32 item = 0; item < LOG_ITEMS; item++) grass_next(run, 0, item);
+      for (u32 item = 0; item <= LOG_ITEMS; item++) grass_next(run, 0, item);
     return;
   }
   struct task_struct *task = task_of_lane(run);

@@ -82,6 +82,7 @@ void grass_keeper_start(
 void grass_keeper_begin(struct grass_keeper *keeper, struct grass_moment now, bool is_late) {
   keeper->now = now;
   keeper->is_late = is_late;
+  keeper->is_soon = false;
   for (uint32_t index = 0; index < keeper->used; index++) keeper->kept[index].is_seen = false;
 }
 
@@ -318,6 +319,8 @@ static uint64_t take_output(struct grass_keeper *keeper, const struct grass_outp
       struct grass_host_clock clock;
       __builtin_memcpy(&clock, output->bytes + at, sizeof clock);
       grass_keeper_take_clock(keeper, &clock);
+    } else if (entry.kind == GRASS_DETECT_SOON) {
+      keeper->is_soon = true;
     }
     at += entry.size;
   }
@@ -325,7 +328,8 @@ static uint64_t take_output(struct grass_keeper *keeper, const struct grass_outp
 }
 
 /// What a detector that is suspended is said to be.
-static void sight_suspended(struct grass_keeper *keeper, uint32_t index, const struct grass_lane_fault *fault) {
+static void sight_suspended(
+    struct grass_keeper *keeper, const struct grass_detector_slot *slot, const struct grass_lane_fault *fault) {
   struct grass_sighting sighting = {
       .detector = GRASS_DETECTOR_OBSERVER,
       .kind = GRASS_FINDING_FAULT,
@@ -333,9 +337,10 @@ static void sight_suspended(struct grass_keeper *keeper, uint32_t index, const s
       .confidence = GRASS_CONFIDENCE_PROVEN,
       .looks = 1,
       .flags = GRASS_SIGHTING_STAYS,
-      .subjects = {{.kind = GRASS_SUBJECT_DETECTOR, .values = {index}}},
+      .subjects = {{.kind = GRASS_SUBJECT_DETECTOR, .values = {slot->monitor}}},
       .evidence = {{.kind = 1, .address = fault->address, .seen = fault->fault, .expected = 0}},
   };
+  for (unsigned byte = 0; byte < sizeof slot->name; byte++) sighting.subjects[0].name[byte] = slot->name[byte];
   grass_keeper_sight(keeper, &sighting);
 }
 
@@ -346,9 +351,9 @@ static void begin_tick(struct grass_detectors *detectors, struct grass_moment no
   job->budget = detectors->steps;
   job->flags = 0;
   job->arguments[0] = now.device;
-  job->arguments[1] = detectors->last ? now.device - detectors->last : 0;
+  detectors->elapsed = detectors->last ? now.device - detectors->last : 0;
   job->arguments[2] = detectors->period;
-  job->arguments[3] = is_late;
+  job->arguments[3] = (is_late ? 1 : 0) | get(&detectors->hypervisor) << 1;
   detectors->last = now.device;
   detectors->blind = detectors->suspended = 0;
   grass_keeper_begin(&detectors->keeper, now, is_late);
@@ -356,12 +361,15 @@ static void begin_tick(struct grass_detectors *detectors, struct grass_moment no
 
 /// Whether detector `index` is to be run in this tick; then the job is ready for it.
 static bool begin_detector(struct grass_detectors *detectors, uint32_t index) {
-  const struct grass_detector_slot *slot = &detectors->slots[index];
+  struct grass_detector_slot *slot = &detectors->slots[index];
   if (slot->is_suspended) {
     detectors->suspended++;
     return false;
   }
   struct grass_job *job = &detectors->job;
+  // One that remembers nothing yet is told that no tick was before.
+  job->arguments[1] = slot->has_state ? detectors->elapsed : 0;
+  slot->has_state = true;
   job->monitor = slot->monitor;
   job->lanes = 1;
   job->faulted = 0;
@@ -385,7 +393,7 @@ static void end_detector(struct grass_detectors *detectors, uint32_t index) {
   if (++slot->strikes < GRASS_MOST_STRIKES) return;
   slot->is_suspended = true;
   detectors->suspended++;
-  sight_suspended(&detectors->keeper, slot->monitor, &job->faults[0]);
+  sight_suspended(&detectors->keeper, slot, &job->faults[0]);
 }
 
 /// Takes what was handed over since the tick before, and ends the tick.
@@ -437,8 +445,9 @@ static bool is_same_boot(const uint8_t *one, const uint8_t *other) {
   return is_same;
 }
 
-/// Whether what was gathered is of the boot at hand, from its first to its last byte.
-static bool is_of_one_boot(const struct grass_keeper *keeper, const uint8_t *bytes, uint64_t size) {
+/// Whether what was gathered is of the boot at hand, from its first to its last byte; then how far its log had got.
+static bool is_of_one_boot(
+    const struct grass_keeper *keeper, const uint8_t *bytes, uint64_t size, uint64_t *log_head) {
   for (uint64_t at = 0; at + sizeof(struct grass_entry) <= size;) {
     struct grass_entry entry;
     __builtin_memcpy(&entry, bytes + at, sizeof entry);
@@ -447,6 +456,7 @@ static bool is_of_one_boot(const struct grass_keeper *keeper, const uint8_t *byt
     if (entry.kind == GRASS_WORDS_STATE && entry.size == sizeof(struct grass_words_state)) {
       struct grass_words_state state;
       __builtin_memcpy(&state, bytes + at, sizeof state);
+      *log_head = state.log_head;
       return state.is_ended == 1 && is_same_boot(state.boot, state.end_boot) && is_same_boot(state.boot, keeper->boot) &&
              state.now <= state.end_now && state.now + 1000000000ull >= keeper->guest &&
              state.panic_cpu == state.end_panic_cpu &&
@@ -476,8 +486,16 @@ static uint64_t end_words(struct grass_detectors *detectors) {
   struct grass_keeper *keeper = &detectors->keeper;
   struct grass_words_keeper *words = &keeper->words;
   const struct grass_job *job = &detectors->job;
-  uint64_t size = job->output.used < job->output.capacity ? job->output.used : job->output.capacity;
-  if (!is_of_one_boot(keeper, job->output.bytes, size)) return 0;
+  uint64_t size = job->output.used < job->output.capacity ? job->output.used : job->output.capacity, log_head = 0;
+  if (!is_of_one_boot(keeper, job->output.bytes, size, &log_head)) return 0;
+  // Of a host that boots anew the kernel's variables may be there still when much else is not: what is there already is written
+  // over only by what says more.
+  if (words->has_place &&
+      (job->faulted > words->faulted || (log_head <= words->log_head && size <= words->size)))
+    return 0;
+  words->log_head = log_head;
+  words->size = size;
+  words->faulted = job->faulted;
   struct grass_words_head *head = (struct grass_words_head *)detectors->words;
   zero(head, sizeof *head);
   head->number = ++words->newest;
@@ -509,6 +527,8 @@ bool grass_inbox_put(struct grass_inbox *inbox, const struct grass_finding_conte
   grass_store(&inbox->put, put + 1);
   return true;
 }
+
+void grass_detectors_set_hypervisor(struct grass_detectors *detectors, uint64_t state) { set(&detectors->hypervisor, state); }
 
 /// Gathers last words where they are to be, and writes them over what lies in their place, so that who reads meanwhile sees
 /// that it is torn.

@@ -23,10 +23,13 @@ public final class Server {
     public var detectorPeriod: Duration?
     /// How often all detectors of a check look, too, in a process beside this one; nil where they do not.
     public var checkPeriod: Duration?
+    /// The socket at which the guest's QEMU says by QMP whether it runs it; nil where it is not asked.
+    public var hypervisor: String?
 
     public init(
       memory: String, listen: [LinkAddress], layout: RegionLayout, regionInGPU: Bool = false, device: DeviceName = .cpu,
-      monitors: [String] = [], known: BuildFolder? = nil, detectorPeriod: Duration? = nil, checkPeriod: Duration? = nil
+      monitors: [String] = [], known: BuildFolder? = nil, detectorPeriod: Duration? = nil, checkPeriod: Duration? = nil,
+      hypervisor: String? = nil
     ) {
       self.memory = memory
       self.listen = listen
@@ -37,6 +40,7 @@ public final class Server {
       self.known = known
       self.detectorPeriod = detectorPeriod
       self.checkPeriod = checkPeriod
+      self.hypervisor = hypervisor
     }
 
     /// How often a check looks unless somebody says otherwise, where a device looks at another machine's memory.
@@ -54,6 +58,7 @@ public final class Server {
   private let device: any Device
   private let watch: Watch
   private let lookout: Lookout?
+  private let hypervisor: Hypervisor?
   private let responders: [any Responder]
 
   /// Opens the memory, looks for a kernel in it, and begins to serve.
@@ -96,6 +101,7 @@ public final class Server {
     }
     told.lookout = lookout
     watch.attach(device, program: program?.names)
+    hypervisor = try options.hypervisor.map { path throws(ServerError) in try Hypervisor(path: path) }
 
     var responders: [any Responder] = []
     let monitor = device
@@ -112,6 +118,7 @@ public final class Server {
   /// - Throws: ``DeviceError`` where the device has ended by itself.
   public func look() throws(DeviceError) {
     if let failure = device.failure() { throw failure }
+    if let hypervisor { device.setHypervisor(hypervisor.state) }
     watch.look()
     lookout?.step()
   }
@@ -129,6 +136,7 @@ public final class Server {
   public func stop() {
     lookout?.end()
     for responder in responders { responder.stop() }
+    hypervisor?.stop()
     device.stop()
   }
 

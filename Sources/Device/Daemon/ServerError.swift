@@ -11,6 +11,8 @@ public enum ServerError: Error {
   case mixedMonitors
   case otherKernel(path: String, String, String)
   case compiler(String)
+  /// A hypervisor that cannot be asked.
+  case hypervisor(String, String)
 }
 
 extension ServerError: CustomStringConvertible {
@@ -27,6 +29,7 @@ extension ServerError: CustomStringConvertible {
     case .mixedMonitors: "--monitors: give sources (.c, .swift) alone, or one program made by `grassd compile`"
     case .otherKernel(let path, let program, let found):
       "\(path) is for kernel \(program), but this host runs \(found); make it again with `grassd compile`"
+    case .hypervisor(let path, let why): "--qmp \(path): \(why)"
     case .compiler(let why): "the monitors were not compiled: \(why)"
     }
   }

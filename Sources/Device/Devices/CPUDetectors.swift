@@ -36,6 +36,9 @@ final class FindingKeeper: @unchecked Sendable {
   /// Forgets what was handed over and not taken; only while no detectors run.
   func dropHanded() { inbox.pointee.taken = inbox.pointee.put }
 
+  /// May be called at any time from any thread.
+  func setHypervisor(_ state: HypervisorState) { grass_detectors_set_hypervisor(detectors, state.raw) }
+
   deinit {
     detectors.deallocate()
     kept.deallocate()
@@ -56,7 +59,6 @@ final class CPUDetectors: @unchecked Sendable {
   private let words: UnsafeMutablePointer<UInt64>
   private let wordsState: UnsafeMutablePointer<UInt64>
   private let semaphore: UnsafeMutablePointer<sem_t>
-  private let period: UInt64
   private var thread: DedicatedThread?
   /// Whether last words are kept where there are some.
   let keepsWords: Bool
@@ -74,12 +76,14 @@ final class CPUDetectors: @unchecked Sendable {
 
   /// Starts the detectors among a program's monitors, which have these numbers; nil where there are none.
   ///
-  /// `segments`, the watched memory in ascending order, have to outlive it.
+  /// `segments`, the watched memory in ascending order, have to outlive it. Of those that `remembered` is of, and that are the same
+  /// and look at the same boot, each goes on with what it remembered.
   ///
   /// - Throws: ``DeviceError`` where there can be no thread.
   init?(
     _ code: MonitorProgram.NativeCode, _ program: MonitorProgram, kernel: KernelMapping,
-    segments: UnsafeBufferPointer<grass_mapped_segment>, keeper: FindingKeeper, period: Duration
+    segments: UnsafeBufferPointer<grass_mapped_segment>, keeper: FindingKeeper, period: Duration,
+    remembered: Remembered? = nil
   ) throws(DeviceError) {
     let numbers = program.detectorNumbers
     guard !numbers.isEmpty else { return nil }
@@ -110,7 +114,19 @@ final class CPUDetectors: @unchecked Sendable {
     sem_init(semaphore, 0, 0)
 
     let detectors = keeper.detectors
+    names = numbers.map { program.names[$0] }
+    forms = numbers.map { program.forms[$0] }
+    build = program.kernel
+    mapping = kernel
     detectors.pointee.begin(program, period: period)
+    if let remembered, remembered.build == build, remembered.mapping == mapping {
+      detectors.pointee.last = remembered.last
+      for (index, name) in names.enumerated() {
+        guard let (form, words) = remembered.words[name], form == forms[index], form != 0 else { continue }
+        (state + index * Int(GRASS_STATE_WORDS)).update(from: words, count: words.count)
+        detectors.pointee.remember(index)
+      }
+    }
     detectors.pointee.words = UnsafeMutableRawPointer(words).assumingMemoryBound(to: UInt8.self)
     detectors.pointee.words_capacity = UInt64(capacity)
     detectors.pointee.words_state = wordsState
@@ -124,7 +140,6 @@ final class CPUDetectors: @unchecked Sendable {
     detectors.pointee.job = grass_job()
     detectors.pointee.output = UnsafeMutableRawPointer(output).assumingMemoryBound(to: UInt8.self)
     detectors.pointee.output_capacity = UInt64(Self.outputSize)
-    self.period = detectors.pointee.period
     grass_keeper_forget(&detectors.pointee.keeper, GRASS_DETECTOR_OBSERVER.rawValue)
 
     do throws(SystemCallError) {
@@ -138,6 +153,32 @@ final class CPUDetectors: @unchecked Sendable {
   private struct Unowned: @unchecked Sendable {
     // The thread is joined before the object goes.
     unowned(unsafe) let detectors: CPUDetectors
+  }
+
+  private let names: [String]
+  private let forms: [UInt64]
+  private let build: String
+  private let mapping: KernelMapping
+
+  /// What detectors remember, by their names, each with its form; and of which boot.
+  struct Remembered {
+    fileprivate var build: String
+    fileprivate var mapping: KernelMapping
+    /// When the last tick began.
+    fileprivate var last: UInt64
+    fileprivate var words: [String: (form: UInt64, words: [UInt64])] = [:]
+  }
+
+  /// What they remember, once they are stopped.
+  func remembered() -> Remembered {
+    var remembered = Remembered(build: build, mapping: mapping, last: keeper.detectors.pointee.last)
+    let count = Int(GRASS_STATE_WORDS)
+    for (index, name) in names.enumerated() {
+      remembered.words[name] = (
+        forms[index], Array(UnsafeBufferPointer(start: state + index * count, count: count))
+      )
+    }
+    return remembered
   }
 
   /// Ends the thread, after the tick at work.
@@ -168,9 +209,7 @@ final class CPUDetectors: @unchecked Sendable {
       clock_gettime(CLOCK_REALTIME, &now)
       let utc = UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
       grass_detectors_tick(keeper.detectors, grass_moment(device: SystemCall.monotonicNanoseconds(), utc: utc))
-      // Up to a tenth earlier or later, so that nobody can hide between two ticks that he knows.
-      let jitter = period / 10
-      let pause = period - jitter + UInt64.random(in: 0...2 * jitter, using: &random)
+      let pause = grass_detectors_pause(keeper.detectors, random.next())
       var until = timespec()
       clock_gettime(CLOCK_REALTIME, &until)
       let end = UInt64(until.tv_nsec) + pause
@@ -196,10 +235,33 @@ extension grass_detectors {
     withUnsafeMutableBytes(of: &slots) { slots in
       let slots = slots.bindMemory(to: grass_detector_slot.self)
       for (index, number) in numbers.enumerated() {
-        slots[index] = grass_detector_slot(monitor: UInt32(number), strikes: 0, is_suspended: false)
+        var slot = grass_detector_slot()
+        slot.monitor = UInt32(number)
+        slot.form = program.forms[number]
+        withUnsafeMutableBytes(of: &slot.name) { name in
+          name.copyBytes(
+            from: Array(program.names[number].utf8.dropFirst(CPUDetectors.prefix.utf8.count)).prefix(name.count))
+        }
+        slots[index] = slot
       }
     }
     self.period = UInt64(max(period / .nanoseconds(1), 0))
     last = 0
+  }
+
+  /// The place of the detector of this name and form; nil where there is none that remembers anything.
+  func place(of name: String, form: UInt64) -> Int? {
+    let text = Array(name.utf8.dropFirst(CPUDetectors.prefix.utf8.count))
+    return withUnsafeBytes(of: slots) { slots in
+      slots.bindMemory(to: grass_detector_slot.self).prefix(Int(count)).firstIndex { slot in
+        slot.has_state && form != 0 && slot.form == form
+          && withUnsafeBytes(of: slot.name) { $0.prefix { $0 != 0 }.elementsEqual(text.prefix($0.count)) }
+      }
+    }
+  }
+
+  /// Says that a detector goes on with what it remembered under an earlier program.
+  mutating func remember(_ index: Int) {
+    withUnsafeMutableBytes(of: &slots) { $0.bindMemory(to: grass_detector_slot.self)[index].has_state = true }
   }
 }

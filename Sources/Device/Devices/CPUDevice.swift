@@ -114,14 +114,14 @@ public final class CPUDevice: Device, @unchecked Sendable {
       segments: UnsafeBufferPointer(segments),
       outputSize: region.layout.responseSize)
     var failure: DeviceError?
-    standingStill {
+    standingStill { remembered in
       next.attach(to: mailbox)
       worker = next
       do throws(DeviceError) {
         detectors = try CPUDetectors(
           code, program, kernel: kernel, segments: UnsafeBufferPointer(segments),
           keeper: keeper,
-          period: period)
+          period: period, remembered: remembered)
       } catch {
         failure = error
       }
@@ -134,13 +134,13 @@ public final class CPUDevice: Device, @unchecked Sendable {
   public func withdrawMonitors() {
     guard thread != nil, worker != nil else { return }
     // What was found of a kernel that is gone is no news of the next one.
-    standingStill { keeper.dropHanded() }
+    standingStill { _ in keeper.dropHanded() }
     resume()
   }
 
   public func setSegments(_ watched: [MappedSegment]) {
     guard thread != nil else { return }
-    standingStill {
+    standingStill { _ in
       let old = segments
       segments = Self.table(of: watched)
       mailbox.pointee.segments = UnsafePointer(segments.baseAddress)
@@ -151,11 +151,12 @@ public final class CPUDevice: Device, @unchecked Sendable {
     resume()
   }
 
-  /// Calls `body` while nobody steps the mailbox, which has no monitors then.
+  /// Calls `body` while nobody steps the mailbox, which has no monitors then, with what the detectors remembered that it had.
   ///
   /// The thread has to be started again.
-  private func standingStill(_ body: () -> Void) {
+  private func standingStill(_ body: (CPUDetectors.Remembered?) -> Void) {
     detectors?.stop()
+    let remembered = detectors?.remembered()
     detectors = nil
     tell(nil)
     stopThread()
@@ -164,7 +165,7 @@ public final class CPUDevice: Device, @unchecked Sendable {
     worker?.finish { [mailbox] in grass_mailbox_step(mailbox, SystemCall.monotonicNanoseconds()) }
     mailbox.pointee.monitors = nil
     worker = nil
-    body()
+    body(remembered)
     turn.give()
   }
 
@@ -234,6 +235,8 @@ public final class CPUDevice: Device, @unchecked Sendable {
     if answered > 0 { turn.assisted.wrappingAdd(UInt64(answered), ordering: .relaxed) }
     _ = worker?.wake()
   }
+
+  public func setHypervisor(_ state: HypervisorState) { keeper.setHypervisor(state) }
 
   /// Says where the watched kernel's VMCOREINFO note lies, for the answers to info.
   public func setKernelHint(_ address: PhysicalAddress) {

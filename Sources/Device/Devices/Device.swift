@@ -28,6 +28,9 @@ public protocol Device: AnyObject, Sendable {
   /// Says how many detectors beside the device are suspended, for the lines of sessions.
   func setSuspended(_ count: Int)
 
+  /// Takes what the hypervisor of the watched guest says, for its detectors.
+  func setHypervisor(_ state: HypervisorState)
+
   /// Looks at every slot once on the caller's thread, where the device can be had so and is not at work: for links
   /// whose owner's side is software anyway, and need not wait for another thread to be scheduled.
   func assist()
@@ -39,10 +42,30 @@ public protocol Device: AnyObject, Sendable {
   func stop()
 }
 
+/// What the hypervisor of a watched guest says of it.
+public enum HypervisorState: UInt64, Sendable {
+  /// There is none, or it is not asked, or does not answer.
+  case unknown
+  /// It runs the guest's CPUs.
+  case runs
+  /// It does not, since somebody wants it so.
+  case paused
+
+  /// `enum grass_hypervisor`.
+  var raw: UInt64 {
+    switch self {
+    case .unknown: UInt64(GRASS_HYPERVISOR_UNKNOWN.rawValue)
+    case .runs: UInt64(GRASS_HYPERVISOR_RUNS.rawValue)
+    case .paused: UInt64(GRASS_HYPERVISOR_PAUSED.rawValue)
+    }
+  }
+}
+
 extension Device {
   public func assist() {}
   public func hand(_ finding: grass_finding_content) -> Bool { false }
   public func setSuspended(_ count: Int) {}
+  public func setHypervisor(_ state: HypervisorState) {}
   public func setSegments(_ segments: [MappedSegment]) {}
   public func withdrawMonitors() {}
 }

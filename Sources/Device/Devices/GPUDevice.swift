@@ -22,6 +22,8 @@ public final class GPUDevice: Device, @unchecked Sendable {
   private var isRunning = false
   /// What runs, to go back to where a new program cannot be started.
   private var current: (MonitorProgram, KernelMapping)?
+  /// Whether its kernel is gone: what its detectors remember is of a boot that is over.
+  private var isWithdrawn = false
 
   /// All that lives on the GPU, or is mapped into it, in the order in which it is taken down.
   private struct Parts: ~Copyable {
@@ -159,6 +161,12 @@ public final class GPUDevice: Device, @unchecked Sendable {
   public func setSuspended(_ count: Int) {
     grass_store(
       control.base + control.inbox + (MemoryLayout<grass_inbox>.offset(of: \.suspended) ?? 0), UInt64(max(0, count)))
+  }
+
+  public func withdrawMonitors() { isWithdrawn = true }
+
+  public func setHypervisor(_ state: HypervisorState) {
+    grass_store(control.base + (MemoryLayout<grass_gpu_control>.offset(of: \.hypervisor) ?? 0), state.raw)
   }
 
   public func load(_ program: MonitorProgram, for kernel: KernelMapping) throws(DeviceError) {
@@ -361,6 +369,8 @@ public final class GPUDevice: Device, @unchecked Sendable {
   }
 
   private func start(_ program: MonitorProgram, kernel: KernelMapping, isFirst: Bool) throws(DeviceError) {
+    let isSameBoot = !isWithdrawn && current.map { $0.0.kernel == program.kernel && $0.1 == kernel } ?? false
+    isWithdrawn = false
     grass_store(control.base, UInt64(GRASS_GPU_RUN.rawValue))
     var header = region.layout.header
     var state = grass_gpu()
@@ -421,7 +431,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
         state.control = UnsafePointer(pointer(control.deviceAddress) as UnsafeMutablePointer<grass_gpu_control>?)
         state.response = pointer(parts.response.address)
         state.places = pointer(parts.places.address)
-        try prepareDetectors(program, in: parts, state: &state, isFirst: isFirst)
+        try prepareDetectors(program, in: parts, state: &state, isFirst: isFirst, isSameBoot: isSameBoot)
         try Self.store([state], in: parts.state)
         try parts.program.launch(
           "grass_resident", blocks: 1 + Int(state.monitors.most_workers) + (detectors.isEmpty ? 0 : 1),
@@ -456,7 +466,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
 
   /// Puts the detectors together that the last block runs; what they found under an earlier program is kept.
   private func prepareDetectors(
-    _ program: MonitorProgram, in parts: borrowing Parts, state: inout grass_gpu, isFirst: Bool
+    _ program: MonitorProgram, in parts: borrowing Parts, state: inout grass_gpu, isFirst: Bool, isSameBoot: Bool
   ) throws(CUDAError) {
     let places = DetectorParts(region.layout)
     let base = parts.detectors.address
@@ -464,6 +474,8 @@ public final class GPUDevice: Device, @unchecked Sendable {
       UnsafeMutablePointer(bitPattern: UInt(base) + UInt(offset))
     }
     var detectors = grass_detectors()
+    var old = grass_detectors()
+    var kept: [Int] = []
     if isFirst {
       try parts.detectors.clear()
       var header = region.layout.header
@@ -481,11 +493,29 @@ public final class GPUDevice: Device, @unchecked Sendable {
       defer { bytes.deallocate() }
       try parts.detectors.load(into: bytes)
       detectors = bytes.load(as: grass_detectors.self)
-      let empty = UnsafeMutableRawBufferPointer.allocate(
-        byteCount: places.items - places.state, alignment: 8)
-      defer { empty.deallocate() }
-      _ = empty.initializeMemory(as: UInt8.self, repeating: 0)
-      try parts.detectors.store(UnsafeRawBufferPointer(empty), at: places.state)
+      old = detectors
+      // Those that are the same and look at the same boot go on with what they remember.
+      let count = places.items - places.state
+      let (before, after) = (
+        UnsafeMutableRawBufferPointer.allocate(byteCount: count, alignment: 8),
+        UnsafeMutableRawBufferPointer.allocate(byteCount: count, alignment: 8)
+      )
+      defer {
+        before.deallocate()
+        after.deallocate()
+      }
+      _ = after.initializeMemory(as: UInt8.self, repeating: 0)
+      if isSameBoot {
+        try parts.detectors.load(into: before, at: places.state)
+        let block = Int(GRASS_STATE_WORDS) * 8
+        for (index, number) in program.detectorNumbers.enumerated() {
+          guard let former = old.place(of: program.names[number], form: program.forms[number]) else { continue }
+          UnsafeMutableRawBufferPointer(rebasing: after[index * block..<(index + 1) * block]).copyMemory(
+            from: UnsafeRawBufferPointer(rebasing: before[former * block..<(former + 1) * block]))
+          kept.append(index)
+        }
+      }
+      try parts.detectors.store(UnsafeRawBufferPointer(after), at: places.state)
     }
     detectors.keeper.region = state.mailbox.region
     detectors.keeper.kept = pointer(places.kept)
@@ -497,6 +527,8 @@ public final class GPUDevice: Device, @unchecked Sendable {
           (MemoryLayout<grass_gpu>.offset(of: \.mailbox) ?? 0)
             + (MemoryLayout<grass_mailbox>.offset(of: \.summary) ?? 0)))
     detectors.begin(program, period: period)
+    if !kept.isEmpty { detectors.last = old.last }
+    for index in kept { detectors.remember(index) }
     detectors.machine = UnsafePointer(
       bitPattern: UInt(parts.state.address) + UInt(MemoryLayout<grass_gpu>.offset(of: \.machine) ?? 0))
     detectors.words = pointer(places.words)

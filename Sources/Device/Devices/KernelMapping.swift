@@ -3,7 +3,7 @@ import Memory
 public import Paging
 
 /// How a watched kernel maps its memory: what monitors need to follow its addresses.
-public struct KernelMapping: Sendable {
+public struct KernelMapping: Hashable, Sendable {
   private let root: UInt64
   private let format: UInt32
   private let slide: UInt64

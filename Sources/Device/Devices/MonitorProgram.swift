@@ -8,6 +8,8 @@ import Glibc
 public struct MonitorProgram: Sendable {
   /// The monitors' names, by their numbers.
   public let names: [String]
+  /// Of each a number that is the same as long as what it remembers means the same; 0 is never the same.
+  let forms: [UInt64]
   /// The kernel that they fit: its release, a space and its build ID.
   public let kernel: String
   let code: Code
@@ -78,6 +80,8 @@ public struct MonitorProgram: Sendable {
       return String(decoding: name.prefix { $0 != 0 }, as: UTF8.self)
     }
     self.kernel = String(cString: kernel.assumingMemoryBound(to: CChar.self))
+    let forms = dlsym(handle, "grass_forms")
+    self.forms = self.names.indices.map { forms?.load(fromByteOffset: $0 * 8, as: UInt64.self) ?? 0 }
     code = .native(NativeCode(handle: handle, file: file, dispatch: dispatch))
   }
 
@@ -94,6 +98,8 @@ public struct MonitorProgram: Sendable {
       let target = values["target"], target.hasPrefix("sm_"), let capability = Int(target.dropFirst(3))
     else { throw DeviceError(.badProgram(path, "it is neither a shared object nor PTX made by `grassd compile`")) }
     self.names = names.split(separator: " ").map(String.init)
+    let forms = (values["forms"] ?? "").split(separator: " ").map { UInt64($0, radix: 16) ?? 0 }
+    self.forms = self.names.indices.map { $0 < forms.count ? forms[$0] : 0 }
     self.kernel = kernel
     code = .gpu(ptx: ptx, capability: capability)
   }

@@ -1,4 +1,5 @@
 import CLLVM
+import Memory
 
 /// A monitor bound to one kernel: all its rules applied and the runtime linked in, for any processor.
 ///
@@ -11,6 +12,8 @@ public struct BoundMonitor: Sendable {
   /// The build ID of that kernel: the code fits every boot of it.
   public let build: String
   let bitcode: [UInt8]
+  /// The same as long as its code is, and so what it remembers means the same; never 0.
+  let form: UInt64
 
   /// Whether devices run it by themselves: its name says so.
   public var isDetector: Bool { name.hasPrefix("detect_") }
@@ -61,7 +64,11 @@ public struct BoundMonitor: Sendable {
     self.name = name
     self.kernel = kernel.release
     build = kernel.build
-    bitcode = module.bitcode
+    // Where its source lay is no part of it.
+    LLVMSetSourceFileName(module.module, name, name.utf8.count)
+    let bitcode = module.bitcode
+    self.bitcode = bitcode
+    form = max(1, bitcode.withUnsafeBytes { MemoryDigest($0) }.low)
   }
 }
 

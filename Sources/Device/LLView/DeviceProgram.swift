@@ -2,7 +2,7 @@ import CLLVM
 
 /// The program of a device: all its monitors, bound to one kernel, as one piece of code.
 ///
-/// For this machine's processor it is a shared object, which exports `grass_dispatch`, `grass_names`, `grass_count` and
+/// For this machine's processor it is a shared object, which exports `grass_dispatch`, `grass_names`, `grass_count`, `grass_forms` and
 /// `grass_kernel`. For a GPU it is PTX that starts with comments which say the same, and holds the resident program, too.
 /// Neither needs LLVM any more.
 public struct DeviceProgram {
@@ -31,7 +31,7 @@ public struct DeviceProgram {
     let machine = try target.machine(for: subject)
     switch target {
     case .native:
-      var module = try IRModule(Array(dispatch(names, exports: exports(names, kernel: kernel)).utf8), name: subject)
+      var module = try IRModule(Array(dispatch(names, exports: exports(monitors, kernel: kernel)).utf8), name: subject)
       machine.adopt(module)
       for monitor in monitors { try add(monitor, to: &module, subject: subject) }
       return try FrontEnd().link(try machine.emit(module, LLVMObjectFile, monitor: subject), name: "program")
@@ -53,6 +53,7 @@ public struct DeviceProgram {
       let text = try machine.emit(module, LLVMAssemblyFile, monitor: subject, finish: allowCache)
       let head =
         "// grass program 2\n// kernel \(kernel)\n// target sm_\(capability)\n// monitors \(names.joined(separator: " "))\n"
+        + "// forms \(monitors.map { String($0.form, radix: 16) }.joined(separator: " "))\n"
       return Array(head.utf8) + text
     }
   }
@@ -100,7 +101,8 @@ public struct DeviceProgram {
       """
   }
 
-  private static func exports(_ names: [String], kernel: String) -> String {
+  private static func exports(_ monitors: [BoundMonitor], kernel: String) -> String {
+    let names = monitors.map(\.name)
     func text(_ string: String, size: Int) -> String {
       "[\(size) x i8] c\"\(string)\(String(repeating: "\\00", count: size - string.utf8.count))\""
     }
@@ -108,6 +110,7 @@ public struct DeviceProgram {
     return """
       @grass_count = constant i32 \(names.count)
       @grass_names = constant [\(names.count) x [32 x i8]] [\(names.map { text($0, size: 32) }.joined(separator: ", "))]
+      @grass_forms = constant [\(names.count) x i64] [\(monitors.map { "i64 \(Int64(bitPattern: $0.form))" }.joined(separator: ", "))]
       @grass_kernel = constant \(text(kernel, size: size))
       """
   }

@@ -9,6 +9,8 @@ public final class Guest: Sendable {
   public let options: GuestOptions
   /// Where the guest's RAM can be opened as long as this process lives.
   public let memoryPath: String
+  /// Where QEMU says by QMP how the guest is, to one who asks: an abstract Unix socket, behind an @.
+  public let statusSocket: String
   /// The process id of QEMU.
   public let processID: Int32
   /// How long it took from the start of QEMU to the first command.
@@ -93,6 +95,7 @@ public final class Guest: Sendable {
       options, ram, kernel: kernel, initramfs: initramfs, disk: options.hasDisk ? try store.diskImage().path : nil,
       timeout: options.hasDisk ? timeout * 4 : timeout)
     self.options = options
+    statusSocket = "@\(machine.name)-status"
     processID = machine.process.processIdentifier
     memoryPath = machine.ram.path
     self.ram = machine.ram
@@ -109,6 +112,8 @@ public final class Guest: Sendable {
     let console: AnonymousFile
     let process: Process
     let monitor: QMPConnection
+    /// What its sockets' names begin with.
+    let name: String
     var agent: Agent
 
     /// Boots until a guest is sound: once in some dozens of boots the emulation panics the kernel on its way up, or
@@ -174,6 +179,7 @@ public final class Guest: Sendable {
       while !(try Self.line(from: socket, console: console, deadline: deadline).ends(with: "ready")) {}
       agent = Agent(socket: socket)
       self.process = process
+      self.name = name
       self.ram = ram
       self.console = console
       self.monitor = monitor
@@ -258,6 +264,8 @@ public final class Guest: Sendable {
       "-chardev", "file,id=console,path=\(console)", "-serial", "chardev:console",
       "-chardev", "socket,id=agent,path=\(name)-agent,abstract=on,server=on,wait=off", "-serial", "chardev:agent",
       "-chardev", "socket,id=qmp,path=\(name)-qmp,abstract=on,server=on,wait=off", "-mon", "chardev=qmp,mode=control",
+      "-chardev", "socket,id=status,path=\(name)-status,abstract=on,server=on,wait=off", "-mon",
+      "chardev=status,mode=control",
     ]
   }
 

@@ -55,7 +55,7 @@ extension Session {
       }
       while next <= newest {
         let index = (next - 1) % count
-        let run = min(newest - next + 1, count - index, 256)
+        let run = min(newest - next + 1, count - index, UInt64(exchange.findingsAtOnce))
         let first = next
         let part: [FindingRecord?] = try exchange.read(
           Int(run) * FindingRecord.size, at: Int(header.findings_offset + index * UInt64(header.finding_size)),
@@ -90,7 +90,7 @@ extension Session {
       var findings: [FindingRecord] = []
       var index = 0
       while index < Int(header.open_count) {
-        let run = min(Int(header.open_count) - index, 256)
+        let run = min(Int(header.open_count) - index, exchange.findingsAtOnce)
         findings += try exchange.read(
           run * FindingRecord.size, at: Int(header.open_offset) + index * Int(header.open_size), until: deadline
         ) { bytes in
@@ -105,4 +105,9 @@ extension Session {
       return findings.sorted { $0.number < $1.number }
     }
   }
+}
+
+extension Exchange {
+  /// How many findings one read may bring: what fits where answers land.
+  fileprivate var findingsAtOnce: Int { max(1, min(256, layout.responseSize * slotCount / FindingRecord.size)) }
 }

@@ -77,6 +77,12 @@ struct Serve: ParsableCommand {
         + "(default: 30 with --detectors, where the memory is another machine's)", valueName: "seconds"))
   var check: Double?
 
+  @Option(
+    help: ArgumentHelp(
+      "Ask the guest's QEMU by QMP at this Unix socket whether it runs the guest: tells a pause from a hang. An @ begins an abstract name.",
+      valueName: "socket"))
+  var qmp: String?
+
   @Flag(name: .shortAndLong, help: "Log more.")
   var verbose = false
 
@@ -127,7 +133,7 @@ struct Serve: ParsableCommand {
             slots: slots, requestSize: requestSize * 1024, responseSize: responseSize * 1024,
             words: period == nil ? 0 : RegionLayout.usualWords),
           regionInGPU: region == .gpu, device: device, monitors: monitors,
-          known: known.folder, detectorPeriod: period, checkPeriod: checkPeriod)
+          known: known.folder, detectorPeriod: period, checkPeriod: checkPeriod, hypervisor: qmp)
       ) { event in
         logger.log(event)
       }

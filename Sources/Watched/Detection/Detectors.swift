@@ -21,7 +21,7 @@ public enum Detectors {
     ClockSource.self, ClockJump.self, OfflineCPU.self, LinkDown.self, RouteGone.self, ReadOnlyFileSystem.self,
     NewModule.self, NewProgram.self, LoweredDefence.self,
     // Those that only devices can ask.
-    Stopped.self, HardLockup.self, SoftLockup.self, RCUStall.self, SuspendedDetector.self, LostMemory.self,
+    Stopped.self, Paused.self, HardLockup.self, SoftLockup.self, RCUStall.self, SuspendedDetector.self, LostMemory.self,
     SilentDevice.self,
   ]
 

@@ -175,6 +175,87 @@ import Testing
     #expect(try host.session().run("name").result.words == [3])
   }
 
+  // MARK: Detectors
+
+  /// Sees something about what it remembers: when it looked first.
+  ///
+  /// `more` is other code that does nothing.
+  private static func since(_ more: String = "") -> (name: String, body: String) {
+    (
+      "detect_since",
+      """
+      \(more)
+      if (grass_argument(run, 1) == 0) grass_remember(run, 5, grass_argument(run, 0));
+      u8 *sighting = grass_emit(run, 1, 328);
+      *(u32 *)sighting = 3;
+      sighting[4] = 1; sighting[5] = 3; sighting[6] = 2; sighting[7] = 1;
+      *(u32 *)(sighting + 24) = 3;
+      *(u64 *)(sighting + 32) = grass_recall(run, 5);
+      """
+    )
+  }
+
+  /// Waits for ticks of detectors, and for what is true then.
+  private func wait(_ session: Session, ticks: UInt64 = 3, until isDone: () throws -> Bool = { true }) throws {
+    let first = try session.line().detectorTick
+    while try session.line().detectorTick < first + ticks || !isDone() { SystemCall.sleep(nanoseconds: 1_000_000) }
+  }
+
+  /// What a detector remembers lasts as long as its code and its kernel do.
+  @Test(.timeLimit(.minutes(5))) func aTakeOverKeepsWhatADetectorThatIsTheSameRemembers() throws {
+    let host = try ProgramHost(Self.program([Self.since()]), period: .milliseconds(5))
+    let session = try host.session()
+    func remembered() throws -> UInt64? {
+      try wait(session)
+      let open = try session.openFindings()
+      return open.count == 1 ? open.first?.subjects.first?.values.first : nil
+    }
+    let first = try #require(try remembered())
+    // It has another number now, and stays itself.
+    let beside = try Self.program([("detect_nothing", "(void)run;"), Self.since()])
+    try host.device.load(beside, for: host.mapping)
+    #expect(try remembered() == first)
+    #expect(try session.findings(after: 0, upTo: try session.line().newestFinding).findings.count == 1)
+    try host.device.load(
+      try Self.program([Self.since("if (grass_argument(run, 2) == 1) emit(run, 7);")]), for: host.mapping)
+    try wait(session, until: { try session.openFindings().count == 1 })
+    let other = try #require(try remembered())
+    #expect(other != first, "another detector of the name has what the first one remembered")
+    try host.device.load(beside, for: host.mapping)
+    try wait(session, until: { try session.openFindings().count == 1 })
+    let again = try #require(try remembered())
+    #expect(again != other)
+    // The kernel is gone, and with it what was remembered of it.
+    host.device.withdrawMonitors()
+    try host.device.load(beside, for: host.mapping)
+    try wait(session, until: { try session.openFindings().count == 1 })
+    #expect(try remembered() != again)
+  }
+
+  /// One that takes more than its budget, or faults, is named and not run any more; the others go on.
+  @Test(
+    .timeLimit(.minutes(5)),
+    arguments: [
+      "for (;;) (void)*(volatile u64 *)(kernel_page + 8);", "emit(run, *(volatile u64 *)0x1000);",
+    ])
+  func aDetectorThatEndsEarlyAgainAndAgainIsNamedAndSuspended(_ body: String) throws {
+    let program = try Self.program([("detect_broken", body), Self.since()])
+    let host = try ProgramHost(program, period: .milliseconds(5))
+    let session = try host.session()
+    try wait(session, until: { try session.line().suspended == 1 })
+    try wait(session, ticks: 20)
+    let open = try session.openFindings()
+    let observer = try #require(open.first { $0.detector == 1 })
+    #expect(String(decoding: observer.subjects.first?.name ?? [], as: UTF8.self) == "broken")
+    #expect(observer.evidence.first?.seen != 0)
+    #expect(open.contains { $0.detector == 3 && $0.count > 20 } || open.count == 2)
+    #expect(try session.line().suspended == 1 && session.line().open == 2)
+    // Loaded anew, it has another chance.
+    try host.device.load(try Self.program([("detect_broken", "(void)run;"), Self.since()]), for: host.mapping)
+    try wait(session, until: { try session.line().suspended == 0 })
+    #expect(try session.openFindings().allSatisfy { $0.detector != 1 })
+  }
+
   // MARK: What they share
 
   private static func program(_ monitors: [(name: String, body: String)]) throws -> MonitorProgram {
@@ -192,7 +273,7 @@ private final class ProgramHost {
   private let region: SharedRegion
   private let address: LinkAddress
 
-  init(_ program: MonitorProgram) throws {
+  init(_ program: MonitorProgram, period: Duration = .seconds(1)) throws {
     let folder = try TestFolder()
     try folder.write(SampleKernel.memory, to: "memory.raw")
     let memory = try #require(try MemoryImage.open(folder.path + "/memory.raw").first)
@@ -201,7 +282,7 @@ private final class ProgramHost {
     let path = "/tmp/grass-test-\(UInt64.random(in: 0 ... .max))"
     address = .sharedMemory(path: path)
     region = try SharedRegion(path: path, layout: RegionLayout(slots: 4, requestSize: 4096, responseSize: 4096))
-    device = try CPUDevice(region: region, segments: memory.mappedSegments, owner: memory)
+    device = try CPUDevice(region: region, segments: memory.mappedSegments, owner: memory, period: period)
     try device.load(program, for: mapping)
   }
 

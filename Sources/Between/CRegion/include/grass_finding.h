@@ -121,6 +121,14 @@ struct grass_inbox {
 enum grass_detect_kind {
   GRASS_DETECT_SIGHTING = 1,  // struct grass_sighting
   GRASS_DETECT_CLOCK = 2,     // struct grass_host_clock
+  GRASS_DETECT_SOON = 3,      // Nothing: the next tick is to come sooner, for something may be wrong.
+};
+
+/// What the hypervisor of a guest says of it, where it is asked.
+enum grass_hypervisor {
+  GRASS_HYPERVISOR_UNKNOWN = 0,
+  GRASS_HYPERVISOR_RUNS = 1,    // It runs the guest's CPUs.
+  GRASS_HYPERVISOR_PAUSED = 2,  // It does not, for somebody wants it so.
 };
 
 /// The watched kernel's clock and boot, as of its last tick.
@@ -163,5 +171,6 @@ enum grass_detector {
   GRASS_DETECTOR_HUNG_TASK = 10,
   GRASS_DETECTOR_CREDENTIALS = 11,
   GRASS_DETECTOR_RCU_STALL = 12,
+  GRASS_DETECTOR_PAUSED = 13,          // The hypervisor does not run the CPUs: what goes by time is not judged.
   GRASS_DETECTOR_NAMED = 64,           // One that does not run on devices, and is known by its name.
 };

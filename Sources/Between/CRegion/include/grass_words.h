@@ -37,6 +37,7 @@ struct grass_words_state {
   uint64_t oom_kills;
   uint64_t forks;     // Tasks that were made since boot.
   uint64_t free_pages;
+  uint64_t log_head;  // Counts up with each record of the log.
   uint32_t threads;
   uint32_t is_ended;  // 1 once all else was gathered.
   uint8_t end_boot[16];
@@ -44,7 +45,7 @@ struct grass_words_state {
   int32_t end_panic_cpu;
   uint32_t reserved;
 };
-_Static_assert(sizeof(struct grass_words_state) == 112, "part of the protocol");
+_Static_assert(sizeof(struct grass_words_state) == 120, "part of the protocol");
 
 struct grass_words_cpu {
   uint32_t cpu;

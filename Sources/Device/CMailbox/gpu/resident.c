@@ -1050,7 +1050,7 @@ static void run_detectors(struct grass_gpu *gpu) {
   struct grass_detectors *detectors = gpu->detectors;
   if (!detectors->count) return;
   const struct grass_job *jobs = &gpu->monitors.job;
-  uint64_t next = 0;
+  uint64_t next = 0, began = 0;
   if (thread() == 0) {
     bring_near(gpu);
     grass_keeper_forget(&detectors->keeper, GRASS_DETECTOR_OBSERVER);
@@ -1063,9 +1063,8 @@ static void run_detectors(struct grass_gpu *gpu) {
         now = clock_now();
       }
       decided[0] = load_acquire_gpu(&jobs->turn) == GRASS_JOB_END;
-      // Up to a tenth earlier or later, so that nobody can hide between two ticks that he knows.
-      uint64_t jitter = detectors->period / 10;
-      next = now + detectors->period - jitter + (jitter ? grass_finish(now) % (2 * jitter) : 0);
+      began = now;
+      set(&detectors->hypervisor, load_word(&gpu->control->hypervisor));
       if (!decided[0])
         begin_tick(
             detectors, (struct grass_moment){.device = now, .utc = now + load_word(&gpu->control->utc_offset)});
@@ -1084,7 +1083,10 @@ static void run_detectors(struct grass_gpu *gpu) {
       if (thread() == 0) end_detector(detectors, index);
       barrier();
     }
-    if (thread() == 0) end_tick(detectors);
+    if (thread() == 0) {
+      end_tick(detectors);
+      next = began + grass_detectors_pause(detectors, grass_finish(began));
+    }
     barrier();
     keep_words(detectors);
   }

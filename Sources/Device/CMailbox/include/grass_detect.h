@@ -61,6 +61,9 @@ struct grass_words_keeper {
   uint32_t detector;  // Whose it is.
   uint32_t place;     // Where its words lie, once it has some.
   bool has_place;
+  // Of those that lie there: what later ones have to have more of.
+  uint64_t log_head, size;
+  uint32_t faulted;
   uint64_t since;     // When it was made, and when they are to be gathered next, by the device's clock.
   uint64_t next;
 };
@@ -78,6 +81,7 @@ struct grass_keeper {
   uint64_t guest;
   uint8_t boot[16];
   bool is_late;
+  bool is_soon;  // The next tick is to come sooner.
   struct grass_words_keeper words;
 };
 
@@ -109,6 +113,9 @@ struct grass_detector_slot {
   uint32_t monitor;  // Its index among the monitors.
   uint32_t strikes;  // Ticks in a row that ended early.
   bool is_suspended;
+  bool has_state;    // What it remembers is of an earlier tick of the same boot.
+  char name[16];     // The start of its name, zero padded.
+  uint64_t form;     // The same as long as what it remembers means the same; 0 is never the same.
 };
 
 /// The detectors of a device and what they are run with. All memory is the caller's.
@@ -133,13 +140,26 @@ struct grass_detectors {
   uint64_t steps;    // That one detector may take in one tick.
   uint64_t *state;   // GRASS_STATE_WORDS for each detector, zeroed at first.
   struct grass_job job;
+  uint64_t hypervisor;  // enum grass_hypervisor; may be set at any time.
   uint64_t period;   // Nanoseconds.
   uint64_t last;     // When the tick before began, by the device's clock.
   struct grass_inbox *inbox;  // Where findings of other detectors come in; NULL where they do not.
-  // Of the tick at work: the detectors that could not look, a bit each, and how many are not run any more.
+  // Of the tick at work: nanoseconds since the one before began, the detectors that could not look, a bit each, and how many are
+  // not run any more.
+  uint64_t elapsed;
   uint64_t blind;
   uint32_t suspended;
 };
+
+/// How long the next tick is to wait for, in nanoseconds: a period, or less where something may be wrong. Up to a tenth more or
+/// less, by a random number, so that nobody can hide between two ticks that he knows.
+static inline uint64_t grass_detectors_pause(const struct grass_detectors *detectors, uint64_t random) {
+  uint64_t pause = detectors->keeper.is_soon ? detectors->period / 4 : detectors->period, jitter = pause / 10;
+  return pause - jitter + (jitter ? random % (2 * jitter) : 0);
+}
+
+/// Says what the hypervisor says. May be called at any time from any thread.
+void grass_detectors_set_hypervisor(struct grass_detectors *detectors, uint64_t state);
 
 /// Runs every detector once on the calling thread, one after the other, and takes what they saw.
 ///

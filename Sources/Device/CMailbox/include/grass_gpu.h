@@ -25,6 +25,7 @@ enum grass_gpu_stop {
 struct grass_gpu_control {
   uint64_t stop;         // enum grass_gpu_stop
   uint64_t kernel_hint;
+  uint64_t hypervisor;   // enum grass_hypervisor
   uint64_t utc_offset;   // What makes nanoseconds since 1970 of the GPU's clock.
 };
 

@@ -68,10 +68,11 @@ struct WatchCommand: ParsableCommand {
     while true {
       do {
         let session = try Session(to: try LinkAddress(host), timeout: .seconds(timeout))
+        // Only a device that answers is there again.
+        let info = try session.info()
         if isSaid { writeNote("connected to \(host) again") }
         isSaid = false
         answer(&looks)
-        let info = try session.info()
         guard check != nil || info.features.contains(.findings) else {
           writeNote("\(host): the device looks for nothing; start grassd with --detectors")
           throw ExitStatus.unreadable
@@ -82,7 +83,7 @@ struct WatchCommand: ParsableCommand {
         throw error
       } catch {
         if !isSaid { writeNote("\(error)") }
-        if isFirst { throw ExitStatus.unreachable }
+        if isFirst, !(error is Silence) { throw ExitStatus.unreachable }
         miss("\(error)", &looks)
         isSaid = true
         usleep(UInt32(min(interval, 1) * 1e6))
@@ -96,9 +97,16 @@ struct WatchCommand: ParsableCommand {
   ) throws {
     var ticks: UInt64?
     var quiet = 0.0
+    var counter: (value: UInt64, since: ContinuousClock.Instant)?
     looks.due = .now
     while true {
-      let line = try session.line()
+      let line = try session.line(within: .seconds(min(timeout, Self.patience)))
+      // Memory that is shared can be read also where nobody writes it any more.
+      let now = ContinuousClock.now
+      if counter?.value != line.counter { counter = (line.counter, now) }
+      if let since = counter?.since, now - since >= .seconds(Self.patience) {
+        throw Silence(host: host, time: now - since)
+      }
       if line.newestFinding < read {
         writeNote("the device began anew: its log has \(line.newestFinding) changes, and \(read) were read")
         read = 0
@@ -113,6 +121,11 @@ struct WatchCommand: ParsableCommand {
       }
       for record in news.findings { try say(record, session, &looks) }
       read = news.newest
+      if isFirst, !once {
+        writeNote(
+          "watching \(host): \(line.open == 0 ? "nothing is" : line.open == 1 ? "1 finding is" : "\(line.open) findings are") open"
+        )
+      }
       isFirst = false
       // What the device finds starts the deeper look at once.
       if let check, looks.due <= .now || !news.findings.isEmpty {
@@ -135,6 +148,20 @@ struct WatchCommand: ParsableCommand {
         throw ExitStatus.unreachable
       }
       usleep(UInt32(interval * 1e6))
+    }
+  }
+
+  /// How long a look at the line may take, and how long the line may stand still, in seconds: a device writes it a thousand
+  /// times a second.
+  private static let patience = 0.75
+
+  /// A device that does not write its line any more.
+  private struct Silence: Error, CustomStringConvertible {
+    let host: String
+    let time: Duration
+
+    var description: String {
+      "\(host): the device has said nothing for \(Int(time / .milliseconds(1))) ms; see whether its grassd still runs"
     }
   }
 

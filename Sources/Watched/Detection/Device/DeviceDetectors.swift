@@ -28,7 +28,8 @@ public enum DeviceDetectors {
     GRASS_DETECTOR_OBSERVER.rawValue: .init(
       detector: SuspendedDetector.self,
       title: {
-        "a detector of the device ended early too often and is suspended: number \($0.subjects.first?.values[0] ?? 0)"
+        "a detector of the device ended early too often and is suspended: "
+          + ($0.subjects.first.map { $0.name.isEmpty ? "number \($0.values[0])" : $0.name.printable } ?? "one of them")
       },
       evidence: [1: .init(what: "the fault that ended it", hasExpectation: false)]),
     GRASS_DETECTOR_PANIC.rawValue: .init(
@@ -57,13 +58,18 @@ public enum DeviceDetectors {
       }, evidence: [1: .init(what: "the counter oom_kill")]),
     GRASS_DETECTOR_STOPPED.rawValue: .init(
       detector: Stopped.self,
-      title: { record in
-        "all CPUs stand still since \(Text.seconds(record.evidence.first?.seen ?? 0)) s: the host hangs, or is paused"
-      },
+      title: stopped,
       evidence: [
         1: .init(what: "how long the last CPU stands still", unit: .nanoseconds, hasExpectation: false),
         2: .init(what: "CPUs whose timer is overdue", hasExpectation: false),
-      ]),
+      ].merging(hypervisor) { $1 }),
+    GRASS_DETECTOR_PAUSED.rawValue: .init(
+      detector: Paused.self,
+      title: { record in
+        "the hypervisor does not run the host's CPUs since \(Text.seconds(record.evidence.first?.seen ?? 0)) s: what goes by "
+          + "time is not judged meanwhile, for \((record.evidence.first?.expected ?? 0) / 60_000_000_000) minutes at most"
+      },
+      evidence: [1: .init(what: "how long", unit: .nanoseconds, hasExpectation: false)].merging(hypervisor) { $1 }),
     GRASS_DETECTOR_HARD_LOCKUP.rawValue: .init(
       detector: HardLockup.self,
       title: { record in
@@ -125,6 +131,29 @@ public enum DeviceDetectors {
 
   /// Whether devices look for what this detector finds, too.
   package static func areAskedByDevices(_ name: String) -> Bool { names.contains(name) }
+
+  /// What tells whether the hypervisor runs the CPUs.
+  private static let hypervisor: [UInt32: Evidence] = [
+    3: .init(what: "what the hypervisor says (1: it runs the CPUs, 2: somebody paused it)", hasExpectation: false),
+    4: .init(what: "CPUs of which KVM says that it does not run them", hasExpectation: false),
+  ]
+
+  /// Of CPUs that all stand still: hung where something says that the hypervisor runs them.
+  private static func stopped(_ record: FindingRecord) -> String {
+    let since = "since \(Text.seconds(record.evidence.first?.seen ?? 0)) s"
+    let said = record.evidence.first { $0.kind == 3 }?.seen
+    let left = record.evidence.first { $0.kind == 4 }
+    if said == UInt64(GRASS_HYPERVISOR_RUNS.rawValue) { return "all CPUs hang \(since): the hypervisor runs them" }
+    if said == UInt64(GRASS_HYPERVISOR_PAUSED.rawValue) {
+      return "all CPUs are stopped \(since): the hypervisor has them paused, for so long that it is a fault"
+    }
+    if let left {
+      return left.seen < left.expected
+        ? "all CPUs hang \(since): KVM runs \(left.expected - left.seen) of them"
+        : "all CPUs are stopped \(since): KVM does not run them, for so long that it is a fault"
+    }
+    return "all CPUs are stopped \(since); whether they hang or somebody paused them, nothing here tells"
+  }
 
   private static func task(_ record: FindingRecord, _ index: Int) -> String? {
     guard record.subjects.count > index, record.subjects[index].kind == GRASS_SUBJECT_TASK.rawValue else { return nil }
@@ -195,7 +224,8 @@ public enum DeviceDetectors {
       .task(tid: Int32(truncatingIfNeeded: subject.values[0]), start: subject.values[1], comm: subject.name)
     case GRASS_SUBJECT_LOCK.rawValue: .lock(.init(subject.values[0]), name: nil)
     case GRASS_SUBJECT_MODULE.rawValue: .module(.init(subject.values[0]), name: subject.name)
-    case GRASS_SUBJECT_DETECTOR.rawValue: .observer("detector \(subject.values[0])")
+    case GRASS_SUBJECT_DETECTOR.rawValue:
+      .observer(subject.name.isEmpty ? "detector \(subject.values[0])" : subject.name.printable)
     default: .host
     }
   }

@@ -17,13 +17,31 @@ public struct Stopped: DeviceOnly {
     more than a second of the device's clock.
     """
   public static let looksLike = """
-    An idle host without ticks: none of its timers is overdue. A paused guest looks the same, and is said to be possible.
+    An idle host without ticks: none of its timers is overdue. A paused guest: grassd --qmp asks its hypervisor, and KVM's steal \
+    time tells; without either it is only said that they stopped.
     """
   public static let remedy = """
     See whether the hypervisor paused it. If not: grassctl last-words tells where each CPU was, also after a reset; take the \
     memory before it is reset.
     """
   public static let goesByTime = true
+  public static let baseline = Finding.Baseline.invariant
+}
+
+/// The hypervisor does not run the CPUs.
+public struct Paused: DeviceOnly {
+  public static let name = "paused"
+  public static let kind = Finding.Kind.change
+  public static let summary =
+    "The host's CPUs stand still because its hypervisor does not run them: somebody paused it."
+  public static let rule = """
+    The hypervisor itself says so (grassd --qmp), or all CPUs stand still and KVM says of each in the guest's own memory that it \
+    does not run it (steal_time.preempted). For 10 minutes no other finding is made of what stands still; then it is one.
+    """
+  public static let looksLike = """
+    A guest that hangs: its CPUs are run, and do nothing. Where neither is asked nor told, all that is said is that they stopped.
+    """
+  public static let remedy = "See who paused it, and let it go on: virsh resume, or cont in QEMU's monitor."
   public static let baseline = Finding.Baseline.invariant
 }
 

@@ -33,7 +33,7 @@ public struct LastWordsReport: Sendable {
       SavedStack(
         tid: task.pid, tgid: task.tgid, comm: task.comm, stack: task.stack,
         pointer: task.stackPointer.map { VirtualAddress($0) }, start: VirtualAddress(task.stackStart),
-        bytes: task.stackBytes)
+        bytes: task.stackBytes, passing: task.role.contains(.panicked) ? ["panic", "vpanic"] : [])
     }
     let modules = words.modules.map {
       SavedModule(name: $0.name, address: VirtualAddress($0.address), text: $0.text)

@@ -15,10 +15,12 @@ public struct SavedStack: Sendable {
   /// Where the copy starts.
   public var start: VirtualAddress
   public var bytes: [UInt8]
+  /// Functions of which one is known to be on it, of a task that ran.
+  public var passing: [String]
 
   public init(
     tid: Int32, tgid: Int32, comm: [UInt8], stack: Range<UInt64>, pointer: VirtualAddress?, start: VirtualAddress,
-    bytes: [UInt8]
+    bytes: [UInt8], passing: [String] = []
   ) {
     self.tid = tid
     self.tgid = tgid
@@ -27,6 +29,7 @@ public struct SavedStack: Sendable {
     self.pointer = pointer
     self.start = start
     self.bytes = bytes
+    self.passing = passing
   }
 }
 
@@ -73,6 +76,8 @@ extension StackReader {
   /// Values of segment registers in the kernel's mode (arch/x86/include/asm/segment.h).
   private static let codeSegment: UInt64 = 0x10
   private static let dataSegment: UInt64 = 0x18
+  /// Below how many stacks that lead to the entry a function is looked for.
+  private static let mostBridges = 16
 
   func read(_ stacks: [SavedStack], isGone: Bool, code: CodeMap.Snapshot, in space: AddressSpace) -> StackTable {
     var table = StackTable()
@@ -141,44 +146,43 @@ extension StackReader {
 
   /// The stack that begins with the first word from `from` on which is a return address, and from which the tables lead to
   /// where the task entered the kernel.
+  ///
+  /// Where a function is known to be on it and that one does not lead through it, the function may hang on its frame pointer, which
+  /// nobody knows: it is looked for right below what was found, where its return address must be.
   private func guess(
     _ saved: SavedStack, from: UInt64, _ stack: inout KernelStack, _ modules: [ORCTables.ModuleTable],
     _ code: CodeMap.Snapshot, in space: AddressSpace, _ known: inout [UInt64: Result<ORCEntry?, MemoryFault>]
   ) {
     let start = saved.start.rawValue
-    let reader = ByteReader(saved.bytes.span.bytes)
-    let first = (min(max(from, start) &- start, UInt64(saved.bytes.count)) + 7) & ~7
-    func word(_ offset: Int) -> UInt64 { (try? reader.u64(offset)) ?? 0 }
-    var unwindings: [Unwinding?] = []
-    for offset in stride(from: Int(first), to: saved.bytes.count - 7, by: 8) {
-      let ip = word(offset)
-      // A pointer to a function is none of these.
-      guard code.isCode(VirtualAddress(ip &- 1)), code.symbol(at: VirtualAddress(ip))?.offset != 0 else { continue }
-      // What an interrupt leaves: the instruction, the segments about the flags, and the stack.
-      if word(offset + 8) == Self.codeSegment, word(offset + 32) == Self.dataSegment,
-        saved.stack.contains(word(offset + 24))
-      {
-        unwindings.append(
-          Unwinding(
-            start: start, bytes: saved.bytes, registers: registers, sp: word(offset + 24), bp: 0, ip: ip, isSignal: true
-          ))
+    let first = Int((min(max(from, start) &- start, UInt64(saved.bytes.count)) + 7) & ~7)
+    /// Those that lead to the entry, the innermost first; nil where none does.
+    func whole(before end: Int, _ bridge: UInt64?) -> [(offset: Int, unwinding: Unwinding)] {
+      let candidates = candidates(saved, first..<max(first, end), bridge, code)
+      var unwindings = candidates.map { Optional($0.unwinding) }
+      follow(&unwindings, modules, in: space, &known)
+      if bridge == nil { stack.frames = unwindings.compactMap { $0?.addresses.first }.map { Self.guessed($0, code) } }
+      return zip(candidates, unwindings).compactMap { candidate, unwinding in
+        guard let unwinding, case .complete = unwinding.ending, unwinding.addresses.count > 1 else { return nil }
+        return (candidate.offset, unwinding)
       }
-      unwindings.append(
-        Unwinding(
-          start: start, bytes: saved.bytes, registers: registers, sp: start &+ UInt64(offset) &+ 8, bp: 0, ip: ip,
-          isSignal: false))
     }
-    follow(&unwindings, modules, in: space, &known)
-    let found = unwindings.lazy.compactMap { $0 }.first { unwinding in
-      if case .complete = unwinding.ending { unwinding.addresses.count > 1 } else { false }
+    func passes(_ unwinding: Unwinding) -> Bool {
+      unwinding.addresses.contains { address in
+        code.symbol(at: VirtualAddress(address &- 1)).map { saved.passing.contains($0.name) } ?? false
+      }
+    }
+    let all = whole(before: saved.bytes.count, nil)
+    var found = (all.first { passes($0.unwinding) } ?? all.first)?.unwinding
+    if !saved.passing.isEmpty, found.map(passes) == false {
+      for below in all.prefix(Self.mostBridges) {
+        let bridged = whole(before: below.offset, start &+ UInt64(below.offset) &- 8)
+        guard let best = bridged.first(where: { passes($0.unwinding) }) else { continue }
+        found = best.unwinding
+        break
+      }
     }
     guard let found else {
       // Nothing leads there: all that may be a return address is shown, as such.
-      stack.frames = unwindings.compactMap { $0?.addresses.first }.map { address in
-        var frame = Self.frame(address, code)
-        frame.isGuess = true
-        return frame
-      }
       stack.ending = .broken(
         MemoryFault(
           .virtual(saved.start),
@@ -186,8 +190,49 @@ extension StackReader {
       return
     }
     stack.frames = found.addresses.map { Self.frame($0, code) }
-    if !stack.frames.isEmpty { stack.frames[0].isGuess = true }
+    for index in [0] + found.bridged where index < stack.frames.count { stack.frames[index].isGuess = true }
     stack.ending = .complete
+  }
+
+  private static func guessed(_ address: UInt64, _ code: CodeMap.Snapshot) -> KernelStack.Frame {
+    var frame = frame(address, code)
+    frame.isGuess = true
+    return frame
+  }
+
+  /// What may be unwound: from each word in a part of a stack that may be a return address.
+  private func candidates(
+    _ saved: SavedStack, _ part: Range<Int>, _ bridge: UInt64?, _ code: CodeMap.Snapshot
+  ) -> [(offset: Int, unwinding: Unwinding)] {
+    let start = saved.start.rawValue
+    let reader = ByteReader(saved.bytes.span.bytes)
+    func word(_ offset: Int) -> UInt64 { (try? reader.u64(offset)) ?? 0 }
+    var candidates: [(offset: Int, unwinding: Unwinding)] = []
+    for offset in stride(from: part.lowerBound, to: min(part.upperBound, saved.bytes.count - 7), by: 8) {
+      let ip = word(offset)
+      // A pointer to a function is none of these.
+      guard code.isCode(VirtualAddress(ip &- 1)), code.symbol(at: VirtualAddress(ip))?.offset != 0 else { continue }
+      // What an interrupt leaves: the instruction, the segments about the flags, and the stack.
+      if word(offset + 8) == Self.codeSegment, word(offset + 32) == Self.dataSegment,
+        saved.stack.contains(word(offset + 24))
+      {
+        candidates.append(
+          (
+            offset,
+            Unwinding(
+              start: start, bytes: saved.bytes, registers: registers, sp: word(offset + 24), bp: 0, ip: ip,
+              isSignal: true, bridge: bridge)
+          ))
+      }
+      candidates.append(
+        (
+          offset,
+          Unwinding(
+            start: start, bytes: saved.bytes, registers: registers, sp: start &+ UInt64(offset) &+ 8, bp: 0, ip: ip,
+            isSignal: false, bridge: bridge)
+        ))
+    }
+    return candidates
   }
 }
 

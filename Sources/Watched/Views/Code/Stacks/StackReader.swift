@@ -97,10 +97,18 @@ struct StackReader: KernelReader {
     private(set) var isSignal: Bool
     private var saved: (address: UInt64, isFull: Bool)?
     private var savedBefore: UInt64?
+    /// What to take for a frame pointer that is not known: 0 stands for one.
+    private let bridge: UInt64?
     private(set) var addresses: [UInt64] = []
+    /// Which of the addresses were found by the bridge.
+    private(set) var bridged: [Int] = []
     private(set) var ending: KernelStack.Ending?
 
-    init(start: UInt64, bytes: [UInt8], registers: Registers, sp: UInt64, bp: UInt64, ip: UInt64, isSignal: Bool) {
+    init(
+      start: UInt64, bytes: [UInt8], registers: Registers, sp: UInt64, bp: UInt64, ip: UInt64, isSignal: Bool,
+      bridge: UInt64? = nil
+    ) {
+      self.bridge = bridge
       self.start = start
       self.bytes = bytes
       self.registers = registers
@@ -172,6 +180,10 @@ struct StackReader: KernelReader {
         ending = .complete
         return
       case .call, .registers, .partialRegisters: break
+      }
+      if let bridge, bp == 0, entry.spRegister == .bp || entry.spRegister == .bpIndirect {
+        bp = bridge
+        bridged.append(addresses.count)
       }
       let distance = UInt64(bitPattern: Int64(entry.spOffset))
       var frame: UInt64
