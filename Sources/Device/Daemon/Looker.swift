@@ -117,7 +117,9 @@ public struct Looker {
     }
     for (name, reason) in report.partial { say(.init(.partial, "\(name): \(reason)")) }
     let identities = Dictionary(device.map { ($0.finding.id, $0.record.identity) }) { first, _ in first }
-    for finding in report.findings {
+    // What stands still after a panic does so because of it, and is no news.
+    let panics = Set(report.findings.filter { $0.detector == Panic.name }.map(\.id))
+    for finding in report.findings where panics.isDisjoint(with: finding.causes) {
       let twins = device.filter { $0.finding.detector == finding.detector }
       if twins.isEmpty {
         say(finding, LoggedFinding.content(finding, identities: identities))
