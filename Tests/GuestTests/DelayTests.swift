@@ -143,7 +143,8 @@ extension GuestTests {
 
       func end() {
         errors.fileHandleForReading.readabilityHandler = nil
-        process.terminate()
+        // Not by SIGTERM: that may be blocked in the thread that started it, hence in it.
+        kill(process.processIdentifier, SIGKILL)
         process.waitUntilExit()
       }
     }

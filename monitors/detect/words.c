@@ -199,16 +199,20 @@ static void tell_modules(struct grass_lane_state *run) {
   u32 count = 0;
   for (const struct list_head *link = modules.next; link != &modules && count < GRASS_WORDS_MODULES; link = link->next, count++) {
     const struct module *module = container_of(link, struct module, list);
-    struct grass_words_module *told = grass_emit(run, GRASS_WORDS_MODULE, sizeof *told);
-    told->module = (u64)module;
+    // What cannot be read makes no record.
+    u64 start, size;
     if (field_exists(struct module, mem)) {
-      told->start = (u64)module->mem[0].base;
-      told->size = module->mem[0].size;
+      start = (u64)module->mem[0].base;
+      size = module->mem[0].size;
     } else {
       const struct module_layout *layout = &((const struct module___layout *)module)->core_layout;
-      told->start = (u64)layout->base;
-      told->size = layout->size;
+      start = (u64)layout->base;
+      size = layout->size;
     }
+    struct grass_words_module *told = grass_emit(run, GRASS_WORDS_MODULE, sizeof *told);
+    told->module = (u64)module;
+    told->start = start;
+    told->size = size;
     __builtin_memcpy(told->name, module->name, sizeof told->name);
   }
 }

@@ -63,8 +63,8 @@ import Testing
       state.end_panic_cpu = host.endPanicCPU ?? state.panic_cpu
       state.is_ended = host.isEnded ? 1 : 0
       state.log_head = host.logHead ?? UInt64(WordsKeeperTests.host.gathered)
-      if host.faults { lane?.pointee.fault = GRASS_FAULT_ABSENT.rawValue }
       emit(state, GRASS_WORDS_STATE.rawValue)
+      if host.faults { lane?.pointee.fault = GRASS_FAULT_ABSENT.rawValue }
     }
   }
 
