@@ -41,6 +41,16 @@ extension GuestTests {
       #expect(found.map(\.detector) == ["fileless-process"] && found.map(\.severity) == ["info"], "\(found)")
     }
 
+    /// A debugger's breakpoints leave pages of code that are the process's own and the same as the file's.
+    @Test func whatADebuggerTookBackIsNoAttack() throws {
+      let guest = try SharedGuests.shared.guest(Self.options)
+      let one = try Breaks.named("quiet-debugger")
+      try guest.perform(one)
+      defer { if let undo = one.undo { try? guest.perform(undo) } }
+      let found = try check(guest, "--detector", "injected-code")
+      #expect(found.isEmpty, "\(found)")
+    }
+
     @Test func whatIsNotAsItWasLearnedIsFound() throws {
       let guest = try SharedGuests.shared.guest(Self.options)
       let folder = FileManager.default.temporaryDirectory.appendingPathComponent("grass-\(UUID().uuidString)")

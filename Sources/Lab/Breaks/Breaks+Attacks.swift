@@ -243,6 +243,9 @@ extension Breaks {
       "quiet-user", .quiet, "A process of root gives itself another user and takes root back.", needs: [.program],
       .script(Break.background("victim")), undo: .script("kill -9 $(cat /tmp/broken)"), [], within: 5),
     Break(
+      "quiet-debugger", .quiet, "A process's code was written to, and is as it was.", needs: [.program],
+      .script(Break.background("text-restored")), undo: .script("kill -9 $(cat /tmp/broken)"), [], within: 5),
+    Break(
       "quiet-namespaces", .quiet, "Processes in namespaces of their own come and go.",
       .script("for n in 1 2 3 4 5 6; do unshare -m -u -i -n -p -f true; done; true"), [], within: 5),
   ]

@@ -47,8 +47,9 @@ extension Breaks {
     .module(
       "hung-task", .fault, "A thread sleeps for ever and cannot be killed.", ["hung-task"], subject: "break-hung",
       within: 33),
-    .module(
-      "rtnl-held", .fault, "The network's lock is never given back.",
+    Break(
+      "rtnl-held", .fault, "The network's lock is never given back, and somebody wants it.", needs: [.module],
+      .script("insmod /modules/break.ko what=rtnl-held && { ip link set lo up >/dev/null 2>&1 & }"),
       ["hung-task", "lock-convoy"], subject: "rtnl_mutex", within: 33),
     .module(
       "console-held", .fault, "The console is never given back.", ["console-stuck"], within: 8, effects: ["hung-task"]),

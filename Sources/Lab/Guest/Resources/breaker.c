@@ -233,6 +233,18 @@ static void rewritten(char **argv) {
   stay();
 }
 
+// What a debugger leaves behind: a page of code that is the process's own, and as it was.
+static void restored(char **argv) {
+  become("debugged", 0);
+  volatile char *place = (char *)just_stay, *page = (char *)((unsigned long)just_stay & ~4095ul);
+  char was = *place;
+  if (mprotect((void *)page, 4096, PROT_READ | PROT_WRITE | PROT_EXEC)) fail("mprotect");
+  *place = 0xcc;
+  *place = was;
+  if (mprotect((void *)page, 4096, PROT_READ | PROT_EXEC)) fail("mprotect");
+  stay();
+}
+
 static void stack(char **argv) {
   become("stack-code", 0);
   char *page = (char *)((unsigned long)argv & ~4095ul);
@@ -359,6 +371,7 @@ static const struct {
     {"kthread-impostor", impostor},
     {"injected-code", injected},
     {"text-rewritten", rewritten},
+    {"text-restored", restored},
     {"stack-executable", stack},
     {"ptrace", tracer},
     {"preload", preload},

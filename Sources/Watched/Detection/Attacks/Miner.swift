@@ -10,7 +10,7 @@ public struct Miner: Detector {
   public static let summary =
     "A process computes all the time and talks to a pool of miners: the host's power is stolen."
   public static let rule = """
-    Three signs together: the process had 45 s of CPU time or more, and four fifths of a CPU between both looks; it has an established TCP \
+    Three signs together: the process had 45 s of CPU time or more, and half a CPU between both looks; it has an established TCP \
     connection to a host other than loopback, the same in both; and its own memory holds words of the pools' language \
     (stratum+tcp, stratum+ssl, mining.submit, mining.subscribe, "method":"login" with "algo").
     """
@@ -77,7 +77,7 @@ public struct Miner: Detector {
       guard let now = look.moment.guest, let then = before.moment.guest, then < now else { return result }
       let old = try Self.times(before).times
       for (pid, time) in busy {
-        guard let earlier = old[pid], time > earlier, (time - earlier) / 4 >= (now - then) / 5 else { continue }
+        guard let earlier = old[pid], time > earlier, (time - earlier) >= (now - then) / 2 else { continue }
         lately[pid] = time - earlier
       }
     }
@@ -85,7 +85,10 @@ public struct Miner: Detector {
     result.faults += sockets.faults
     let tasks = try look.tasks().tasks
     for (pid, time) in busy.sorted(by: { $0.key < $1.key }) where before == nil || lately[pid] != nil {
-      let connection = sockets.sockets.first { Self.isForeign($0) && $0.owners.contains { owner in owner.pid == pid } }
+      // One and the same in both looks, whatever order they are read in.
+      let connection = sockets.sockets
+        .filter { Self.isForeign($0) && $0.owners.contains { owner in owner.pid == pid } }
+        .min { $0.address < $1.address }
       guard let connection, let remote = connection.remote, let task = tasks.first(where: { $0.tid == pid }) else {
         continue
       }

@@ -7,8 +7,13 @@ public struct ClockSource: Detector {
   public static let name = "clock-source"
   public static let kind = Finding.Kind.fault
   public static let summary = "The kernel changed its source of time: what it used is broken, or somebody set another."
-  public static let rule = "curr_clocksource is another than was learned, and by its rating a worse one."
-  public static let looksLike = "A virtual machine that was moved to another host: its sources differ."
+  public static let rule = """
+    curr_clocksource is another than was learned, and by its rating a worse one: a warning, and a notice where the CPU says that a \
+    hypervisor runs it.
+    """
+  public static let looksLike = """
+    A virtual machine that was paused or moved to another host: the kernel finds that its counter went on without it, and takes another.
+    """
   public static let remedy = """
     See what the kernel says of it: grassctl dmesg. A clock that is marked unstable is mostly the firmware's fault; reading a \
     slow one costs programs a lot of time.
@@ -49,14 +54,32 @@ public struct ClockSource: Detector {
     let now = try facts(look)
     // At boot the kernel goes from worse ones to better ones.
     guard let new = now["source"], old != new, Self.rating(now) < Self.rating(learned) else { return Sightings() }
+    let isGuest = try look.isVirtual()
     return Sightings([
       Sighting(
-        [.host], .warning, .strong, "the kernel tells time by \(new), and did by \(old)",
+        [.host], isGuest ? .notice : .warning, isGuest ? .hint : .strong,
+        "the kernel tells time by \(new), and did by \(old)",
         evidence: [
           .init(
             "curr_clocksource", at: look.kernel.symbols.address(of: "curr_clocksource"), seen: new, expected: old)
         ])
     ])
+  }
+}
+
+extension Look {
+  /// Whether the first CPU says that a hypervisor runs it.
+  ///
+  /// Source: arch/x86/include/asm/cpufeatures.h, X86_FEATURE_HYPERVISOR, bit 31 of word 4.
+  func isVirtual() throws(KernelError) -> Bool {
+    guard let cpu = kernel.symbols.address(of: "boot_cpu_data"),
+      let field = try? kernel.types.structure("cpuinfo_x86").field("x86_capability")
+    else { return false }
+    let kernel = kernel
+    return try KernelError.reading("what the CPU can do") {
+      let bytes = try kernel.addressSpace.read(cpu + field.offset + 16, count: 4)
+      return try ByteReader(bytes.span.bytes).u32(0) >> 31 == 1
+    }
   }
 }
 

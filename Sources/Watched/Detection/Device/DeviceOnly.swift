@@ -76,19 +76,6 @@ public struct SoftLockup: DeviceOnly {
   public static let baseline = Finding.Baseline.threshold
 }
 
-/// A grace period that does not end.
-public struct RCUStall: DeviceOnly {
-  public static let name = "rcu-stall"
-  public static let kind = Finding.Kind.fault
-  public static let summary = "A grace period of RCU does not end: memory is not given back, and soon everything waits."
-  public static let rule =
-    "The same grace period is under way for 5 s (a warning) or 21 s (critical); the CPUs that it waits for."
-  public static let looksLike = "A paused guest: its clock stands still, and so does every CPU."
-  public static let remedy = "See what the CPU that it waits for does: grassctl stack."
-  public static let goesByTime = true
-  public static let baseline = Finding.Baseline.threshold
-}
-
 /// A detector that the device runs no more.
 public struct SuspendedDetector: DeviceOnly {
   public static let name = "suspended-detector"

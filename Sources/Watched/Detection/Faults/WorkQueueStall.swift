@@ -7,8 +7,9 @@ public struct WorkQueueStall: Detector {
   public static let kind = Finding.Kind.fault
   public static let summary = "Work of the kernel waits, and the worker that should do it does not come to an end."
   public static let rule = """
-    A pool has works that wait, none of its workers is idle, and in both looks the same workers do the same works and were not \
-    switched, for 5 s (a warning) or 30 s (critical).
+    A pool has works that wait, none of its workers is idle, and in both looks the same worker does the same work and did not give \
+    up its CPU by itself, and the same work is the first to wait: for 5 s a warning, for 30 s critical. Of a worker that runs all the \
+    time it is not known for how long: a notice.
     """
   public static let looksLike =
     "Works that sleep for long by design: nothing waits behind them, for their pool starts another worker."
@@ -40,13 +41,17 @@ public struct WorkQueueStall: Detector {
       sightings.append(
         Sighting(
           [.workQueue(queue.isEmpty ? "pool \(pool.id)" : queue.printable), .task(worst.mark.task)],
-          worst.time >= critical ? .critical : .warning, .strong,
+          worst.time >= critical ? .critical : worst.time >= stalled ? .warning : .notice, .strong,
           "\(pool.pending) \(pool.pending == 1 ? "work waits" : "works wait") behind \(function.name)\(since)",
           evidence: [
             .init(
               "what worker \(worst.worker.tid) does", at: function.address, symbol: function.symbol,
               seen: "\(pool.pending) works wait behind it in pool \(pool.id)", expected: "none")
-          ], persists: [worst.mark.switches, worst.worker.address.rawValue],
+          ],
+          persists: [
+            worst.mark.voluntarySwitches, worst.worker.address.rawValue, function.address.rawValue,
+            table.works.first { $0.state == .pending && $0.pool == pool.id }?.address.rawValue ?? 0,
+          ],
           related: Set(stuck.map { .task($0.mark.task) })))
     }
     return Sightings(sightings, faults: table.faults + marks.faults)

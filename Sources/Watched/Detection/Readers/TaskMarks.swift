@@ -11,6 +11,8 @@ public struct TaskMark: Sendable {
   public var flags: UInt64
   /// How often it gave up a CPU by itself, and against its will.
   public var switches: UInt64
+  /// How often it gave up a CPU by itself.
+  public var voluntarySwitches: UInt64
   /// Nanoseconds, by the scheduler's clock, when its time on a CPU was last counted.
   public var lastRun: UInt64
   /// How often its process has called execve.
@@ -128,7 +130,8 @@ private struct TaskMarkReader: KernelReader {
       guard try reading.startTime == task.startTime else { return nil }
       return TaskMark(
         task: task, state: try reading.state, flags: try reading.flags,
-        switches: try reading.voluntary &+ reading.involuntary, lastRun: try reading.lastRun,
+        switches: try reading.voluntary &+ reading.involuntary, voluntarySwitches: try reading.voluntary,
+        lastRun: try reading.lastRun,
         executions: try reading.executions, credentials: try reading.credentials, effective: try reading.effective,
         memory: try reading.memory, accountedUser: .max, effectiveCapabilities: 0,
         permittedCapabilities: 0,
