@@ -195,7 +195,9 @@ extension GuestTests {
     }
 
     /// Code that belongs to nothing, a pointer to such code, and code that was changed, the kernel's or a module's: each is found and
-    /// named; what the kernel's own tracers change is not. And whose memory it was that ran out.
+    /// named; what the kernel's own tracers change is not.
+    ///
+    /// And whose memory it was that ran out.
     @Test(arguments: ["6.1", "6.12"]) func codeIsHeldAgainstTheKernelsTables(_ kernel: String) throws {
       let breaks = try [
         "executable-page-without-owner", "seq-ops-hook", "text-changed", "module-text-changed", "oom-cgroup",

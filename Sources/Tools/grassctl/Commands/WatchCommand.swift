@@ -285,7 +285,7 @@ struct WatchCommand: ParsableCommand {
         "\(when)\(finding.severity.rawValue.uppercased()) \(finding.kind.rawValue), \(finding.confidence.rawValue): "
           + "\(state)\(finding.title)\n")
       for words in finding.evidence where words.what.hasPrefix("last words") {
-        writeOutput("    \(words.what)\n")
+        writeOutput("    \(words.text)\n")
       }
     }
     looks.hook?.post(bytes)

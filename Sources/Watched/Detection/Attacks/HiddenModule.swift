@@ -22,7 +22,9 @@ public struct HiddenModule: Detector {
     """
   public static let techniques = ["T1014", "T1547.006"]
 
-  /// Modules lie in the topmost two GiB, as the kernel does. The file that a module is loaded from is read into memory elsewhere.
+  /// Modules lie in the topmost two GiB, as the kernel does.
+  ///
+  /// The file that a module is loaded from is read into memory elsewhere.
   ///
   /// Source: Documentation/arch/x86/x86_64/mm.rst.
   private static let firstAddress: UInt64 = 0xffff_ffff_8000_0000

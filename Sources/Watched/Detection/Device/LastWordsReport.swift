@@ -98,7 +98,7 @@ extension LastWordsReport {
 
   /// What a finding says of them.
   public static func evidence(_ head: LastWords.Head) -> Finding.Evidence {
-    .init("last words, which the device kept (grassctl last-words \(head.number))", seen: "\(head.number)")
+    .init("last words that the device kept", seen: "grassctl last-words \(head.number)")
   }
 }
 

@@ -64,7 +64,18 @@ struct LoggedWords: Sendable {
     "cpu-starvation": .init("{0} is ready and does not come to run", .init("sched_info.last_queued", unit: " s ago")),
     "console-stuck": .init("{0} is held and does not come free", .init("count")),
     "suspended-detector": .init("{0} ended early and is not asked any more", .init("how it ended")),
+    "rcu-stall": .init(
+      "a grace period of RCU does not end", .init("rcu_state.gp_seq", "another after some milliseconds")),
+    "oom-imminent": .init(
+      "memory is nearly gone: {0} takes ever more", .init("resident memory"),
+      .init("memory that is available", "enough for a minute")),
+    "slab-leak": .init("{0} grows and never shrinks", .init("memory that it takes")),
+    "vmalloc-leak": .init("the kernel's function {0} takes ever more memory", .init("memory that it takes")),
+    "page-leak": .init("ever more memory is taken, and nothing accounts for it", .init("memory that it takes")),
     // Attacks.
+    "miner": .init(
+      "{0} computes all the time and talks to others as miners do", .init("time on CPUs", unit: " s"), .init("TCP"),
+      .init("its own memory")),
     "memory-lost": .init("the memory of the host was taken away from the device"),
     "taint-vanished": .init(
       "the kernel's taint was cleared", .init("taints of module"), .init("tainted_mask"), .init("the log")),
@@ -145,6 +156,8 @@ struct LoggedWords: Sendable {
     "fs-readonly": .init("{0} became read-only", .init("s_flags", "writable"), .init("the log")),
     "module-new": .init("{0} is not one that was learned", .init("bytes of text")),
     "defence-lowered": .init("{0} was lowered"),
+    "bpf-attached": .init(
+      "{0} is new, and sees packets or decides on rights", .init("its tag", "one that was learned")),
   ]
 
   /// The piece whose words `what` begins with: that of the longest.
