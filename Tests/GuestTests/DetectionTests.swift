@@ -214,7 +214,12 @@ extension GuestTests {
       let guest = try Guest(options)
       defer { guest.shutDown() }
       try guest.perform(.script("insmod /modules/dummy.ko"))
-      try guest.perform(try Breaks.named("quiet-tracer").deed)
+      // An emulated CPU that runs into what the other one patches may stand there for half a minute.
+      guard case .script(let tracer) = try Breaks.named("quiet-tracer").deed else {
+        Issue.record("the tracer is no script")
+        return
+      }
+      try guest.perform(.script(GuestTests.alone(tracer)))
       let quiet = try grassctl.run(["check", "--memory", guest.memoryPath])
       #expect(quiet.status == 0, "\(quiet.text)\(quiet.errors)")
       for one in breaks {
