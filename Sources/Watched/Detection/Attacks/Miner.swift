@@ -42,22 +42,24 @@ public struct Miner: Detector {
     init(kernel: Kernel) throws { task = try Bound(kernel.types) }
   }
 
-  /// Nanoseconds of CPU time of each process that had some in a look, by the number of the process.
+  /// Nanoseconds of CPU time of each process that had some in a look, by the number of the process, and when they were read by the
+  /// guest's clock: a look takes its time.
   private static func times(
     _ look: Look
-  ) throws(KernelError) -> (times: [Int32: UInt64], faults: [MemoryFault]) {
+  ) throws(KernelError) -> (times: [Int32: UInt64], now: UInt64, faults: [MemoryFault]) {
     let reader = try look.kernel.reader(Reader.self)
     let tasks = try look.tasks().tasks.filter { !$0.isKernelThread }
     return try look.once("times of processes") { kernel throws(KernelError) in
       var faults: [MemoryFault] = []
       var times: [Int32: UInt64] = [:]
+      let now = try kernel.uptime()
       kernel.addressSpace.read(reader.task, at: tasks.map(\.address)).forEach(&faults) {
         (reading) throws(MemoryFault) in
         let task = tasks[reading.index]
         guard try reading.start == task.startTime else { return }
         times[task.tgid] = (times[task.tgid] ?? 0) &+ (try reading.time)
       }
-      return (times, faults)
+      return (times, now, faults)
     }
   }
 
@@ -68,14 +70,14 @@ public struct Miner: Detector {
   }
 
   public static func sightings(_ look: Look, before: Look?) throws(KernelError) -> Sightings {
-    let (times, faults) = try times(look)
+    let (times, now, faults) = try times(look)
     var result = Sightings(faults: faults)
     let busy = times.filter { $0.value >= 45_000_000_000 }
     guard !busy.isEmpty else { return result }
     var lately: [Int32: UInt64] = [:]
     if let before {
-      guard let now = look.moment.guest, let then = before.moment.guest, then < now else { return result }
-      let old = try Self.times(before).times
+      let (old, then, _) = try Self.times(before)
+      guard then < now else { return result }
       for (pid, time) in busy {
         guard let earlier = old[pid], time > earlier, (time - earlier) >= (now - then) / 2 else { continue }
         lately[pid] = time - earlier
