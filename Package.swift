@@ -247,12 +247,9 @@ for target in targets where target.name.first != "C" || ["CodeViews", "CUDA"].co
 }
 
 // Tests look at whole kernels, most of them several times: code that is not optimized takes them ten times as long. Whoever
-// wants to step through it sets GRASS_DEBUG. Links over RDMA refuse every connection where they are optimized file by file, for a
-// reason that is not found yet: these stay as they are.
+// wants to step through it sets GRASS_DEBUG.
 for target in targets
-where target.type != .test && !["Verbs", "Links", "Region", "linkcheck", "LinkConformance"].contains(target.name)
-  && target.swiftSettings != nil && Context.environment["GRASS_DEBUG"] == nil
-{
+where target.type != .test && target.swiftSettings != nil && Context.environment["GRASS_DEBUG"] == nil {
   target.swiftSettings?.append(.unsafeFlags(["-O"], .when(configuration: .debug)))
 }
 

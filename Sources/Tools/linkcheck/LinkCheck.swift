@@ -36,7 +36,11 @@ struct Serve: ParsableCommand {
     let responder = try LinkAddress(url).serve(region)
     print("ready \(responder?.address.description ?? url)")
     fflush(nil)
-    while true { pause() }
+    // Nobody asks both for anything any more, and yet they serve: optimized code would let go of them here, and does where it
+    // knows that a loop has no end.
+    withExtendedLifetime((region, responder)) {
+      repeat { pause() } while errno == EINTR
+    }
   }
 }
 
