@@ -1,4 +1,5 @@
 import Glibc
+import Host
 import LinuxKernel
 
 /// The program that compiles monitors.
@@ -42,19 +43,12 @@ public enum Compiler {
   /// In a process of its own: whatever a compiler does there, this one goes on watching.
   static func run(_ arguments: [String]) throws {
     let path = try path()
-    var values: [UnsafeMutablePointer<CChar>?] = ([path] + arguments).map { strdup($0) } + [nil]
-    defer { for value in values { free(value) } }
-    // The compiler's process takes the signals that this one holds back.
-    var attributes = posix_spawnattr_t()
-    posix_spawnattr_init(&attributes)
-    defer { posix_spawnattr_destroy(&attributes) }
-    var none = sigset_t()
-    sigemptyset(&none)
-    posix_spawnattr_setsigmask(&attributes, &none)
-    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
-    var process = pid_t()
-    let code = posix_spawn(&process, path, nil, &attributes, &values, environ)
-    guard code == 0 else { throw ServerError.compiler("\(path): \(String(cString: strerror(code)))") }
+    let process: pid_t
+    do throws(SystemCallError) {
+      process = try spawn([path] + arguments)
+    } catch {
+      throw ServerError.compiler("\(path): \(String(cString: strerror(error.code)))")
+    }
     var status: Int32 = 0
     while waitpid(process, &status, 0) < 0 {
       guard errno == EINTR else { throw ServerError.compiler("waitpid: \(String(cString: strerror(errno)))") }

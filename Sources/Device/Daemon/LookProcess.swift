@@ -40,32 +40,18 @@ final class LookProcess {
       close(input)
       throw error
     }
-    var actions = posix_spawn_file_actions_t()
-    posix_spawn_file_actions_init(&actions)
-    defer { posix_spawn_file_actions_destroy(&actions) }
-    posix_spawn_file_actions_adddup2(&actions, childInput, STDIN_FILENO)
-    posix_spawn_file_actions_adddup2(&actions, childOutput, STDOUT_FILENO)
-    var attributes = posix_spawnattr_t()
-    posix_spawnattr_init(&attributes)
-    defer { posix_spawnattr_destroy(&attributes) }
-    // It takes the signals that the daemon holds back.
-    var none = sigset_t()
-    sigemptyset(&none)
-    posix_spawnattr_setsigmask(&attributes, &none)
-    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
-    var arguments: [UnsafeMutablePointer<CChar>?] = program.map { strdup($0) } + [nil]
-    defer { for argument in arguments { free(argument) } }
-    var process = pid_t()
-    let code = posix_spawn(&process, name, &actions, &attributes, &arguments, environ)
-    close(childInput)
-    close(childOutput)
-    guard code == 0 else {
+    defer {
+      close(childInput)
+      close(childOutput)
+    }
+    do throws(SystemCallError) {
+      id = try spawn(program, input: childInput, output: childOutput)
+    } catch {
       close(input)
       close(output)
-      throw SystemCallError(name, call: "posix_spawn", code: code)
+      throw error
     }
     for end in [input, output] { _ = fcntl(end, F_SETFL, fcntl(end, F_GETFL) | O_NONBLOCK) }
-    id = process
     self.input = input
     self.output = output
   }
