@@ -217,22 +217,23 @@ package struct KernelFinder {
     private func attemptApproved() -> ProvenKernel? {
       for build in known?.approvedBuilds() ?? [] {
         guard let traces = try? build.traces() else { continue }
-        let starts = memory.segments.flatMap { segment in
-          stride(
-            from: (segment.start.rawValue + FoundKernel.imageAlignment - 1) & ~(FoundKernel.imageAlignment - 1),
-            to: segment.start.rawValue &+ segment.count, by: UInt64.Stride(FoundKernel.imageAlignment)
-          ).map { PhysicalAddress($0) }
-        }
         let banner = Array("Linux version \(build.release) ".utf8)
-        var batch = ReadBatch<PhysicalAddress>()
-        for start in starts { batch.add(PhysicalAddress(start.rawValue &+ traces.banner), count: banner.count) }
-        memory.read(&batch)
-        for (index, start) in starts.enumerated() where (try? batch.reader(index).copy()) == banner {
-          let kernel = attempt(PhysicalAddress(start.rawValue &+ traces.banner)) { memory in
-            try prove(build, traces, imageAt: start, memory)
+        let kernel = scan { window in
+          // From one place where an image may start to the next, its banner may lie in one place.
+          let first = (traces.banner &- window.start.rawValue) % FoundKernel.imageAlignment
+          let places = stride(from: first, to: window.count, by: UInt64.Stride(FoundKernel.imageAlignment)).map {
+            PhysicalAddress(window.start.rawValue &+ $0)
           }
-          if let kernel { return kernel }
+          var batch = ReadBatch<PhysicalAddress>()
+          for place in places { batch.add(place, count: banner.count) }
+          memory.read(&batch)
+          return places.indices.filter { (try? batch.reader($0).copy()) == banner }.map { places[$0] }
+        } attempt: { place in
+          attempt(place) { memory in
+            try prove(build, traces, imageAt: PhysicalAddress(place.rawValue &- traces.banner), memory)
+          }
         }
+        if let kernel { return kernel }
       }
       return nil
     }

@@ -136,7 +136,7 @@ package struct KnownBuild: Sendable {
     guard let root = symbols.address(of: "init_top_pgt") else { throw KernelInfoError(.missingSymbol("init_top_pgt")) }
     let pointer = try types.structure("mm_struct").field("pgd").offset
     return Traces(
-      banner: try offset("linux_banner"), rootPointer: try offset("init_mm") + UInt64(pointer),
+      banner: try offset("linux_banner"), rootPointer: try offset("init_mm") &+ UInt64(clamping: pointer),
       fiveLevels: try offset("__pgtable_l5_enabled"), root: root, text: text)
   }
 
