@@ -155,7 +155,7 @@ for target in targets where target.name == "LLView" {
     "detect.h", "finding.h", "log.h", "words.h",
   ].map { .embedInCode("Monitors/\($0)") }
   // The detectors that a device runs by itself.
-  target.resources? += ["clock", "panic", "taint", "memory", "cpus", "tasks", "rcu", "words"].map {
+  target.resources? += ["clock", "panic", "taint", "memory", "cpus", "tasks", "rcu", "shares", "words"].map {
     .embedInCode("Detectors/detect_\($0).c")
   }
 }

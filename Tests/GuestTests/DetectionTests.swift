@@ -67,7 +67,8 @@ extension GuestTests {
       #expect(findings.first?["title"].map { "\($0)".contains("sysrq triggered crash") } == true)
     }
 
-    /// grassd asks the detectors of a check by itself: who only follows the log sees a module hide, and that it hides no more.
+    /// grassd asks the detectors of a check by itself: who only follows the log sees a module hide, and that it hides no more; and a
+    /// route that was learned and is gone.
     @Test func theDaemonTellsOfAHiddenModuleWithoutBeingAsked() throws {
       let known = try KernelStore().kernel("6.12")
       let hide = try Breaks.named("hidden-module-list")
@@ -78,9 +79,16 @@ extension GuestTests {
       options.programs.append(module.path)
       let guest = try Guest(options)
       defer { guest.shutDown() }
+      let route = try Breaks.named("route-gone")
+      try route.preparation.map { try guest.perform($0) }
+      let learned = FileManager.default.temporaryDirectory.appendingPathComponent("grass-\(UUID().uuidString).json")
+      defer { try? FileManager.default.removeItem(at: learned) }
+      _ = try grassctl.run(["check", "--no-known", "--memory", guest.memoryPath, "--baseline", learned.path])
       let daemon = try GrassDaemon(
         memory: guest.memoryPath,
-        options: ["--detectors", "--detector-period", "0.2", "--check", "2", "--no-known"])
+        options: [
+          "--detectors", "--detector-period", "0.2", "--check", "2", "--no-known", "--baseline", learned.path,
+        ])
       defer { daemon.stop() }
       let session = try Session(to: LinkAddress(daemon.urls[0]))
       func states(_ detector: String) throws -> [Finding.State] {
@@ -88,6 +96,8 @@ extension GuestTests {
         return try session.findings(after: 0, upTo: line.newestFinding).findings.map { DeviceDetectors.finding($0) }
           .filter { $0.detector == detector }.map(\.state)
       }
+      try guest.perform(route.deed)
+      #expect(try wait(.seconds(600), until: { try states("route-gone") == [.confirmed] }) != nil)
       try guest.perform(hide)
       #expect(try wait(.seconds(600), until: { try states("hidden-module") == [.confirmed] }) != nil)
       let watched = try grassctl.run(["watch", "--host", daemon.urls[1], "--once", "--json"])
@@ -197,10 +207,12 @@ extension GuestTests {
     /// Code that belongs to nothing, a pointer to such code, and code that was changed, the kernel's or a module's: each is found and
     /// named; what the kernel's own tracers change is not.
     ///
-    /// And whose memory it was that ran out.
+    /// And whose memory it was that ran out, tables that lead elsewhere, read-only data that was written, and what has failed.
     @Test(arguments: ["6.1", "6.12"]) func codeIsHeldAgainstTheKernelsTables(_ kernel: String) throws {
       let breaks = try [
         "executable-page-without-owner", "seq-ops-hook", "text-changed", "module-text-changed", "oom-cgroup",
+        "redirected-tables", "data-changed", "memory-poisoned", "next-kernel", "transmit-stuck", "init-stopped",
+        "workqueue-stall",
       ].map { try Breaks.named($0) }
       // Without headers of the kernel there is no module that breaks it.
       let known = try KernelStore().kernel(kernel)
@@ -220,13 +232,19 @@ extension GuestTests {
         return
       }
       try guest.perform(.script(GuestTests.alone(tracer)))
-      let quiet = try grassctl.run(["check", "--memory", guest.memoryPath])
+      let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+      try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+      defer { try? FileManager.default.removeItem(at: folder) }
+      let learned = ["--baseline", folder.appendingPathComponent("learned.json").path, "--memory", guest.memoryPath]
+      let quiet = try grassctl.run(["check"] + learned)
       #expect(quiet.status == 0, "\(quiet.text)\(quiet.errors)")
       for one in breaks {
-        try guest.perform(one.deed)
+        try guest.perform(one)
         _ = try guest.run("rmmod break")
       }
-      let broken = try grassctl.run(["check", "--json", "--memory", guest.memoryPath])
+      // Five seconds of the guest's: until then what waits is not said to be stuck.
+      _ = try guest.run("sleep 6")
+      let broken = try grassctl.run(["check", "--json"] + learned)
       let findings = try #require(
         try JSONSerialization.jsonObject(with: Data(broken.text.utf8)) as? [[String: Any]])
       func titles(_ detector: String) -> [String] {
@@ -241,6 +259,16 @@ extension GuestTests {
       #expect(
         titles("oom-kill").count == 1 && titles("oom-kill")[0].hasPrefix("the memory of control group /small ran out"))
       #expect(titles("writable-code") == [])
+      #expect(titles("redirected-tables").count == 1 && titles("redirected-tables")[0].hasPrefix("victim ("))
+      #expect(
+        titles("changed-data").count == 1 && titles("changed-data")[0].hasPrefix("a page of"),
+        "\(titles("changed-data"))")
+      #expect(titles("hardware-error") == ["the hardware is broken: 1 page of broken memory"])
+      #expect(titles("kexec-loaded").count == 1)
+      #expect(
+        titles("transmit-stuck").count == 1 && titles("transmit-stuck")[0].hasPrefix("interface dummy0 sends nothing"))
+      #expect(titles("init-stopped") == ["init (1), the first process, is stopped"])
+      #expect(titles("workqueue-stall").count == 1 && titles("workqueue-stall")[0].contains("busy_work"))
     }
 
     /// Who pauses a guest is no fault of its.

@@ -9,8 +9,11 @@ public enum Compiler {
   private static let name = "grass-compile"
 
   /// What looks at a host for the daemon: its own program, by another command.
-  static func looker(memory: String, known: BuildFolder?) throws(ServerError) -> [String] {
+  static func looker(
+    memory: String, known: BuildFolder?, rules: String?, baseline: String?
+  ) throws(ServerError) -> [String] {
     [try own(), "look", "--memory", memory] + (known.map { ["--known", $0.path] } ?? ["--no-known"])
+      + (rules.map { ["--allow", $0] } ?? []) + (baseline.map { ["--baseline", $0] } ?? [])
   }
 
   /// This program's path.

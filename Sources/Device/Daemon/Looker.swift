@@ -13,13 +13,23 @@ import Records
 public struct Looker {
   private let memory: String
   private let known: BuildFolder?
+  private let rules: String?
+  private let baseline: String?
   private let input: Int32
   private let output: Int32
 
   /// Takes what the daemon says from `input`, and answers at `output`.
-  public init(memory: String, known: BuildFolder?, input: Int32 = 0, output: Int32 = 1) {
+  ///
+  /// `rules` is a file of what is allowed, read anew for each look; `baseline` one of what was learned of the host, which is made where it
+  /// is not there. Without one, what the host is like is learned in the first look after it has booted, and holds as long as this process.
+  public init(
+    memory: String, known: BuildFolder?, rules: String? = nil, baseline: String? = nil, input: Int32 = 0,
+    output: Int32 = 1
+  ) {
     self.memory = memory
     self.known = known
+    self.rules = rules
+    self.baseline = baseline
     self.input = input
     self.output = output
   }
@@ -29,21 +39,27 @@ public struct Looker {
   /// What it may take for itself, beside the memory that it maps.
   private static let mostMemory: UInt64 = 4 << 30
 
+  /// How long after its boot a host is taken to be as it is: what starts with it is there by then.
+  private static let settled: UInt64 = 60_000_000_000
+
   /// Answers until nobody asks any more.
   ///
-  /// - Throws: where there is no kernel in the memory.
+  /// - Throws: where there is no kernel in the memory, or a file is none of those.
   public func run() throws {
     setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, Self.niceness)
     var limit = rlimit(rlim_cur: rlim_t(Self.mostMemory), rlim_max: rlim_t(Self.mostMemory))
     setrlimit(__rlimit_resource_t(RLIMIT_DATA.rawValue), &limit)
     let kernel = try Kernel.open(try MemoryImage.open(memory), known: known)
     for note in kernel.notes { say(.init(.note, note)) }
+    if let rules { _ = try Allowance.rules(file: rules) }
+    var learned = try baseline.flatMap { access($0, F_OK) == 0 ? try Baseline(file: $0) : nil }
     var buffer: [UInt8] = []
     var piece = [UInt8](repeating: 0, count: 65536)
     while true {
       while let frame = try LookFrame.next(in: &buffer) {
         guard frame.kind == .look else { throw LookFrameError() }
-        look(kernel, try Request(frame.bytes))
+        look(kernel, try Request(frame.bytes), learned)
+        if learned == nil { learned = try learn(kernel) }
       }
       let count = SystemCall.retrying { read(input, &piece, piece.count) }
       guard count > 0 else { return }
@@ -100,8 +116,34 @@ public struct Looker {
   /// Where nobody reads any more, there is nothing left to do.
   private func say(_ frame: LookFrame) { if !frame.write(to: output) { exit(0) } }
 
-  private func look(_ kernel: Kernel, _ request: Request) {
-    var check = Check(pause: .seconds(1), alwaysLooksTwice: true)
+  /// What the host is like; nil where it has not booted for long enough.
+  private func learn(_ kernel: Kernel) throws -> Baseline? {
+    let look = Look(at: kernel)
+    guard let now = look.moment.guest, now >= Self.settled else { return nil }
+    let learned: Baseline
+    do {
+      learned = try Baseline.learned(from: look).baseline
+    } catch {
+      // It is learned after the next look, then.
+      say(.init(.note, "the host cannot be learned yet: \(error)"))
+      return nil
+    }
+    try baseline.map { path throws(DetectionFileError) in try learned.write(to: path) }
+    let facts = learned.facts.values.reduce(0) { $0 + $1.count }
+    say(.init(.note, "learned \(facts) facts of the host\(baseline.map { ", kept in \($0)" } ?? "")"))
+    return learned
+  }
+
+  private func look(_ kernel: Kernel, _ request: Request, _ baseline: Baseline?) {
+    var check = Check(pause: .seconds(1), alwaysLooksTwice: true, baseline: baseline)
+    if let rules {
+      do {
+        check.allowances = try Allowance.rules(file: rules)
+        check.today = Allowance.today
+      } catch {
+        say(.init(.note, "nothing is allowed in this look: \(error)"))
+      }
+    }
     check.detectors = Detectors.all.filter { !request.suspended.contains($0.name) }
     check.asks = { [output] detector in if !LookFrame(.asks, detector.name).write(to: output) { exit(0) } }
     let device = request.records.filter { $0.detector != GRASS_DETECTOR_NAMED.rawValue }.map {

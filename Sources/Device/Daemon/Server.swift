@@ -1,5 +1,7 @@
 import CUDA
+import Detection
 public import Devices
+import Glibc
 public import Links
 public import LinuxKernel
 import Memory
@@ -23,13 +25,16 @@ public final class Server {
     public var detectorPeriod: Duration?
     /// How often all detectors of a check look, too, in a process beside this one; nil where they do not.
     public var checkPeriod: Duration?
+    /// Files of what these leave out and of what they compare the host with, as ``Looker`` takes them; nil where there are none.
+    public var rules: String?
+    public var baseline: String?
     /// The socket at which the guest's QEMU says by QMP whether it runs it; nil where it is not asked.
     public var hypervisor: String?
 
     public init(
       memory: String, listen: [LinkAddress], layout: RegionLayout, regionInGPU: Bool = false, device: DeviceName = .cpu,
       monitors: [String] = [], known: BuildFolder? = nil, detectorPeriod: Duration? = nil, checkPeriod: Duration? = nil,
-      hypervisor: String? = nil
+      rules: String? = nil, baseline: String? = nil, hypervisor: String? = nil
     ) {
       self.memory = memory
       self.listen = listen
@@ -40,6 +45,8 @@ public final class Server {
       self.known = known
       self.detectorPeriod = detectorPeriod
       self.checkPeriod = checkPeriod
+      self.rules = rules
+      self.baseline = baseline
       self.hypervisor = hypervisor
     }
 
@@ -93,9 +100,15 @@ public final class Server {
     let program: MonitorProgram?
     (device, program) = try Self.device(options, place, memory, watch.kernel, monitors)
     if let period = options.checkPeriod {
+      // Files that cannot be used are refused now, not by who looks later.
+      _ = try options.rules.map { path throws(DetectionFileError) in try Allowance.rules(file: path) }
+      _ = try options.baseline.flatMap { path throws(DetectionFileError) in
+        access(path, F_OK) == 0 ? try Baseline(file: path) : nil
+      }
       lookout = Lookout(
-        try Compiler.looker(memory: options.memory, known: options.known), region: place.region, device: device,
-        period: period, report: report)
+        try Compiler.looker(
+          memory: options.memory, known: options.known, rules: options.rules, baseline: options.baseline),
+        region: place.region, device: device, period: period, report: report)
     } else {
       lookout = nil
     }

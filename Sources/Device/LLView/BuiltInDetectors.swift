@@ -5,7 +5,8 @@ public enum BuiltInDetectors {
     ("detect_clock", PackageResources.detect_clock_c), ("detect_panic", PackageResources.detect_panic_c),
     ("detect_taint", PackageResources.detect_taint_c), ("detect_memory", PackageResources.detect_memory_c),
     ("detect_cpus", PackageResources.detect_cpus_c), ("detect_tasks", PackageResources.detect_tasks_c),
-    ("detect_rcu", PackageResources.detect_rcu_c), ("detect_words", PackageResources.detect_words_c),
+    ("detect_rcu", PackageResources.detect_rcu_c), ("detect_shares", PackageResources.detect_shares_c),
+    ("detect_words", PackageResources.detect_words_c),
   ]
 
   /// Binds all of them to a kernel.

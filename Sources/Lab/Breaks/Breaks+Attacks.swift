@@ -43,6 +43,15 @@ extension Breaks {
       ["writable-code", "ownerless-code"]),
     .module(
       "executable-page-without-owner", .attack, "The kernel has code that belongs to nothing.", ["ownerless-code"]),
+    .module(
+      "redirected-tables", .attack, "A process is given another table for the kernel's half.", victim: "victim",
+      ["redirected-tables"], subject: "victim"),
+    .module(
+      "data-changed", .attack, "A function in the kernel's read-only data is replaced by another of its own.",
+      ["changed-data"], subject: "read-only data", within: 4),
+    Break(
+      "next-kernel", .attack, "Another kernel is loaded for the next reboot.", needs: [.program],
+      .script("breaker next-kernel"), ["kexec-loaded"], within: 3),
     .module("iomem-renamed", .attack, "The ranges of RAM are given another name.", ["iomem-altered"]),
     .module("banner-altered", .attack, "The kernel's banner is overwritten.", ["altered-identity", "text-changed"]),
     .module("note-wiped", .attack, "The note by which kernels are found is wiped.", ["altered-identity"]),

@@ -59,6 +59,25 @@ extension Breaks {
     .module(
       "softirq-livelock", .fault, "A CPU does nothing but soft interrupts.", ["softirq-livelock"], subject: "CPU 1",
       within: 5),
+    .module(
+      "irq-storm", .fault, "A CPU takes interrupts and does little else.", ["irq-storm"], subject: "CPU 1", within: 8,
+      effects: ["soft-lockup", "rcu-stall", "cpu-starvation"]),
+    .module(
+      "steal-time", .fault, "The hypervisor runs others on a CPU, as the kernel counts it.", ["steal-time"],
+      subject: "CPU 1",
+      within: 15),
+    .module(
+      "init-stopped", .fault, "The first process is stopped.", ["init-stopped"], within: 4),
+    Break(
+      "transmit-stuck", .fault, "An interface's card does not take what it is given.", needs: [.devices, .module],
+      after: .script(
+        """
+        ip link show dummy0 >/dev/null 2>&1 || ip link add dummy0 type dummy; ip link set dummy0 up && sleep 1
+        """), .script("insmod /modules/break.ko what=transmit-stuck"), ["transmit-stuck"], subject: "dummy0", within: 10
+    ),
+    Break(
+      "memory-poisoned", .fault, "A page of memory is broken.", needs: [.program],
+      .script("breaker poison"), ["hardware-error"], subject: "1 page", within: 3),
     .module("kswapd-dead", .fault, "The thread that frees memory is gone.", ["kthread-dead"], subject: "kswapd"),
     .module(
       "module-stuck", .fault, "A module never ends its own start.", waits: false, ["module-stuck"], subject: "break",
@@ -151,6 +170,18 @@ extension Breaks {
     .program(
       "accept-queue-full", .fault, "A listener takes no connections, and its queue is full.",
       before: "ip link set lo up", ["accept-queue-full", "listen-overflow"], subject: "7001", within: 8),
+    Break(
+      "tcp-memory", .fault, "TCP has all the memory that it may have.", needs: [.program],
+      .script("ip link set lo up; echo '10 20 40' > /proc/sys/net/ipv4/tcp_mem; \(Break.background("unread"))"),
+      undo: .script("kill -9 $(cat /tmp/broken)"), ["tcp-memory"], within: 4),
+    Break(
+      "cgroup-full", .fault, "A control group has all the tasks that it may have.",
+      .script(
+        """
+        mkdir -p /tmp/cgroup && mount -t cgroup2 none /tmp/cgroup && echo +pids > /tmp/cgroup/cgroup.subtree_control && \
+        mkdir /tmp/cgroup/full && echo 3 > /tmp/cgroup/full/pids.max && \
+        { sh -c 'echo $$ > /tmp/cgroup/full/cgroup.procs; sleep 1000 & sleep 1000 & sleep 1000 & wait' >/dev/null 2>&1 & } && sleep 1
+        """), ["cgroup-limit"], subject: "/full", within: 4),
     Break(
       "tmpfs-full", .fault, "A file system in memory is full.",
       .script(

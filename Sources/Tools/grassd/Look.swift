@@ -9,8 +9,10 @@ struct Look: ParsableCommand {
 
   @Option var memory: String
   @OptionGroup var known: KnownOptions
+  @Option var allow: String?
+  @Option var baseline: String?
 
   func run() throws {
-    try Looker(memory: memory, known: known.folder).run()
+    try Looker(memory: memory, known: known.folder, rules: allow, baseline: baseline).run()
   }
 }

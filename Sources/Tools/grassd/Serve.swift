@@ -79,6 +79,21 @@ struct Serve: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
+      "What these looks compare the host with: a file of what was learned, as grassctl check --baseline makes it; where it is not there, it is "
+        + "made once the host has booted. Without one, what is learned then holds until the next SIGHUP.",
+      valueName: "file"),
+    completion: .file())
+  var baseline: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "What these looks leave out: a file of rules, as for grassctl check --allow; read anew for each look.",
+      valueName: "file"),
+    completion: .file())
+  var allow: String?
+
+  @Option(
+    help: ArgumentHelp(
       "Ask the guest's QEMU by QMP at this Unix socket whether it runs the guest: tells a pause from a hang. An @ begins an abstract name.",
       valueName: "socket"))
   var qmp: String?
@@ -100,6 +115,9 @@ struct Serve: ParsableCommand {
     }
     if let check, check > 0, period == nil {
       throw ValidationError("--check needs --detectors: what it finds goes into their log.")
+    }
+    if baseline != nil || allow != nil, checkPeriod == nil {
+      throw ValidationError("--baseline and --allow are for the looks of --check.")
     }
     for (name, size) in [("--request-size", requestSize), ("--response-size", responseSize)] {
       guard (1...1 << 20).contains(size) else { throw ValidationError("\(name) takes 1 to 1048576 KiB.") }
@@ -133,7 +151,8 @@ struct Serve: ParsableCommand {
             slots: slots, requestSize: requestSize * 1024, responseSize: responseSize * 1024,
             words: period == nil ? 0 : RegionLayout.usualWords),
           regionInGPU: region == .gpu, device: device, monitors: monitors,
-          known: known.folder, detectorPeriod: period, checkPeriod: checkPeriod, hypervisor: qmp)
+          known: known.folder, detectorPeriod: period, checkPeriod: checkPeriod,
+          rules: allow, baseline: baseline, hypervisor: qmp)
       ) { event in
         logger.log(event)
       }

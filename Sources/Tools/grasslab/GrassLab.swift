@@ -84,8 +84,8 @@ struct Boot: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Boots a guest and keeps it until standard input ends or Ctrl-C.",
     discussion: """
-      Prints one line when the guest is up: `memory=PATH pid=PID`. The path is that of the guest's RAM, for \
-      grassd --memory and grassctl --memory. Then each line of standard input is run in the guest and its output printed; \
+      Prints one line when the guest is up: `memory=PATH pid=PID qmp=SOCKET`. The path is that of the guest's RAM, for \
+      grassd --memory and grassctl --memory; the socket is for grassd --qmp. Then each line of standard input is run in the guest and its output printed; \
       a line that starts with `!` is sent without waiting for an answer (`!echo c > /proc/sysrq-trigger`); `prepare \
       NAME` and then `break NAME` break the guest as grasslab break does, `undo NAME` makes it good again, and each answers with \
       one line. `pause SECONDS` stops the machine's CPUs from outside for so long, and answers `pause=SECONDS`.
@@ -95,7 +95,8 @@ struct Boot: ParsableCommand {
 
   func run() throws {
     let guest = try options.boot()
-    FileHandle.standardOutput.write(Data("memory=\(guest.memoryPath) pid=\(guest.processID)\n".utf8))
+    FileHandle.standardOutput.write(
+      Data("memory=\(guest.memoryPath) pid=\(guest.processID) qmp=\(guest.statusSocket)\n".utf8))
     while let line = readLine() {
       let words = line.split(separator: " ", maxSplits: 1).map(String.init)
       if words.count == 2, ["break", "undo", "prepare"].contains(words[0]) {

@@ -172,5 +172,8 @@ enum grass_detector {
   GRASS_DETECTOR_CREDENTIALS = 11,
   GRASS_DETECTOR_RCU_STALL = 12,
   GRASS_DETECTOR_PAUSED = 13,          // The hypervisor does not run the CPUs: what goes by time is not judged.
+  GRASS_DETECTOR_SOFTIRQ = 14,         // A CPU does nothing but soft interrupts.
+  GRASS_DETECTOR_INTERRUPTS = 15,      // A CPU does little but interrupts.
+  GRASS_DETECTOR_STOLEN_TIME = 16,     // The hypervisor runs others on a CPU.
   GRASS_DETECTOR_NAMED = 64,           // One that does not run on devices, and is known by its name.
 };

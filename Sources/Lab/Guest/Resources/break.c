@@ -8,9 +8,11 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/ftrace.h>
+#include <linux/hrtimer.h>
 #include <linux/idr.h>
 #include <linux/interrupt.h>
 #include <linux/ioport.h>
+#include <linux/kernel_stat.h>
 #include <linux/keyboard.h>
 #include <linux/kprobes.h>
 #include <linux/kthread.h>
@@ -306,6 +308,45 @@ static int livelock_thread(void *unused) {
   return 0;
 }
 static int do_softirq_livelock(void) { return start(livelock_thread, 0, 1, "break-softirq"); }
+
+// A timer that comes back after a millisecond, and takes nine tenths of it with interrupts off.
+static struct hrtimer storm;
+static enum hrtimer_restart storm_again(struct hrtimer *timer) {
+  udelay(900);
+  hrtimer_forward_now(timer, ns_to_ktime(1000000));
+  return HRTIMER_RESTART;
+}
+static int storm_thread(void *unused) {
+  hrtimer_init(&storm, CLOCK_MONOTONIC, HRTIMER_MODE_REL_PINNED_HARD);
+  storm.function = storm_again;
+  hrtimer_start(&storm, ns_to_ktime(1000000), HRTIMER_MODE_REL_PINNED_HARD);
+  sleep_for_ever();
+  return 0;
+}
+static int do_irq_storm(void) { return start(storm_thread, 0, 1, "break-storm"); }
+
+// What a hypervisor would have the kernel count that runs others for a third of the time.
+static int steal_thread(void *unused) {
+  for (;;) {
+    kcpustat_cpu(1).cpustat[CPUTIME_STEAL] += 33 * 1000000;
+    msleep(100);
+  }
+  return 0;
+}
+static int do_steal_time(void) { return start(steal_thread, 0, 0, "break-steal"); }
+
+static int do_init_stopped(void) { return send_sig(SIGSTOP, pid_task(find_vpid(1), PIDTYPE_PID), 1); }
+
+// A card that never says that it has sent what it was given.
+static int do_transmit_stuck(void) {
+  struct net_device *device = dev_get_by_name(&init_net, "dummy0");
+  struct netdev_queue *queue = device ? netdev_get_tx_queue(device, 0) : NULL;
+  if (!queue) return -ENODEV;
+  queue->trans_start = jiffies;
+  netif_tx_stop_queue(queue);
+  dev_put(device);
+  return 0;
+}
 
 static int leak_thread(void *kind) {
   struct kmem_cache *cache = kind ? NULL : kmem_cache_create("break_leak", 1000, 0, 0, NULL);
@@ -668,6 +709,24 @@ static int do_rwx_mapping(void) {
 }
 static int do_stray_code(void) { return stray_code(0) ? 0 : -ENOMEM; }
 
+// Gives the victim a table of its own for the kernel's mapping of all memory; for now it holds the same.
+static int do_redirected_tables(void) {
+  struct task_struct *task = the_victim();
+  u64 *entry = task && task->mm ? (u64 *)pgd_offset(task->mm, PAGE_OFFSET) : NULL;
+  void *table = (void *)__get_free_page(GFP_KERNEL);
+  if (!entry || !table) return -ESRCH;
+  memcpy(table, __va(*entry & PTE_PFN_MASK), PAGE_SIZE);
+  WRITE_ONCE(*entry, __pa(table) | (*entry & ~PTE_PFN_MASK));
+  return 0;
+}
+
+// Has /dev/urandom give out zeros: a function of the kernel's own, in a table that nothing may write.
+static int do_data_changed(void) {
+  struct file_operations *random = (void *)lookup("urandom_fops");
+  unsigned long zeros = lookup("read_iter_zero");
+  return random && zeros ? poke(&random->read_iter, &zeros, sizeof zeros) : -ENOENT;
+}
+
 static int do_iomem_renamed(void) {
   struct resource *one;
   int count = 0;
@@ -722,6 +781,10 @@ static const struct {
     {"console-held", do_console_held},
     {"workqueue-stall", do_workqueue_stall},
     {"softirq-livelock", do_softirq_livelock},
+    {"irq-storm", do_irq_storm},
+    {"steal-time", do_steal_time},
+    {"init-stopped", do_init_stopped, true},
+    {"transmit-stuck", do_transmit_stuck, true},
     {"slab-leak", do_slab_leak},
     {"vmalloc-leak", do_vmalloc_leak},
     {"page-leak", do_page_leak},
@@ -766,6 +829,8 @@ static const struct {
     {"hidden-program", do_hidden_program, true},
     {"rwx-mapping", do_rwx_mapping, true},
     {"executable-page-without-owner", do_stray_code, true},
+    {"redirected-tables", do_redirected_tables, true},
+    {"data-changed", do_data_changed, true},
     {"iomem-renamed", do_iomem_renamed},
     {"banner-altered", do_banner_altered, true},
     {"note-wiped", do_note_wiped, true},

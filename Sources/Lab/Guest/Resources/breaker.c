@@ -322,6 +322,42 @@ static void miner(char **argv) {
   spin();
 }
 
+// Says of a page of its own that its memory is broken, as the hardware would.
+static void poison(char **argv) {
+  char *page = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (page == MAP_FAILED) fail("mmap");
+  memset(page, 1, 4096);
+  if (madvise(page, 4096, MADV_HWPOISON)) fail("madvise");
+  exit(0);
+}
+
+// Loads a kernel that would do nothing, for the next reboot.
+static void next_kernel(char **argv) {
+  static char text[4096] __attribute__((aligned(4096)));
+  struct {
+    void *from;
+    size_t bytes;
+    unsigned long to;
+    size_t room;
+  } segment = {text, sizeof text, 128 << 20, sizeof text};
+  if (syscall(SYS_kexec_load, 128ul << 20, 1ul, &segment, 0ul)) fail("kexec_load");
+  exit(0);
+}
+
+// A connection to itself whose reader never reads: TCP keeps what is sent.
+static void unread(char **argv) {
+  struct sockaddr_in end = {.sin_family = AF_INET, .sin_port = htons(7002), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+  int server = socket(AF_INET, SOCK_STREAM, 0), file = socket(AF_INET, SOCK_STREAM, 0);
+  if (bind(server, (struct sockaddr *)&end, sizeof end) || listen(server, 1)) fail("listen");
+  if (connect(file, (struct sockaddr *)&end, sizeof end) || accept(server, 0, 0) < 0) fail("connect");
+  static char bytes[65536];
+  fcntl(file, F_SETFL, O_NONBLOCK);
+  for (int n = 0; n < 400; n++) {
+    if (write(file, bytes, sizeof bytes) < 0) usleep(10000);
+  }
+  stay();
+}
+
 // A disk with a small FAT file system, on which a file's second cluster is one that belongs to nobody.
 static void disk(char **argv) {
   static const unsigned char boot[] = {
@@ -378,6 +414,9 @@ static const struct {
     {"bpf-write", bpf_write},
     {"bpf-xdp", bpf_xdp},
     {"miner", miner},
+    {"poison", poison},
+    {"next-kernel", next_kernel},
+    {"unread", unread},
     {"disk", disk},
 };
 

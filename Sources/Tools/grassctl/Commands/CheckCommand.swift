@@ -73,8 +73,8 @@ struct CheckCommand: ParsableCommand {
     var check = Check(pause: .seconds(pause))
     if !detector.isEmpty { check.detectors = Detectors.all.filter { detector.contains($0.name) } }
     if let allow {
-      check.allowances = try AllowanceFile.read(allow)
-      check.today = AllowanceFile.day(of: Date())
+      check.allowances = try Allowance.rules(file: allow)
+      check.today = Allowance.today
       for rule in check.allowances where rule.expires < check.today {
         writeNote("a rule of \(allow) has expired on \(rule.expires)\(rule.reason.map { ": \($0)" } ?? "")")
       }
@@ -86,7 +86,7 @@ struct CheckCommand: ParsableCommand {
       words = found.words
     }
     let learns = baseline.map { !FileManager.default.fileExists(atPath: $0) } ?? false
-    if let baseline, !learns { check.baseline = try BaselineFile.read(baseline) }
+    if let baseline, !learns { check.baseline = try Baseline(file: baseline) }
     let report = check.run(on: kernel) { usleep(UInt32($0 / .microseconds(1))) }
     let findings = report.findings.filter { $0.severity >= severity }.map { finding in
       var finding = finding
@@ -122,8 +122,8 @@ struct CheckCommand: ParsableCommand {
     }
     if let baseline, learns {
       let (learned, failures) = try Baseline.learned(from: Look(at: kernel), check.detectors)
-      try BaselineFile.write(learned, to: baseline)
-      for line in BaselineFile.text(learned) { writeNote(line) }
+      try learned.write(to: baseline)
+      for line in learned.lines { writeNote(line) }
       for failure in failures { writeNote("\(failure.detector) could not learn: \(failure.reason)") }
     }
     if report.findings.contains(where: { $0.severity >= .warning }) { throw ExitStatus.found }
@@ -161,58 +161,6 @@ extension CheckCommand {
       words[finding.detector] = LastWordsReport.head(of: record, among: heads)
     }
     return (findings, words)
-  }
-}
-
-/// Rules that say what is right, as a file of JSON.
-enum AllowanceFile {
-  static func read(_ path: String) throws -> [Allowance] {
-    let rules: [Allowance]
-    do {
-      rules = try JSONDecoder().decode([Allowance].self, from: try Data(contentsOf: URL(fileURLWithPath: path)))
-    } catch {
-      throw ValidationError("\(path) has no rules of grassctl check: \(error)")
-    }
-    for (index, rule) in rules.enumerated() {
-      if let problem = rule.problem { throw ValidationError("rule \(index + 1) of \(path): \(problem)") }
-    }
-    return rules
-  }
-
-  /// A day as rules write it, by UTC.
-  static func day(of date: Date) -> String {
-    var seconds = time_t(date.timeIntervalSince1970)
-    var parts = tm()
-    gmtime_r(&seconds, &parts)
-    func digits(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
-    return "\(parts.tm_year + 1900)-\(digits(parts.tm_mon + 1))-\(digits(parts.tm_mday))"
-  }
-}
-
-/// What was learned of a host, as a file of JSON.
-enum BaselineFile {
-  static func read(_ path: String) throws -> Baseline {
-    do {
-      return try JSONDecoder().decode(Baseline.self, from: try Data(contentsOf: URL(fileURLWithPath: path)))
-    } catch {
-      throw ValidationError("\(path) is no baseline of grassctl check: \(error)")
-    }
-  }
-
-  static func write(_ baseline: Baseline, to path: String) throws {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-    try encoder.encode(baseline).write(to: URL(fileURLWithPath: path), options: .atomic)
-  }
-
-  /// What was learned, for a person to approve: each fact where there are few, their number where there are many.
-  static func text(_ baseline: Baseline) -> [String] {
-    baseline.facts.sorted { $0.key < $1.key }.map { name, facts in
-      let known = facts.filter { !$0.key.isEmpty }.sorted { $0.key < $1.key }
-      return known.count > 12
-        ? "learned for \(name): \(known.count) facts"
-        : "learned for \(name): \(known.map { "\($0.key) \($0.value)" }.joined(separator: "; "))"
-    }
   }
 }
 

@@ -6,17 +6,17 @@ package import Paging
 ///
 /// Source: include/linux/rbtree.h and lib/rbtree.c, `rb_first` and `rb_next`.
 package struct RedBlackTree: Sendable {
-  private let selection: FieldSelection
-  private let left, right: FieldSelection.Field
+  private struct Node: KernelShape {
+    static let type = "rb_node"
+    let left = Field<VirtualAddress>("rb_left")
+    let right = Field<VirtualAddress>("rb_right")
+  }
+
+  private let node: Bound<Node>
   /// The deepest tree that is followed: one of so many levels would hold more nodes than any memory.
   private static let deepest = 128
 
-  package init(types: TypeTable) throws(KernelInfoError) {
-    var fields = FieldSelection(try types.structure("rb_node"))
-    left = try fields.want("rb_left")
-    right = try fields.want("rb_right")
-    selection = fields
-  }
+  package init(types: TypeTable) throws(KernelInfoError) { node = try Bound(types) }
 
   package struct Nodes: Sendable {
     /// In the order of the tree.
@@ -33,11 +33,10 @@ package struct RedBlackTree: Sendable {
     var seen: Set<VirtualAddress> = [root]
     var level = root.rawValue == 0 ? [] : [root]
     for _ in 0..<Self.deepest where !level.isEmpty {
-      let reads = space.read(selection, at: level)
       var next: [VirtualAddress] = []
-      for (index, node) in level.enumerated() {
+      for (node, reading) in zip(level, space.read(node, at: level)) {
         do throws(MemoryFault) {
-          var links = (left: try reads.pointer(index, left), right: try reads.pointer(index, right))
+          var links = (left: try reading.left, right: try reading.right)
           for link in [\.left, \.right]
             as [WritableKeyPath<(left: VirtualAddress, right: VirtualAddress), VirtualAddress>]
           where links[keyPath: link].rawValue != 0 {

@@ -70,6 +70,9 @@ public final class Look: Sendable {
   public func vmStatistics() throws(KernelError) -> VMStatistics {
     try once("vmstat") { kernel throws(KernelError) in try kernel.vmStatistics() }
   }
+  public func controlGroups() throws(KernelError) -> ControlGroupTable {
+    try once("cgroups") { kernel throws(KernelError) in try kernel.controlGroups() }
+  }
   public func sockets() throws(KernelError) -> SocketTable {
     try once("sockets") { kernel throws(KernelError) in try kernel.sockets() }
   }

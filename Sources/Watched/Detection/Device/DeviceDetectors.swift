@@ -90,6 +90,35 @@ public enum DeviceDetectors {
         1: .init(what: "how long it ran nothing else", unit: .nanoseconds, hasExpectation: false),
         2: .init(what: "time that the task was charged for in the kernel", unit: .nanoseconds, hasExpectation: false),
       ]),
+    GRASS_DETECTOR_SOFTIRQ.rawValue: .init(
+      detector: SoftInterruptLivelock.self,
+      title: { record in
+        let kind =
+          record.evidence.first { $0.kind == 2 }.flatMap { softInterrupt($0.seen) } ?? "of a kind that is not known"
+        return
+          "CPU \(record.subjects.first?.values[0] ?? 0) spends \(record.evidence.first?.seen ?? 0)% of its time on soft "
+          + "interrupts, most of them \(kind)\(task(record, 1).map { ", in \($0)" } ?? "")"
+      },
+      evidence: [
+        1: .init(what: "percent of two seconds"),
+        2: .init(what: "the kind that counts fastest, a number of enum softirq", hasExpectation: false),
+      ]),
+    GRASS_DETECTOR_INTERRUPTS.rawValue: .init(
+      detector: InterruptStorm.self,
+      title: { record in
+        "CPU \(record.subjects.first?.values[0] ?? 0) spends \(record.evidence.first?.seen ?? 0)% of its time on interrupts"
+          + (record.evidence.first { $0.kind == 2 }.map { ", \($0.seen) a millisecond" } ?? "")
+      },
+      evidence: [
+        1: .init(what: "percent of two seconds"),
+        2: .init(what: "interrupts a millisecond", hasExpectation: false),
+      ]),
+    GRASS_DETECTOR_STOLEN_TIME.rawValue: .init(
+      detector: StolenTime.self,
+      title: { record in
+        "CPU \(record.subjects.first?.values[0] ?? 0) waits \(record.evidence.first?.seen ?? 0)% of its time for the hypervisor, which "
+          + "runs others"
+      }, evidence: [1: .init(what: "percent of two seconds")]),
     GRASS_DETECTOR_HUNG_TASK.rawValue: .init(
       detector: HungTask.self,
       title: { record in
@@ -153,6 +182,12 @@ public enum DeviceDetectors {
         : "all CPUs are stopped \(since): KVM does not run them, for so long that it is a fault"
     }
     return "all CPUs are stopped \(since); whether they hang or somebody paused them, nothing here tells"
+  }
+
+  /// The name of a kind of soft interrupt, as /proc/softirqs has it (kernel/softirq.c); nil where there is none of the number.
+  private static func softInterrupt(_ number: UInt64) -> String? {
+    let names = ["HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU"]
+    return number < UInt64(names.count) ? names[Int(number)] : nil
   }
 
   private static func task(_ record: FindingRecord, _ index: Int) -> String? {

@@ -76,6 +76,55 @@ public struct SoftLockup: DeviceOnly {
   public static let baseline = Finding.Baseline.threshold
 }
 
+/// A CPU that does nothing but soft interrupts.
+public struct SoftInterruptLivelock: DeviceOnly {
+  public static let name = "softirq-livelock"
+  public static let kind = Finding.Kind.fault
+  public static let summary = "A CPU does nothing but soft interrupts, and runs nothing else."
+  public static let rule = """
+    Nine tenths of a CPU's time and more, over 2 s, are softirq's in kernel_cpustat; the kind is that of kstat.softirqs that counts \
+    fastest. A warning, and a notice for those of network and disks as long as nobody else wants the CPU.
+    """
+  public static let looksLike = """
+    A router at the rate of its line: what comes in is its work, so it is a notice. Other work on the same CPU takes its share, and \
+    then it is not nine tenths.
+    """
+  public static let remedy = """
+    See which kind: NET_RX is traffic (grassctl net, more queues or fewer packets), TASKLET and TIMER are a driver's. What the driver is, \
+    its interrupts tell: grassctl interrupts.
+    """
+  public static let goesByTime = true
+  public static let baseline = Finding.Baseline.threshold
+}
+
+/// A CPU that does little but take interrupts.
+public struct InterruptStorm: DeviceOnly {
+  public static let name = "irq-storm"
+  public static let kind = Finding.Kind.fault
+  public static let summary = "A CPU spends most of its time on interrupts: a device or its driver does not let go."
+  public static let rule = "Half of a CPU's time and more, over 2 s, is irq's in kernel_cpustat."
+  public static let looksLike =
+    "A network card at the rate of its line: its driver polls then, and the time is softirq's."
+  public static let remedy =
+    "See which interrupt counts: grassctl interrupts --watch 1. The log may say \"nobody cared\": grassctl dmesg."
+  public static let goesByTime = true
+  public static let baseline = Finding.Baseline.threshold
+}
+
+/// A hypervisor that runs others on the host's CPUs.
+public struct StolenTime: DeviceOnly {
+  public static let name = "steal-time"
+  public static let kind = Finding.Kind.fault
+  public static let summary = "The hypervisor runs others where this host wants to run: all it does takes longer."
+  public static let rule =
+    "A tenth of a CPU's time and more, in each of five windows of 2 s, is steal's in kernel_cpustat."
+  public static let looksLike = "A moment of contention: it lasts less than ten seconds."
+  public static let remedy =
+    "Nothing in the guest helps: see what else its hypervisor runs, or what its limit of CPU time is."
+  public static let goesByTime = true
+  public static let baseline = Finding.Baseline.threshold
+}
+
 /// A detector that the device runs no more.
 public struct SuspendedDetector: DeviceOnly {
   public static let name = "suspended-detector"

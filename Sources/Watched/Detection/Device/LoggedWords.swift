@@ -72,7 +72,18 @@ struct LoggedWords: Sendable {
     "slab-leak": .init("{0} grows and never shrinks", .init("memory that it takes")),
     "vmalloc-leak": .init("the kernel's function {0} takes ever more memory", .init("memory that it takes")),
     "page-leak": .init("ever more memory is taken, and nothing accounts for it", .init("memory that it takes")),
+    "hardware-error": .init(
+      "the hardware is broken", .init("mce_exception_count", "0"), .init("tainted_mask", "bit 4 clear"),
+      .init("num_poisoned_pages")),
+    "driver-error": .init("the log tells of {0}", .init("the log")),
+    "init-stopped": .init(
+      "{0}, the first process, is stopped or dead", .init("its state", "one that goes on"), .init("the log")),
+    "transmit-stuck": .init("{0} sends nothing: its card does not take what it is given", .init("netdev_queue.state")),
+    "tcp-memory": .init("TCP has {seen} pages of memory, nearly all that it may have", .init("tcp_memory_allocated")),
+    "cgroup-limit": .init("{0} is at a limit", .init("bytes of memory"), .init("tasks")),
     // Attacks.
+    "changed-data": .init("the kernel's read-only data changed: {0}", .init("page", "what was learned of this boot")),
+    "redirected-tables": .init("{0} has another kernel mapped", .init("entry", "as in init_top_pgt")),
     "miner": .init(
       "{0} computes all the time and talks to others as miners do", .init("time on CPUs", unit: " s"), .init("TCP"),
       .init("its own memory")),
@@ -154,6 +165,9 @@ struct LoggedWords: Sendable {
     "link-down": .init("{0} is up and has no link", .init("carrier", "a carrier")),
     "route-gone": .init("{0} is gone", .init("the main table")),
     "fs-readonly": .init("{0} became read-only", .init("s_flags", "writable"), .init("the log")),
+    "kexec-loaded": .init(
+      "another kernel is loaded and takes this one's place at the next reboot", .init("kexec_image", "none")),
+    "service-gone": .init("{0} has no process any more", .init("processes")),
     "module-new": .init("{0} is not one that was learned", .init("bytes of text")),
     "defence-lowered": .init("{0} was lowered"),
     "bpf-attached": .init(

@@ -145,6 +145,80 @@ public struct AcceptQueueFull: Detector {
   }
 }
 
+/// TCP has nearly all the memory that it may have.
+public struct TCPMemoryExhausted: Detector {
+  public static let name = "tcp-memory"
+  public static let kind = Finding.Kind.fault
+  public static let summary = "TCP has nearly all the memory that it may have: connections are dropped and stand still."
+  public static let rule = """
+    The pages of all TCP sockets (tcp_memory_allocated) reach the second of the three limits of sysctl_tcp_mem, from which on the \
+    kernel takes memory away from sockets (a warning), or the third, from which on it drops what comes (critical); in both looks.
+    """
+  public static let looksLike = "A burst: it is over in the second look."
+  public static let remedy = "See whose queues are long: grassctl ss. Raise net.ipv4.tcp_mem meanwhile."
+  public static let goesByTime = true
+  public static let baseline = Finding.Baseline.threshold
+
+  public static func sightings(_ look: Look, before: Look?) throws(KernelError) -> Sightings {
+    guard let used = try look.number("tcp_memory_allocated", size: 8),
+      let limits = look.kernel.symbols.address(of: "sysctl_tcp_mem")
+    else { return Sightings() }
+    let space = look.kernel.addressSpace
+    let (pressure, most) = try KernelError.reading("the limits of TCP's memory") {
+      (try space.load(limits + 8, as: UInt64.self), try space.load(limits + 16, as: UInt64.self))
+    }
+    // What CPUs have not yet added may make it negative.
+    guard pressure > 0, used < 1 << 62, used >= pressure else { return Sightings() }
+    return Sightings([
+      Sighting(
+        [.host], used >= most ? .critical : .warning, .strong,
+        "TCP has \(used) pages of memory, and may have \(most)",
+        evidence: [
+          .init(
+            "tcp_memory_allocated", at: look.kernel.symbols.address(of: "tcp_memory_allocated"), seen: "\(used)",
+            expected: "fewer than \(pressure)")
+        ])
+    ])
+  }
+}
+
+/// A control group is at a limit that was set for it.
+public struct ControlGroupFull: Detector {
+  public static let name = "cgroup-limit"
+  public static let kind = Finding.Kind.fault
+  public static let summary =
+    "A control group has all the memory or tasks that it may have: what it asks for next fails or waits."
+  public static let rule = """
+    The memory of a control group reaches 98% of memory.max, or its tasks all of pids.max, in both looks. Page cache counts as memory there, \
+    and is given back when it has to be.
+    """
+  public static let looksLike =
+    "Limits are there to be reached: it is info. A process that is killed for it is another finding."
+  public static let remedy = "See what is in it: grassctl cgroups, grassctl ps. Raise the limit where it is too small."
+  public static let goesByTime = true
+  public static let baseline = Finding.Baseline.threshold
+
+  public static func sightings(_ look: Look, before: Look?) throws(KernelError) -> Sightings {
+    let table = try look.controlGroups()
+    let sightings = table.groups.flatMap { group -> [Sighting] in
+      var told: [Sighting] = []
+      func tell(_ what: String, _ used: UInt64, _ most: UInt64) {
+        told.append(
+          Sighting(
+            [.table("control group \(group.path.printable)", entry: nil)], .info, .strong,
+            "control group \(group.path.printable) has \(used) of the \(most) \(what) that it may have",
+            evidence: [.init(what, at: group.address, seen: "\(used)", expected: "fewer than \(most)")]))
+      }
+      if let used = group.memoryCurrent, let most = group.memoryMax, most > 0, used >= most - most / 50 {
+        tell("bytes of memory", used, most)
+      }
+      if let used = group.pidsCurrent, let most = group.pidsMax, most > 0, used >= most { tell("tasks", used, most) }
+      return Array(told.prefix(1))
+    }
+    return Sightings(sightings, faults: table.faults)
+  }
+}
+
 enum Exhaustion {
   /// What is said where nearly all of something is used; nil as long as there is room.
   static func sighting(

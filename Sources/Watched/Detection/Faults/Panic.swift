@@ -34,6 +34,7 @@ public struct Panic: Detector {
   /// A dead kernel does nothing, so whatever waits waits because of it.
   public static func explains(_ finding: Finding, effect: Finding) -> Bool {
     effect.kind == .fault
-      && (Detectors.detector(named: effect.detector)?.goesByTime == true || effect.detector == Oops.name)
+      && (Detectors.detector(named: effect.detector)?.goesByTime == true
+        || [Oops.name, OfflineCPU.name].contains(effect.detector))
   }
 }

@@ -62,11 +62,9 @@ public struct RCUStall: Detector {
     let state = space.read(reader.state, at: [reader.address])[0]
     let (sequence, start) = try KernelError.reading(Reader.subject) { (try state.sequence, try state.start) }
     // The lowest two bits are the phase; none is under way where they are zero (kernel/rcu/rcu.h, RCU_SEQ_STATE_MASK).
-    guard sequence & 3 != 0, let now = try look.number("jiffies_64", size: 8),
-      let tick = try look.number("tick_nsec", size: 8), tick > 0, now > start
-    else { return Sightings() }
-    let (age, overflow) = (now - start).multipliedReportingOverflow(by: tick)
-    guard !overflow, age >= warning else { return Sightings() }
+    guard sequence & 3 != 0, let age = try look.nanoseconds(sinceTick: start), age >= warning else {
+      return Sightings()
+    }
     let table = try look.marks()
     var faults = table.faults
     // A kernel for thousands of CPUs has some hundred of them.

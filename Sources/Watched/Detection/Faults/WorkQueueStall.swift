@@ -7,9 +7,9 @@ public struct WorkQueueStall: Detector {
   public static let kind = Finding.Kind.fault
   public static let summary = "Work of the kernel waits, and the worker that should do it does not come to an end."
   public static let rule = """
-    A pool has works that wait, none of its workers is idle, and in both looks the same worker does the same work and did not give \
-    up its CPU by itself, and the same work is the first to wait: for 5 s a warning, for 30 s critical. Of a worker that runs all the \
-    time it is not known for how long: a notice.
+    A pool has works that wait, and none of its workers is idle, or none was begun for 5 s (worker_pool.watchdog_ts): a worker that \
+    does not give up its CPU lets no other begin. In both looks the same worker does the same work and did not give up its CPU by itself, \
+    and the same work is the first to wait: for 5 s a warning, for 30 s critical. Where it is not known for how long: a notice.
     """
   public static let looksLike =
     "Works that sleep for long by design: nothing waits behind them, for their pool starts another worker."
@@ -25,7 +25,9 @@ public struct WorkQueueStall: Detector {
     let marks = try look.marks()
     let byTid = Dictionary(marks.marks.map { ($0.task.tid, $0) }) { first, _ in first }
     var sightings: [Sighting] = []
-    for pool in table.pools where pool.pending > 0 && pool.idle == 0 {
+    for pool in table.pools where pool.pending > 0 {
+      let stands = pool.lastStart == 0 ? 0 : try look.nanoseconds(sinceTick: pool.lastStart) ?? 0
+      guard pool.idle == 0 || stands >= stalled else { continue }
       let busy = table.workers.filter { $0.pool == pool.id && $0.function != nil }
       let stuck = busy.compactMap { worker -> (worker: PoolWorker, mark: TaskMark, time: UInt64)? in
         guard let mark = byTid[worker.tid] else { return nil }
@@ -33,15 +35,20 @@ public struct WorkQueueStall: Detector {
         let time = marks.now > mark.lastRun ? marks.now - mark.lastRun : 0
         return (worker, mark, time)
       }
-      guard let worst = stuck.max(by: { $0.time < $1.time }), let function = worst.worker.function else { continue }
+      // One that runs is why no other does; where none runs, it is the one that sleeps longest.
+      guard
+        let worst = stuck.first(where: { $0.mark.task.state == .running }) ?? stuck.max(by: { $0.time < $1.time }),
+        let function = worst.worker.function
+      else { continue }
       let isRunning = worst.mark.task.state == .running
-      guard worst.time >= stalled || isRunning else { continue }
+      let time = max(stands, isRunning ? 0 : worst.time)
+      guard time >= stalled || isRunning else { continue }
       let queue = table.works.first { $0.tid == worst.worker.tid }?.queue ?? []
-      let since = isRunning ? "" : ", since \(Text.seconds(worst.time)) s"
+      let since = time < stalled ? "" : ", since \(Text.seconds(time)) s"
       sightings.append(
         Sighting(
           [.workQueue(queue.isEmpty ? "pool \(pool.id)" : queue.printable), .task(worst.mark.task)],
-          worst.time >= critical ? .critical : worst.time >= stalled ? .warning : .notice, .strong,
+          time >= critical ? .critical : time >= stalled ? .warning : .notice, .strong,
           "\(pool.pending) \(pool.pending == 1 ? "work waits" : "works wait") behind \(function.name)\(since)",
           evidence: [
             .init(

@@ -11,6 +11,15 @@ extension Look {
     }
   }
 
+  /// How long ago the kernel's count of ticks was `tick`, in nanoseconds; nil where it was not yet, or is not to be had.
+  func nanoseconds(sinceTick tick: UInt64) throws(KernelError) -> UInt64? {
+    guard let now = try number("jiffies_64", size: 8), let length = try number("tick_nsec", size: 8), length > 0,
+      now > tick
+    else { return nil }
+    let (age, overflow) = (now - tick).multipliedReportingOverflow(by: length)
+    return overflow ? nil : age
+  }
+
   /// The text in the kernel's array `name`, up to its first zero; nil where this kernel has no such variable.
   func text(_ name: String, limit: Int = 256) throws(KernelError) -> [UInt8]? {
     guard let address = kernel.symbols.address(of: name) else { return nil }

@@ -41,6 +41,7 @@ struct WorkQueueReader: SettledReader {
     let workerCount = Field<Int32>("nr_workers")
     let idleCount = Field<Int32>("nr_idle")
     let attributes = Field<VirtualAddress>("attrs")
+    let lastStart = Field<UInt64>(optional: "watchdog_ts")
   }
 
   private struct Attributes: KernelShape {
@@ -169,7 +170,8 @@ struct WorkQueueReader: SettledReader {
       let cpu = Int(try pool.cpu)
       let read = WorkerPool(
         id: id, cpu: cpu < 0 ? nil : cpu, nice: Int(try attributes[pool.index].nice),
-        workers: Int(try pool.workerCount), idle: Int(try pool.idleCount), pending: waiting[pool.index].count)
+        workers: Int(try pool.workerCount), idle: Int(try pool.idleCount), pending: waiting[pool.index].count,
+        lastStart: try pool.lastStart)
       drafts += waiting[pool.index].map { Draft(state: .pending, address: $0, pool: id) }
       owners += threads[pool.index].map { ($0, id) }
       return read

@@ -24,6 +24,9 @@ public struct WorkerPool: Sendable {
   public let idle: Int
   /// Works that wait for a worker.
   public internal(set) var pending = 0
+  /// When one of them was last begun, or the first came to wait, in ticks as `jiffies_64` counts them; 0 where the kernel does not keep
+  /// it.
+  public internal(set) var lastStart: UInt64 = 0
 }
 
 /// A piece of work that is done or waits.

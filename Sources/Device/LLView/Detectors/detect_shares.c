@@ -1,0 +1,1 @@
+../../../../monitors/detect/shares.c
