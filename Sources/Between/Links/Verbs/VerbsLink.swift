@@ -42,7 +42,7 @@ public final class VerbsLink: Link, @unchecked Sendable {
 
   private static let depth = 128
   private static let pathCount = 2
-  /// How long an attempt to connect may take before another one is made.
+  /// How long the first attempt to connect may take before another one is made.
   private static let attemptTime = Duration.milliseconds(1500)
   /// How often to look for news of connections while polling, in nanoseconds.
   private static let eventInterval: UInt64 = 10_000_000
@@ -82,12 +82,14 @@ public final class VerbsLink: Link, @unchecked Sendable {
   /// The first connection of a session.
   ///
   /// A lost packet of the connection manager is sent again after four seconds, so an attempt that takes long is given
-  /// up for a new one.
+  /// up for a new one, which may take twice as long: on a machine that is busy enough each would else be given up.
   private static func open(
     host: String, port: UInt16, slots: Int, until deadline: ContinuousClock.Instant
   ) throws(VerbsError) -> Opened {
+    var time = attemptTime
     while true {
-      let limit = min(deadline, .now + attemptTime)
+      let limit = min(deadline, .now + time)
+      time *= 2
       do throws(VerbsError) {
         let manager = try ConnectionManager()
         let connection = try Connection(manager: manager)
