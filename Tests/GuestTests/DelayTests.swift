@@ -10,7 +10,7 @@ import Remote
 import Synchronization
 import Testing
 
-extension GuestTests {
+extension OwnGuestTests {
   /// How long it takes until what happened is known.
   ///
   /// `GRASS_DELAYS=5 scripts/test --filter DelayTests` measures five times and prints a table (Benchmarks/detection does); without

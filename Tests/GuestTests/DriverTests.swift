@@ -4,7 +4,7 @@ import Testing
 
 private let driver = try? KernelStore().kernel("6.1").module("physical")
 
-extension GuestTests {
+extension OwnGuestTests {
   /// A machine that looks at itself, through a driver that shows all of its memory.
   @Suite(.serialized, .enabled(if: driver != nil)) struct DriverTests {
     @Test func aMachineSeesItselfThroughADriver() throws {

@@ -5,7 +5,7 @@ import Memory
 import Samples
 import Testing
 
-extension GuestTests {
+extension OwnGuestTests {
   /// The kernels at the ends of the range: one guest each, on which every view is whole, and what it shows is the guest's.
   ///
   /// Where a struct changed, a reader may also find something else in its place: so what is shown is compared where the
@@ -13,17 +13,17 @@ extension GuestTests {
   @Suite(.serialized) struct KernelTests {
     @Test(arguments: otherKernels) func viewsAreWholeAndTheGuests(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
-      try ViewTests().viewsAreWhatTheGuestSays(kind)
-      let files = FileViewTests()
+      try GuestTests.ViewTests().viewsAreWhatTheGuestSays(kind)
+      let files = GuestTests.FileViewTests()
       try files.mountsAreThoseOfMountinfo(kind)
       try files.filesAreThoseOfProc(kind)
       try files.mappingsAreThoseOfMaps(kind)
-      try NetworkTests().networkIsThatOfTheGuest(kind)
-      let usage = UsageTests()
+      try GuestTests.NetworkTests().networkIsThatOfTheGuest(kind)
+      let usage = GuestTests.UsageTests()
       try usage.memoryIsWhatTheGuestSays(kind)
       try usage.slabCachesAreThoseOfSlabinfo(kind)
-      try WaitingTests().whatWaitsIsWhatTheGuestSays(kind)
-      try HookTests().whatTheKernelCallsIsWhatTheGuestSays(kind)
+      try GuestTests.WaitingTests().whatWaitsIsWhatTheGuestSays(kind)
+      try GuestTests.HookTests().whatTheKernelCallsIsWhatTheGuestSays(kind)
       try everyViewIsWhole(guest)
       try typesOfModulesAreRead(guest)
     }
@@ -53,7 +53,7 @@ extension GuestTests {
 
     /// Types that only a module has, against its own file.
     private func typesOfModulesAreRead(_ guest: Guest) throws {
-      guard try ExpertTests.loadDevices(guest) else { return }
+      guard try GuestTests.ExpertTests.loadDevices(guest) else { return }
       let grassctl = BuiltTool(name: "grassctl")
       let source = ["--memory", guest.memoryPath]
       // Kernels until 5.10 keep no types of modules.

@@ -10,7 +10,7 @@ import Records
 import Remote
 import Testing
 
-extension GuestTests {
+extension OwnGuestTests {
   /// What a device keeps of a kernel that died, held against what the kernel itself wrote on its console.
   @Suite(.serialized) struct LastWordsTests {
     private let grassctl = BuiltTool(name: "grassctl")

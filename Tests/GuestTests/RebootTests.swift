@@ -7,7 +7,7 @@ import Records
 import Remote
 import Testing
 
-extension GuestTests {
+extension OwnGuestTests {
   /// Guests that boot, and reboot, under a grassd that is there before them.
   @Suite(.serialized) struct RebootTests {
     private let grassctl = BuiltTool(name: "grassctl")

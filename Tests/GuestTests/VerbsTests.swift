@@ -5,9 +5,9 @@ import Testing
 /// Sanitized programs need more memory and time than the guests here have.
 private let isSanitized = BuiltTool.directory.path.contains("san/")
 
-extension GuestTests {
+extension OwnGuestTests {
   /// Real RDMA, by software devices: a card guest that watches another's RAM over PCI, and a remote guest that asks it.
-  @Suite(.serialized, .enabled(if: !isSanitized)) struct VerbsTests {
+  @Suite(.serialized, .enabled(if: !isSanitized), .guests(3)) struct VerbsTests {
     private static let served = "verbs://10.71.0.1:7500"
 
     /// Runs a command of the remote host that must end with status 0, and returns its output.

@@ -36,6 +36,8 @@ enum { BEGAN, SOFT, HARD, STEAL, SHARES, STOLEN, INTERRUPTS, KINDS, WORDS = KIND
 #define WINDOW (2 * SECOND)
 #define SOFT_MOST 900u
 #define HARD_MOST 500u
+/// Interrupts of devices in a millisecond: each takes some microseconds at least.
+#define COUNT_MOST 200u
 #define STEAL_MOST 100u
 #define STEAL_WINDOWS 5u
 /// The kinds whose work others send: the network's and that of disks (include/linux/interrupt.h).
@@ -103,7 +105,7 @@ MONITOR(detect_shares) {
       show(sighting, 0, 1, times, soft / 10, SOFT_MOST / 10);
       show(sighting, 1, 2, counts, kind, 0);
     }
-    if (hard >= HARD_MOST) {
+    if (hard >= HARD_MOST || shares >> 34 >= COUNT_MOST) {
       struct grass_sighting *sighting = sight(run, GRASS_DETECTOR_INTERRUPTS, GRASS_SEVERITY_WARNING);
       about_cpu(sighting, cpu);
       show(sighting, 0, 1, times, hard / 10, HARD_MOST / 10);

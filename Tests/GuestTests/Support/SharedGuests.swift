@@ -2,8 +2,8 @@ import Foundation
 public import Lab
 import Testing
 
-/// Everything that needs a booted guest, one test at a time: guests are slow to boot and share two cores.
-@Suite(.serialized) enum GuestTests {
+/// What needs a booted guest and can share it, one test at a time: guests are slow to boot.
+@Suite(.serialized, .guests(1)) enum GuestTests {
   /// Shell commands, run while the guest has one CPU alone: for those that make the kernel change its own code.
   ///
   /// The kernel puts a breakpoint there for a moment, and an emulated CPU may still run into it when that moment is over:
@@ -13,6 +13,11 @@ import Testing
     return "(echo 0 > \(other); \(commands); status=$?; echo 1 > \(other); exit $status)"
   }
 }
+
+/// What needs guests of its own, one test at a time: it breaks them, or joins several.
+///
+/// `scripts/test` runs these beside ``GuestTests``, in a process of their own.
+@Suite(.serialized, .guests(1)) enum OwnGuestTests {}
 
 /// Guests that tests share: booted on first use, stopped while another is in use, and ended with the test process.
 final class SharedGuests: @unchecked Sendable {

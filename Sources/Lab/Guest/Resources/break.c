@@ -8,7 +8,6 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/ftrace.h>
-#include <linux/hrtimer.h>
 #include <linux/idr.h>
 #include <linux/interrupt.h>
 #include <linux/ioport.h>
@@ -282,20 +281,34 @@ static int console_thread(void *unused) {
 }
 static int do_console_held(void) { return start(console_thread, 0, -1, "break-console"); }
 
+static void busy_work(struct work_struct *work);
+static void idle_work(struct work_struct *work) {}
+static DECLARE_WORK(busy, busy_work);
+static DECLARE_WORK(waiting, idle_work);
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+// A work that keeps its CPU keeps all others of its pool waiting.
 static void busy_work(struct work_struct *work) {
   for (;;) {
     udelay(100);
     cond_resched();
   }
 }
-static void idle_work(struct work_struct *work) {}
-static DECLARE_WORK(busy, busy_work);
-static DECLARE_WORK(waiting, idle_work);
 static int do_workqueue_stall(void) {
   queue_work_on(1, system_wq, &busy);
   queue_work_on(1, system_wq, &waiting);
   return 0;
 }
+#else
+// Since 6.5 such a work keeps nobody waiting; one in a queue that does one after the other does.
+static void busy_work(struct work_struct *work) { schedule_timeout_idle(MAX_SCHEDULE_TIMEOUT); }
+static int do_workqueue_stall(void) {
+  struct workqueue_struct *queue = alloc_ordered_workqueue("break-ordered", 0);
+  if (!queue) return -ENOMEM;
+  queue_work(queue, &busy);
+  queue_work(queue, &waiting);
+  return 0;
+}
+#endif
 
 static struct tasklet_struct livelock;
 static void again(unsigned long unused) {
@@ -309,33 +322,16 @@ static int livelock_thread(void *unused) {
 }
 static int do_softirq_livelock(void) { return start(livelock_thread, 0, 1, "break-softirq"); }
 
-// A timer that comes back after a millisecond, and takes nine tenths of it with interrupts off.
-static struct hrtimer storm;
-static enum hrtimer_restart storm_again(struct hrtimer *timer) {
-  udelay(900);
-  hrtimer_forward_now(timer, ns_to_ktime(1000000));
-  return HRTIMER_RESTART;
-}
-static int storm_thread(void *unused) {
-  hrtimer_init(&storm, CLOCK_MONOTONIC, HRTIMER_MODE_REL_PINNED_HARD);
-  storm.function = storm_again;
-  hrtimer_start(&storm, ns_to_ktime(1000000), HRTIMER_MODE_REL_PINNED_HARD);
-  sleep_for_ever();
-  return 0;
-}
-static int do_irq_storm(void) { return start(storm_thread, 0, 1, "break-storm"); }
-
-// What a hypervisor would have the kernel count that runs others for a third of the time.
-static int steal_thread(void *unused) {
+// What CPU 1 would be charged with if it took interrupts two thirds of the time, or if a hypervisor ran others for a third of it.
+static int charge_thread(void *kind) {
   for (;;) {
-    kcpustat_cpu(1).cpustat[CPUTIME_STEAL] += 33 * 1000000;
+    kcpustat_cpu(1).cpustat[(long)kind] += (long)kind == CPUTIME_IRQ ? 67 * 1000000 : 34 * 1000000;
     msleep(100);
   }
   return 0;
 }
-static int do_steal_time(void) { return start(steal_thread, 0, 0, "break-steal"); }
-
-static int do_init_stopped(void) { return send_sig(SIGSTOP, pid_task(find_vpid(1), PIDTYPE_PID), 1); }
+static int do_irq_storm(void) { return start(charge_thread, CPUTIME_IRQ, 0, "break-storm"); }
+static int do_steal_time(void) { return start(charge_thread, CPUTIME_STEAL, 0, "break-steal"); }
 
 // A card that never says that it has sent what it was given.
 static int do_transmit_stuck(void) {
@@ -783,7 +779,6 @@ static const struct {
     {"softirq-livelock", do_softirq_livelock},
     {"irq-storm", do_irq_storm},
     {"steal-time", do_steal_time},
-    {"init-stopped", do_init_stopped, true},
     {"transmit-stuck", do_transmit_stuck, true},
     {"slab-leak", do_slab_leak},
     {"vmalloc-leak", do_vmalloc_leak},

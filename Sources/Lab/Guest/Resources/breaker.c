@@ -322,6 +322,14 @@ static void miner(char **argv) {
   spin();
 }
 
+// Stops the first process as a debugger does, and holds on to it.
+static void init_stopped(char **argv) {
+  int status;
+  if (ptrace(PTRACE_SEIZE, 1, 0, 0) || ptrace(PTRACE_INTERRUPT, 1, 0, 0)) fail("ptrace");
+  waitpid(1, &status, __WALL);
+  stay();
+}
+
 // Says of a page of its own that its memory is broken, as the hardware would.
 static void poison(char **argv) {
   char *page = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -414,6 +422,7 @@ static const struct {
     {"bpf-write", bpf_write},
     {"bpf-xdp", bpf_xdp},
     {"miner", miner},
+    {"init-stopped", init_stopped},
     {"poison", poison},
     {"next-kernel", next_kernel},
     {"unread", unread},

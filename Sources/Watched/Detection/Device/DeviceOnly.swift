@@ -102,7 +102,10 @@ public struct InterruptStorm: DeviceOnly {
   public static let name = "irq-storm"
   public static let kind = Finding.Kind.fault
   public static let summary = "A CPU spends most of its time on interrupts: a device or its driver does not let go."
-  public static let rule = "Half of a CPU's time and more, over 2 s, is irq's in kernel_cpustat."
+  public static let rule = """
+    Half of a CPU's time and more, over 2 s, is irq's in kernel_cpustat, or its devices interrupt it 200 times a millisecond: kernels \
+    that count time by their ticks alone never see a tick within an interrupt.
+    """
   public static let looksLike =
     "A network card at the rate of its line: its driver polls then, and the time is softirq's."
   public static let remedy =
