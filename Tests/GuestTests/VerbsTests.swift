@@ -31,7 +31,7 @@ extension OwnGuestTests {
     /// Memory like a GPU's: a card that takes dma-bufs keeps its promises there, too.
     ///
     /// Software devices take none so far, and the remote host is told both why and what else was tried.
-    @Test func aRegionInADMABufferIsServedOrRefusedByName() throws {
+    @Test(.guests(1)) func aRegionInADMABufferIsServedOrRefusedByName() throws {
       SharedGuests.shared.rest()
       // The first kernel here that makes dma-bufs of its own memory.
       let lab = try CardLab(programs: BuiltTool.directory, watching: nil, hasRemote: false, kernel: "6.12")
@@ -48,7 +48,7 @@ extension OwnGuestTests {
       }
     }
 
-    @Test func softRoCEKeepsThePromises() throws {
+    @Test(.guests(2)) func softRoCEKeepsThePromises() throws {
       SharedGuests.shared.rest()
       let lab = try CardLab(programs: BuiltTool.directory, watching: nil, hasRemote: true)
       defer { lab.shutDown() }

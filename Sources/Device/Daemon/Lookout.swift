@@ -234,7 +234,9 @@ package final class Lookout {
     asked = ""
     for name in strikes.keys where !blind.contains(name) { strikes[name] = nil }
     var misses = false
-    for (identity, (content, title)) in found {
+    // What others follow from comes before them, so that who reads the log knows it by then.
+    let ordered = found.sorted { ($0.value.content.causes.0, $0.key) < ($1.value.content.causes.0, $1.key) }
+    for (identity, (content, title)) in ordered {
       let isLink = content.detector != GRASS_DETECTOR_NAMED.rawValue
       guard var known = open[identity] else {
         // What the device looks for by itself it says by itself, unless it has not by the next look.

@@ -53,12 +53,16 @@ extension Breaks {
       "next-kernel", .attack, "Another kernel is loaded for the next reboot.", needs: [.program],
       .script("breaker next-kernel"), ["kexec-loaded"], within: 3),
     .module("iomem-renamed", .attack, "The ranges of RAM are given another name.", ["iomem-altered"]),
-    .module("banner-altered", .attack, "The kernel's banner is overwritten.", ["altered-identity", "text-changed"]),
+    .module(
+      "banner-altered", .attack, "The kernel's banner is overwritten.", ["altered-identity", "text-changed"],
+      effects: ["changed-data"]),
     .module("note-wiped", .attack, "The note by which kernels are found is wiped.", ["altered-identity"]),
     .module(
       "types-wiped", .attack, "The kernel's description of its types is wiped.", ["altered-identity"],
+      effects: ["changed-data"], survives: false),
+    .module(
+      "symbols-wiped", .attack, "The kernel's own symbols are wiped.", ["altered-identity"], effects: ["changed-data"],
       survives: false),
-    .module("symbols-wiped", .attack, "The kernel's own symbols are wiped.", ["altered-identity"], survives: false),
     Break(
       "modprobe-path", .attack, "The kernel is told to call another program when it wants a module.",
       .script("cat /proc/sys/kernel/modprobe > /tmp/modprobe; echo /tmp/evil > /proc/sys/kernel/modprobe"),
@@ -99,7 +103,7 @@ extension Breaks {
     .module(
       "syscall-table", .attack, "An entry of the table of system calls is replaced.", options: "hidden=1",
       ["foreign-hook", "system-call-table"], subject: "163",
-      effects: ["hidden-module", "ownerless-code", "foreign-operations"]),
+      effects: ["hidden-module", "ownerless-code", "foreign-operations", "changed-data", "changed-text"]),
     .module(
       "text-inline-jmp", .attack, "A function of the kernel begins with a jump into a module.", options: "hidden=1",
       ["changed-text", "text-changed", "foreign-hook"], subject: "acct",
@@ -135,7 +139,7 @@ extension Breaks {
     .module(
       "tracepoint-foreign", .attack, "A tracepoint calls a hidden module.", options: "hidden=1",
       ["foreign-hook"], subject: "sched_process_exit",
-      effects: ["hidden-module", "ownerless-code", "foreign-operations"]),
+      effects: ["hidden-module", "ownerless-code", "foreign-operations", "changed-data", "changed-text"]),
     .module(
       "netfilter-foreign", .attack, "A hook of netfilter is code that belongs to nothing.", ["foreign-hook"],
       subject: "netfilter", effects: ["ownerless-code", "foreign-operations"]),
@@ -144,10 +148,10 @@ extension Breaks {
       ["foreign-hook", "foreign-operations"], effects: ["ownerless-code", "foreign-operations"]),
     .module(
       "proc-fops-hook", .attack, "Listing /proc calls code that belongs to nothing.", ["foreign-operations"],
-      subject: "proc_root", effects: ["ownerless-code", "changed-text", "foreign-operations"]),
+      subject: "proc_root", effects: ["ownerless-code", "changed-text", "foreign-operations", "changed-data"]),
     .module(
       "seq-ops-hook", .attack, "Listing TCP's connections calls code that belongs to nothing.", ["foreign-operations"],
-      subject: "tcp4_seq", effects: ["ownerless-code", "changed-text", "foreign-operations"]),
+      subject: "tcp4_seq", effects: ["ownerless-code", "changed-text", "foreign-operations", "changed-data"]),
     .module(
       "notifier-foreign", .attack, "A notifier of reboots is code that belongs to nothing.", ["foreign-operations"],
       effects: ["ownerless-code", "foreign-operations"]),
@@ -254,6 +258,9 @@ extension Breaks {
     Break(
       "quiet-debugger", .quiet, "A process's code was written to, and is as it was.", needs: [.program],
       .script(Break.background("text-restored")), undo: .script("kill -9 $(cat /tmp/broken)"), [], within: 5),
+    Break(
+      "quiet-growth", .quiet, "A process takes much memory at an even pace, and then no more.", needs: [.program],
+      .script("\(Break.background("growing")); sleep 8"), undo: .script("kill -9 $(cat /tmp/broken)"), [], within: 5),
     Break(
       "quiet-namespaces", .quiet, "Processes in namespaces of their own come and go.",
       .script("for n in 1 2 3 4 5 6; do unshare -m -u -i -n -p -f true; done; true"), [], within: 5),

@@ -10,10 +10,10 @@ extension Breaks {
       subject: "break-", within: 4, effects: ["oops", "hung-task"]),
     .module(
       "softlockup", .fault, "A CPU runs one thread of the kernel and never another.", ["soft-lockup"], subject: "CPU 1",
-      within: 8, effects: ["rcu-stall", "hung-task"], survives: false),
+      within: 8, effects: ["rcu-stall", "hung-task", "workqueue-stall"], survives: false),
     .module(
-      "hardlockup", .fault, "A CPU runs with interrupts off and never takes one.", ["hard-lockup"], subject: "CPU 1",
-      within: 5, effects: ["rcu-stall", "hung-task", "soft-lockup"], survives: false),
+      "hardlockup", .fault, "A CPU runs with interrupts off and never takes one.", waits: false, ["hard-lockup"],
+      subject: "CPU 1", within: 8, effects: ["rcu-stall", "hung-task", "soft-lockup"], survives: false),
     .module(
       "spinlock-spin", .fault, "CPUs spin for a lock that is never given back.", ["spinlock", "soft-lockup"],
       within: 8, effects: ["rcu-stall", "hung-task", "soft-lockup"], survives: false, cpus: 4),
@@ -82,7 +82,7 @@ extension Breaks {
     .module("kswapd-dead", .fault, "The thread that frees memory is gone.", ["kthread-dead"], subject: "kswapd"),
     .module(
       "module-stuck", .fault, "A module never ends its own start.", waits: false, ["module-stuck"], subject: "break",
-      within: 33, survives: false),
+      within: 40, survives: false),
     .module(
       "io-stall", .fault, "A disk takes requests and never answers.", ["io-stall"], subject: "broken0", within: 8,
       effects: ["hung-task"]),
@@ -155,7 +155,8 @@ extension Breaks {
       ["files-exhausted", "file-table-full"], within: 3, effects: ["fd-exhaustion"]),
     Break(
       "pid-exhaustion", .fault, "All process numbers are taken.", needs: [.program],
-      .script("echo 700 > /proc/sys/kernel/pid_max; \(Break.background("pid-exhaustion"))"),
+      // There is none left for whoever would wait for it.
+      .sent("echo 700 > /proc/sys/kernel/pid_max; breaker pid-exhaustion </dev/null >/dev/null 2>&1 &"),
       ["pid-exhaustion", "pids-exhausted"], within: 5, effects: ["fork-bomb"], survives: false),
     Break(
       "cpu-starvation", .fault, "A process that is ready does not come to run.", needs: [.program],

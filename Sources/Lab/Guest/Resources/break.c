@@ -387,7 +387,7 @@ static int do_fs_frozen(void) {
 }
 
 static int do_module_stuck(void) {
-  sleep_for_ever();
+  schedule_timeout_idle(MAX_SCHEDULE_TIMEOUT);
   return 0;
 }
 

@@ -322,6 +322,18 @@ static void miner(char **argv) {
   spin();
 }
 
+// Takes much memory at an even pace, as much as it needs, and goes on with that.
+static void growing(char **argv) {
+  become("growing", 0);
+  for (int n = 0; n < 100; n++) {
+    char *part = malloc(2 << 20);
+    if (!part) fail("malloc");
+    memset(part, 1, 2 << 20);
+    usleep(100000);
+  }
+  stay();
+}
+
 // Stops the first process as a debugger does, and holds on to it.
 static void init_stopped(char **argv) {
   int status;
@@ -422,6 +434,7 @@ static const struct {
     {"bpf-write", bpf_write},
     {"bpf-xdp", bpf_xdp},
     {"miner", miner},
+    {"growing", growing},
     {"init-stopped", init_stopped},
     {"poison", poison},
     {"next-kernel", next_kernel},

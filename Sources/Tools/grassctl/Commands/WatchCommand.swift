@@ -119,6 +119,8 @@ struct WatchCommand: ParsableCommand {
           try say(record, session, &looks)
         }
       }
+      // What one follows from may come behind it.
+      for record in news.findings { looks.ids[record.identity] = DeviceDetectors.finding(record).id }
       for record in news.findings { try say(record, session, &looks) }
       read = news.newest
       if isFirst, !once {

@@ -106,6 +106,17 @@ public struct ChangedText: Detector {
       guard let symbol = symbols.symbol(containing: address) else { return "\(address)" }
       return symbol.name
     }
+    /// Whether it is where BPF jumps to the code that finds a program, as kernels before 6.2 do it.
+    func isDispatcher(_ remark: TextRemark) -> Bool {
+      guard name(remark.function).hasPrefix("bpf_dispatcher_"), remark.bytes.first == 0xe9, remark.bytes.count >= 5
+      else {
+        return false
+      }
+      let distance = remark.bytes[1..<5].reversed().reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
+      let target = remark.address.rawValue &+ 5 &+ UInt64(bitPattern: Int64(Int32(bitPattern: distance)))
+      guard case .made(let what)? = owners.owner(of: VirtualAddress(target)) else { return false }
+      return what.hasPrefix("BPF image")
+    }
     /// What is odd there, and what ought to be; nil where a table explains it.
     func oddity(_ remark: TextRemark, ofModule isModule: Bool = false) -> (
       seen: String, expected: String, isLeading: Bool
@@ -139,6 +150,7 @@ public struct ChangedText: Detector {
         let flags = traced[remark.address.rawValue] ?? 0
         if flags & disabled != 0 || probed.contains(remark.address.rawValue) { return nil }
         guard let target else {
+          if isDispatcher(remark) { return nil }
           return (Text.hexadecimal(remark.bytes, separator: " "), "the nop of tracers, or a call", false)
         }
         guard flags & enabled != 0 else {

@@ -90,6 +90,8 @@ public struct ForeignOperations: Detector {
     // Without such code nothing can point to it.
     let strays = try look.ownerlessCode()
     guard !strays.isEmpty else { return Sightings() }
+    // A word that was left behind may still lead to the start of a module, whose memory is about to be given back.
+    let isFreeing = try look.isFreeingModules()
     let reader = try kernel.reader(Reader.self)
     var faults: [MemoryFault] = []
     var sightings: [Sighting] = []
@@ -100,7 +102,8 @@ public struct ForeignOperations: Detector {
       }
       sightings.append(
         Sighting(
-          [subject, .code(code)], .critical, .strong, "\(what) points to code at \(code), which belongs to nothing",
+          [subject, .code(code)], isFreeing ? .notice : .critical, isFreeing ? .hint : .strong,
+          "\(what) points to code at \(code), which belongs to nothing",
           evidence: [
             .init(
               what, at: holder, seen: "\(code)", expected: "code of the kernel, of a module, or that the kernel made")

@@ -75,8 +75,12 @@ public struct WritableCode: Detector {
         case .made(let what): what
         case nil: "nothing"
         }
+      // Old kernels write to the page of a dispatcher or a trampoline of BPF where it lies, and leave it so.
+      let isDispatcher =
+        look.kernel.symbols.address(of: "bpf_jit_alloc_exec_page") != nil
+        && ["BPF image bpf_dispatcher_", "BPF image bpf_trampoline_"].contains { owner.hasPrefix($0) }
       return Sighting(
-        [.code(start)], .critical, .strong,
+        [.code(start)], isDispatcher ? .info : .critical, .strong,
         "\(item.range.count) bytes at \(start), which belong to \(owner), are writable and executable at once",
         evidence: [
           .init(

@@ -15,7 +15,7 @@ extension Baseline {
     do {
       self = try JSONDecoder().decode(Baseline.self, from: try Data(contentsOf: URL(filePath: path)))
     } catch {
-      throw DetectionFileError(description: "\(path) holds nothing that was learned of a host: \(error)")
+      throw DetectionFileError(description: "\(path) is no baseline of a host: \(error)")
     }
   }
 

@@ -160,13 +160,20 @@ public struct TCPMemoryExhausted: Detector {
   public static let baseline = Finding.Baseline.threshold
 
   public static func sightings(_ look: Look, before: Look?) throws(KernelError) -> Sightings {
-    guard let used = try look.number("tcp_memory_allocated", size: 8),
-      let limits = look.kernel.symbols.address(of: "sysctl_tcp_mem")
+    var counter = look.kernel.symbols.address(of: "tcp_memory_allocated")
+    // Since 6.17 it lies beside other counters.
+    if counter == nil, let counters = look.kernel.symbols.address(of: "net_aligned_data"),
+      let field = try? look.kernel.types.structure("net_aligned_data").field("tcp_memory_allocated")
+    {
+      counter = counters + field.offset
+    }
+    guard let counter, let limits = look.kernel.symbols.address(of: "sysctl_tcp_mem")
     else { return Sightings() }
     let space = look.kernel.addressSpace
     let (pressure, most) = try KernelError.reading("the limits of TCP's memory") {
       (try space.load(limits + 8, as: UInt64.self), try space.load(limits + 16, as: UInt64.self))
     }
+    let used = try KernelError.reading("TCP's memory") { try space.load(counter, as: UInt64.self) }
     // What CPUs have not yet added may make it negative.
     guard pressure > 0, used < 1 << 62, used >= pressure else { return Sightings() }
     return Sightings([
@@ -175,7 +182,7 @@ public struct TCPMemoryExhausted: Detector {
         "TCP has \(used) pages of memory, and may have \(most)",
         evidence: [
           .init(
-            "tcp_memory_allocated", at: look.kernel.symbols.address(of: "tcp_memory_allocated"), seen: "\(used)",
+            "tcp_memory_allocated", at: counter, seen: "\(used)",
             expected: "fewer than \(pressure)")
         ])
     ])

@@ -9,8 +9,8 @@ public struct OutOfMemoryAhead: Detector {
   public static let summary = "A process takes ever more memory, and soon there is none left."
   public static let rule = """
     Two windows agree: what a process older than 5 s took a second since it began, and what it took between two looks, within a \
-    factor of two and a half; and at the slower of the two, what is available (MemAvailable, and free swap) lasts less than a \
-    minute: a warning, and critical where it lasts less than 15 s.
+    factor of two and a half; it has taken half as much as is left; and at the slower of the two, what is available (MemAvailable, and \
+    free swap) lasts less than a minute: a warning, and critical where it lasts less than 15 s.
     """
   public static let looksLike = """
     A program that takes all it needs in one go: it was slower before, or is slower now. Page cache: it counts as available.
@@ -37,7 +37,7 @@ public struct OutOfMemoryAhead: Detector {
       let age = now - task.startTime
       guard age > 5_000_000_000 else { continue }
       let since = Double(task.residentPages) * 4096 / (Double(age) / 1e9)
-      guard Double(free) < since * 60 else { continue }
+      guard Double(free) < since * 60, task.residentPages >= free / 8192 else { continue }
       var rate = since
       if before != nil {
         guard let pages = old[.task(task)], task.residentPages > pages else { continue }

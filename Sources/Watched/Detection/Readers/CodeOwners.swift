@@ -168,7 +168,34 @@ private struct CodeOwnerReader: SettledReader {
       if let start { owners.add(start, count: 4096, .made("the hypervisor's page")) }
     }
     readKexec(kernel, &owners)
+    readStock(kernel, &owners)
     return owners
+  }
+
+  /// The stock of executable memory that modules and others get theirs from: what of it nobody has, and traps where it is run.
+  ///
+  /// Source: mm/execmem.c, `struct execmem_cache`, since 6.13.
+  private func readStock(_ kernel: Kernel, _ owners: inout CodeOwners) {
+    guard let stock = kernel.symbols.address(of: "execmem_cache"),
+      let field = try? kernel.types.structure("execmem_cache").field("free_areas"),
+      let tree = try? MapleTree(types: kernel.types)
+    else { return }
+    let space = kernel.addressSpace
+    let free = tree.entries(at: stock + field.offset, in: space, limit: 1 << 12)
+    owners.faults += free.faults
+    var left: UInt64 = 1 << 26
+    for area in free.entries where area.first >> 63 == 1 && area.last > area.first {
+      let count = area.last - area.first &+ 1
+      guard count <= left else { continue }
+      left -= count
+      // Somebody's code would not be int3 throughout.
+      let bytes = owners.faults.keep { () throws(MemoryFault) in
+        try space.read(VirtualAddress(area.first), count: Int(count))
+      }
+      if let bytes, bytes.allSatisfy({ $0 == 0xcc }) {
+        owners.add(area.first, count: count, .made("the kernel's stock of executable memory"))
+      }
+    }
   }
 
   /// Packs of BPF programs, and what the kernel has no table of, by who asked for the memory.
