@@ -20,6 +20,8 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "words are little endi
 #endif
 
 #define GRASS_INLINE static inline __attribute__((always_inline))
+/// Kept once in the program: what is long, and called from many places. A GPU's driver compiles the program at each start.
+#define GRASS_APART __attribute__((noinline))
 #define GRASS_UNROLL _Pragma("clang loop unroll(full)")
 
 /// Forgets a local variable. On a GPU locals lie in registers, and a store to one would force it into memory that others can

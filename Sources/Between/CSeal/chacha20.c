@@ -41,7 +41,7 @@ GRASS_INLINE void chacha20_words(uint32_t words[16], const uint32_t state[16]) {
   GRASS_UNROLL for (unsigned index = 0; index < 16; index++) words[index] += state[index];
 }
 
-void grass_chacha20_block(const uint8_t key[32], const uint8_t nonce[12], uint32_t counter, uint8_t block[64]) {
+GRASS_APART void grass_chacha20_block(const uint8_t key[32], const uint8_t nonce[12], uint32_t counter, uint8_t block[64]) {
   uint32_t state[16], words[16];
   chacha20_state(state, key, nonce, counter);
   chacha20_words(words, state);
@@ -81,7 +81,7 @@ static void chacha20_xor_four(uint32_t state[16], const uint8_t *from, uint8_t *
 }
 #endif
 
-void grass_chacha20_xor(
+GRASS_APART void grass_chacha20_xor(
     const uint8_t key[32], const uint8_t nonce[12], uint32_t counter, const uint8_t *from, uint8_t *to, uint64_t length) {
   uint32_t state[16], words[16];
   chacha20_state(state, key, nonce, counter);

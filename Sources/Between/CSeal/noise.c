@@ -34,7 +34,7 @@ static bool is_live(const struct grass_noise *noise) { return noise->live == 1 &
 
 // MARK: - SymmetricState
 
-static void mix_hash(struct grass_noise *noise, const uint8_t *bytes, uint64_t count) {
+GRASS_APART static void mix_hash(struct grass_noise *noise, const uint8_t *bytes, uint64_t count) {
   struct grass_sha256 hash;
   grass_sha256_start(&hash);
   grass_sha256_add(&hash, noise->hash, 32);
@@ -48,7 +48,7 @@ static void set_key(struct grass_noise *noise, const uint8_t key[32]) {
   noise->keyed = 1;
 }
 
-static void mix_key(struct grass_noise *noise, const uint8_t *material, uint64_t count) {
+GRASS_APART static void mix_key(struct grass_noise *noise, const uint8_t *material, uint64_t count) {
   _Alignas(8) uint8_t keys[64];
   grass_noise_hkdf(noise->chaining_key, material, count, keys, 2);
   grass_move(noise->chaining_key, keys, 32);
@@ -56,7 +56,7 @@ static void mix_key(struct grass_noise *noise, const uint8_t *material, uint64_t
   grass_wipe(keys, sizeof keys);
 }
 
-static void mix_key_and_hash(struct grass_noise *noise, const uint8_t *material, uint64_t count) {
+GRASS_APART static void mix_key_and_hash(struct grass_noise *noise, const uint8_t *material, uint64_t count) {
   _Alignas(8) uint8_t keys[96];
   grass_noise_hkdf(noise->chaining_key, material, count, keys, 3);
   grass_move(noise->chaining_key, keys, 32);
@@ -66,7 +66,7 @@ static void mix_key_and_hash(struct grass_noise *noise, const uint8_t *material,
 }
 
 /// Writes `length` bytes, and 16 more where there is a key already.
-static void encrypt_and_hash(struct grass_noise *noise, const uint8_t *text, uint64_t length, uint8_t *sealed) {
+GRASS_APART static void encrypt_and_hash(struct grass_noise *noise, const uint8_t *text, uint64_t length, uint8_t *sealed) {
   uint64_t written = length;
   if (noise->keyed) {
     _Alignas(4) uint8_t nonce[12];
@@ -80,7 +80,7 @@ static void encrypt_and_hash(struct grass_noise *noise, const uint8_t *text, uin
 }
 
 /// Takes `length` bytes, of which 16 are a tag where there is a key already; writes as many as are text.
-static bool decrypt_and_hash(struct grass_noise *noise, const uint8_t *sealed, uint64_t length, uint8_t *text) {
+GRASS_APART static bool decrypt_and_hash(struct grass_noise *noise, const uint8_t *sealed, uint64_t length, uint8_t *text) {
   if (noise->keyed) {
     _Alignas(4) uint8_t nonce[12];
     grass_noise_nonce(nonce, noise->cipher.nonce++);
@@ -95,7 +95,7 @@ static bool decrypt_and_hash(struct grass_noise *noise, const uint8_t *sealed, u
 
 // MARK: - HandshakeState
 
-static bool mix_shared(struct grass_noise *noise, const struct grass_key_pair *pair, const uint8_t remote[32]) {
+GRASS_APART static bool mix_shared(struct grass_noise *noise, const struct grass_key_pair *pair, const uint8_t remote[32]) {
   _Alignas(8) uint8_t shared[32];
   bool usable = grass_x25519(shared, pair->private_key, remote);
   if (usable) mix_key(noise, shared, 32);

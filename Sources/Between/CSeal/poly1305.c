@@ -117,7 +117,7 @@ GRASS_INLINE void poly1305_words(uint32_t words[4], poly1305_sum a) {
 
 #endif
 
-void grass_poly1305_start(struct grass_poly1305_key *key, const uint8_t one_time[32]) {
+GRASS_APART void grass_poly1305_start(struct grass_poly1305_key *key, const uint8_t one_time[32]) {
   // Some bits of r are zero: section 2.5.
   uint32_t words[4];
   grass_get_words(words, one_time, 4);
@@ -152,7 +152,7 @@ static void poly1305_short(
   grass_wipe(block, sizeof block);
 }
 
-void grass_poly1305_padded(
+GRASS_APART void grass_poly1305_padded(
     const struct grass_poly1305_key *key, struct grass_poly1305_sum *sum, const uint8_t *text, uint64_t length) {
   grass_poly1305_blocks(key, sum, text, length / 16);
   if (length % 16) poly1305_short(key, sum, text + length / 16 * 16, length % 16, 0, 1);
@@ -164,7 +164,7 @@ void grass_poly1305_end(
   if (length % 16) poly1305_short(key, sum, text + length / 16 * 16, length % 16, 1, 0);
 }
 
-struct grass_poly1305_sum grass_poly1305_power(const struct grass_poly1305_key *key, uint64_t power) {
+GRASS_APART struct grass_poly1305_sum grass_poly1305_power(const struct grass_poly1305_key *key, uint64_t power) {
   poly1305_sum result = {{1}}, square = key->r;
   for (; power > 0; power >>= 1) {
     if (power & 1) result = poly1305_product(result, square);
@@ -181,7 +181,7 @@ struct grass_poly1305_sum grass_poly1305_add(struct grass_poly1305_sum one, stru
   return poly1305_carry(poly1305_plain_add(one, other));
 }
 
-void grass_poly1305_finish(const struct grass_poly1305_key *key, struct grass_poly1305_sum sum, uint8_t tag[16]) {
+GRASS_APART void grass_poly1305_finish(const struct grass_poly1305_key *key, struct grass_poly1305_sum sum, uint8_t tag[16]) {
   uint32_t words[4];
   poly1305_words(words, sum);
   uint64_t carry = 0;

@@ -19,7 +19,7 @@ static void seal_lengths(
   grass_poly1305_blocks(authenticator, sum, lengths, 1);
 }
 
-static void seal_tag(
+GRASS_APART static void seal_tag(
     const struct grass_poly1305_key *authenticator, const uint8_t *data, uint64_t data_length, const uint8_t *sealed,
     uint64_t length, uint8_t tag[16]) {
   struct grass_poly1305_sum sum = {{0}};
@@ -30,7 +30,7 @@ static void seal_tag(
   GRASS_FORGET(sum);
 }
 
-bool grass_seal(
+GRASS_APART bool grass_seal(
     const uint8_t key[32], const uint8_t nonce[12], const uint8_t *data, uint64_t data_length, const uint8_t *text,
     uint64_t length, uint8_t *sealed, uint8_t tag[16]) {
   if (length > GRASS_MAX_SEALED) return false;
@@ -42,7 +42,7 @@ bool grass_seal(
   return true;
 }
 
-bool grass_open(
+GRASS_APART bool grass_open(
     const uint8_t key[32], const uint8_t nonce[12], const uint8_t *data, uint64_t data_length, const uint8_t *sealed,
     uint64_t length, const uint8_t tag[16], uint8_t *text) {
   if (length > GRASS_MAX_SEALED) return false;

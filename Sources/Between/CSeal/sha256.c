@@ -16,7 +16,7 @@ static const uint32_t sha256_constants[64] = {
 
 GRASS_INLINE uint32_t sha256_rotate(uint32_t word, unsigned bits) { return word >> bits | word << (32 - bits); }
 
-static void sha256_block(uint32_t state[8], const uint8_t *block) {
+GRASS_APART static void sha256_block(uint32_t state[8], const uint8_t *block) {
   uint32_t w[16], x[8];
   grass_get_words(w, block, 16);
   GRASS_UNROLL for (unsigned index = 0; index < 16; index++) w[index] = __builtin_bswap32(w[index]);
@@ -47,7 +47,7 @@ void grass_sha256_start(struct grass_sha256 *hash) {
   };
 }
 
-void grass_sha256_add(struct grass_sha256 *hash, const uint8_t *bytes, uint64_t count) {
+GRASS_APART void grass_sha256_add(struct grass_sha256 *hash, const uint8_t *bytes, uint64_t count) {
   uint64_t used = hash->length % 64;
   hash->length += count;
   while (count > 0) {
@@ -66,7 +66,7 @@ void grass_sha256_add(struct grass_sha256 *hash, const uint8_t *bytes, uint64_t 
   }
 }
 
-void grass_sha256_finish(struct grass_sha256 *hash, uint8_t digest[32]) {
+GRASS_APART void grass_sha256_finish(struct grass_sha256 *hash, uint8_t digest[32]) {
   uint64_t used = hash->length % 64;
   hash->block[used++] = 0x80;
   if (used > 56) {
@@ -90,7 +90,7 @@ void grass_sha256(const uint8_t *bytes, uint64_t count, uint8_t digest[32]) {
 
 // MARK: - HMAC
 
-void grass_hmac_start(struct grass_hmac *hmac, const uint8_t *key, uint64_t key_length) {
+GRASS_APART void grass_hmac_start(struct grass_hmac *hmac, const uint8_t *key, uint64_t key_length) {
   _Alignas(8) uint8_t pad[64] = {0};
   if (key_length > 64) grass_sha256(key, key_length, pad);
   else grass_move(pad, key, key_length);
@@ -107,7 +107,7 @@ void grass_hmac_add(struct grass_hmac *hmac, const uint8_t *bytes, uint64_t coun
   grass_sha256_add(&hmac->inner, bytes, count);
 }
 
-void grass_hmac_finish(struct grass_hmac *hmac, uint8_t tag[32]) {
+GRASS_APART void grass_hmac_finish(struct grass_hmac *hmac, uint8_t tag[32]) {
   _Alignas(4) uint8_t digest[32];
   grass_sha256_finish(&hmac->inner, digest);
   grass_sha256_add(&hmac->outer, digest, 32);
@@ -124,13 +124,13 @@ void grass_hmac(const uint8_t *key, uint64_t key_length, const uint8_t *bytes, u
 
 // MARK: - HKDF
 
-void grass_hkdf_extract(
+GRASS_APART void grass_hkdf_extract(
     const uint8_t *salt, uint64_t salt_length, const uint8_t *material, uint64_t material_length, uint8_t key[32]) {
   // A key of HMAC is filled up with zeros anyway, so no salt needs nothing of its own.
   grass_hmac(salt, salt_length, material, material_length, key);
 }
 
-bool grass_hkdf_expand(
+GRASS_APART bool grass_hkdf_expand(
     const uint8_t key[32], const uint8_t *info, uint64_t info_length, uint8_t *output, uint64_t count) {
   if (count > GRASS_HKDF_MOST) return false;
   struct grass_hmac keyed, hmac;

@@ -226,27 +226,26 @@ GRASS_INLINE void field_swap(field *a, field *b, uint32_t bit) {
 GRASS_INLINE field field_invert(field a) {
   // a^(2^count - 1) for count = 1, 3, 7, 15, 31, 62, 125, 250: by each step the count doubles, or doubles and grows by one.
   field power = a;
-  unsigned count = 1;
-  for (unsigned bit = 7; bit-- > 0;) {
+  for (unsigned count = 1; count < 250;) {
     field doubled = power;
     for (unsigned square = 0; square < count; square++) doubled = field_square(doubled);
     power = field_product(doubled, power);
     count *= 2;
-    if (250u >> bit & 1) {
+    if (count != 62 && count != 250) {
       power = field_product(field_square(power), a);
       count++;
     }
   }
   // p - 2 = (2^250 - 1) · 2^5 + 11.
-  for (unsigned bit = 5; bit-- > 0;) {
+  for (unsigned rest = 11, bit = 16; bit > 0; bit /= 2) {
     power = field_square(power);
-    if (11u >> bit & 1) power = field_product(power, a);
+    if (rest >= bit) power = field_product(power, a), rest -= bit;
   }
   return power;
 }
 
 /// The ladder, RFC 7748 section 5: (x2 : z2) and (x3 : z3) differ by the point u all the way. Writes bytes below p.
-static void x25519_ladder(uint8_t result[32], const uint8_t private_key[32], field u) {
+GRASS_APART static void x25519_ladder(uint8_t result[32], const uint8_t private_key[32], field u) {
   // The scalar's next bit is the topmost of eight words, which move up by one each time: no address depends on the step.
   uint32_t scalar[8];
   grass_get_words(scalar, private_key, 8);
