@@ -29,7 +29,11 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "words are little endi
 #if defined(__NVPTX__)
 #define GRASS_FORGET(variable) ((void)(variable))
 #else
-#define GRASS_FORGET(variable) grass_wipe(&(variable), sizeof(variable))
+#define GRASS_FORGET(variable)                              \
+  do {                                                      \
+    __builtin_memset(&(variable), 0, sizeof(variable));     \
+    __asm__ volatile("" : : "r"(&(variable)) : "memory");   \
+  } while (0)
 #endif
 
 /// The same value, of which the compiler knows nothing: lest it makes a branch of a mask.

@@ -30,13 +30,44 @@ GRASS_APART static void seal_tag(
   GRASS_FORGET(sum);
 }
 
+/// Seals or opens the text's first 64 bytes, `stream` being block 1, and then the others.
+static void seal_xor(
+    const uint8_t key[32], const uint8_t nonce[12], const uint32_t stream[16], const uint8_t *from, uint8_t *to, uint64_t length) {
+  if (length >= 64) {
+    uint32_t words[16];
+    grass_get_words(words, from, 16);
+    GRASS_UNROLL for (unsigned index = 0; index < 16; index++) words[index] ^= stream[index];
+    grass_put_words(to, words, 16);
+    if (length > 64) grass_chacha20_xor(key, nonce, 2, from + 64, to + 64, length - 64);
+  } else if (length > 0) {
+    _Alignas(4) uint8_t block[64];
+    grass_put_words(block, stream, 16);
+    for (uint64_t index = 0; index < length; index++) to[index] = from[index] ^ block[index];
+    grass_wipe(block, sizeof block);
+  }
+}
+
+/// Blocks 0 and 1 of the stream: the authenticator's key, and what the text begins with.
+static void seal_start(
+    struct grass_poly1305_key *authenticator, uint32_t stream[16], const uint8_t key[32], const uint8_t nonce[12]) {
+  uint32_t words[16];
+  _Alignas(4) uint8_t one_time[32];
+  grass_chacha20_pair(key, nonce, 0, words, stream);
+  grass_put_words(one_time, words, 8);
+  grass_poly1305_start(authenticator, one_time);
+  grass_wipe(one_time, sizeof one_time);
+  GRASS_FORGET(words);
+}
+
 GRASS_APART bool grass_seal(
     const uint8_t key[32], const uint8_t nonce[12], const uint8_t *data, uint64_t data_length, const uint8_t *text,
     uint64_t length, uint8_t *sealed, uint8_t tag[16]) {
   if (length > GRASS_MAX_SEALED) return false;
   struct grass_poly1305_key authenticator;
-  seal_authenticator(&authenticator, key, nonce);
-  grass_chacha20_xor(key, nonce, 1, text, sealed, length);
+  uint32_t stream[16];
+  seal_start(&authenticator, stream, key, nonce);
+  seal_xor(key, nonce, stream, text, sealed, length);
+  GRASS_FORGET(stream);
   seal_tag(&authenticator, data, data_length, sealed, length, tag);
   GRASS_FORGET(authenticator);
   return true;
@@ -47,14 +78,16 @@ GRASS_APART bool grass_open(
     uint64_t length, const uint8_t tag[16], uint8_t *text) {
   if (length > GRASS_MAX_SEALED) return false;
   struct grass_poly1305_key authenticator;
+  uint32_t stream[16];
   _Alignas(4) uint8_t expected[16];
-  seal_authenticator(&authenticator, key, nonce);
+  seal_start(&authenticator, stream, key, nonce);
   seal_tag(&authenticator, data, data_length, sealed, length, expected);
   GRASS_FORGET(authenticator);
   bool agree = grass_tags_agree(expected, tag);
   // The true tag of a forged text would be what its forger lacks.
   grass_wipe(expected, sizeof expected);
-  if (agree) grass_chacha20_xor(key, nonce, 1, sealed, text, length);
+  if (agree) seal_xor(key, nonce, stream, sealed, text, length);
+  GRASS_FORGET(stream);
   return agree;
 }
 
