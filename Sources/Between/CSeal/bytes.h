@@ -1,9 +1,10 @@
 // What the files of this folder share: bytes as words, and the masks that stand where a branch would tell a secret.
 //
-// The rule of this folder: which instructions run, and which addresses they touch, follows from lengths, public keys and
-// messages, never from a secret. So there are no tables that a secret indexes and no branches on one. Where a secret has an
-// outcome that everybody sees anyway (a tag agrees or does not), that one bit is named public with GRASS_DECLASSIFY, and the
-// test of constant time, which takes each secret for memory that was never written, is told the same.
+// The rule of this folder: which instructions run, and which addresses they touch, follows from lengths, public keys
+// and messages, never from a secret. So there are no tables that a secret indexes and no branches on one. Where a
+// secret has an outcome that everybody sees anyway (a tag agrees or does not), that one bit is named public with
+// GRASS_DECLASSIFY, and the test of constant time, which takes each secret for memory that was never written, is told
+// the same.
 #pragma once
 
 #include <stdbool.h>
@@ -20,12 +21,13 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "words are little endi
 #endif
 
 #define GRASS_INLINE static inline __attribute__((always_inline))
-/// Kept once in the program: what is long, and called from many places. A GPU's driver compiles the program at each start.
+/// Kept once in the program: what is long, and called from many places. A GPU's driver compiles the program at each
+/// start.
 #define GRASS_APART __attribute__((noinline))
 #define GRASS_UNROLL _Pragma("clang loop unroll(full)")
 
-/// Forgets a local variable. On a GPU locals lie in registers, and a store to one would force it into memory that others can
-/// read: there it does nothing, and the build says what was spilled.
+/// Forgets a local variable. On a GPU locals lie in registers, and a store to one would force it into memory that
+/// others can read: there it does nothing, and the build says what was spilled.
 #if defined(__NVPTX__)
 #define GRASS_FORGET(variable) ((void)(variable))
 #else
@@ -67,12 +69,13 @@ GRASS_INLINE void grass_put32(uint8_t *to, uint32_t value) { __builtin_memcpy(to
 
 GRASS_INLINE void grass_put64(uint8_t *to, uint64_t value) { __builtin_memcpy(to, &value, 8); }
 
-/// Bytes as little-endian words. A GPU loads no word that is not aligned, and a compiler that does not know takes a word byte by
-/// byte: the question is asked once. `count` is a constant.
+/// Bytes as little-endian words. A GPU loads no word that is not aligned, and a compiler that does not know takes a
+/// word byte by byte: the question is asked once. `count` is a constant.
 GRASS_INLINE void grass_get_words(uint32_t *words, const uint8_t *from, unsigned count) {
 #if defined(__NVPTX__)
   if (((uintptr_t)from & 3) == 0) {
-    GRASS_UNROLL for (unsigned index = 0; index < count; index++) words[index] = ((const uint32_t *)from)[index];
+    const uint8_t *aligned = __builtin_assume_aligned(from, 4);
+    GRASS_UNROLL for (unsigned index = 0; index < count; index++) words[index] = grass_get32(aligned + 4 * index);
     return;
   }
 #endif
@@ -82,7 +85,8 @@ GRASS_INLINE void grass_get_words(uint32_t *words, const uint8_t *from, unsigned
 GRASS_INLINE void grass_put_words(uint8_t *to, const uint32_t *words, unsigned count) {
 #if defined(__NVPTX__)
   if (((uintptr_t)to & 3) == 0) {
-    GRASS_UNROLL for (unsigned index = 0; index < count; index++) ((uint32_t *)to)[index] = words[index];
+    uint8_t *aligned = __builtin_assume_aligned(to, 4);
+    GRASS_UNROLL for (unsigned index = 0; index < count; index++) grass_put32(aligned + 4 * index, words[index]);
     return;
   }
 #endif

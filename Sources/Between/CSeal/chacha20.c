@@ -63,8 +63,8 @@ void grass_chacha20_pair(
 
 #else
 
-// A processor has vectors: of four words everywhere, of eight where its AVX2 is asked for at run time. Below, each way is written
-// once and compiled for both; a vector of eight words is two of four where there is no better.
+// A processor has vectors: of four words everywhere, of eight where its AVX2 is asked for at run time. Below, each way
+// is written once and compiled for both; a vector of eight words is two of four where there is no better.
 
 typedef uint32_t four_words __attribute__((vector_size(16)));
 typedef uint32_t eight_words __attribute__((vector_size(32)));

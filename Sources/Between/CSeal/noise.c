@@ -3,8 +3,8 @@
 #include "bytes.h"
 #include "grass_wipe.h"
 
-// The specification's names: SymmetricState is chaining_key, hash and cipher; MixKey, MixHash, EncryptAndHash and so on are
-// the functions below.
+// The specification's names: SymmetricState is chaining_key, hash and cipher; MixKey, MixHash, EncryptAndHash and so on
+// are the functions below.
 
 enum noise_token { END = 0, E, S, EE, ES, SE, SS, PSK };
 
@@ -18,7 +18,7 @@ static const uint8_t noise_tokens[4][NOISE_MESSAGES][NOISE_TOKENS] = {
     [GRASS_NOISE_IKPSK2] = {{E, ES, S, SS}, {E, EE, SE, PSK}},
 };
 
-/// 32 bytes, zero padded where shorter.
+/// The patterns' names, which both ends hash first.
 static const char noise_names[4][40] = {
     [GRASS_NOISE_XX] = "Noise_XX_25519_ChaChaPoly_SHA256",
     [GRASS_NOISE_IK] = "Noise_IK_25519_ChaChaPoly_SHA256",

@@ -23,7 +23,8 @@ typedef struct {
   unsigned __int128 limb[3];
 } poly1305_columns;
 
-/// Adds the product of two numbers. Limbs may have three bits more than their width: then no sum of four products passes 2^100.
+/// Adds the product of two numbers. Limbs may have three bits more than their width: then no sum of four products
+/// passes 2^100.
 GRASS_INLINE void poly1305_add_product(poly1305_columns *d, poly1305_sum a, poly1305_sum b) {
   // What passes 2^130 returns five times: at 2^132 and 2^176 twenty times at 2^0 and 2^44.
   uint64_t b1 = b.limb[1] * 20, b2 = b.limb[2] * 20;
@@ -153,7 +154,8 @@ void grass_poly1305_blocks(
     const struct grass_poly1305_key *key, struct grass_poly1305_sum *sum, const uint8_t *text, uint64_t blocks) {
   poly1305_sum at = *sum, r = key->r;
 #if GRASS_WIDE
-  // Of four blocks, each times its power of r, one sum is carried: a processor has several products on their way at once.
+  // Of four blocks, each times its power of r, one sum is carried: a processor has several products on their way at
+  // once.
   if (blocks >= 12) {
     poly1305_sum r2 = poly1305_product(r, r), r3 = poly1305_product(r2, r), r4 = poly1305_product(r2, r2);
     for (; blocks >= 4; blocks -= 4, text += 64) {
@@ -170,7 +172,8 @@ void grass_poly1305_blocks(
   *sum = at;
 }
 
-/// Adds a block of less than 16 bytes, with `behind` and then zeros behind it; `top` is 1 where the block counts as whole.
+/// Adds a block of less than 16 bytes, with `behind` and then zeros behind it; `top` is 1 where the block counts as
+/// whole.
 static void poly1305_short(
     const struct grass_poly1305_key *key, struct grass_poly1305_sum *sum, const uint8_t *text, uint64_t length,
     uint8_t behind, unsigned top) {

@@ -47,47 +47,60 @@ static void seal_xor(
   }
 }
 
-/// Blocks 0 and 1 of the stream: the authenticator's key, and what the text begins with.
-static void seal_start(
-    struct grass_poly1305_key *authenticator, uint32_t stream[16], const uint8_t key[32], const uint8_t nonce[12]) {
+GRASS_APART void grass_prepare(struct grass_prepared *prepared, const uint8_t key[32], const uint8_t nonce[12]) {
   uint32_t words[16];
   _Alignas(4) uint8_t one_time[32];
-  grass_chacha20_pair(key, nonce, 0, words, stream);
+  grass_chacha20_pair(key, nonce, 0, words, prepared->stream);
   grass_put_words(one_time, words, 8);
-  grass_poly1305_start(authenticator, one_time);
+  grass_poly1305_start(&prepared->authenticator, one_time);
   grass_wipe(one_time, sizeof one_time);
   GRASS_FORGET(words);
 }
 
-GRASS_APART bool grass_seal(
-    const uint8_t key[32], const uint8_t nonce[12], const uint8_t *data, uint64_t data_length, const uint8_t *text,
-    uint64_t length, uint8_t *sealed, uint8_t tag[16]) {
-  if (length > GRASS_MAX_SEALED) return false;
-  struct grass_poly1305_key authenticator;
-  uint32_t stream[16];
-  seal_start(&authenticator, stream, key, nonce);
-  seal_xor(key, nonce, stream, text, sealed, length);
-  GRASS_FORGET(stream);
-  seal_tag(&authenticator, data, data_length, sealed, length, tag);
-  GRASS_FORGET(authenticator);
-  return true;
+GRASS_APART bool grass_seal_prepared(
+    struct grass_prepared *prepared, const uint8_t key[32], const uint8_t nonce[12], const uint8_t *data, uint64_t data_length,
+    const uint8_t *text, uint64_t length, uint8_t *sealed, uint8_t tag[16]) {
+  bool fits = length <= GRASS_MAX_SEALED;
+  if (fits) {
+    seal_xor(key, nonce, prepared->stream, text, sealed, length);
+    seal_tag(&prepared->authenticator, data, data_length, sealed, length, tag);
+  }
+  grass_wipe(prepared, sizeof *prepared);
+  return fits;
 }
 
-GRASS_APART bool grass_open(
-    const uint8_t key[32], const uint8_t nonce[12], const uint8_t *data, uint64_t data_length, const uint8_t *sealed,
-    uint64_t length, const uint8_t tag[16], uint8_t *text) {
+GRASS_APART bool grass_open_prepared(
+    struct grass_prepared *prepared, const uint8_t key[32], const uint8_t nonce[12], const uint8_t *data, uint64_t data_length,
+    const uint8_t *sealed, uint64_t length, const uint8_t tag[16], uint8_t *text) {
   if (length > GRASS_MAX_SEALED) return false;
-  struct grass_poly1305_key authenticator;
-  uint32_t stream[16];
   _Alignas(4) uint8_t expected[16];
-  seal_start(&authenticator, stream, key, nonce);
-  seal_tag(&authenticator, data, data_length, sealed, length, expected);
-  GRASS_FORGET(authenticator);
+  seal_tag(&prepared->authenticator, data, data_length, sealed, length, expected);
   bool agree = grass_tags_agree(expected, tag);
   // The true tag of a forged text would be what its forger lacks.
   grass_wipe(expected, sizeof expected);
-  if (agree) seal_xor(key, nonce, stream, sealed, text, length);
-  GRASS_FORGET(stream);
+  if (!agree) return false;
+  seal_xor(key, nonce, prepared->stream, sealed, text, length);
+  grass_wipe(prepared, sizeof *prepared);
+  return true;
+}
+
+bool grass_seal(
+    const uint8_t key[32], const uint8_t nonce[12], const uint8_t *data, uint64_t data_length, const uint8_t *text,
+    uint64_t length, uint8_t *sealed, uint8_t tag[16]) {
+  if (length > GRASS_MAX_SEALED) return false;
+  struct grass_prepared prepared;
+  grass_prepare(&prepared, key, nonce);
+  return grass_seal_prepared(&prepared, key, nonce, data, data_length, text, length, sealed, tag);
+}
+
+bool grass_open(
+    const uint8_t key[32], const uint8_t nonce[12], const uint8_t *data, uint64_t data_length, const uint8_t *sealed,
+    uint64_t length, const uint8_t tag[16], uint8_t *text) {
+  if (length > GRASS_MAX_SEALED) return false;
+  struct grass_prepared prepared;
+  grass_prepare(&prepared, key, nonce);
+  bool agree = grass_open_prepared(&prepared, key, nonce, data, data_length, sealed, length, tag, text);
+  grass_wipe(&prepared, sizeof prepared);
   return agree;
 }
 

@@ -3,12 +3,12 @@
 #include "bytes.h"
 #include "grass_poly1305.h"
 
-// Numbers modulo p = 2^255 - 19, as limbs: five of 51 bits where products are wide; else ten of 26 and 25 bits in turn, of
-// which all sums of products fit 64 bits, so that a GPU multiplies and adds in one instruction.
+// Numbers modulo p = 2^255 - 19, as limbs: five of 51 bits where products are wide; else ten of 26 and 25 bits in turn,
+// of which all sums of products fit 64 bits, so that a GPU multiplies and adds in one instruction.
 //
-// What a product, or a number read, gives is `tight`: each limb has its bits and may pass them by 2^13. The sum of two tight numbers and the
-// difference of two are `loose`: below three times a limb's bits. Products take loose numbers, differences take tight
-// ones only.
+// What a product, or a number read, gives is `tight`: each limb has its bits and may pass them by 2^13. The sum of two
+// tight numbers and the difference of two are `loose`: below three times a limb's bits. Products take loose numbers,
+// differences take tight ones only.
 
 #if GRASS_WIDE
 
@@ -60,7 +60,8 @@ GRASS_INLINE field field_difference(field a, field b) {
 }
 
 GRASS_INLINE field field_reduce(unsigned __int128 r[5]) {
-  // A column is below 2^113, the last one, where nothing returns nineteen times, below 2^109: so its carry times 19 fits.
+  // A column is below 2^113, the last one, where nothing returns nineteen times, below 2^109: so its carry times 19
+  // fits.
   GRASS_UNROLL for (unsigned index = 0; index < 4; index++) r[index + 1] += (uint64_t)(r[index] >> 51);
   field a = {{(uint64_t)r[0] & LOW51, (uint64_t)r[1] & LOW51, (uint64_t)r[2] & LOW51, (uint64_t)r[3] & LOW51,
               (uint64_t)r[4] & LOW51}};
@@ -159,8 +160,8 @@ GRASS_INLINE field field_difference(field a, field b) {
   } while (0)
 
 GRASS_INLINE field field_reduce(uint64_t r[10]) {
-  // A column is below 2^63, the last one, where nothing returns nineteen times, below 2^58: so its carry times 19 fits. Two
-  // carries go at the same time, which halves the wait for them.
+  // A column is below 2^63, the last one, where nothing returns nineteen times, below 2^58: so its carry times 19 fits.
+  // Two carries go at the same time, which halves the wait for them.
   FIELD_CARRY(r, 0);
   FIELD_CARRY(r, 4);
   FIELD_CARRY(r, 1);
@@ -222,9 +223,11 @@ GRASS_INLINE void field_swap(field *a, field *b, uint32_t bit) {
   }
 }
 
-/// a^(p - 2), which is 1 / a, and 0 for 0. 254 squares and 15 products, in loops, so that there are few of them in the program.
+/// a^(p - 2), which is 1 / a, and 0 for 0. 254 squares and 15 products, in loops, so that there are few of them in the
+/// program.
 GRASS_INLINE field field_invert(field a) {
-  // a^(2^count - 1) for count = 1, 3, 7, 15, 31, 62, 125, 250: by each step the count doubles, or doubles and grows by one.
+  // a^(2^count - 1) for count = 1, 3, 7, 15, 31, 62, 125, 250: by each step the count doubles, or doubles and grows by
+  // one.
   field power = a;
   for (unsigned count = 1; count < 250;) {
     field doubled = power;
@@ -246,7 +249,8 @@ GRASS_INLINE field field_invert(field a) {
 
 /// The ladder, RFC 7748 section 5: (x2 : z2) and (x3 : z3) differ by the point u all the way. Writes bytes below p.
 GRASS_APART static void x25519_ladder(uint8_t result[32], const uint8_t private_key[32], field u) {
-  // The scalar's next bit is the topmost of eight words, which move up by one each time: no address depends on the step.
+  // The scalar's next bit is the topmost of eight words, which move up by one each time: no address depends on the
+  // step.
   uint32_t scalar[8];
   grass_get_words(scalar, private_key, 8);
   scalar[0] &= ~7u;

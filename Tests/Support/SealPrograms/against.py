@@ -24,7 +24,7 @@ seal = ctypes.CDLL(sys.argv[1])
 cases = int(sys.argv[2]) if len(sys.argv) > 2 else 5000
 seed = int(sys.argv[3]) if len(sys.argv) > 3 else random.SystemRandom().getrandbits(32)
 rng = random.Random(seed)
-for name in ("grass_seal", "grass_open", "grass_x25519", "grass_hkdf_expand"):
+for name in ("grass_seal", "grass_open", "grass_x25519", "grass_hkdf_expand", "grass_random_fill"):
     getattr(seal, name).restype = ctypes.c_bool
 size = ctypes.c_uint64
 P = 2**255 - 19
@@ -71,7 +71,8 @@ def aead():
     bad[rng.randrange(len(bad))] ^= 1 << rng.randrange(8)
     opened = buffer(len(plain))
     check(
-        not seal.grass_open(key, nonce, data, size(len(data)), bytes(bad), size(len(plain)), bytes(bad[len(plain) :]), opened),
+        not seal.grass_open(
+            key, nonce, data, size(len(data)), bytes(bad), size(len(plain)), bytes(bad[len(plain) :]), opened),
         "opens", key, nonce, data, plain, bad)
     check(opened.raw == bytes(len(plain) + 16), "wrote", key, nonce, data, plain, bad)
     try:
@@ -104,7 +105,8 @@ def sha256():
 
 
 def hkdf():
-    salt, material, info, count = text(length() % 100), text(length() % 100), text(length() % 100), rng.randrange(1, 1 + 255 * 32)
+    salt, material, info = text(length() % 100), text(length() % 100), text(length() % 100)
+    count = rng.randrange(1, 1 + 255 * 32)
     if rng.randrange(4):
         count = 1 + count % 100
     key, out = buffer(32), buffer(count)
@@ -144,7 +146,37 @@ def x25519():
     check(out.raw[:32] == key, "x25519 public", private)
 
 
-operations = (aead, stream, poly1305, sha256, hkdf, x25519)
+class CipherState(ctypes.Structure):
+    _fields_ = [("key", ctypes.c_uint8 * 32), ("nonce", ctypes.c_uint64)]
+
+
+def rekey():
+    key, number = text(32), rng.getrandbits(63)
+    cipher = CipherState((ctypes.c_uint8 * 32)(*key), number)
+    seal.grass_cipher_rekey(ctypes.byref(cipher))
+    other = ChaCha20Poly1305(key).encrypt(bytes(4) + b"\xff" * 8, bytes(32), b"")[:32]
+    check(bytes(cipher.key) == other and cipher.nonce == number, "rekey", key)
+
+
+def generator():
+    """What grass_random.h describes, once more."""
+    state, key, left = ctypes.create_string_buffer(32 + 480 + 8), bytes(32), b""
+    for _ in range(rng.randrange(1, 5)):
+        seed_bytes = text(32 + length() % 100)
+        seal.grass_random_mix(state, seed_bytes, size(len(seed_bytes)))
+        key, left = hmac.new(key, seed_bytes, "sha256").digest(), b""
+        for _ in range(rng.randrange(4)):
+            count = length()
+            while len(left) < count:
+                stream = Cipher(algorithms.ChaCha20(key, bytes(16)), None).encryptor().update(bytes(64 + 480))
+                key, left = stream[:32], left + stream[64:]
+            out = buffer(count)
+            check(seal.grass_random_fill(state, out, size(count)))
+            check(out.raw[:count] == left[:count], "generator")
+            left = left[count:]
+
+
+operations = (aead, stream, poly1305, sha256, hkdf, x25519, rekey, generator)
 for _ in range(cases):
     for operation in operations:
         operation()

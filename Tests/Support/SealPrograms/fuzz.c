@@ -1,8 +1,8 @@
 // Feeds messages of anybody's to handshakes and to what opens records, under libFuzzer and the address sanitizer.
 //
-// The first bytes say what is fed; the rest is a message, or is laid over a true one, so that a fuzzer gets behind the first tag.
-// What must hold: nothing but the true message is taken, an error changes no state and writes nothing, and the true message is
-// taken afterwards.
+// The first bytes say what is fed; the rest is a message, or is laid over a true one, so that a fuzzer gets behind the
+// first tag. What must hold: nothing but the true message is taken, an error changes no state and writes nothing, and
+// the true message is taken afterwards.
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,9 +1,10 @@
-// The test of constant time: each secret is memory that was never written, as valgrind's memcheck sees it. It then complains of each
-// branch and each address that follows from one.
+// The test of constant time: each secret is memory that was never written, as valgrind's memcheck sees it. It then
+// complains of each branch and each address that follows from one.
 //
 //   valgrind --error-exitcode=9 secrets [planted]
 //
-// With `planted` there is one branch and one table that follow from a key: two complaints show that the method sees them.
+// With `planted` there is one branch and one table that follow from a key: two complaints show that the method sees
+// them.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -174,7 +174,8 @@ static void free_vectors(struct vectors *all) {
   free(all->vectors);
 }
 
-/// Null where the case gave what the vector says, else what is wrong. Of an HMAC's tag a vector may give only the start.
+/// Null where the case gave what the vector says, else what is wrong. Of an HMAC's tag a vector may give only the
+/// start.
 static const char *judge(const struct vector *vector, int32_t result, const uint8_t *output, uint64_t length) {
   static char text[80];
   if (vector->refused) return result == GRASS_CASE_REFUSED ? NULL : "was not refused";

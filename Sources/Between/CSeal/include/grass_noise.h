@@ -1,5 +1,5 @@
-// The Noise protocol framework, revision 34, of the suite 25519_ChaChaPoly_SHA256: handshakes of the patterns XX and IK, each
-// also with a key that both ends share beforehand, and the ciphers that come out of one.
+// The Noise protocol framework, revision 34, of the suite 25519_ChaChaPoly_SHA256: handshakes of the patterns XX and
+// IK, each also with a key that both ends share beforehand, and the ciphers that come out of one.
 //
 //   XX                                     IK: the initiator knows the responder's static key
 //     -> e                                   <- s
@@ -7,11 +7,11 @@
 //     -> s, se        (XXpsk3: then psk)     -> e, es, s, ss
 //                                            <- e, ee, se        (IKpsk2: then psk)
 //
-// A handshake's state is the one struct below; nothing is allocated. Random numbers are the caller's: an ephemeral pair is made
-// for one handshake, used for no other, and may be made beforehand.
+// A handshake's state is the one struct below; nothing is allocated. Random numbers are the caller's: an ephemeral pair
+// is made for one handshake, used for no other, and may be made beforehand.
 //
-// A message that is refused leaves the state as it was, so that who can put messages between cannot end a handshake: the
-// true message is still taken.
+// A message that is refused leaves the state as it was, so that who can put messages between cannot end a handshake:
+// the true message is still taken.
 #pragma once
 
 #include <stdbool.h>
@@ -54,8 +54,8 @@ struct grass_cipher {
   uint64_t nonce;
 };
 
-/// One end of a handshake. Who owns it reads `hash` once it has ended (the same at both ends, and of no other handshake) and
-/// `remote_static`; the rest is private. Keys lie in it: grass_noise_wipe ends it.
+/// One end of a handshake. Who owns it reads `hash` once it has ended (the same at both ends, and of no other
+/// handshake) and `remote_static`; the rest is private. Keys lie in it: grass_noise_wipe ends it.
 struct grass_noise {
   uint8_t chaining_key[32];
   uint8_t hash[32];
@@ -72,9 +72,9 @@ struct grass_noise {
   uint8_t reserved[3];
 };
 
-/// Starts a handshake. Both ends must give the same prologue, which can be empty: what each believes about their connection so far.
-/// `remote_static` is the responder's public key for an initiator of IK, else null; `shared` the 32 bytes that
-/// both know beforehand for the psk patterns, else null.
+/// Starts a handshake. Both ends must give the same prologue, which can be empty: what each believes about their
+/// connection so far. `remote_static` is the responder's public key for an initiator of IK, else null; `shared` the 32
+/// bytes that both know beforehand for the psk patterns, else null.
 enum grass_noise_error grass_noise_start(
     struct grass_noise *noise, uint32_t pattern, uint32_t role, const uint8_t *prologue, uint64_t prologue_length,
     const struct grass_key_pair *static_pair, const struct grass_key_pair *ephemeral_pair,
@@ -89,22 +89,24 @@ bool grass_noise_has_ended(const struct grass_noise *noise);
 /// How many bytes the next message has beside its payload; 0 after the last.
 uint32_t grass_noise_overhead(const struct grass_noise *noise);
 
-/// Writes the next message, with a payload: its length goes to `length`. On an error nothing of use is in `message`, and `length` is 0.
-/// How secret a payload is depends on the message: of the first one of XX not at all. `payload` does not overlap `message`.
-/// Cost: of the longest message, four X25519.
+/// Writes the next message, with a payload: its length goes to `length`. On an error nothing of use is in `message`,
+/// and `length` is 0. How secret a payload is depends on the message: of the first one of XX not at all. `payload` does
+/// not overlap `message`. Cost: up to two X25519.
 enum grass_noise_error grass_noise_write(
     struct grass_noise *noise, const uint8_t *payload, uint64_t payload_length, uint8_t *message, uint64_t capacity,
     uint64_t *length);
 
-/// Reads the next message, of `length` bytes, which may be anybody's and of any length; its payload goes to `payload`, of
-/// `capacity` bytes, and that one's length to `payload_length`. On an error nothing is written there, the length is 0, and the
-/// state is as before. `message` must be where nobody else writes, and `payload` does not overlap it.
+/// Reads the next message, of `length` bytes, which may be anybody's and of any length; its payload goes to `payload`,
+/// of `capacity` bytes, and that one's length to `payload_length`. On an error nothing is written there, the length is
+/// 0, and the state is as before. `message` must be where nobody else writes, and `payload` does not overlap it. Cost: up
+/// to two X25519, also for a message that is refused: who lets anybody send them limits how many are read.
 enum grass_noise_error grass_noise_read(
     struct grass_noise *noise, const uint8_t *message, uint64_t length, uint8_t *payload, uint64_t capacity,
     uint64_t *payload_length);
 
-/// Gives the ciphers of a handshake that has ended: `send` for what this end sends, `receive` for what the other sends. The
-/// keys of the handshake are wiped; its hash and the other's static key stay. A second call gets GRASS_NOISE_BAD_TURN.
+/// Gives the ciphers of a handshake that has ended: `send` for what this end sends, `receive` for what the other sends.
+/// The keys of the handshake are wiped; its hash and the other's static key stay. A second call gets
+/// GRASS_NOISE_BAD_TURN.
 enum grass_noise_error grass_noise_split(
     struct grass_noise *noise, struct grass_cipher *send, struct grass_cipher *receive);
 
@@ -113,20 +115,21 @@ void grass_noise_wipe(struct grass_noise *noise);
 
 // MARK: - After a handshake
 
-/// Seals the next message into `sealed`, which gets 16 bytes more than the text has, and counts it. `sealed` is `text`, or does not
-/// overlap it.
+/// Seals the next message into `sealed`, which gets 16 bytes more than the text has, and counts it. `sealed` is `text`,
+/// or does not overlap it.
 enum grass_noise_error grass_cipher_seal(
     struct grass_cipher *cipher, const uint8_t *data, uint64_t data_length, const uint8_t *text, uint64_t length,
     uint8_t *sealed, uint64_t capacity, uint64_t *sealed_length);
 
-/// Opens the next message, of `length` bytes with its tag. On an error nothing is written and nothing is counted. `text` is
-/// `sealed`, or does not overlap it.
+/// Opens the next message, of `length` bytes with its tag. On an error nothing is written and nothing is counted.
+/// `text` is `sealed`, or does not overlap it.
 enum grass_noise_error grass_cipher_open(
     struct grass_cipher *cipher, const uint8_t *data, uint64_t data_length, const uint8_t *sealed, uint64_t length,
     uint8_t *text, uint64_t capacity, uint64_t *text_length);
 
-/// The nonce of message `number` as Noise has it: four zeros, and the number, least byte first. For grass_seal and grass_open,
-/// where messages can be lost or overtake each other and each carries its number: the caller takes none twice.
+/// The nonce of message `number` as Noise has it: four zeros, and the number, least byte first. For grass_seal and
+/// grass_open, where messages can be lost or overtake each other and each carries its number: the caller takes none
+/// twice.
 void grass_noise_nonce(uint8_t nonce[12], uint64_t number);
 
 /// Puts a key in the place of the last one that nobody can tell that one from: Noise's REKEY. The count goes on.

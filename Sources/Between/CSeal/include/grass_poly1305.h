@@ -1,25 +1,26 @@
-// Poly1305, RFC 8439 section 2.5: a text's blocks of 16 bytes are the coefficients of a polynomial modulo 2^130 - 5, which is
-// taken at a secret place r. A key of it serves one text.
+// Poly1305, RFC 8439 section 2.5: a text's blocks of 16 bytes are the coefficients of a polynomial modulo 2^130 - 5,
+// which is taken at a secret place r. A key of it serves one text.
 //
 //   (block_1 · r^n + block_2 · r^(n-1) + … + block_n · r) mod 2^130 - 5, plus s, mod 2^128
 //
-// So threads can share a text: each begins with a sum of zero, adds the blocks of its part, and moves its sum by as many blocks
-// as follow that part; the parts' sums, added in any order, are the whole's.
+// So threads can share a text: each begins with a sum of zero, adds the blocks of its part, and moves its sum by as
+// many blocks as follow that part; the parts' sums, added in any order, are the whole's.
 #pragma once
 
 #include <stdint.h>
 
 #define GRASS_TAG 16u
 
-// Whether 128-bit products are cheap. GPUs multiply 32 bits by 32; tests ask for their form on a processor with GRASS_NARROW.
+// Whether 128-bit products are cheap. GPUs multiply 32 bits by 32; tests ask for their form on a processor with
+// GRASS_NARROW.
 #if defined(__SIZEOF_INT128__) && !defined(__NVPTX__) && !defined(GRASS_NARROW)
 #define GRASS_WIDE 1
 #else
 #define GRASS_WIDE 0
 #endif
 
-/// A number modulo 2^130 - 5; all zeros is zero. Limbs, least first: of 44, 44, 42 bits where products are wide, of 26 where they
-/// are narrow. Between calls a limb may be longer by a bit.
+/// A number modulo 2^130 - 5; all zeros is zero. Limbs, least first: of 44, 44, 42 bits where products are wide, of 26
+/// where they are narrow. Between calls a limb may be longer by a bit.
 struct grass_poly1305_sum {
 #if GRASS_WIDE
   uint64_t limb[3];

@@ -46,7 +46,7 @@ void grass_hkdf_extract(
 bool grass_hkdf_expand(
     const uint8_t key[32], const uint8_t *info, uint64_t info_length, uint8_t *output, uint64_t count);
 
-/// Noise's HKDF, the specification's section 4.3: `outputs` keys of 32 bytes, one to three, one after the other, out of a chaining
-/// key and input of none or 32 bytes, or any. `keys` may be where `chaining_key` is.
+/// Noise's HKDF, the specification's section 4.3: `outputs` keys of 32 bytes, one to three, one after the other, out of
+/// a chaining key and input of none or 32 bytes, or any. `keys` may be where `chaining_key` is.
 void grass_noise_hkdf(
     const uint8_t chaining_key[32], const uint8_t *material, uint64_t material_length, uint8_t *keys, unsigned outputs);

@@ -13,12 +13,13 @@ struct grass_key_pair {
   uint8_t public_key[32];
 };
 
-/// Writes the secret that is shared with the owner of `public_key`. False, with zeros written, where it would be all zeros: the
-/// public key is one of the few points of small order, and everybody knows the result (RFC 7748 section 6.1).
+/// Writes the secret that is shared with the owner of `public_key`. False, with zeros written, where it would be all
+/// zeros: the public key is one of the few points of small order, and everybody knows the result (RFC 7748 section
+/// 6.1).
 ///
-/// Private keys are any 32 bytes; the bits that RFC 7748 fixes are fixed here. Of a public key the top bit is not looked at, and
-/// numbers from 2^255 - 19 on count modulo that. `shared` may be where an argument is.
-/// In constant time. Cost: some 40 µs on a processor's core, below a millisecond on one lane of a GPU.
+/// Private keys are any 32 bytes; the bits that RFC 7748 fixes are fixed here. Of a public key the top bit is not
+/// looked at, and numbers from 2^255 - 19 on count modulo that. `shared` may be where an argument is. In constant time.
+/// Cost: some 40 µs on a processor's core, below a millisecond on one lane of a GPU.
 bool grass_x25519(uint8_t shared[32], const uint8_t private_key[32], const uint8_t public_key[32]);
 
 /// The public key of a private one. Cost: as above.

@@ -13,8 +13,8 @@ enum grass_case_operation {
   GRASS_CASE_X25519 = 6,           // private key, public key -> secret
   GRASS_CASE_X25519_PUBLIC = 7,    // private key -> public key
   GRASS_CASE_X25519_ITERATED = 8,  // how often -> RFC 7748's iteration
-  // pattern; prologue, static and ephemeral private key of the initiator, of the responder; the responder's public key where the
-  // initiator knows it; the key shared beforehand where there is one; payloads -> hash, messages
+  // pattern; prologue, static and ephemeral private key of the initiator, of the responder; the responder's public key
+  // where the initiator knows it; the key shared beforehand where there is one; payloads -> hash, messages
   GRASS_CASE_NOISE = 9,
   GRASS_CASE_OPERATIONS = 10,
 };
@@ -30,8 +30,8 @@ enum grass_case_result {
 /// The name of an operation in vectors.txt.
 const char *grass_case_name(uint32_t operation);
 
-/// Runs a case. `input` has the fields, each its length in four bytes, least first, and its bytes. `output` and `scratch` have `capacity`
-/// bytes each; a case needs its longest text and 64 bytes more.
+/// Runs a case. `input` has the fields, each its length in four bytes, least first, and its bytes. `output` and
+/// `scratch` have `capacity` bytes each; a case needs its longest text and 64 bytes more.
 int32_t grass_seal_case(
     uint32_t operation, const uint8_t *input, uint64_t input_length, uint8_t *output, uint8_t *scratch, uint64_t capacity,
     uint64_t *output_length);
