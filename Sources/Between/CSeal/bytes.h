@@ -26,16 +26,19 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "words are little endi
 #define GRASS_APART __attribute__((noinline))
 #define GRASS_UNROLL _Pragma("clang loop unroll(full)")
 
-/// Forgets a local variable. On a GPU locals lie in registers, and a store to one would force it into memory that
-/// others can read: there it does nothing, and the build says what was spilled.
+// Two ways to forget a local variable. GRASS_FORGET is for one whose address no function got: on a GPU it lies in
+// registers, a store to it would force it into memory that others can read, and so nothing is done there; what was
+// spilled all the same, the build says. GRASS_FORGET_PLACE is for one whose address was given away, which lies in memory.
 #if defined(__NVPTX__)
 #define GRASS_FORGET(variable) ((void)(variable))
+#define GRASS_FORGET_PLACE(variable) grass_wipe(&(variable), sizeof(variable))
 #else
-#define GRASS_FORGET(variable)                              \
-  do {                                                      \
-    __builtin_memset(&(variable), 0, sizeof(variable));     \
-    __asm__ volatile("" : : "r"(&(variable)) : "memory");   \
+#define GRASS_FORGET(variable)                            \
+  do {                                                    \
+    __builtin_memset(&(variable), 0, sizeof(variable));   \
+    __asm__ volatile("" : : "r"(&(variable)) : "memory"); \
   } while (0)
+#define GRASS_FORGET_PLACE(variable) GRASS_FORGET(variable)
 #endif
 
 /// The same value, of which the compiler knows nothing: lest it makes a branch of a mask.

@@ -181,7 +181,7 @@ static void poly1305_short(
   grass_move(block, text, length);
   block[length] = behind;
   *sum = poly1305_product(poly1305_plain_add(*sum, poly1305_load(block, top)), key->r);
-  grass_wipe(block, sizeof block);
+  GRASS_FORGET_PLACE(block);
 }
 
 GRASS_APART void grass_poly1305_padded(
@@ -232,6 +232,6 @@ void grass_poly1305(const uint8_t one_time[32], const uint8_t *text, uint64_t le
   grass_poly1305_start(&key, one_time);
   grass_poly1305_end(&key, &sum, text, length);
   grass_poly1305_finish(&key, sum, tag);
-  GRASS_FORGET(key);
-  GRASS_FORGET(sum);
+  GRASS_FORGET_PLACE(key);
+  GRASS_FORGET_PLACE(sum);
 }

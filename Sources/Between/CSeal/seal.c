@@ -27,7 +27,7 @@ GRASS_APART static void seal_tag(
   grass_poly1305_padded(authenticator, &sum, sealed, length);
   seal_lengths(authenticator, &sum, data_length, length);
   grass_poly1305_finish(authenticator, sum, tag);
-  GRASS_FORGET(sum);
+  GRASS_FORGET_PLACE(sum);
 }
 
 /// Seals or opens the text's first 64 bytes, `stream` being block 1, and then the others.
@@ -53,8 +53,8 @@ GRASS_APART void grass_prepare(struct grass_prepared *prepared, const uint8_t ke
   grass_chacha20_pair(key, nonce, 0, words, prepared->stream);
   grass_put_words(one_time, words, 8);
   grass_poly1305_start(&prepared->authenticator, one_time);
-  grass_wipe(one_time, sizeof one_time);
-  GRASS_FORGET(words);
+  GRASS_FORGET_PLACE(one_time);
+  GRASS_FORGET_PLACE(words);
 }
 
 GRASS_APART bool grass_seal_prepared(
@@ -77,7 +77,7 @@ GRASS_APART bool grass_open_prepared(
   seal_tag(&prepared->authenticator, data, data_length, sealed, length, expected);
   bool agree = grass_tags_agree(expected, tag);
   // The true tag of a forged text would be what its forger lacks.
-  grass_wipe(expected, sizeof expected);
+  GRASS_FORGET_PLACE(expected);
   if (!agree) return false;
   seal_xor(key, nonce, prepared->stream, sealed, text, length);
   grass_wipe(prepared, sizeof *prepared);
@@ -139,6 +139,7 @@ void grass_share_sum(
     part = grass_poly1305_add(part, last);
   }
   *sum = part;
+  GRASS_FORGET_PLACE(part);
 }
 
 void grass_share_open(

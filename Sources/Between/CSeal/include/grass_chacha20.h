@@ -4,10 +4,6 @@
 
 #include <stdint.h>
 
-#define GRASS_KEY 32u
-#define GRASS_NONCE 12u
-#define GRASS_CHACHA20_BLOCK 64u
-
 /// Block number `counter` of the stream of a key and a nonce, RFC 8439 section 2.3.
 void grass_chacha20_block(const uint8_t key[32], const uint8_t nonce[12], uint32_t counter, uint8_t block[64]);
 

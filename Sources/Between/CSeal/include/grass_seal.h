@@ -65,8 +65,8 @@ void grass_share_start(struct grass_share *share, const uint8_t key[32], const u
 
 /// What thread `thread` of `threads` does to seal a text: of its chunks of 64 bytes it takes each `threads`th. It
 /// writes these chunks, and its part of the sum: all parts together, by grass_poly1305_add and in any order, give the
-/// tag by grass_poly1305_finish with the share's authenticator. The last argument but one, `sealed`, is as
-/// grass_seal's; `length` is at most GRASS_MAX_SEALED, as the caller has to see to.
+/// tag by grass_poly1305_finish with the share's authenticator. `sealed` is as grass_seal's; `length` is at most
+/// GRASS_MAX_SEALED, as the caller has to see to.
 void grass_share_seal(
     const struct grass_share *share, const uint8_t key[32], const uint8_t nonce[12], const uint8_t *data, uint64_t data_length,
     const uint8_t *text, uint64_t length, uint8_t *sealed, uint32_t thread, uint32_t threads,

@@ -5,9 +5,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define GRASS_HASH 32u
-#define GRASS_HASH_BLOCK 64u
-
 /// A hash that is being taken. May be copied; a copy goes on by itself.
 struct grass_sha256 {
   uint32_t state[8];

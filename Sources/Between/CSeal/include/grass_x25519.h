@@ -4,9 +4,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define GRASS_PRIVATE 32u
-#define GRASS_PUBLIC_KEY 32u
-
 /// A private key and the public one that belongs to it.
 struct grass_key_pair {
   uint8_t private_key[32];
@@ -19,7 +16,7 @@ struct grass_key_pair {
 ///
 /// Private keys are any 32 bytes; the bits that RFC 7748 fixes are fixed here. Of a public key the top bit is not
 /// looked at, and numbers from 2^255 - 19 on count modulo that. `shared` may be where an argument is. In constant time.
-/// Cost: some 40 µs on a processor's core, below a millisecond on one lane of a GPU.
+/// Cost: some 40 µs on a processor's core.
 bool grass_x25519(uint8_t shared[32], const uint8_t private_key[32], const uint8_t public_key[32]);
 
 /// The public key of a private one. Cost: as above.
