@@ -104,6 +104,16 @@ targets += [.target(name: "CPageWalk", dependencies: ["CLayouts"], path: "Tests/
 // The layout of the shared region, once, for the device program and for Swift.
 targets += [c("CRegion", in: "Between", ["CLayouts"])]
 targets += module("Region", in: "Between", ["Host", "CRegion"], tests: [])
+// What sessions' keys stand on: freestanding C, one source for Swift, for the device program, and for GPUs.
+targets += [
+  .target(
+    name: "CSeal", path: "Sources/Between/CSeal", cSettings: [.unsafeFlags(["-ffreestanding", "-O2"])]),
+  // Published vectors as cases that run wherever the core does.
+  .target(name: "CSealCases", dependencies: ["CSeal"], path: "Tests/Support/CSealCases"),
+  .testTarget(
+    name: "SealTests", dependencies: ["CSeal", "CSealCases"], path: "Tests/Between/SealTests",
+    resources: [.copy("Resources")]),
+]
 // The records that monitors emit: a header for each monitor, which its source includes, and a Swift type over it.
 targets += [c("CRecords", in: "Between")]
 targets += module("Records", in: "Between", ["CLayouts", "CRegion", "CRecords", "Memory"], tests: [])

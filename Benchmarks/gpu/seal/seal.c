@@ -1,0 +1,162 @@
+// The core of sessions' keys on a GPU: every published vector on one lane, then what handshakes and sealed records take
+// there.
+//
+//   seal KERNELS.ptx FOLDER [ITERATIONS]
+//
+// FOLDER is that of the vectors, Tests/Between/SealTests/Resources; X25519 is iterated as often as the third argument
+// says, at most (1000). Needs NVIDIA's driver only. What it seals by many threads is compared with what this processor
+// seals.
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdarg.h>
+
+#include "../../../Tests/Support/SealPrograms/vectors.h"
+
+static void *driver, *module;
+static uint64_t *answers, device_answers;
+
+#define CALL(name, ...)                                                         \
+  do {                                                                          \
+    int (*call_)() = (int (*)())dlsym(driver, #name);                           \
+    int code_ = call_ ? call_(__VA_ARGS__) : -1;                                \
+    if (code_) fprintf(stderr, "seal: " #name " failed: %d\n", code_), exit(1); \
+  } while (0)
+
+/// Runs a kernel of one block, its parameters 64-bit words, to its end.
+static void run(const char *name, unsigned threads, unsigned count, ...) {
+  uint64_t words[8];
+  void *pointers[8], *function;
+  va_list list;
+  va_start(list, count);
+  for (unsigned index = 0; index < count; index++) {
+    words[index] = va_arg(list, uint64_t);
+    pointers[index] = &words[index];
+  }
+  va_end(list);
+  memset(answers, 0, 2048 * 8);
+  CALL(cuModuleGetFunction, &function, module, name);
+  int (*launch)(void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, void **) =
+      dlsym(driver, "cuLaunchKernel");
+  int code = launch(function, 1, 1, 1, threads, 1, 1, 0, 0, pointers, 0);
+  if (code) fprintf(stderr, "seal: cannot launch %s: %d\n", name, code), exit(1);
+  CALL(cuCtxSynchronize);
+}
+
+static uint64_t allocate(uint64_t size) {
+  uint64_t place = 0;
+  CALL(cuMemAlloc_v2, &place, size + 64);
+  return place;
+}
+
+static unsigned run_vectors(const char *folder, uint32_t most) {
+  struct vectors all = read_vectors(folder);
+  unsigned passed = 0, failed = 0, skipped = 0;
+  uint64_t capacity = 2 << 20, input = allocate(capacity), output = allocate(capacity), scratch = allocate(capacity);
+  uint8_t *result = malloc(capacity);
+  for (unsigned index = 0; index < all.count; index++) {
+    const struct vector *vector = &all.vectors[index];
+    if (iterations(vector) > most) {
+      printf("left out: %u iterations of X25519\n", iterations(vector));
+      skipped++;
+      continue;
+    }
+    if (vector->input_length + 1024 > capacity) fprintf(stderr, "seal: too long: %s\n", vector->name), exit(1);
+    CALL(cuMemcpyHtoD_v2, input, vector->input, vector->input_length);
+    CALL(cuMemsetD8_v2, output, 0, capacity);
+    run("seal_case", 1, 7, (uint64_t)vector->operation, input, vector->input_length, output, scratch,
+        vector->input_length + 1024, device_answers);
+    int32_t code = (int32_t)(int64_t)answers[0];
+    uint64_t length = answers[1];
+    CALL(cuMemcpyDtoH_v2, result, output, capacity);
+    const char *wrong = judge(vector, code, result, length);
+    if (wrong) fprintf(stderr, "seal: %s: %s\n", vector->name, wrong), failed++;
+    else passed++;
+  }
+  printf("vectors on the GPU: %u passed, %u failed, %u left out\n", passed, failed, skipped);
+  free(result);
+  free_vectors(&all);
+  return failed;
+}
+
+/// A text sealed by the threads of one block, and by this processor.
+static unsigned run_shared(void) {
+  uint64_t most = 1 << 20, key = allocate(32), nonce = allocate(12), text = allocate(most), sealed = allocate(most + 16);
+  uint8_t *plain = malloc(most), *expected = malloc(most + 16), *got = malloc(most + 16);
+  uint8_t key_bytes[32], nonce_bytes[12];
+  for (unsigned index = 0; index < 32; index++) key_bytes[index] = (uint8_t)(3 * index + 1);
+  for (unsigned index = 0; index < 12; index++) nonce_bytes[index] = (uint8_t)(5 * index + 2);
+  for (uint64_t index = 0; index < most; index++) plain[index] = (uint8_t)(index * 2654435761u >> 13);
+  CALL(cuMemcpyHtoD_v2, key, key_bytes, (uint64_t)32);
+  CALL(cuMemcpyHtoD_v2, nonce, nonce_bytes, (uint64_t)12);
+  CALL(cuMemcpyHtoD_v2, text, plain, most);
+  const uint64_t lengths[] = {0, 1, 64, 65, 1000, 4096, 65536, 1 << 20};
+  unsigned failed = 0;
+  for (unsigned index = 0; index < 8; index++) {
+    uint64_t length = lengths[index];
+    if (!grass_seal(key_bytes, nonce_bytes, NULL, 0, plain, length, expected, expected + length)) exit(1);
+    for (unsigned threads = 32; threads <= 512; threads *= 4) {
+      uint64_t best = ~0ull;
+      for (int round = 0; round < 4; round++) {
+        CALL(cuMemsetD8_v2, sealed, 0, length + 16);
+        run("seal_shared", threads, 6, key, nonce, text, length, sealed, device_answers);
+        if (answers[0] < best) best = answers[0];
+      }
+      CALL(cuMemcpyDtoH_v2, got, sealed, length + 16);
+      if (memcmp(got, expected, length + 16) != 0) {
+        fprintf(stderr, "seal: %lu bytes by %u threads are sealed otherwise than here\n", (unsigned long)length, threads);
+        failed++;
+      }
+      printf("%7lu bytes sealed by %3u threads of a block: %8.1f us", (unsigned long)length, threads, (double)best / 1e3);
+      if (length >= 65536) printf(", %.2f GB/s", (double)length / (double)best);
+      printf("\n");
+    }
+  }
+  free(plain), free(expected), free(got);
+  return failed;
+}
+
+int main(int argc, char **argv) {
+  static char text[8 << 20];
+  FILE *file = argc > 2 ? fopen(argv[1], "r") : NULL;
+  if (!file || !fread(text, 1, sizeof text - 1, file)) return fprintf(stderr, "usage: seal KERNELS.ptx FOLDER [ITERATIONS]\n"), 64;
+  fclose(file);
+  driver = dlopen("libcuda.so.1", RTLD_NOW);
+  if (!driver) return fprintf(stderr, "seal: %s\n", dlerror()), 1;
+  int device = 0;
+  char name[100] = "";
+  void *context;
+  CALL(cuInit, 0);
+  CALL(cuDeviceGet, &device, 0);
+  CALL(cuDeviceGetName, name, (int)sizeof name - 1, device);
+  CALL(cuCtxCreate_v2, &context, 8, device);
+  CALL(cuModuleLoadData, &module, text);
+  CALL(cuMemHostAlloc, (void **)&answers, (uint64_t)(2048 * 8), 3);
+  CALL(cuMemHostGetDevicePointer_v2, &device_answers, answers, 0);
+  printf("%s\n", name);
+
+  unsigned failed = run_vectors(argv[2], argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 1000);
+  for (int round = 0; round < 2; round++) run("products", 1, 2, (uint64_t)20, device_answers);
+  printf("x25519 on one lane: %.0f us\n", (double)answers[0] / 20e3);
+  run("products", 32, 2, (uint64_t)20, device_answers);
+  printf("x25519 on each of 32 lanes: %.0f us\n", (double)answers[0] / 20e3);
+  for (uint64_t pattern = 0; pattern < 2; pattern++) {
+    run("handshakes", 1, 3, pattern, (uint64_t)8, device_answers);
+    printf("handshake %s on one lane: the responder's part %.0f us with its ephemeral key at hand, %.0f us with making it\n",
+           pattern ? "IK" : "XX", (double)answers[0] / 8e3, (double)(answers[0] + answers[1]) / 8e3);
+    if (answers[2]) fprintf(stderr, "seal: %lu handshakes failed\n", (unsigned long)answers[2]), failed++;
+  }
+  for (uint64_t size = 16; size <= 1024; size *= 4) {
+    for (int round = 0; round < 2; round++) run("seal_short", 1, 3, size, (uint64_t)2000, device_answers);
+    if (answers[2]) fprintf(stderr, "seal: %lu records did not open\n", (unsigned long)answers[2]), failed++;
+    double sealing = (double)answers[0] / 2000, opening = (double)answers[1] / 2000;
+    run("seal_series", 1, 3, size, (uint64_t)2000, device_answers);
+    printf("%4lu bytes and 16 beside them on one lane: seal %.0f ns (in series %.0f ns), open %.0f ns\n", (unsigned long)size,
+           sealing, (double)answers[0] / 2000, opening);
+    run("seal_short_prepared", 1, 3, size, (uint64_t)2000, device_answers);
+    if (answers[2]) fprintf(stderr, "seal: %lu prepared records did not open\n", (unsigned long)answers[2]), failed++;
+    printf("     prepared beforehand: seal %.0f ns, open %.0f ns\n", (double)answers[0] / 2000, (double)answers[1] / 2000);
+  }
+  failed += run_shared();
+  if (failed) fprintf(stderr, "seal: %u things are wrong\n", failed);
+  return failed > 0;
+}

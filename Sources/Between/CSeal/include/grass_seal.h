@@ -1,0 +1,87 @@
+// Sealing: ChaCha20-Poly1305, RFC 8439 section 2.8. A sealed text is as long as the text, with a tag of 16 bytes beside
+// it that depends on the key, the nonce, the text, and on associated data, which is sent in clear or known to both.
+//
+// The same key and nonce must never seal two texts: who sees both can then read both, and forge.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "grass_chacha20.h"
+#include "grass_poly1305.h"
+
+/// The longest text, in bytes: 256 GiB less a block. RFC 8439 counts blocks in 32 bits and needs the first one itself.
+#define GRASS_MAX_SEALED (((1ull << 32) - 1) * 64)
+
+/// Seals `length` bytes. `sealed` is `text`, or does not overlap it; `tag` lies elsewhere. What has no bytes may be
+/// null. False, with nothing written, where `length` is over GRASS_MAX_SEALED. Cost: two blocks of ChaCha20 for 64
+/// bytes.
+bool grass_seal(
+    const uint8_t key[32], const uint8_t nonce[12], const uint8_t *data, uint64_t data_length, const uint8_t *text,
+    uint64_t length, uint8_t *sealed, uint8_t tag[16]);
+
+/// Opens what grass_seal gave. False, with nothing written, where the tag does not agree: something was altered, or the
+/// key, nonce or associated data are others. `text` is `sealed`, or does not overlap it.
+///
+/// The sealed text is read twice, to judge it and to open it, so it has to be where nobody else writes: what lies in
+/// memory that others reach is copied first.
+bool grass_open(
+    const uint8_t key[32], const uint8_t nonce[12], const uint8_t *data, uint64_t data_length, const uint8_t *sealed,
+    uint64_t length, const uint8_t tag[16], uint8_t *text);
+
+// MARK: - Beforehand
+
+/// What one key and one nonce give, whatever the text will be: all of ChaCha20 that a text of up to 64 bytes needs. Who
+/// knows the next record's nonce makes it while nothing waits, and sums up the text only. As secret as the text.
+struct grass_prepared {
+  struct grass_poly1305_key authenticator;
+  uint32_t stream[16];  // What the text's first 64 bytes are xored with.
+};
+
+/// Prepares for one record.
+void grass_prepare(struct grass_prepared *prepared, const uint8_t key[32], const uint8_t nonce[12]);
+
+/// grass_seal with what was prepared for the same key and nonce, which is wiped: it seals one text only.
+bool grass_seal_prepared(
+    struct grass_prepared *prepared, const uint8_t key[32], const uint8_t nonce[12], const uint8_t *data, uint64_t data_length,
+    const uint8_t *text, uint64_t length, uint8_t *sealed, uint8_t tag[16]);
+
+/// grass_open with what was prepared for the same key and nonce. It is wiped where the tag agrees, and else kept for
+/// the true record.
+bool grass_open_prepared(
+    struct grass_prepared *prepared, const uint8_t key[32], const uint8_t nonce[12], const uint8_t *data, uint64_t data_length,
+    const uint8_t *sealed, uint64_t length, const uint8_t tag[16], uint8_t *text);
+
+// MARK: - By many threads
+
+/// What the threads that share a text all need: computed by each, or once and read by all. It is as secret as the key.
+struct grass_share {
+  struct grass_poly1305_key authenticator;
+  struct grass_poly1305_sum step;  // r to the power of the blocks between two chunks of one thread.
+};
+
+/// Prepares `threads` threads, at least one, for one text.
+void grass_share_start(struct grass_share *share, const uint8_t key[32], const uint8_t nonce[12], uint32_t threads);
+
+/// What thread `thread` of `threads` does to seal a text: of its chunks of 64 bytes it takes each `threads`th. It
+/// writes these chunks, and its part of the sum: all parts together, by grass_poly1305_add and in any order, give the
+/// tag by grass_poly1305_finish with the share's authenticator. `sealed` is as grass_seal's; `length` is at most
+/// GRASS_MAX_SEALED, as the caller has to see to.
+void grass_share_seal(
+    const struct grass_share *share, const uint8_t key[32], const uint8_t nonce[12], const uint8_t *data, uint64_t data_length,
+    const uint8_t *text, uint64_t length, uint8_t *sealed, uint32_t thread, uint32_t threads,
+    struct grass_poly1305_sum *sum);
+
+/// The same for a text that is sealed already: only the part of the sum. Who opens compares the tag first, and then
+/// each thread opens its chunks by grass_share_open.
+void grass_share_sum(
+    const struct grass_share *share, const uint8_t *data, uint64_t data_length, const uint8_t *sealed, uint64_t length,
+    uint32_t thread, uint32_t threads, struct grass_poly1305_sum *sum);
+
+/// Opens a thread's chunks of a text whose tag agreed.
+void grass_share_open(
+    const uint8_t key[32], const uint8_t nonce[12], const uint8_t *sealed, uint64_t length, uint8_t *text, uint32_t thread,
+    uint32_t threads);
+
+/// Whether two tags are the same, in constant time.
+bool grass_tags_equal(const uint8_t one[16], const uint8_t other[16]);
