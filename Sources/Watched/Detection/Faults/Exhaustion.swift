@@ -35,30 +35,41 @@ public struct TasksExhausted: Detector {
   public static let name = "pids-exhausted"
   public static let kind = Finding.Kind.fault
   public static let summary = "The host has nearly all the tasks that it may have: soon nothing can be started."
-  public static let rule = "The number of tasks reaches 90% of pid_max or of max_threads (a warning) or 98% (critical)."
+  public static let rule = """
+    The tasks reach 90% of max_threads, or those whose numbers are given out again, from 300 on, 90% of the numbers that there are up to \
+    pid_max (a warning), or 98% (critical).
+    """
   public static let looksLike = "Nothing: the kernel refuses from there on."
   public static let remedy = "See who has them: grassctl ps -T. Raise kernel.pid_max and kernel.threads-max meanwhile."
   public static let baseline = Finding.Baseline.threshold
 
   public static func sightings(_ look: Look, before: Look?) throws(KernelError) -> Sightings {
-    let count = UInt64(try look.marks().marks.count)
+    let marks = try look.marks()
     let kernel = look.kernel
-    var most = try look.number("pid_max").map { UInt64($0) } ?? .max
+    var numbers = try look.number("pid_max").map { UInt64($0) } ?? .max
     // Of its namespace since 6.14.
     if let field = try? kernel.types.structure("pid_namespace").field("pid_max"),
       let namespace = kernel.symbols.address(of: "init_pid_ns"),
       let bytes = try? kernel.addressSpace.read(namespace + field.offset, count: 4),
       let own = try? ByteReader(bytes.span.bytes).u32(0)
     {
-      most = min(most, UInt64(own))
+      numbers = min(numbers, UInt64(own))
     }
-    if let threads = try look.number("max_threads") { most = min(most, threads) }
+    // The lowest are given out once, after the boot, and never again.
+    let later = UInt64(marks.marks.count { $0.task.tid >= reserved })
+    let limits = [
+      (later, numbers > UInt64(reserved) ? numbers - UInt64(reserved) : numbers, "pid_max"),
+      (UInt64(marks.marks.count), try look.number("max_threads") ?? .max, "max_threads"),
+    ]
     return Sightings(
-      Exhaustion.sighting(
-        [.host], "tasks", used: count, most: most, at: kernel.symbols.address(of: "pid_max"), symbol: "pid_max"
-      )
-      .map { [$0] } ?? [])
+      limits.lazy.compactMap { used, most, symbol in
+        Exhaustion.sighting(
+          [.host], "tasks", used: used, most: most, at: kernel.symbols.address(of: symbol), symbol: symbol)
+      }.first.map { [$0] } ?? [], faults: marks.faults)
   }
+
+  /// RESERVED_PIDS of kernel/pid.c.
+  private static let reserved: Int32 = 300
 }
 
 /// A process has all the open files that it may have.
