@@ -1,6 +1,7 @@
 import ArgumentParser
 import Detection
-import Foundation
+import FoundationEssentials
+import Glibc
 import Output
 import Records
 import Remote

@@ -1,6 +1,6 @@
 import ArgumentParser
 import Detection
-import Foundation
+import FoundationEssentials
 import Glibc
 import KernelViews
 import Links

@@ -1,9 +1,11 @@
 import Dispatch
-import Foundation
-import FoundationNetworking
+import FoundationEssentials
+import Glibc
 import Host
 
-/// Posts changes to a web server, one after the other, on a thread of its own.
+/// Posts changes to a web server, one after the other, on a thread of its own, by the program `curl`.
+///
+/// A library in its place would be loaded by every command, and takes longer for that than most of them for their work.
 ///
 /// Who has something to post never waits: there is a queue, and where it is full the oldest that waits is dropped. What the server
 /// does not take is tried again, later and later; what it refuses, or does not take in the end, is dropped. How much was dropped,
@@ -40,7 +42,6 @@ final class Webhook: @unchecked Sendable {
   private let work = DispatchSemaphore(value: 0)
   private let ending = DispatchSemaphore(value: 0)
   private let ended = DispatchSemaphore(value: 0)
-  private let session: URLSession
   private var thread: DedicatedThread?
 
   /// Whether changes can be posted to an address.
@@ -58,10 +59,6 @@ final class Webhook: @unchecked Sendable {
     self.url = url
     self.patience = patience
     self.say = say
-    let configuration = URLSessionConfiguration.ephemeral
-    configuration.timeoutIntervalForRequest = patience.timeout
-    configuration.timeoutIntervalForResource = patience.timeout
-    session = URLSession(configuration: configuration)
     thread = try DedicatedThread(name: "webhook") { [self] in run() }
   }
 
@@ -90,7 +87,6 @@ final class Webhook: @unchecked Sendable {
     work.signal()
     if ended.wait(timeout: .now() + seconds) == .timedOut { ending.signal() }
     _ = ended.wait(timeout: .now() + patience.timeout)
-    session.invalidateAndCancel()
     let (left, dropped) = state.withLock { ($0.queue.count, $0.droppedInAll) }
     if left > 0 { say("\(url): \(left) changes were not posted any more") }
     if dropped > 0 { say("\(url): \(dropped) changes were dropped in all") }
@@ -151,35 +147,50 @@ final class Webhook: @unchecked Sendable {
     return true
   }
 
-  private final class Answer: @unchecked Sendable {
-    // Written before the semaphore is signalled, read after it.
-    var failure: (reason: String, isFinal: Bool)?
-  }
-
   /// Why it was not taken, and whether it never will be; nil where it was.
   private func attemptPost(_ bytes: [UInt8]) -> (reason: String, isFinal: Bool)? {
-    var request = URLRequest(url: url)
-    request.httpMethod = "POST"
-    request.httpBody = Data(bytes)
-    request.setValue("application/json", forHTTPHeaderField: "Content-Type")
-    request.setValue("grassctl/\(Version.current)", forHTTPHeaderField: "User-Agent")
-    let answer = Answer()
-    let done = DispatchSemaphore(value: 0)
-    let task = session.dataTask(with: request) { _, response, error in
-      if let error {
-        answer.failure = (error.localizedDescription, false)
-      } else if let status = (response as? HTTPURLResponse)?.statusCode, !(200..<300).contains(status) {
-        // What it does not understand it will not understand later either; that it is busy will pass.
-        answer.failure = ("status \(status)", (400..<500).contains(status) && status != 408 && status != 429)
-      }
-      done.signal()
+    guard let body = tmpfile() else { return ("no temporary file: \(String(cString: strerror(errno)))", false) }
+    defer { fclose(body) }
+    guard fwrite(bytes, 1, bytes.count, body) == bytes.count, fflush(body) == 0, lseek(fileno(body), 0, SEEK_SET) == 0
+    else {
+      return ("what is to be posted cannot be written: \(String(cString: strerror(errno)))", false)
     }
-    task.resume()
-    // The session keeps its own time; this is for one that does not.
-    guard done.wait(timeout: .now() + patience.timeout + 5) == .success else {
-      task.cancel()
-      return ("no answer within \(patience.timeout) s", false)
+    var ends: [Int32] = [-1, -1]
+    guard pipe(&ends) == 0 else { return ("no pipe: \(String(cString: strerror(errno)))", false) }
+    for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+    defer { close(ends[0]) }
+    let process: pid_t
+    do throws(SystemCallError) {
+      defer { close(ends[1]) }
+      // Its last three characters are the status, 000 where there was no answer; before it stands what it complains of.
+      process = try spawn(
+        [
+          "curl", "--silent", "--show-error", "--request", "POST", "--header", "Content-Type: application/json",
+          "--user-agent",
+          "grassctl/\(Version.current)", "--data-binary", "@-", "--max-time", "\(patience.timeout)", "--proto",
+          "=http,https",
+          "--output", "/dev/null", "--write-out", "%{http_code}", "--url", url.absoluteString,
+        ], input: fileno(body), output: ends[1], errors: ends[1])
+    } catch {
+      return ("\(error); the program curl is needed", true)
     }
-    return answer.failure
+    var said: [UInt8] = []
+    var piece = [UInt8](repeating: 0, count: 4096)
+    while true {
+      let count = SystemCall.retrying { read(ends[0], &piece, piece.count) }
+      guard count > 0 else { break }
+      said += piece[..<min(count, max(0, 65536 - said.count))]
+    }
+    var status: Int32 = 0
+    while waitpid(process, &status, 0) < 0, errno == EINTR {}
+    let text = String(decoding: said, as: UTF8.self).split(whereSeparator: \.isNewline).joined(separator: "; ")
+    guard let code = Int(text.suffix(3)), code > 0 else {
+      return (
+        text.hasSuffix("000") ? String(text.dropLast(3)).trimmingPrefix("curl: ").description : "curl: \(text)", false
+      )
+    }
+    if (200..<300).contains(code) { return nil }
+    // What it does not understand it will not understand later either; that it is busy will pass.
+    return ("status \(code)", (400..<500).contains(code) && code != 408 && code != 429)
   }
 }
