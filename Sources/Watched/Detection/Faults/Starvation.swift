@@ -179,8 +179,9 @@ public struct ConsoleStuck: Detector {
     struct Lock: KernelShape {
       static let type = "semaphore"
       let count = Field<UInt32>("count")
-      let waiters = Place("wait_list")
-      let first = Field<VirtualAddress>("wait_list.next")
+      let waiters = Place(optional: "wait_list")
+      // A list until 7.0.
+      let first = Field<VirtualAddress>("first_waiter", before: "7.1", "wait_list.next")
     }
 
     struct Console: KernelShape {
@@ -214,7 +215,7 @@ public struct ConsoleStuck: Detector {
       of: reader.console, through: \.next, heads: reader.list.map { [$0] } ?? [], limit: 64, &faults
     ).structs
     let sequences = consoles.compactMap(&faults) { (console) throws(MemoryFault) in try console.sequence }
-    let isWaited = first != lock.address(of: \.waiters)
+    let isWaited = reader.lock.waiters.isPresent ? first != lock.address(of: \.waiters) : first.rawValue != 0
     return Sightings(
       [
         Sighting(
