@@ -262,6 +262,9 @@ extension Breaks {
       "quiet-growth", .quiet, "A process takes much memory at an even pace, and then no more.", needs: [.program],
       .script("\(Break.background("growing")); sleep 8"), undo: .script("kill -9 $(cat /tmp/broken)"), [], within: 5),
     Break(
+      "quiet-threads", .quiet, "A process begins hundreds of threads, again and again.", needs: [.program],
+      .script(Break.background("threads")), undo: .script("kill -9 $(cat /tmp/broken)"), [], within: 5),
+    Break(
       "quiet-namespaces", .quiet, "Processes in namespaces of their own come and go.",
       .script("for n in 1 2 3 4 5 6; do unshare -m -u -i -n -p -f true; done; true"), [], within: 5),
   ]

@@ -11,6 +11,7 @@
 #include <net/ethernet.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -334,6 +335,21 @@ static void growing(char **argv) {
   stay();
 }
 
+// Begins hundreds of threads, again and again, and waits for them.
+static void *sleep_a_little(void *unused) {
+  usleep(300000);
+  return 0;
+}
+static void threads(char **argv) {
+  become("threads", 0);
+  for (;;) {
+    pthread_t all[300];
+    int count = 0;
+    while (count < 300 && !pthread_create(&all[count], 0, sleep_a_little, 0)) count++;
+    while (count > 0) pthread_join(all[--count], 0);
+  }
+}
+
 // Stops the first process as a debugger does, and holds on to it.
 static void init_stopped(char **argv) {
   int status;
@@ -435,6 +451,7 @@ static const struct {
     {"bpf-xdp", bpf_xdp},
     {"miner", miner},
     {"growing", growing},
+    {"threads", threads},
     {"init-stopped", init_stopped},
     {"poison", poison},
     {"next-kernel", next_kernel},

@@ -60,7 +60,7 @@ struct LoggedWords: Sendable {
     "io-stall": .init("a request to {0} does not come back", .init("a request in flight")),
     "fs-frozen": .init("{0} is frozen", .init("s_writers.frozen")),
     "fs-full": .init("{0} is full", .init("used_blocks")),
-    "fork-bomb": .init("processes multiply: {seen} tasks in all", .init("tasks"), .init("total_forks")),
+    "fork-bomb": .init("processes multiply: {seen} in all", .init("processes"), .init("total_forks")),
     "cpu-starvation": .init("{0} is ready and does not come to run", .init("sched_info.last_queued", unit: " s ago")),
     "console-stuck": .init("{0} is held and does not come free", .init("count")),
     "suspended-detector": .init("{0} ended early and is not asked any more", .init("how it ended")),

@@ -8,8 +8,8 @@ public struct ForkBomb: Detector {
   public static let kind = Finding.Kind.fault
   public static let summary = "Somebody's processes multiply."
   public static let rule = """
-    Between two looks nr_threads rose by 64 and a quarter at least, and more than half of the new tasks have one name and one \
-    user. The second look is taken where a dozen tasks of one name and user are younger than 5 s.
+    Between two looks the processes became 64 and a quarter more at least, and more than half of the new ones have one name and one \
+    user. The second look is taken where a dozen of one name and user are younger than 5 s. Threads of a process do not count.
     """
   public static let looksLike = "make -j and servers that start workers: theirs end, or are soon all there."
   public static let remedy = """
@@ -28,8 +28,9 @@ public struct ForkBomb: Detector {
   public static func sightings(_ look: Look, before: Look?) throws(KernelError) -> Sightings {
     let table = try look.marks()
     let now = look.moment.guest ?? 0
-    let known = Set(try before?.marks().marks.map(\.key) ?? [])
-    let new = table.marks.filter { mark in
+    let processes = table.marks.filter(\.task.isLeader)
+    let known = Set(try before?.marks().marks.filter(\.task.isLeader).map(\.key) ?? [])
+    let new = processes.filter { mark in
       before == nil
         ? mark.task.startTime <= now && now - mark.task.startTime < youth : !known.contains(mark.key)
     }.filter { !$0.task.isKernelThread }
@@ -37,7 +38,7 @@ public struct ForkBomb: Detector {
     guard let (kin, members) = groups.max(by: { $0.value.count < $1.value.count }), members.count * 2 > new.count,
       members.count >= 12
     else { return Sightings(faults: table.faults) }
-    let counts = (old: known.count, new: table.marks.count)
+    let counts = (old: known.count, new: processes.count)
     if before != nil {
       guard counts.new - counts.old >= 64, (counts.new - counts.old) * 4 >= counts.old else {
         return Sightings(faults: table.faults)
@@ -48,9 +49,9 @@ public struct ForkBomb: Detector {
       [
         Sighting(
           [.host], .critical, .strong,
-          "\(kin.comm.printable) of user \(kin.user) multiplies: \(members.count) new in a moment, \(counts.new) tasks in all",
+          "\(kin.comm.printable) of user \(kin.user) multiplies: \(members.count) new in a moment, \(counts.new) processes in all",
           evidence: [
-            .init("tasks", seen: "\(counts.new)", expected: before == nil ? nil : "about \(counts.old) as before"),
+            .init("processes", seen: "\(counts.new)", expected: before == nil ? nil : "about \(counts.old) as before"),
             .init("total_forks", at: look.kernel.symbols.address(of: "total_forks"), seen: "\(forks)"),
           ], related: Set(members.prefix(64).map { .task($0.task) }))
       ], faults: table.faults)
