@@ -59,7 +59,7 @@ public struct Looker {
       while let frame = try LookFrame.next(in: &buffer) {
         guard frame.kind == .look else { throw LookFrameError() }
         look(kernel, try Request(frame.bytes), learned)
-        if learned == nil { learned = try learn(kernel) }
+        if learned == nil { learned = learn(kernel) }
       }
       let count = SystemCall.retrying { read(input, &piece, piece.count) }
       guard count > 0 else { return }
@@ -117,7 +117,9 @@ public struct Looker {
   private func say(_ frame: LookFrame) { if !frame.write(to: output) { exit(0) } }
 
   /// What the host is like; nil where it has not booted for long enough.
-  private func learn(_ kernel: Kernel) throws -> Baseline? {
+  ///
+  /// One that cannot be kept in the file serves this process all the same, and it is said.
+  private func learn(_ kernel: Kernel) -> Baseline? {
     let look = Look(at: kernel)
     guard let now = look.moment.guest, now >= Self.settled else { return nil }
     let learned: Baseline
@@ -128,9 +130,13 @@ public struct Looker {
       say(.init(.note, "the host cannot be learned yet: \(error)"))
       return nil
     }
-    try baseline.map { path throws(DetectionFileError) in try learned.write(to: path) }
+    do throws(DetectionFileError) {
+      if let baseline { try learned.write(to: baseline) }
+    } catch {
+      say(.init(.note, "\(error)"))
+    }
     let facts = learned.facts.values.reduce(0) { $0 + $1.count }
-    say(.init(.note, "learned \(facts) facts of the host\(baseline.map { ", kept in \($0)" } ?? "")"))
+    say(.init(.note, "learned \(facts) facts of the host"))
     return learned
   }
 
