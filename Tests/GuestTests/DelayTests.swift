@@ -39,7 +39,6 @@ extension OwnGuestTests {
       var delays: [Duration] = []
       var words: [Duration] = []
       for _ in 0..<Self.repetitions {
-        SharedGuests.shared.rest()
         let guest = try Guest(GuestOptions(kernel: "6.12", memory: 512, sleepers: 3))
         defer { guest.shutDown() }
         let daemon = try GrassDaemon(
@@ -76,7 +75,6 @@ extension OwnGuestTests {
     /// From the moment in which no CPU of the guest leaves its interrupt any more to the finding in the log.
     @Test(.enabled(if: repetitions > 0), arguments: [1, 0.1])
     func aHangOfAllCPUsIsNamed(_ period: Double) throws {
-      SharedGuests.shared.rest()
       let guest = try Guest(GuestOptions(kernel: "6.12", memory: 512, sleepers: 3))
       defer { guest.shutDown() }
       let daemon = try GrassDaemon(

@@ -17,7 +17,6 @@ extension OwnGuestTests {
 
     /// On the device, without anybody who asks; who connects when the host is long dead reads what happened.
     @Test func theDeviceFindsOutThatTheHostPanicked() throws {
-      SharedGuests.shared.rest()
       let guest = try Guest(GuestOptions(kernel: "6.12", memory: 512, sleepers: 3))
       defer { guest.shutDown() }
       let daemon = try GrassDaemon(
@@ -68,7 +67,6 @@ extension OwnGuestTests {
       let hide = try Breaks.named("hidden-module-list")
       // Without headers of the kernel there is no module that hides.
       guard known.lacks(for: hide) == nil, let module = known.module("break") else { return }
-      SharedGuests.shared.rest()
       var options = GuestOptions(kernel: "6.12", memory: 512, sleepers: 3)
       options.programs.append(module.path)
       let guest = try Guest(options)
@@ -162,7 +160,6 @@ extension OwnGuestTests {
       let known = try KernelStore().kernel("6.1")
       let deadlock = try Breaks.named("deadlock-mutex")
       guard known.lacks(for: deadlock) == nil, let module = known.module("break") else { return }
-      SharedGuests.shared.rest()
       var options = GuestOptions(kernel: "6.1", memory: 512, sleepers: 3)
       options.programs.append(module.path)
       let guest = try Guest(options)
@@ -211,7 +208,6 @@ extension OwnGuestTests {
       // Without headers of the kernel there is no module that breaks it.
       let known = try KernelStore().kernel(kernel)
       guard known.lacks(for: breaks[0]) == nil, let module = known.module("break") else { return }
-      SharedGuests.shared.rest()
       var options = GuestOptions(kernel: kernel, memory: 512, sleepers: 3)
       options.isBreakable = true
       options.programs.append(module.path)
@@ -270,7 +266,6 @@ extension OwnGuestTests {
     /// The hypervisor says so, or KVM in the guest's memory; where neither does, all that is said is that it stopped. A guest that
     /// hangs is told from it.
     @Test func aPausedGuestIsToldFromOneThatHangs() throws {
-      SharedGuests.shared.rest()
       let guest = try Guest(GuestOptions(kernel: "6.12", memory: 512, sleepers: 3))
       defer { guest.shutDown() }
       let options = ["--detectors", "--detector-period", "0.25", "--no-known"]

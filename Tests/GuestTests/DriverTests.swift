@@ -8,7 +8,6 @@ extension OwnGuestTests {
   /// A machine that looks at itself, through a driver that shows all of its memory.
   @Suite(.serialized, .enabled(if: driver != nil)) struct DriverTests {
     @Test func aMachineSeesItselfThroughADriver() throws {
-      SharedGuests.shared.rest()
       let programs = ["grassd", "grassctl"].map { BuiltTool.directory.appendingPathComponent($0).path }
       let guest = try Guest(
         GuestOptions(kernel: "6.1", memory: 1024, sleepers: 5, programs: programs + [try #require(driver).path]))

@@ -38,7 +38,6 @@ extension OwnGuestTests {
     }
 
     @Test(arguments: ["6.1", "6.12"]) func theyOutliveTheBoot(_ kernel: String) throws {
-      SharedGuests.shared.rest()
       let ram = try GuestMemory(mebibytes: 512)
       let options = GuestOptions(kernel: kernel, memory: 512, sleepers: 3)
       var guest = try Guest(options, ram: ram)
@@ -121,7 +120,6 @@ extension OwnGuestTests {
 
     /// A kernel that was made to lie before it died: what can be read is kept, what cannot is said.
     @Test func memoryThatLiesIsNotFollowed() throws {
-      SharedGuests.shared.rest()
       let guest = try Guest(GuestOptions(kernel: "6.12", memory: 512, sleepers: 3))
       defer { guest.shutDown() }
       try #require(try guest.run("MODE=held /bin/workload > /dev/null 2>&1 & sleep 4").status == 0)

@@ -24,7 +24,6 @@ extension OwnGuestTests {
 
     /// QEMU's `pc` splits RAM elsewhere than `q35`, of which nothing in a file of zeros tells.
     @Test func rawFileServedBeforeItsGuestBoots() throws {
-      SharedGuests.shared.rest()
       let ram = try GuestMemory(mebibytes: 4096)
       let daemon = try GrassDaemon(memory: ram.path, monitors: [monitorPath("ps")])
       defer { daemon.stop() }
@@ -57,7 +56,6 @@ extension OwnGuestTests {
 
     /// Another build boots in the memory of the one before, under sessions that go on.
     @Test func rebootIntoAnotherBuild() throws {
-      SharedGuests.shared.rest()
       let ram = try GuestMemory(mebibytes: 1024)
       let options = ["6.1", "6.12", "6.12"].map { GuestOptions(kernel: $0, memory: 1024, sleepers: 3) }
       var guest = try Guest(options[0], ram: ram)

@@ -32,7 +32,6 @@ extension OwnGuestTests {
     ///
     /// Software devices take none so far, and the remote host is told both why and what else was tried.
     @Test(.guests(1)) func aRegionInADMABufferIsServedOrRefusedByName() throws {
-      SharedGuests.shared.rest()
       // The first kernel here that makes dma-bufs of its own memory.
       let lab = try CardLab(programs: BuiltTool.directory, watching: nil, hasRemote: false, kernel: "6.12")
       defer { lab.shutDown() }
@@ -49,7 +48,6 @@ extension OwnGuestTests {
     }
 
     @Test(.guests(2)) func softRoCEKeepsThePromises() throws {
-      SharedGuests.shared.rest()
       let lab = try CardLab(programs: BuiltTool.directory, watching: nil, hasRemote: true)
       defer { lab.shutDown() }
       try serve(lab)
@@ -167,7 +165,6 @@ extension OwnGuestTests {
     }
 
     @Test func theCardGoesOnWhateverHappensToTheHost() throws {
-      SharedGuests.shared.rest()
       let lab = try CardLab(
         programs: BuiltTool.directory,
         watching: GuestOptions(
