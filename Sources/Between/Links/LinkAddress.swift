@@ -45,12 +45,12 @@ public struct LinkAddress: Hashable, Sendable, CustomStringConvertible {
   ///
   /// - Parameters:
   ///   - region: what is served. Kept until the responder ends.
-  ///   - assist: has the mailbox program look at the region's slots at once, on the caller's thread, or does nothing.
+  ///   - keeper: the device that answers in the region's slots.
   /// - Returns: what serves it, or nil where nothing has to be done: a region's file is there by itself.
   /// - Throws: ``LinkError`` where the address cannot be served: it is in use, not allowed, or has no such device.
   public func serve(
-    _ region: SharedRegion, assist: @escaping @Sendable () -> Void = {}
+    _ region: SharedRegion, keeper: any SlotKeeper = KeylessSlots()
   ) throws(LinkError) -> (any Responder)? {
-    try kind.serve(region, assist: assist)
+    try kind.serve(region, keeper: keeper)
   }
 }

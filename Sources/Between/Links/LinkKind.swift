@@ -28,8 +28,8 @@ public protocol LinkKind: Hashable, Sendable, CustomStringConvertible {
 
   /// Connects to the region there, as ``LinkAddress/connect(slots:within:)`` says.
   func connect(slots: Int, within timeout: Duration) throws(LinkError) -> any Link
-  /// Serves a region there, as ``LinkAddress/serve(_:assist:)`` says.
-  func serve(_ region: SharedRegion, assist: @escaping @Sendable () -> Void) throws(LinkError) -> (any Responder)?
+  /// Serves a region there, as ``LinkAddress/serve(_:keeper:)`` says.
+  func serve(_ region: SharedRegion, keeper: any SlotKeeper) throws(LinkError) -> (any Responder)?
 }
 
 extension LinkKind {

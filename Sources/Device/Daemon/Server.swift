@@ -119,7 +119,8 @@ public final class Server {
     var responders: [any Responder] = []
     let monitor = device
     addresses = try options.listen.map { address in
-      guard let responder = try address.serve(place.region, assist: { monitor.assist() }) else { return address }
+      let keeper = KeylessSlots { monitor.assist() }
+      guard let responder = try address.serve(place.region, keeper: keeper) else { return address }
       responders.append(responder)
       return responder.address
     }

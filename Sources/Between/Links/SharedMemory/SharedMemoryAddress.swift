@@ -24,9 +24,7 @@ public struct SharedMemoryAddress: LinkKind {
     try SharedMemoryLink(path: path, slots: slots)
   }
 
-  public func serve(
-    _ region: SharedRegion, assist: @escaping @Sendable () -> Void
-  ) throws(LinkError) -> (any Responder)? {
+  public func serve(_ region: SharedRegion, keeper: any SlotKeeper) throws(LinkError) -> (any Responder)? {
     guard region.device != nil else { return nil }
     throw LinkError(
       description,

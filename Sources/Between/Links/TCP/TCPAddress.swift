@@ -24,10 +24,8 @@ public struct TCPAddress: LinkKind {
     try TCPLink(host: place.host, port: port, slots: slots, within: timeout)
   }
 
-  public func serve(
-    _ region: SharedRegion, assist: @escaping @Sendable () -> Void
-  ) throws(LinkError) -> (any Responder)? {
-    try TCPResponder(region: region, host: place.host, port: port, assist: assist)
+  public func serve(_ region: SharedRegion, keeper: any SlotKeeper) throws(LinkError) -> (any Responder)? {
+    try TCPResponder(region: region, host: place.host, port: port, keeper: keeper)
   }
 }
 

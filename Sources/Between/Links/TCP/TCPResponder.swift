@@ -13,7 +13,7 @@ public final class TCPResponder: Sendable {
   private let region: SharedRegion
   private let listener: TCPSocket
   private let connections = Locked<Connections>(Connections())
-  private let assist: @Sendable () -> Void
+  private let keeper: any SlotKeeper
   private let acceptor = Locked<DedicatedThread?>(nil)
 
   private struct Connections {
@@ -34,13 +34,13 @@ public final class TCPResponder: Sendable {
   ///   - region: what is served. Kept until the responder ends.
   ///   - host: a loopback address or name.
   ///   - port: 0 lets the kernel choose.
-  ///   - assist: has the mailbox program look at the region's slots at once, on the caller's thread, or does nothing.
-  ///     Called while an answer is awaited: with few processors it takes long until the mailbox's own thread has one.
+  ///   - keeper: the device that answers in the region's slots. It assists while an answer is awaited: with few processors
+  ///     it takes long until the mailbox's own thread has one.
   /// - Throws: ``LinkError`` where it cannot listen there.
   public init(
-    region: SharedRegion, host: String, port: UInt16, assist: @escaping @Sendable () -> Void = {}
+    region: SharedRegion, host: String, port: UInt16, keeper: any SlotKeeper = KeylessSlots()
   ) throws(LinkError) {
-    self.assist = assist
+    self.keeper = keeper
     let (listener, actual) = try TCPSocket.listen(host: host, port: port)
     self.region = region
     self.listener = listener
@@ -102,10 +102,10 @@ public final class TCPResponder: Sendable {
       let key = connections.next
       connections.next += 1
       let region = region
-      let assist = assist
+      let keeper = keeper
       let thread = try? DedicatedThread(name: "grass-tcp") { [weak self] in
         var connection = TCPConnection(
-          socket: socket, region: region, awaitLimit: Self.awaitLimit, helloLimit: Self.helloLimit, assist: assist)
+          socket: socket, region: region, awaitLimit: Self.awaitLimit, helloLimit: Self.helloLimit, keeper: keeper)
         connection.run()
         socket.shutdown()
         self?.connections.withLock { connections in
@@ -123,7 +123,7 @@ private struct TCPConnection {
   let region: SharedRegion
   let awaitLimit: UInt64
   let helloLimit: Int32
-  let assist: @Sendable () -> Void
+  let keeper: any SlotKeeper
   private var incoming = [UInt8](repeating: 0, count: 256 * 1024)
   private var start = 0
   private var end = 0
@@ -133,10 +133,9 @@ private struct TCPConnection {
   private var spin = SpinBudget()
 
   init(
-    socket: TCPSocket, region: SharedRegion, awaitLimit: UInt64, helloLimit: Int32,
-    assist: @escaping @Sendable () -> Void
+    socket: TCPSocket, region: SharedRegion, awaitLimit: UInt64, helloLimit: Int32, keeper: any SlotKeeper
   ) {
-    self.assist = assist
+    self.keeper = keeper
     self.socket = socket
     self.region = region
     self.awaitLimit = awaitLimit
@@ -211,6 +210,7 @@ private struct TCPConnection {
       try flush()
       return nil
     }
+    keeper.release(claim.slots)
     let grant = LinkGrant(
       slots: claim.slots,
       requests: RemotePart(token: .random(), range: layout.requests(of: claim.slots), access: .write),
@@ -255,11 +255,11 @@ private struct TCPConnection {
     if operation.awaiting != 0, offset % 8 == 0, count >= 8, try !isAwaited() {
       let limit = SystemCall.monotonicNanoseconds() + awaitLimit
       var turn = 0
-      assist()
+      keeper.assist()
       while try !isAwaited(), SystemCall.monotonicNanoseconds() < limit {
         turn += 1
         if turn % 16 == 0 {
-          assist()
+          keeper.assist()
           sched_yield()
         }
       }
@@ -322,16 +322,16 @@ private struct TCPConnection {
       start = 0
       end = 0
     } else if incoming.count - start < max(count, 4096) {
-      incoming.withUnsafeMutableBytes { bytes in
-        bytes.copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[start..<end]))
-      }
+      let rest = start..<end
+      incoming.withUnsafeMutableBytes { $0.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[rest])) }
       end -= start
       start = 0
     }
     spin.start()
     defer { spin.finish() }
     while end - start < count {
-      let received = try incoming.withUnsafeMutableBytes { socket.receive(.init(rebasing: $0[end...])) }.get()
+      let (socket, free) = (socket, end)
+      let received = try incoming.withUnsafeMutableBytes { socket.receive(.init(rebasing: $0[free...])) }.get()
       if let received {
         end += received
       } else if !spin.mayContinue() {

@@ -24,10 +24,8 @@ public struct VerbsAddress: LinkKind {
     try VerbsLink(host: place.host, port: port, slots: slots, within: timeout)
   }
 
-  public func serve(
-    _ region: SharedRegion, assist: @escaping @Sendable () -> Void
-  ) throws(LinkError) -> (any Responder)? {
-    try VerbsResponder(region: region, host: place.host, port: port)
+  public func serve(_ region: SharedRegion, keeper: any SlotKeeper) throws(LinkError) -> (any Responder)? {
+    try VerbsResponder(region: region, host: place.host, port: port, keeper: keeper)
   }
 }
 

@@ -22,8 +22,15 @@ public final class VerbsResponder: Sendable {
 
   /// Starts to serve `region` at an address of this machine; port 0 lets the kernel choose.
   ///
+  /// - Parameters:
+  ///   - region: what is served. Kept until the responder ends.
+  ///   - host: a name or an address.
+  ///   - port: 0 lets the kernel choose.
+  ///   - keeper: the device that answers in the region's slots.
   /// - Throws: ``LinkError`` where no RDMA device has that address or takes the region's memory.
-  public init(region: SharedRegion, host: String, port: UInt16) throws(LinkError) {
+  public init(
+    region: SharedRegion, host: String, port: UInt16, keeper: any SlotKeeper = KeylessSlots()
+  ) throws(LinkError) {
     let asked = LinkAddress.verbs(host: host, port: port).description
     var ends: [Int32] = [-1, -1]
     guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &ends) == 0 else {
@@ -31,7 +38,7 @@ public final class VerbsResponder: Sendable {
     }
     let service: VerbsService
     do throws(VerbsError) {
-      service = try VerbsService(region: region, host: host, port: port, waker: ends[0])
+      service = try VerbsService(region: region, keeper: keeper, host: host, port: port, waker: ends[0])
     } catch {
       for end in ends { close(end) }
       throw VerbsLink.linkError(asked, error)
@@ -75,6 +82,7 @@ private final class VerbsService: @unchecked Sendable {
   // Made by one thread, and from then on used only by the responder's own.
   let port: UInt16
   private let region: SharedRegion
+  private let keeper: any SlotKeeper
   private let manager: ConnectionManager
   private let listener: Connection
   private let waker: Int32
@@ -97,8 +105,8 @@ private final class VerbsService: @unchecked Sendable {
     let description: LinkBuffer
     var paths: [Path] = []
 
-    init(region: SharedRegion, slots: Int, connection: Connection) throws {
-      claim = try region.claim(slots: slots)
+    init(region: SharedRegion, claim: SlotClaim, connection: Connection) throws {
+      self.claim = claim
       self.connection = connection
       let domain = try ProtectionDomain(connection: connection)
       self.domain = domain
@@ -160,12 +168,15 @@ private final class VerbsService: @unchecked Sendable {
     }
   }
 
-  init(region: SharedRegion, host: String, port: UInt16, waker: Int32) throws(VerbsError) {
+  init(
+    region: SharedRegion, keeper: any SlotKeeper, host: String, port: UInt16, waker: Int32
+  ) throws(VerbsError) {
     manager = try ConnectionManager()
     listener = try Connection(manager: manager)
     try listener.listen(host: host, port: port)
     self.port = listener.port
     self.region = region
+    self.keeper = keeper
     self.waker = waker
   }
 
@@ -226,7 +237,9 @@ private final class VerbsService: @unchecked Sendable {
     let isFirst = hello.session == VerbsWire.newSession
     let session: Session
     if isFirst {
-      session = try Session(region: region, slots: hello.slots, connection: connection)
+      let claim = try region.claim(slots: hello.slots)
+      keeper.release(claim.slots)
+      session = try Session(region: region, claim: claim, connection: connection)
     } else {
       guard let known = sessions.first(where: { $0.name == hello.session }) else {
         throw Refusal(description: "the session has ended")

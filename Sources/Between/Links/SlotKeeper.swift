@@ -1,0 +1,23 @@
+/// The device behind a region's slots, as far as those who lend them need it.
+public protocol SlotKeeper: Sendable {
+  /// Whether sessions of this region need keys.
+  var isKeyed: Bool { get }
+
+  /// Has the mailbox program look at the region's slots at once, on the caller's thread, or does nothing.
+  func assist()
+
+  /// Has the device forget the sessions that had these slots, before they are lent anew; returns once it has.
+  func release(_ slots: Range<Int>)
+}
+
+/// The keeper of a region whose sessions need no keys: there is nothing to forget.
+public struct KeylessSlots: SlotKeeper {
+  private let look: @Sendable () -> Void
+
+  /// `assist` has the mailbox program look at the region's slots at once, on the caller's thread, or does nothing.
+  public init(assist: @escaping @Sendable () -> Void = {}) { look = assist }
+
+  public var isKeyed: Bool { false }
+  public func assist() { look() }
+  public func release(_ slots: Range<Int>) {}
+}
