@@ -26,13 +26,14 @@ func c(_ name: String, in room: String = "", _ dependencies: [Target.Dependency]
 }
 
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 
 var targets: [Target] = []
 
 // What all rooms stand on: Linux calls that Swift's importer does not see; threads, locks and calls.
 targets += [c("CLinux")]
-targets += module("Host", in: "")
+targets += module("Host", in: "", ["CLinux"])
 
 // MARK: The watched side: bytes become values
 
@@ -96,6 +97,8 @@ targets += [
   .target(name: "Samples", dependencies: ["Memory", "KernelInfo", "KernelViews"], path: "Tests/Support/Samples")
 ]
 
+// A folder for a test's files.
+targets += [.target(name: "Scratch", path: "Tests/Support/Scratch")]
 // The walk through page tables in C, as devices have it, over bytes that a test gives.
 targets += [.target(name: "CPageWalk", dependencies: ["CLayouts"], path: "Tests/Support/CPageWalk")]
 
@@ -114,9 +117,11 @@ targets += [
     name: "SealTests", dependencies: ["CSeal", "CSealCases"], path: "Tests/Between/SealTests",
     resources: [.copy("Resources")]),
 ]
+// Keys of people and devices, their files, who may do what, certificates, and the handshake's end that begins it.
+targets += module("Keys", in: "Between", ["Host", crypto], tests: ["CSeal", "Scratch"])
 // The records that monitors emit: a header for each monitor, which its source includes, and a Swift type over it.
 targets += [c("CRecords", in: "Between")]
-targets += module("Records", in: "Between", ["CLayouts", "CRegion", "CRecords", "Memory"], tests: [])
+targets += module("Records", in: "Between", ["CLayouts", "CRegion", "CRecords", "CSeal", "Memory"], tests: [])
 // RDMA devices: rdma-core's libraries, and Swift types that own what they make.
 targets += [
   .systemLibrary(
@@ -135,7 +140,7 @@ targets += [c("CRuntime", in: "Device", ["CLayouts", "CRegion"])]
 // The program that serves the region's slots: freestanding C.
 targets += [
   .target(
-    name: "CMailbox", dependencies: ["CLayouts", "CRegion", "CRuntime"], path: "Sources/Device/CMailbox",
+    name: "CMailbox", dependencies: ["CLayouts", "CRegion", "CRuntime", "CSeal"], path: "Sources/Device/CMailbox",
     exclude: ["gpu"],
     cSettings: [.unsafeFlags(["-ffreestanding", "-O2"])])
 ]
@@ -143,7 +148,7 @@ targets += [
 targets += module("CUDA", in: "Device", ["CLinux"], tests: [])
 targets += module(
   "Devices", in: "Device",
-  ["CLinux", "Host", "Memory", "Paging", "Region", "CRegion", "CMailbox", "CRuntime", "CUDA"],
+  ["CLinux", "Host", "Memory", "Paging", "Region", "CRegion", "CMailbox", "CRuntime", "CSeal", "CUDA"],
   tests: ["Records"])
 // The compiler that binds monitors to a kernel.
 targets += [
@@ -174,13 +179,16 @@ for target in targets where target.name == "LLView" {
 targets += module(
   "Daemon", in: "Device",
   [
-    "Host", "Memory", "LinuxKernel", "Detection", "CUDA", "Devices", "CRegion", "Region", "Records", "Links",
+    "Host", "Memory", "LinuxKernel", "Detection", "CUDA", "Devices", "CRegion", "Region", "Records", "Links", "Keys",
   ], tests: ["Samples"])
 
 // MARK: The remote side: the side that asks
 
+// What a user knows of hosts: their keys, their names.
+targets += module("Hosts", in: "Remote", ["Keys"], tests: ["Scratch"])
 targets += module(
-  "Remote", in: "Remote", ["Host", "Memory", "Paging", "Region", "CRegion", "Records", "Links"],
+  "Remote", in: "Remote",
+  ["Host", "Memory", "Paging", "Region", "CRegion", "CSeal", "Keys", "Records", "Links"],
   tests: ["Devices", "LinkConformance"])
 
 // MARK: Figures, guests, tools
@@ -201,7 +209,7 @@ func tool(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .executableTarget(name: name, dependencies: dependencies + [argumentParser], path: "Sources/Tools/\(name)")
 }
 targets += [
-  tool("grassd", ["Host", "ToolOptions", "LinuxKernel", "Daemon", "CUDA", "Region", "Links", logging]),
+  tool("grassd", ["Host", "ToolOptions", "LinuxKernel", "Daemon", "CUDA", "Keys", "Region", "Links", logging]),
   // What `grassd compile` runs: the one program that needs LLVM.
   tool(
     "grass-compile", ["Host", "ToolOptions", "Memory", "KernelInfo", "LinuxKernel", "Records", "Devices", "LLView"]),
@@ -209,7 +217,7 @@ targets += [
     "grassctl",
     [
       "Host", "ToolOptions", "Memory", "Paging", "KernelInfo", "KernelFile", "LinuxKernel", "Views", "KernelViews",
-      "Detection", "Output", "Records", "Links",
+      "Detection", "Output", "Records", "Links", "Keys", "Hosts",
       "Remote", "LinkBench",
     ]),
   tool("grasslab", ["Host", "Lab"]),
@@ -218,7 +226,8 @@ targets += [
 
   // What all of them have in common.
   .testTarget(
-    name: "ToolTests", dependencies: ["Host", "grassd", "grass-compile", "grassctl", "grasslab", "linkcheck"]),
+    name: "ToolTests",
+    dependencies: ["Host", "Scratch", "grassd", "grass-compile", "grassctl", "grasslab", "linkcheck"]),
 
   // End to end: real kernels in QEMU guests, the guest's own /proc as the oracle.
   .testTarget(
@@ -297,6 +306,7 @@ let package = Package(
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-crypto.git", from: "4.5.2"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
   ],
   targets: targets

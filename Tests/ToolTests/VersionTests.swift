@@ -2,18 +2,20 @@ import Foundation
 import Host
 import Testing
 
-struct VersionTests {
+enum BuiltTools {
   /// Where the build put the tools: beside the test bundle, whose path is among the runner's arguments.
-  private static var directory: URL? {
+  static var directory: URL? {
     (CommandLine.arguments + [Bundle.main.executablePath ?? "", ".build/debug/."]).lazy
       .map { URL(fileURLWithPath: $0).deletingLastPathComponent() }
       .first { FileManager.default.isExecutableFile(atPath: $0.appendingPathComponent("grassctl").path) }
   }
+}
 
+struct VersionTests {
   @Test(arguments: ["grassd", "grassctl", "grass-compile", "grasslab", "linkcheck"])
   func everyToolSaysTheOneVersion(tool: String) throws {
     let process = Process()
-    process.executableURL = try #require(Self.directory).appendingPathComponent(tool)
+    process.executableURL = try #require(BuiltTools.directory).appendingPathComponent(tool)
     process.arguments = ["--version"]
     process.standardInput = FileHandle.nullDevice
     let output = Pipe()
