@@ -148,7 +148,7 @@ targets += [
 targets += module("CUDA", in: "Device", ["CLinux"], tests: [])
 targets += module(
   "Devices", in: "Device",
-  ["CLinux", "Host", "Memory", "Paging", "Region", "CRegion", "CMailbox", "CRuntime", "CSeal", "CUDA"],
+  ["CLinux", "Host", "Memory", "Paging", "Region", "CRegion", "CMailbox", "CRuntime", "CUDA"],
   tests: ["Records"])
 // The compiler that binds monitors to a kernel.
 targets += [

@@ -12,11 +12,13 @@ public struct RegionLayout: Sendable {
   /// Sizes are those of whole records, in bytes. `findings` says how many entries the log of findings has, a multiple of 4, and
   /// `words` how many last words of kernels there is room for, a MiB each.
   ///
+  /// With `keys`, sessions need them.
+  ///
   /// - Throws: ``RegionError`` where a number is out of range.
   public init(
     slots: Int = Int(GRASS_DEFAULT_SLOTS), requestSize: Int = Int(GRASS_DEFAULT_REQUEST_SIZE),
     responseSize: Int = Int(GRASS_DEFAULT_RESPONSE_SIZE), scratchSize: Int = 0,
-    findings: Int = Int(GRASS_DEFAULT_FINDINGS), words: Int = 0
+    findings: Int = Int(GRASS_DEFAULT_FINDINGS), words: Int = 0, keys: Bool = false
   ) throws(RegionError) {
     var header = grass_header()
     guard let slots = UInt32(exactly: slots), let requestSize = UInt64(exactly: requestSize),
@@ -24,6 +26,7 @@ public struct RegionLayout: Sendable {
       let findings = UInt32(exactly: findings), let words = UInt32(exactly: words),
       grass_layout(&header, slots, requestSize, responseSize, scratchSize, findings, words)
     else { throw RegionError("of \(slots) slots", .badLayout) }
+    if keys { header.features |= UInt64(GRASS_FEATURE_KEYS.rawValue) }
     self.header = header
   }
 
@@ -35,6 +38,9 @@ public struct RegionLayout: Sendable {
     guard grass_header_is_valid(&header, UInt64(limit)) else { return nil }
     self.header = header
   }
+
+  /// Whether sessions need keys.
+  public var hasKeys: Bool { header.features & UInt64(GRASS_FEATURE_KEYS.rawValue) != 0 }
 
   // A valid header's numbers are all below 2^40.
   public var slotCount: Int { Int(header.slot_count) }

@@ -26,6 +26,12 @@ static inline int grass_memfd_create(const char *name, enum grass_memfd kind) {
   return (int)syscall(SYS_memfd_create, name, 1u /* MFD_CLOEXEC */ | (unsigned)kind);
 }
 
+/// A file in memory that the kernel itself and no other process sees, closed on exec; -1 and errno where the kernel has none to
+/// give. The corresponding call is `memfd_secret`.
+static inline int grass_memfd_secret(void) {
+  return (int)syscall(447 /* SYS_memfd_secret, which older headers lack */, 02000000 /* O_CLOEXEC */);
+}
+
 /// Makes a dma-buf of a sealable file's first `count` bytes, whole pages; -1 and errno on failure. By Linux's /dev/udmabuf.
 int grass_udmabuf_create(int file, uint64_t count);
 

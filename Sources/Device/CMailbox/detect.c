@@ -20,9 +20,20 @@ static uint64_t get(const uint64_t *word) { return __atomic_load_n(word, __ATOMI
 // MARK: - The log
 
 /// Writes a finding over whatever lies at `place`, so that who reads meanwhile sees that it is torn.
-static void write_finding(uint8_t *place, uint64_t number, const struct grass_finding_content *content) {
+static void write_finding(
+    struct grass_keeper *keeper, uint32_t kind, uint8_t *place, uint64_t number, const struct grass_finding_content *content) {
   struct grass_record head = {.sequence = number, .length = sizeof *content};
-  grass_check(head.check, number, content, sizeof *content);
+  struct grass_finding_content sealed;
+  if (keeper->group) {
+    sealed = *content;
+    struct grass_group_place under = grass_group_next(keeper->group, &keeper->editions);
+    sealed.reserved[1] = under.generation;
+    sealed.reserved[2] = under.edition;
+    grass_group_seal(keeper->group, under, kind, number, (uint8_t *)&sealed, sizeof sealed - sizeof under, head.check);
+    content = &sealed;
+  } else {
+    grass_check(head.check, number, content, sizeof *content);
+  }
   const uint64_t *words = (const uint64_t *)content, *first = (const uint64_t *)&head;
   grass_store(place, 0);
   for (uint64_t word = 0; word < sizeof *content / 8; word++) grass_store(place + sizeof head + word * 8, words[word]);
@@ -40,9 +51,10 @@ static void log_change(struct grass_keeper *keeper, struct grass_kept *kept) {
   uint64_t number = get(&keeper->summary->newest_finding) + 1;
   kept->content.previous = kept->number;
   kept->number = number;
-  write_finding(keeper->region + grass_finding_offset(&keeper->layout, number), number, &kept->content);
+  write_finding(
+      keeper, GRASS_GROUP_FINDING, keeper->region + grass_finding_offset(&keeper->layout, number), number, &kept->content);
   if (kept->content.state == GRASS_FINDING_CLOSED) grass_store(open_place(keeper, kept), 0);
-  else write_finding(open_place(keeper, kept), number, &kept->content);
+  else write_finding(keeper, GRASS_GROUP_OPEN, open_place(keeper, kept), number, &kept->content);
   kept->written = keeper->now.device;
   // Who sees the number finds the entry.
   set(&keeper->summary->newest_finding, number);
@@ -202,7 +214,7 @@ void grass_keeper_sight(struct grass_keeper *keeper, const struct grass_sighting
   if (kept->number) {
     if (is_worse) log_change(keeper, kept);
     else if (keeper->now.device - kept->written >= GRASS_REFRESH_NS) {
-      write_finding(open_place(keeper, kept), kept->number, content);
+      write_finding(keeper, GRASS_GROUP_OPEN, open_place(keeper, kept), kept->number, content);
       kept->written = keeper->now.device;
     }
   } else if (kept->looks >= sighting->looks) {
@@ -268,7 +280,7 @@ void grass_keeper_take(struct grass_keeper *keeper, const struct grass_finding_c
   if (is_change) {
     log_change(keeper, kept);
   } else {
-    write_finding(open_place(keeper, kept), kept->number, old);
+    write_finding(keeper, GRASS_GROUP_OPEN, open_place(keeper, kept), kept->number, old);
     kept->written = keeper->now.device;
   }
 }
@@ -530,6 +542,18 @@ bool grass_inbox_put(struct grass_inbox *inbox, const struct grass_finding_conte
 
 void grass_detectors_set_hypervisor(struct grass_detectors *detectors, uint64_t state) { set(&detectors->hypervisor, state); }
 
+/// Seals last words in place: their head by itself, so that who lists them need not read them.
+static void seal_words(struct grass_keeper *keeper, uint8_t *words, uint64_t length, uint64_t check[2]) {
+  struct grass_words_head *head = (struct grass_words_head *)words;
+  struct grass_group_place under = grass_group_next(keeper->group, &keeper->editions);
+  head->reserved[2] = under.generation;
+  head->reserved[3] = under.edition;
+  grass_group_seal(
+      keeper->group, under, GRASS_GROUP_WORDS_HEAD, keeper->words.newest, words, offsetof(struct grass_words_head, reserved) + 2 * sizeof(uint64_t),
+      head->check);
+  grass_group_seal(keeper->group, under, GRASS_GROUP_WORDS, keeper->words.newest, words + sizeof *head, length - sizeof *head, check);
+}
+
 /// Gathers last words where they are to be, and writes them over what lies in their place, so that who reads meanwhile sees
 /// that it is torn.
 static void keep_words(struct grass_detectors *detectors) {
@@ -543,7 +567,8 @@ static void keep_words(struct grass_detectors *detectors) {
   uint8_t *place = keeper->region + grass_words_offset(&keeper->layout, keeper->words.place);
   uint64_t number = keeper->words.newest;
   struct grass_record head = {.sequence = number, .length = length};
-  grass_check(head.check, number, detectors->words, length);
+  if (keeper->group) seal_words(keeper, detectors->words, length, head.check);
+  else grass_check(head.check, number, detectors->words, length);
   grass_store(place, 0);
   grass_copy_in(place + sizeof head, detectors->words, length);
   grass_store(place + sizeof head + length, number);

@@ -8,6 +8,13 @@
 /// What is longer goes past the caches. Measured: out of another core's cache comes a fifth of what comes out of memory.
 #define STREAM_LENGTH 16384u
 
+/// Zeroes `count` bytes of the region.
+static void clear(uint8_t *to, uint64_t count) {
+  for (; count > 0 && ((uintptr_t)to & 7); count--) __atomic_store_n(to++, 0, __ATOMIC_RELAXED);
+  for (; count >= 8; count -= 8, to += 8) __atomic_store_n((uint64_t *)to, 0, __ATOMIC_RELAXED);
+  for (; count > 0; count--) __atomic_store_n(to++, 0, __ATOMIC_RELAXED);
+}
+
 static void publish_beacon(struct grass_mailbox *mailbox, uint64_t now, uint32_t state) {
   struct grass_beacon beacon = {
       .counter = ++mailbox->counter,
@@ -17,6 +24,8 @@ static void publish_beacon(struct grass_mailbox *mailbox, uint64_t now, uint32_t
       .served = mailbox->served,
       .counter_end = mailbox->counter,
   };
+  // What everybody reads says then no more than that it lives.
+  if (mailbox->keyring) beacon.newest_finding = beacon.served = 0;
   grass_check(beacon.check, beacon.counter, &beacon, offsetof(struct grass_beacon, check));
   grass_copy_in(mailbox->region + mailbox->layout.beacon_offset, &beacon, sizeof beacon);
   mailbox->beacon_time = now;
@@ -25,7 +34,9 @@ static void publish_beacon(struct grass_mailbox *mailbox, uint64_t now, uint32_t
 /// Writes each session's line.
 static void publish_lines(struct grass_mailbox *mailbox, uint64_t now, uint32_t state) {
   const struct grass_summary *summary = &mailbox->summary;
-  struct grass_session_line line = grass_make_line(
+  // Each line is sealed under a number of its own.
+  if (mailbox->keyring) mailbox->counter++;
+  const struct grass_session_line line = grass_make_line(
       mailbox->counter, now, state,
       (struct grass_summary){
           .tick = __atomic_load_n(&summary->tick, __ATOMIC_ACQUIRE),
@@ -34,9 +45,12 @@ static void publish_lines(struct grass_mailbox *mailbox, uint64_t now, uint32_t 
           .open = __atomic_load_n(&summary->open, __ATOMIC_RELAXED),
           .suspended = __atomic_load_n(&summary->suspended, __ATOMIC_RELAXED),
       });
-  for (uint32_t index = 0; index < mailbox->layout.line_count; index++)
-    grass_copy_in(
-        mailbox->region + mailbox->layout.lines_offset + index * mailbox->layout.line_size, &line, sizeof line);
+  for (uint32_t index = 0; index < mailbox->layout.line_count; index++) {
+    uint8_t *place = mailbox->region + mailbox->layout.lines_offset + index * mailbox->layout.line_size;
+    struct grass_session_line own = line;
+    if (!mailbox->keyring || grass_keyring_line(mailbox->keyring, index, &own)) grass_copy_in(place, &own, sizeof own);
+    else if (grass_load(place)) clear(place, sizeof own);
+  }
   mailbox->lines_time = now;
 }
 
@@ -79,6 +93,32 @@ void grass_mailbox_set_kernel_hint(struct grass_mailbox *mailbox, uint64_t addre
   __atomic_store_n(&mailbox->kernel_hint, address, __ATOMIC_RELEASE);
 }
 
+void grass_mailbox_set_keyring(struct grass_mailbox *mailbox, struct grass_keyring *keyring, uint8_t *answer) {
+  mailbox->keyring = keyring;
+  mailbox->answer = answer;
+  // What was said to everybody before.
+  clear(mailbox->region + mailbox->layout.lines_offset, mailbox->layout.line_count * (uint64_t)mailbox->layout.line_size);
+  for (uint32_t slot = 0; slot < mailbox->layout.slot_count; slot++) mailbox->slots[slot].served = 0;
+}
+
+void grass_mailbox_release(struct grass_mailbox *mailbox, uint32_t slot) {
+  __atomic_fetch_or(&mailbox->released[slot / 64], 1ull << slot % 64, __ATOMIC_RELEASE);
+}
+
+/// Forgets the sessions of slots that were lent anew.
+static void release(struct grass_mailbox *mailbox) {
+  for (uint32_t word = 0; word < sizeof mailbox->released / sizeof mailbox->released[0]; word++) {
+    if (!__atomic_load_n(&mailbox->released[word], __ATOMIC_RELAXED)) continue;
+    uint64_t slots = __atomic_exchange_n(&mailbox->released[word], 0, __ATOMIC_ACQUIRE);
+    for (uint32_t bit = 0; bit < 64; bit++) {
+      uint32_t slot = word * 64 + bit;
+      if (!(slots >> bit & 1) || slot >= mailbox->layout.slot_count) continue;
+      grass_keyring_release(mailbox->keyring, slot);
+      clear(mailbox->region + mailbox->layout.lines_offset + slot * mailbox->layout.line_size, sizeof(struct grass_session_line));
+    }
+  }
+}
+
 void grass_mailbox_set_detector_features(struct grass_mailbox *mailbox, uint64_t features) {
   __atomic_store_n(&mailbox->detector_features, features, __ATOMIC_RELAXED);
 }
@@ -110,13 +150,6 @@ static bool load_entry(void *mailbox, uint64_t place, uint64_t *entry) {
   return true;
 }
 
-/// Zeroes `count` bytes of the response.
-static void clear(uint8_t *to, uint64_t count) {
-  for (; count > 0 && ((uintptr_t)to & 7); count--) __atomic_store_n(to++, 0, __ATOMIC_RELAXED);
-  for (; count >= 8; count -= 8, to += 8) __atomic_store_n((uint64_t *)to, 0, __ATOMIC_RELAXED);
-  for (; count > 0; count--) __atomic_store_n(to++, 0, __ATOMIC_RELAXED);
-}
-
 /// Begins to add an answer up while it is put together, from byte `from` of its payload on.
 static void begin_sums(struct grass_mailbox *mailbox, uint64_t from) {
   mailbox->sums[0] = mailbox->sums[1] = 0;
@@ -125,6 +158,10 @@ static void begin_sums(struct grass_mailbox *mailbox, uint64_t from) {
 
 /// Puts bytes into an answer's payload, right behind those before, and adds up each stripe that is whole by then.
 static void append(struct grass_mailbox *mailbox, uint8_t *payload, uint64_t at, const uint8_t *from, uint64_t count) {
+  if (mailbox->keyring) {
+    grass_copy_in(payload + at, from, count);
+    return;
+  }
   while (count > 0) {
     uint64_t stripe = at / GRASS_STRIPE * GRASS_STRIPE, length = GRASS_STRIPE - (at - stripe);
     if (at == stripe && count >= GRASS_STRIPE && at == mailbox->summed_end) {
@@ -188,7 +225,7 @@ static void gather(struct grass_mailbox *mailbox, const struct grass_range *rang
 
 // MARK: - Requests
 
-/// Where the payload of a slot's response lies.
+/// Where the payload of a slot's response lies in the region.
 static uint8_t *response_payload(struct grass_mailbox *mailbox, uint32_t slot) {
   return mailbox->region + mailbox->layout.response_offset + slot * mailbox->layout.response_size +
          sizeof(struct grass_record);
@@ -208,6 +245,27 @@ static void publish(struct grass_mailbox *mailbox, uint32_t slot, uint64_t seque
   grass_check_bytes(sums, payload + end, end, length - end);
   begin_sums(mailbox, 0);
   grass_check_finish(check, sums, sequence, length);
+  grass_store(payload + padded, sequence);
+  grass_store(record + offsetof(struct grass_record, length), length);
+  grass_store(record + offsetof(struct grass_record, check), check[0]);
+  grass_store(record + offsetof(struct grass_record, check) + 8, check[1]);
+  grass_store(record, sequence);
+}
+
+/// Where the payload of a slot's response is put together: in its place, or in private memory, where it is sealed.
+static uint8_t *answer_place(struct grass_mailbox *mailbox, uint32_t slot) {
+  return mailbox->keyring ? mailbox->answer : response_payload(mailbox, slot);
+}
+
+/// Seals a response that was put together in private memory, moves it to its slot and makes it visible.
+static void publish_sealed(struct grass_mailbox *mailbox, uint32_t slot, uint64_t sequence, uint64_t length) {
+  uint64_t check[2];
+  // Whose session is over waits for nothing.
+  if (!grass_keyring_seal(mailbox->keyring, slot, sequence, mailbox->answer, length, check)) return;
+  uint8_t *payload = response_payload(mailbox, slot), *record = payload - sizeof(struct grass_record);
+  uint64_t padded = (length + 7) & ~7ull;
+  for (uint64_t index = length; index < padded; index++) mailbox->answer[index] = 0;
+  grass_copy_in(payload, mailbox->answer, padded);
   grass_store(payload + padded, sequence);
   grass_store(record + offsetof(struct grass_record, length), length);
   grass_store(record + offsetof(struct grass_record, check), check[0]);
@@ -450,8 +508,9 @@ static bool finish_run(struct grass_mailbox *mailbox, uint64_t now) {
   // A requester that has given up has put another request in its slot, or will: that one has its own answer.
   if (mailbox->slots[monitors->slot].served == monitors->sequence) {
     withdraw(mailbox, monitors->slot);
-    uint64_t size = answer_run(mailbox, response_payload(mailbox, monitors->slot), now);
-    publish(mailbox, monitors->slot, monitors->sequence, size);
+    uint64_t size = answer_run(mailbox, answer_place(mailbox, monitors->slot), now);
+    if (mailbox->keyring) publish_sealed(mailbox, monitors->slot, monitors->sequence, size);
+    else publish(mailbox, monitors->slot, monitors->sequence, size);
   }
   mailbox->served++;
   return true;
@@ -498,6 +557,126 @@ static bool is_run(const struct grass_mailbox *mailbox, uint64_t length) {
   return request.operation == GRASS_RUN;
 }
 
+/// Begins a run, or says in `*status` why not. Returns false where it has to wait for another.
+static bool begin_run(struct grass_mailbox *mailbox, uint32_t slot, uint64_t sequence, uint64_t length, uint64_t now, uint32_t *status) {
+  struct grass_monitors *monitors = mailbox->monitors;
+  // One at a time: this one waits in its slot.
+  if (monitors && monitors->is_running) return false;
+  *status = prepare_run(mailbox, mailbox->scratch + sizeof(struct grass_record), length);
+  if (*status != GRASS_OK) return true;
+  monitors->is_running = true;
+  monitors->slot = slot;
+  monitors->sequence = mailbox->slots[slot].served = sequence;
+  monitors->since = now;
+  __atomic_store_n(&monitors->job.turn, monitors->job.turn + 1, __ATOMIC_RELEASE);
+  return true;
+}
+
+// MARK: - With keys
+
+/// How long a sealed request that does not open is left alone, in nanoseconds: at first, while it may be on its way, and at most.
+#define SHORTEST_LOOK 20000u
+#define LONGEST_LOOK 1000000u
+
+/// Notes that a request cannot be used as it is now: it may be on its way, or another's, whom the true one then follows.
+static bool look_later(struct grass_mailbox *mailbox, struct grass_slot_state *state, uint64_t sequence, uint64_t now) {
+  if (state->pending != sequence) {
+    state->pending = sequence;
+    state->pending_since = now;
+    mailbox->torn++;
+  }
+  uint64_t pause = (now - state->pending_since) / 2;
+  state->next_look = now + (pause < SHORTEST_LOOK ? SHORTEST_LOOK : pause > LONGEST_LOOK ? LONGEST_LOOK : pause);
+  return false;
+}
+
+/// Answers a request that was opened, whose payload lies in the scratch memory. Returns its length.
+static uint64_t answer_opened(struct grass_mailbox *mailbox, uint32_t slot, uint64_t length, uint64_t now) {
+  const uint8_t *payload = mailbox->scratch + sizeof(struct grass_record);
+  struct grass_request request;
+  if (length < sizeof request) return refuse(mailbox, mailbox->answer, 0, GRASS_BAD_LENGTH);
+  __builtin_memcpy(&request, payload, sizeof request);
+  if (request.operation >= GRASS_SESSION && request.operation <= GRASS_CERTIFY)
+    return grass_keyring_answer(
+        mailbox->keyring, slot, &request, payload + sizeof request, length - sizeof request, mailbox->answer,
+        grass_record_capacity(mailbox->layout.response_size), now);
+  return answer(mailbox, payload, length, mailbox->answer, now);
+}
+
+/// Whether the session of a slot may ask what lies in the scratch memory.
+static bool is_allowed(struct grass_mailbox *mailbox, uint32_t slot, uint64_t length, uint32_t *operation) {
+  struct grass_request request = {0};
+  if (length >= sizeof request) __builtin_memcpy(&request, mailbox->scratch + sizeof(struct grass_record), sizeof request);
+  *operation = request.operation;
+  const struct grass_session_state *session = grass_keyring_session(mailbox->keyring, slot);
+  uint32_t right = grass_right_of(request.operation);
+  return session && (session->rights & right) == right;
+}
+
+/// Looks at one slot of a region with keys. Returns whether a request was answered.
+static bool serve_keyed(struct grass_mailbox *mailbox, uint32_t slot, uint64_t now) {
+  struct grass_keyring *keyring = mailbox->keyring;
+  struct grass_slot_state *state = &mailbox->slots[slot];
+  const uint8_t *record = mailbox->region + mailbox->layout.request_offset + slot * mailbox->layout.request_size;
+  uint64_t sequence = grass_load(record);
+  if (sequence == state->served || sequence == 0) return false;
+  if (sequence == state->pending && now < state->next_look) return false;
+  bool is_handshake = grass_epoch(sequence) == 0;
+  if (is_handshake && !grass_keyring_may_shake(keyring, slot)) return false;
+  uint64_t length = grass_load(record + offsetof(struct grass_record, length));
+  if (length > grass_record_capacity(mailbox->layout.request_size)) return look_later(mailbox, state, sequence, now);
+  uint64_t size = grass_record_size(length), copied;
+  if (grass_load(record + size - 8) != sequence) return look_later(mailbox, state, sequence, now);
+  grass_copy_out(mailbox->scratch, record, size);
+  struct grass_record head;
+  __builtin_memcpy(&head, mailbox->scratch, sizeof head);
+  if (head.sequence != sequence || head.length != length) return look_later(mailbox, state, sequence, now);
+  uint8_t *payload = mailbox->scratch + sizeof head;
+
+  if (is_handshake) {
+    if (grass_record_judge(mailbox->scratch, size, mailbox->layout.request_size, sequence, NULL, &copied) != GRASS_RECORD_WHOLE)
+      return look_later(mailbox, state, sequence, now);
+    withdraw(mailbox, slot);
+    uint64_t answered = grass_keyring_handshake(
+        keyring, slot, payload, length, mailbox->answer, grass_record_capacity(mailbox->layout.response_size), now);
+    grass_copy_in(response_payload(mailbox, slot), mailbox->answer, answered);
+    begin_sums(mailbox, 0);
+    publish(mailbox, slot, sequence, answered);
+    state->served = sequence;
+    return true;
+  }
+
+  struct grass_opened opened;
+  if (!grass_keyring_open(keyring, slot, &head, payload, &opened)) return look_later(mailbox, state, sequence, now);
+  uint32_t operation;
+  // A session that has yet to be confirmed has no slot before it is accepted, so that it can run nothing with its first record.
+  if (!opened.is_waiting && is_run(mailbox, length) && mailbox->monitors && mailbox->monitors->is_running)
+    return look_later(mailbox, state, sequence, now);
+  grass_keyring_accept(keyring, slot, &opened, now);
+  state->served = sequence;
+  mailbox->served++;
+  uint64_t answered;
+  if (!is_allowed(mailbox, slot, length, &operation)) {
+    answered = refuse(mailbox, mailbox->answer, operation, GRASS_NOT_ALLOWED);
+  } else if (operation == GRASS_RUN) {
+    uint32_t status = GRASS_BAD_RUN;
+    if (!begin_run(mailbox, slot, sequence, length, now, &status)) status = GRASS_BAD_RUN;
+    if (status == GRASS_OK) {
+      grass_keyring_session(keyring, slot)->runs++;
+      return true;
+    }
+    answered = refuse(mailbox, mailbox->answer, GRASS_RUN, status);
+  } else {
+    answered = answer_opened(mailbox, slot, length, now);
+    if (operation == GRASS_GATHER) grass_keyring_session(keyring, slot)->read += answered;
+  }
+  withdraw(mailbox, slot);
+  publish_sealed(mailbox, slot, sequence, answered);
+  // A session that this made is told at once that it lives.
+  if (opened.is_waiting) publish_lines(mailbox, now, GRASS_STATE_RUNNING);
+  return true;
+}
+
 /// Looks at one slot. Returns whether a request was answered.
 static bool serve(struct grass_mailbox *mailbox, uint32_t slot, uint64_t now) {
   struct grass_slot_state *state = &mailbox->slots[slot];
@@ -538,18 +717,9 @@ static bool serve(struct grass_mailbox *mailbox, uint32_t slot, uint64_t now) {
     withdraw(mailbox, slot);
     publish(mailbox, slot, sequence, refuse(mailbox, response_payload(mailbox, slot), 0, GRASS_BAD_EPOCH));
   } else if (is_run(mailbox, length)) {
-    struct grass_monitors *monitors = mailbox->monitors;
-    // One at a time: this one waits in its slot.
-    if (monitors && monitors->is_running) return false;
-    uint32_t status = prepare_run(mailbox, mailbox->scratch + sizeof(struct grass_record), length);
-    if (status == GRASS_OK) {
-      monitors->is_running = true;
-      monitors->slot = slot;
-      monitors->sequence = state->served = sequence;
-      monitors->since = now;
-      __atomic_store_n(&monitors->job.turn, monitors->job.turn + 1, __ATOMIC_RELEASE);
-      return true;
-    }
+    uint32_t status = GRASS_OK;
+    if (!begin_run(mailbox, slot, sequence, length, now, &status)) return false;
+    if (status == GRASS_OK) return true;
     withdraw(mailbox, slot);
     publish(mailbox, slot, sequence, refuse(mailbox, response_payload(mailbox, slot), GRASS_RUN, status));
   } else {
@@ -565,7 +735,14 @@ static bool serve(struct grass_mailbox *mailbox, uint32_t slot, uint64_t now) {
 
 uint32_t grass_mailbox_step(struct grass_mailbox *mailbox, uint64_t now) {
   uint32_t answered = finish_run(mailbox, now);
-  for (uint32_t slot = 0; slot < mailbox->layout.slot_count; slot++) answered += serve(mailbox, slot, now);
+  if (mailbox->keyring) {
+    release(mailbox);
+    grass_keyring_tell(mailbox->keyring, now);
+    for (uint32_t slot = 0; slot < mailbox->layout.slot_count; slot++) answered += serve_keyed(mailbox, slot, now);
+    grass_keyring_sweep(mailbox->keyring, now);
+  } else {
+    for (uint32_t slot = 0; slot < mailbox->layout.slot_count; slot++) answered += serve(mailbox, slot, now);
+  }
   if (now - mailbox->beacon_time >= GRASS_BEACON_NS) publish_beacon(mailbox, now, GRASS_STATE_RUNNING);
   if (now - mailbox->lines_time >= GRASS_LINES_NS) publish_lines(mailbox, now, GRASS_STATE_RUNNING);
   return answered;

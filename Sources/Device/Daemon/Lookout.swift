@@ -306,7 +306,7 @@ package final class Lookout {
   private func watchDevice(at now: ContinuousClock.Instant) {
     let offset = region.layout.beaconOffset + (MemoryLayout<grass_beacon>.offset(of: \.newest_finding) ?? 0)
     // A region in a device's memory that cannot be copied any more is the device's failure, which is looked for elsewhere.
-    guard let number = try? region.word(at: offset), number != newest else { return }
+    guard let number = device.newestFinding() ?? (try? region.word(at: offset)), number != newest else { return }
     newest = number
     let now = now + (isLooking ? Self.rest : .zero)
     let seen = Set(
@@ -330,9 +330,11 @@ package final class Lookout {
       }
     }
     guard isRead else { return [] }
+    let group = region.layout.hasKeys ? GroupKeys(device.groupKeys()) : nil
     return (0..<Int(header.open_count)).compactMap { index in
       let start = index * Int(header.open_size)
-      let entry = Array(bytes[start..<start + FindingRecord.size])
+      var entry = Array(bytes[start..<start + FindingRecord.size])
+      if let group { _ = entry.withUnsafeMutableBytes { group.openFinding($0, kind: GRASS_GROUP_OPEN) } }
       return entry.withUnsafeBytes { FindingRecord($0) }.map { ($0, entry) }
     }
   }

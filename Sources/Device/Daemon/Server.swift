@@ -2,6 +2,7 @@ import CUDA
 import Detection
 public import Devices
 import Glibc
+public import Keys
 public import Links
 public import LinuxKernel
 import Memory
@@ -28,13 +29,15 @@ public final class Server {
     /// Files of what these leave out and of what they compare the host with, as ``Looker`` takes them; nil where there are none.
     public var rules: String?
     public var baseline: String?
+    /// Whom it lets in; nil where all who reach an address of this machine may ask.
+    public var keys: Keys?
     /// The socket at which the guest's QEMU says by QMP whether it runs it; nil where it is not asked.
     public var hypervisor: String?
 
     public init(
       memory: String, listen: [LinkAddress], layout: RegionLayout, regionInGPU: Bool = false, device: DeviceName = .cpu,
       monitors: [String] = [], known: BuildFolder? = nil, detectorPeriod: Duration? = nil, checkPeriod: Duration? = nil,
-      rules: String? = nil, baseline: String? = nil, hypervisor: String? = nil
+      rules: String? = nil, baseline: String? = nil, keys: Keys? = nil, hypervisor: String? = nil
     ) {
       self.memory = memory
       self.listen = listen
@@ -47,6 +50,7 @@ public final class Server {
       self.checkPeriod = checkPeriod
       self.rules = rules
       self.baseline = baseline
+      self.keys = keys
       self.hypervisor = hypervisor
     }
 
@@ -54,6 +58,29 @@ public final class Server {
     public static let usualCheckPeriod = Duration.seconds(30)
   }
 
+  /// Whom a server lets in, and by what it is known.
+  public struct Keys: Sendable {
+    /// The path of the list of keys.
+    public var authorized: String
+    /// Whether it is read again when it changes.
+    ///
+    /// Without, the list changes only by requests of admin keys.
+    public var followsFile: Bool
+    /// The path of the device's own key; nil for one that was handed over as a credential, or is made at each start.
+    public var identity: String?
+    /// The path of what certifies it.
+    public var certificate: String?
+
+    public init(authorized: String, followsFile: Bool = false, identity: String? = nil, certificate: String? = nil) {
+      self.authorized = authorized
+      self.followsFile = followsFile
+      self.identity = identity
+      self.certificate = certificate
+    }
+  }
+
+  /// The device's own public key, where sessions need keys.
+  public let publicKey: PublicKey?
   /// Where remote hosts reach it, ports that were chosen filled in.
   public let addresses: [LinkAddress]
   /// What it watches and what runs the monitor, for people.
@@ -65,6 +92,7 @@ public final class Server {
   private let device: any Device
   private let watch: Watch
   private let lookout: Lookout?
+  private let doorkeeper: Doorkeeper?
   private let hypervisor: Hypervisor?
   private let responders: [any Responder]
 
@@ -97,8 +125,11 @@ public final class Server {
     }
     let place = try Place(options)
     self.place = place
+    doorkeeper = try options.keys.map { try Doorkeeper($0, report: report) }
+    let keyring = try doorkeeper?.keyring(for: place.region.layout)
+    publicKey = try keyring.map { keyring throws(KeyError) in try PublicKey(bytes: keyring.publicKey) }
     let program: MonitorProgram?
-    (device, program) = try Self.device(options, place, memory, watch.kernel, monitors)
+    (device, program) = try Self.device(options, place, memory, watch.kernel, monitors, keyring)
     if let period = options.checkPeriod {
       // Files that cannot be used are refused now, not by who looks later.
       _ = try options.rules.map { path throws(DetectionFileError) in try Allowance.rules(file: path) }
@@ -119,7 +150,7 @@ public final class Server {
     var responders: [any Responder] = []
     let monitor = device
     addresses = try options.listen.map { address in
-      let keeper = KeylessSlots { monitor.assist() }
+      let keeper = DeviceSlots(device: monitor, isKeyed: keyring != nil)
       guard let responder = try address.serve(place.region, keeper: keeper) else { return address }
       responders.append(responder)
       return responder.address
@@ -134,6 +165,7 @@ public final class Server {
     if let failure = device.failure() { throw failure }
     if let hypervisor { device.setHypervisor(hypervisor.state) }
     watch.look()
+    doorkeeper?.look(device)
     lookout?.step()
   }
 
@@ -155,6 +187,14 @@ public final class Server {
   }
 
   // MARK: Parts
+
+  /// The device as those see it who lend its slots.
+  private struct DeviceSlots: SlotKeeper {
+    let device: any Device
+    let isKeyed: Bool
+    func assist() { device.assist() }
+    func release(_ slots: Range<Int>) { device.release(slots) }
+  }
 
   /// Who is told of kernels that come and go, once there is one.
   private final class Told {
@@ -188,18 +228,20 @@ public final class Server {
 
   /// The device, and the program that it was started with: a GPU cannot do without one.
   private static func device(
-    _ options: Options, _ place: Place, _ memory: FileMemory, _ kernel: Kernel?, _ monitors: MonitorFiles
+    _ options: Options, _ place: Place, _ memory: FileMemory, _ kernel: Kernel?, _ monitors: MonitorFiles,
+    _ keyring: Keyring?
   ) throws -> (any Device, MonitorProgram?) {
     guard let context = place.context else {
       let device = try CPUDevice(
         region: place.region, segments: memory.mappedSegments, owner: memory,
-        period: options.detectorPeriod ?? .seconds(1))
+        period: options.detectorPeriod ?? .seconds(1), keyring: keyring)
       guard let kernel, !monitors.isEmpty else { return (device, nil) }
       // Monitors that are wrong from the start end the daemon before it serves.
       let program = try monitors.program(for: kernel, isFresh: true)
       try device.load(program, for: KernelMapping(kernel.addressSpace, slide: kernel.found.slide))
       return (device, program)
     }
+    guard keyring == nil else { throw ServerError.keysOnGPU }
     guard let kernel else { throw ServerError.noKernel(options.memory) }
     let program = try monitors.program(for: kernel, isFresh: true)
     let device = try GPUDevice(

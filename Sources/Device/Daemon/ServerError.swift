@@ -13,6 +13,9 @@ public enum ServerError: Error {
   case compiler(String)
   /// A hypervisor that cannot be asked.
   case hypervisor(String, String)
+  /// Keys that cannot be used: the file, and why.
+  case keys(String, String)
+  case keysOnGPU
 }
 
 extension ServerError: CustomStringConvertible {
@@ -30,6 +33,8 @@ extension ServerError: CustomStringConvertible {
     case .otherKernel(let path, let program, let found):
       "\(path) is for kernel \(program), but this host runs \(found); make it again with `grassd compile`"
     case .hypervisor(let path, let why): "--qmp \(path): \(why)"
+    case .keys(let path, let why): "\(path): \(why)"
+    case .keysOnGPU: "--keys: a GPU has no keys yet; serve with --device cpu, or at shm:// and verbs:// without keys"
     case .compiler(let why): "the monitors were not compiled: \(why)"
     }
   }

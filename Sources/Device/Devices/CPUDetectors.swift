@@ -18,7 +18,8 @@ final class FindingKeeper: @unchecked Sendable {
   /// Begins with what the region's log has.
   ///
   /// `summary` is where the mailbox looks, and both have to outlive this.
-  init(region: SharedRegion, summary: UnsafeMutablePointer<grass_summary>) {
+  /// What is found is sealed under `group`, where sessions need keys.
+  init(region: SharedRegion, summary: UnsafeMutablePointer<grass_summary>, group: UnsafePointer<grass_group>? = nil) {
     let count = Int(region.layout.header.open_count)
     wordsCapacity = region.layout.wordsCapacity
     kept = .allocate(capacity: count)
@@ -31,6 +32,7 @@ final class FindingKeeper: @unchecked Sendable {
     var header = region.layout.header
     grass_keeper_start(
       &detectors.pointee.keeper, region.base.assumingMemoryBound(to: UInt8.self), &header, kept, summary)
+    detectors.pointee.keeper.group = group
   }
 
   /// Forgets what was handed over and not taken; only while no detectors run.

@@ -23,6 +23,9 @@ public final class CPUDevice: Device, @unchecked Sendable {
   private var detectors: CPUDetectors?
   private let period: Duration
   private let scratch: UnsafeMutableRawPointer
+  private let keyring: Keyring?
+  /// With keys: where answers are put together before they are sealed.
+  private let answer: UnsafeMutableRawPointer?
   private let region: SharedRegion
   private let owner: AnyObject?
   private let isStopping: StopFlag
@@ -57,11 +60,17 @@ public final class CPUDevice: Device, @unchecked Sendable {
   ///   - watched: the watched memory, without overlap.
   ///   - owner: whatever must live for the segments' pointers to be valid.
   ///   - period: how often detectors look.
+  ///   - keyring: whom it lets in, where the region is one with keys; made for this region.
   /// - Throws: ``DeviceError`` where the region lies in another device's memory or is broken, or no thread can be had.
   public init(
-    region: SharedRegion, segments watched: [MappedSegment], owner: AnyObject?, period: Duration = .seconds(1)
+    region: SharedRegion, segments watched: [MappedSegment], owner: AnyObject?, period: Duration = .seconds(1),
+    keyring: Keyring? = nil
   ) throws(DeviceError) {
     guard region.device == nil else { throw DeviceError(.regionElsewhere) }
+    precondition(
+      region.layout.hasKeys == (keyring != nil), "a region with keys and a device without them, or otherwise")
+    self.keyring = keyring
+    answer = keyring == nil ? nil : .allocate(byteCount: region.layout.responseSize, alignment: 64)
     self.region = region
     self.period = period
     self.owner = owner
@@ -78,8 +87,16 @@ public final class CPUDevice: Device, @unchecked Sendable {
     keeper = FindingKeeper(
       region: region,
       summary: (UnsafeMutableRawPointer(mailbox) + (MemoryLayout<grass_mailbox>.offset(of: \.summary) ?? 0))
-        .assumingMemoryBound(to: grass_summary.self))
+        .assumingMemoryBound(to: grass_summary.self),
+      group: keyring.map { keyring in
+        UnsafePointer(
+          (UnsafeMutableRawPointer(keyring.keyring) + (MemoryLayout<grass_keyring>.offset(of: \.group) ?? 0))
+            .assumingMemoryBound(to: grass_group.self))
+      })
     guard started else { throw DeviceError(.badRegion) }
+    if let keyring {
+      grass_mailbox_set_keyring(mailbox, keyring.keyring, answer?.assumingMemoryBound(to: UInt8.self))
+    }
     try startThread()
   }
 
@@ -211,6 +228,7 @@ public final class CPUDevice: Device, @unchecked Sendable {
     mailbox.deallocate()
     segments.deallocate()
     scratch.deallocate()
+    answer?.deallocate()
   }
 
   /// Stops the mailbox, waits for its thread and says so in the beacon.
@@ -235,6 +253,35 @@ public final class CPUDevice: Device, @unchecked Sendable {
     if answered > 0 { turn.assisted.wrappingAdd(UInt64(answered), ordering: .relaxed) }
     _ = worker?.wake()
   }
+
+  public var isKeyed: Bool { keyring != nil }
+
+  public func release(_ slots: Range<Int>) {
+    guard keyring != nil else { return }
+    for slot in slots { grass_mailbox_release(mailbox, UInt32(slot)) }
+    // The mailbox's thread may sleep for a while; a device that has stopped has no sessions.
+    while thread != nil, slots.contains(where: { grass_load(region.base + region.layout.lineOffset(slot: $0)) != 0 }) {
+      assist()
+      sched_yield()
+    }
+  }
+
+  public func setKeys(_ lines: [grass_key_line]) {
+    guard let keyring, thread != nil else { return }
+    turn.await()
+    keyring.replace(with: lines)
+    turn.give()
+  }
+
+  public func newestFinding() -> UInt64? {
+    guard keyring != nil else { return nil }
+    let summary = UnsafeMutableRawPointer(mailbox) + (MemoryLayout<grass_mailbox>.offset(of: \.summary) ?? 0)
+    return grass_load(summary + (MemoryLayout<grass_summary>.offset(of: \.newest_finding) ?? 0))
+  }
+
+  public func groupKeys() -> [UInt64: [UInt8]] { keyring?.groupKeys() ?? [:] }
+
+  public func takeKeyEvent() -> KeyEvent? { keyring?.takeEvent() }
 
   public func setHypervisor(_ state: HypervisorState) { keeper.setHypervisor(state) }
 

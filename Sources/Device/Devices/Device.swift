@@ -35,6 +35,21 @@ public protocol Device: AnyObject, Sendable {
   /// whose owner's side is software anyway, and need not wait for another thread to be scheduled.
   func assist()
 
+  /// Has the device forget the sessions that had these slots, before they are lent anew; returns once it has.
+  func release(_ slots: Range<Int>)
+
+  /// Makes the list of keys this one; those that are in it no more lose their sessions.
+  func setKeys(_ lines: [grass_key_line])
+
+  /// What happened to keys and sessions next, nil where nothing did since. One thread at a time may ask.
+  func takeKeyEvent() -> KeyEvent?
+
+  /// Number of the newest finding, 0 while there is none; nil where the region's beacon says it.
+  func newestFinding() -> UInt64?
+
+  /// The keys of what it says to all, 32 bytes each, by generation; empty where all who reach the region may read that.
+  func groupKeys() -> [UInt64: [UInt8]]
+
   /// Why the device has ended by itself, nil as long as it has not.
   func failure() -> DeviceError?
 
@@ -63,6 +78,11 @@ public enum HypervisorState: UInt64, Sendable {
 
 extension Device {
   public func assist() {}
+  public func release(_ slots: Range<Int>) {}
+  public func setKeys(_ lines: [grass_key_line]) {}
+  public func takeKeyEvent() -> KeyEvent? { nil }
+  public func newestFinding() -> UInt64? { nil }
+  public func groupKeys() -> [UInt64: [UInt8]] { [:] }
   public func hand(_ finding: grass_finding_content) -> Bool { false }
   public func setSuspended(_ count: Int) {}
   public func setHypervisor(_ state: HypervisorState) {}

@@ -18,6 +18,8 @@ public struct DeviceError: Error, Hashable, Sendable, CustomStringConvertible {
     case staleView(gpu: String)
     /// The GPU can map memory only in whole pages.
     case notInPages
+    /// There are no keys to be had, or they cannot be kept.
+    case keys(String)
   }
 
   public var reason: Reason
@@ -38,6 +40,7 @@ public struct DeviceError: Error, Hashable, Sendable, CustomStringConvertible {
       "the device: the region lies in the memory of another; the CPU device needs it in host memory, a GPU in host memory or its own"
     case .staleView(let gpu):
       "the GPU device: \(gpu) does not see what changes in host memory; what it reported would be old"
+    case .keys(let why): "the device's keys: \(why)"
     case .notInPages:
       "the GPU device: the memory's parts are not whole pages; give a guest's RAM file or a raw image"
     }

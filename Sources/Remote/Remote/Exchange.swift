@@ -1,7 +1,10 @@
 import CRegion
+import CSeal
 import Glibc
 import Host
+import Keys
 import Links
+import Records
 import Region
 
 /// The slots of one session: what is in flight over the link, and where answers land.
@@ -18,6 +21,9 @@ final class Exchange: @unchecked Sendable {
   private let requests: LinkBuffer
   private let responses: LinkBuffer
   private var sequence: UInt64
+  /// What records are sealed under, where the region is one with keys.
+  private(set) var sealing: Sealing?
+  private let keys: SessionKeys?
   /// Number of the last operation posted: until it has completed, the buffers are the link's.
   private var posted: UInt64 = 0
 
@@ -30,6 +36,10 @@ final class Exchange: @unchecked Sendable {
     /// The read posted last, 0 before the first, and how many bytes it asks for.
     var read: UInt64 = 0
     var readSize = 0
+    /// With keys: under which numbers it was asked before, when it is asked again, and how often it was.
+    var earlier: [UInt64] = []
+    var askAgain: UInt64 = 0
+    var attempts = 0
   }
 
   /// What is worth reading again and again while waiting, in bytes; a longer answer's head is polled first.
@@ -39,8 +49,13 @@ final class Exchange: @unchecked Sendable {
   private static let busyTime: UInt64 = 200_000
   private static let busyTurns = 16
   private static let longestSleep: UInt64 = 1_000_000
+  /// After how long a sealed request is asked again, in nanoseconds, and twice as long each time; a run takes longer by itself.
+  ///
+  /// A true link loses none, but somebody between may.
+  private static let patience: UInt64 = 500_000_000
+  private static let patienceOfRuns: UInt64 = 5_000_000_000
 
-  init(link: any Link, until deadline: ContinuousClock.Instant) throws(SessionError) {
+  init(link: any Link, keys: SessionKeys?, until deadline: ContinuousClock.Instant) throws(SessionError) {
     let host = link.address
     do throws(LinkError) {
       let headerSize = MemoryLayout<grass_header>.size
@@ -61,6 +76,7 @@ final class Exchange: @unchecked Sendable {
       else { throw LinkError(host, .protocolViolation("its header and its grant disagree")) }
       self.layout = layout
       self.link = link
+      self.keys = keys
       firstSlot = grant.slots.lowerBound
       slotCount = grant.slots.count
       requests = try link.makeBuffer(byteCount: layout.requestSize * slotCount)
@@ -73,9 +89,168 @@ final class Exchange: @unchecked Sendable {
     // A start nobody had before: what a former session left in the slots never matches. The top bits are the epoch, 0
     // without keys; the next is clear, so that counting on does not reach them.
     sequence = UInt64.random(in: 1 << 32..<1 << UInt64(GRASS_EPOCH_SHIFT - 1))
+    if layout.hasKeys {
+      try shakeHands(until: deadline)
+    } else if let why = keys?.refusesKeyless {
+      throw SessionError(host, .hasNoKeys(why))
+    }
   }
 
   func close() { link.close() }
+
+  // MARK: - Keys
+
+  /// Makes a session: by one message each way where the device's key is known, else by two and one.
+  private func shakeHands(until deadline: ContinuousClock.Instant) throws(SessionError) {
+    guard let keys, keys.identity != nil else { throw SessionError(link.address, .needsKeys) }
+    sealing = nil
+    var header = layout.header
+    let prologue = withUnsafeBytes(of: &header) { Array($0) }
+    if let known = keys.known {
+      do throws(SessionError) {
+        return try shakeHands(.ik(known), keys, prologue, until: deadline)
+      } catch {
+        // The device may have another key by now: then the other way shows which.
+        guard error.reason == .refused(.badHandshake) else { throw error }
+      }
+    }
+    try shakeHands(.xx, keys, prologue, until: deadline)
+  }
+
+  private func shakeHands(
+    _ pattern: NoiseInitiator.Pattern, _ keys: SessionKeys, _ prologue: [UInt8], until deadline: ContinuousClock.Instant
+  ) throws(SessionError) {
+    var attempt = 0
+    while true {
+      attempt += 1
+      do throws(SessionError) {
+        return try shakeHandsOnce(pattern, keys, prologue, until: deadline)
+      } catch {
+        // Whoever is between can spoil a handshake, but not the next one.
+        guard error.reason == .handshakeFailed || isLost, ContinuousClock.now < deadline else { throw error }
+        SystemCall.sleep(nanoseconds: UInt64(min(attempt, 20)) * 5_000_000)
+      }
+    }
+  }
+
+  private func shakeHandsOnce(
+    _ pattern: NoiseInitiator.Pattern, _ keys: SessionKeys, _ prologue: [UInt8], until deadline: ContinuousClock.Instant
+  ) throws(SessionError) {
+    let number: UInt32
+    switch pattern {
+    case .xx: number = GRASS_NOISE_XX.rawValue
+    case .ik: number = GRASS_NOISE_IK.rawValue
+    }
+    let failed = SessionError(link.address, .handshakeFailed)
+    guard let identity = keys.identity else { throw failed }
+    var noise = NoiseInitiator(pattern: pattern, prologue: prologue, identity: identity)
+    let first = try Self.ofNoise(failed) { () throws(KeyError) in try noise.writeMessage() }
+    let answer = try say(first, number, message: 0, until: deadline)
+    let certificate = try Self.ofNoise(failed) { () throws(KeyError) in try noise.readMessage(answer) }
+    guard let device = noise.remoteStatic else { throw failed }
+    do throws(KeyRefusal) { try keys.judge(device, certificate) } catch {
+      throw SessionError(link.address, .untrusted(error.description))
+    }
+    if !noise.hasEnded {
+      let last = try Self.ofNoise(failed) { () throws(KeyError) in try noise.writeMessage() }
+      _ = try say(last, number, message: 2, until: deadline)
+    }
+    let hash = noise.handshakeHash
+    let keys = try Self.ofNoise(failed) { () throws(KeyError) in try noise.split() }
+    sealing = Sealing(request: keys.send, response: keys.receive, hash: hash)
+    try askForGroup(until: deadline)
+  }
+
+  private static func ofNoise<Result>(
+    _ failed: SessionError, _ body: () throws(KeyError) -> Result
+  ) throws(SessionError) -> Result {
+    do throws(KeyError) { return try body() } catch { throw failed }
+  }
+
+  /// Sends a message of a handshake in the first slot, and takes the answer.
+  ///
+  /// Cost: as a request.
+  private func say(
+    _ message: [UInt8], _ pattern: UInt32, message number: UInt32, until deadline: ContinuousClock.Instant
+  ) throws(SessionError) -> [UInt8] {
+    var answer: [UInt8] = []
+    var status = RequestStatus.ok
+    try performPlain(until: deadline) { payload in
+      let size = MemoryLayout<grass_request>.size
+      payload.storeBytes(
+        of: grass_request(operation: GRASS_HANDSHAKE.rawValue, count: pattern, format: number, reserved: 0),
+        as: grass_request.self)
+      UnsafeMutableRawBufferPointer(rebasing: payload[size...]).copyBytes(from: message)
+      return (size + message.count, 512)
+    } accept: { payload in
+      let size = MemoryLayout<grass_response>.size
+      guard payload.count >= size else { return }
+      let response = payload.loadUnaligned(as: grass_response.self)
+      status = RequestStatus(rawValue: response.status)
+      if Int(response.count) == payload.count - size { answer = Array(payload[size...]) }
+    }
+    guard status == .ok else { throw SessionError(link.address, .refused(status)) }
+    return answer
+  }
+
+  /// Asks what this session may do, and for the keys of what the device says to all.
+  ///
+  /// Shows the device that this side has the session's keys.
+  private func askForGroup(until deadline: ContinuousClock.Instant) throws(SessionError) {
+    var answer: [UInt8] = []
+    try performNow(
+      1, until: deadline,
+      prepare: { _, payload in
+        payload.storeBytes(
+          of: grass_request(operation: GRASS_SESSION.rawValue, count: 0, format: 0, reserved: 0), as: grass_request.self
+        )
+        return (MemoryLayout<grass_request>.size, 512)
+      },
+      accept: { _, payload in answer = Array(payload) })
+    let start = MemoryLayout<grass_response>.size + MemoryLayout<grass_session_answer>.size
+    let size = MemoryLayout<grass_group_key>.size
+    guard answer.count >= start else { throw SessionError(link.address, .badAnswer("it is too short")) }
+    let response = answer.withUnsafeBytes { $0.loadUnaligned(as: grass_response.self) }
+    guard response.operation == GRASS_SESSION.rawValue, response.status == GRASS_OK.rawValue,
+      response.count <= UInt32(GRASS_GROUP_KEYS), answer.count == start + Int(response.count) * size
+    else { throw SessionError(link.address, .badAnswer("it does not say what this session may do")) }
+    let session = answer.withUnsafeBytes {
+      $0.loadUnaligned(fromByteOffset: MemoryLayout<grass_response>.size, as: grass_session_answer.self)
+    }
+    rights = Rights(rawValue: session.rights)
+    expiry = session.expiry
+    if rights.isEmpty, let identity = keys?.identity {
+      throw SessionError(link.address, .unknownKey(identity.publicKey.fingerprint))
+    }
+    var group: [UInt64: [UInt8]] = [:]
+    for index in 0..<Int(response.count) {
+      let at = start + index * size
+      let generation = answer.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: at, as: UInt64.self) }
+      group[generation] = Array(answer[(at + 8)..<(at + size)])
+    }
+    sealing?.group = GroupKeys(group)
+  }
+
+  /// What this session may do; all where it needs no keys.
+  private(set) var rights = Rights(rawValue: UInt32(GRASS_ALL_RIGHTS))
+  /// When its key ends, in seconds since 1970, 0 for never.
+  private(set) var expiry: UInt64 = 0
+
+  /// Asks something where this side has only read for long: a device forgets who never asks.
+  func staySeen(until deadline: ContinuousClock.Instant) throws(SessionError) {
+    guard let sealing, ContinuousClock.now - sealing.asked > .seconds(300) else { return }
+    try askForGroup(until: deadline)
+  }
+
+  /// Has `body` open something that is said to all, and again with newer keys where the device has made some.
+  func opening(
+    until deadline: ContinuousClock.Instant, _ body: (GroupKeys) -> GroupKeys.Verdict
+  ) throws(SessionError) {
+    guard let sealing, body(sealing.group) == .newer else { return }
+    try askForGroup(until: deadline)
+    // What does not open now is torn, or nobody's.
+    _ = body(sealing.group)
+  }
 
   private func onLink<Result>(_ body: () throws(LinkError) -> Result) throws(SessionError) -> Result {
     do throws(LinkError) { return try body() } catch { throw SessionError(link.address, .link(error)) }
@@ -103,11 +278,67 @@ final class Exchange: @unchecked Sendable {
     }
   }
 
+  /// One request and its answer in the first slot, in clear: of a handshake.
+  private func performPlain(
+    until deadline: ContinuousClock.Instant, prepare: (UnsafeMutableRawBufferPointer) -> (request: Int, response: Int),
+    accept: (UnsafeRawBufferPointer) -> Void
+  ) throws(SessionError) {
+    let sealing = sealing
+    self.sealing = nil
+    defer { self.sealing = sealing }
+    // Whoever is between can lose it: it is asked again under another number.
+    let end = min(deadline, ContinuousClock.now + .seconds(2))
+    do throws(SessionError) {
+      try performNow(
+        1, until: end, prepare: { _, payload in prepare(payload) }, accept: { _, payload in accept(payload) })
+    } catch {
+      switch error.reason {
+      case .noAnswer, .tornAnswer: throw SessionError(link.address, .handshakeFailed)
+      default: throw error
+      }
+    }
+  }
+
+  /// Performs `count` requests, as many at a time as there are slots.
   func perform(
     _ count: Int, until deadline: ContinuousClock.Instant,
     prepare: (Int, UnsafeMutableRawBufferPointer) -> (request: Int, response: Int),
     accept: (Int, UnsafeRawBufferPointer) throws(SessionError) -> Void
   ) throws(SessionError) {
+    guard sealing != nil else {
+      return try performNow(count, until: deadline, prepare: prepare, accept: accept)
+    }
+    var remaining = Array(0..<count)
+    while true {
+      var isDone = [Bool](repeating: false, count: remaining.count)
+      do throws(SessionError) {
+        return try performNow(
+          remaining.count, until: deadline, prepare: { job, payload in prepare(remaining[job], payload) },
+          accept: { job, payload throws(SessionError) in
+            try accept(remaining[job], payload)
+            isDone[job] = true
+          })
+      } catch {
+        if error.reason == .refused(.notAllowed) { throw SessionError(link.address, .notAllowed(rights.description)) }
+        guard isLost, error.reason == .noAnswer || error.reason == .tornAnswer else { throw error }
+      }
+      // The device has forgotten the session: another program of it has begun, or the key was taken out of its list.
+      remaining = remaining.indices.filter { !isDone[$0] }.map { remaining[$0] }
+      try shakeHands(until: deadline)
+    }
+  }
+
+  /// Whether the last call ended since a session's records were not answered, however often, and there was still time.
+  private var isLost = false
+  /// How often a sealed request is asked before the session counts as lost.
+  private static let mostAttempts = 2
+
+  private func performNow(
+    _ count: Int, until deadline: ContinuousClock.Instant,
+    prepare: (Int, UnsafeMutableRawBufferPointer) -> (request: Int, response: Int),
+    accept: (Int, UnsafeRawBufferPointer) throws(SessionError) -> Void
+  ) throws(SessionError) {
+    isLost = false
     // Of a call that ended early.
     if posted > 0 { try onLink { () throws(LinkError) in try link.wait(for: posted, until: deadline) } }
     var flights = [Flight?](repeating: nil, count: slotCount)
@@ -131,7 +362,7 @@ final class Exchange: @unchecked Sendable {
       for slot in flights.indices {
         guard var flight = flights[slot], flight.read <= completed else { continue }
         let start = slot * layout.responseSize
-        let (verdict, length) = judge(flight, at: start)
+        let (verdict, length) = judge(flight, slot: slot, at: start)
         switch verdict {
         case GRASS_RECORD_WHOLE:
           let payload = start + MemoryLayout<grass_record>.size
@@ -153,7 +384,15 @@ final class Exchange: @unchecked Sendable {
         default:
           // Not there yet, or not whole yet: what is there in a moment, another read tells.
           if verdict != GRASS_RECORD_OTHER { sawTorn = true }
-          try fetch(&flight, slot: slot, size: pollSize(flight))
+          if sealing != nil, SystemCall.monotonicNanoseconds() >= flight.askAgain {
+            guard flight.attempts < Self.mostAttempts else {
+              isLost = true
+              throw SessionError(link.address, sawTorn ? .tornAnswer : .noAnswer)
+            }
+            try askAgain(&flight, slot: slot, prepare, until: deadline)
+          } else {
+            try fetch(&flight, slot: slot, size: pollSize(flight))
+          }
         }
         flights[slot] = flight
       }
@@ -179,10 +418,15 @@ final class Exchange: @unchecked Sendable {
     }
   }
 
-  /// What a completed read of an answer brought, and its payload's length.
-  private func judge(_ flight: Flight, at start: Int) -> (verdict: grass_verdict, length: UInt64) {
+  /// What a completed read of an answer brought, opened where it is sealed and whole, and its payload's length.
+  private func judge(_ flight: Flight, slot: Int, at start: Int) -> (verdict: grass_verdict, length: UInt64) {
     var length: UInt64 = 0
     let verdict = responses.withBytes(start..<start + flight.readSize) { record in
+      if let sealing {
+        return sealing.open(
+          record, slot: firstSlot + slot, slotSize: layout.responseSize,
+          isExpected: { $0 == flight.sequence || flight.earlier.contains($0) }, length: &length)
+      }
       let (count, size) = (UInt64(record.count), UInt64(layout.responseSize))
       guard let sums = link.sums(of: flight.read) else {
         return grass_record_judge(record.baseAddress, count, size, flight.sequence, nil, &length)
@@ -198,19 +442,32 @@ final class Exchange: @unchecked Sendable {
   private func launch(
     _ job: Int, slot: Int, _ prepare: (Int, UnsafeMutableRawBufferPointer) -> (request: Int, response: Int)
   ) throws(SessionError) -> Flight {
-    sequence += 1
-    let sequence = sequence
+    let sequence: UInt64
+    if let sealing {
+      guard let next = sealing.next() else { throw SessionError(link.address, .handshakeFailed) }
+      sequence = next
+    } else {
+      self.sequence += 1
+      sequence = self.sequence
+    }
     let start = slot * layout.requestSize
+    var isRun = false
     let size = requests.withBytes(start..<start + layout.requestSize) { record in
       let payload = UnsafeMutableRawBufferPointer(
         rebasing: record[MemoryLayout<grass_record>.size...].prefix(requestCapacity))
       let (request, response) = prepare(job, payload)
       precondition(request <= requestCapacity, "a request of \(request) bytes")
-      grass_record_seal(record.baseAddress, sequence, UInt64(request))
+      isRun = payload.loadUnaligned(as: UInt32.self) == GRASS_RUN.rawValue
+      if let sealing {
+        sealing.seal(record, slot: firstSlot + slot, sequence: sequence, length: request)
+      } else {
+        grass_record_seal(record.baseAddress, sequence, UInt64(request))
+      }
       return (request: Int(grass_record_size(UInt64(request))), response: response)
     }
     var flight = Flight(
       job: job, sequence: sequence, expected: Int(grass_record_size(UInt64(min(size.response, responseCapacity)))))
+    flight.askAgain = SystemCall.monotonicNanoseconds() + (isRun ? Self.patienceOfRuns : Self.patience)
     posted = try onLink { () throws(LinkError) in
       try link.postWrite(
         requests, start..<start + size.request, to: link.grant.requests,
@@ -218,6 +475,22 @@ final class Exchange: @unchecked Sendable {
     }
     try fetch(&flight, slot: slot, size: pollSize(flight))
     return flight
+  }
+
+  /// Asks what was not answered once more, under another number: somebody between may have lost or spoilt it.
+  ///
+  /// An answer to the earlier one still counts.
+  private func askAgain(
+    _ flight: inout Flight, slot: Int, _ prepare: (Int, UnsafeMutableRawBufferPointer) -> (request: Int, response: Int),
+    until deadline: ContinuousClock.Instant
+  ) throws(SessionError) {
+    try onLink { () throws(LinkError) in try link.wait(for: posted, until: deadline) }
+    let now = SystemCall.monotonicNanoseconds()
+    var next = try launch(flight.job, slot: slot, prepare)
+    next.earlier = flight.earlier.suffix(7) + [flight.sequence]
+    next.attempts = flight.attempts + 1
+    next.askAgain = now + (next.askAgain - now) << UInt64(min(next.attempts, 6))
+    flight = next
   }
 
   /// How much of an answer to ask for that may not be there yet.

@@ -23,11 +23,13 @@ extension Session {
   public func line(within timeout: Duration? = nil) throws(SessionError) -> SessionLine {
     let deadline = ContinuousClock.now + (timeout ?? self.timeout)
     return try read(until: deadline) { exchange throws(SessionError) in
-      let layout = exchange.layout
+      try exchange.staySeen(until: deadline)
       return try exchange.read(
-        MemoryLayout<grass_session_line>.size,
-        at: Int(layout.header.lines_offset) + exchange.firstSlot * Int(layout.header.line_size), until: deadline
-      ) { SessionLine($0) }
+        MemoryLayout<grass_session_line>.size, at: exchange.layout.lineOffset(slot: exchange.firstSlot), until: deadline
+      ) { bytes in
+        guard let sealing = exchange.sealing else { return SessionLine(bytes) }
+        return sealing.open(bytes.loadUnaligned(as: grass_session_line.self)).map { SessionLine(opened: $0) }
+      }
     }
   }
 
@@ -57,17 +59,14 @@ extension Session {
         let index = (next - 1) % count
         let run = min(newest - next + 1, count - index, UInt64(exchange.findingsAtOnce))
         let first = next
-        let part: [FindingRecord?] = try exchange.read(
+        let bytes: [UInt8] = try exchange.read(
           Int(run) * FindingRecord.size, at: Int(header.findings_offset + index * UInt64(header.finding_size)),
           until: deadline
-        ) { bytes in
-          (0..<Int(run)).map { entry in
-            let record = FindingRecord(
-              UnsafeRawBufferPointer(rebasing: bytes[(entry * FindingRecord.size)..<((entry + 1) * FindingRecord.size)])
-            )
-            // One that was overwritten meanwhile has a later number, and is lost.
-            return record?.number == first + UInt64(entry) ? record : nil
-          }
+        ) { [UInt8]($0) }
+        let part = try exchange.entries(bytes, kind: GRASS_GROUP_FINDING, until: deadline).enumerated().map {
+          entry, record in
+          // One that was overwritten meanwhile has a later number, and is lost.
+          record?.number == first + UInt64(entry) ? record : nil
         }
         for record in part {
           if let record { news.findings.append(record) } else { news.missed += 1 }
@@ -91,15 +90,10 @@ extension Session {
       var index = 0
       while index < Int(header.open_count) {
         let run = min(Int(header.open_count) - index, exchange.findingsAtOnce)
-        findings += try exchange.read(
+        let bytes: [UInt8] = try exchange.read(
           run * FindingRecord.size, at: Int(header.open_offset) + index * Int(header.open_size), until: deadline
-        ) { bytes in
-          (0..<run).compactMap { entry in
-            FindingRecord(
-              UnsafeRawBufferPointer(rebasing: bytes[(entry * FindingRecord.size)..<((entry + 1) * FindingRecord.size)])
-            )
-          }
-        }
+        ) { [UInt8]($0) }
+        findings += try exchange.entries(bytes, kind: GRASS_GROUP_OPEN, until: deadline).compactMap { $0 }
         index += run
       }
       return findings.sorted { $0.number < $1.number }
@@ -110,4 +104,22 @@ extension Session {
 extension Exchange {
   /// How many findings one read may bring: what fits where answers land.
   fileprivate var findingsAtOnce: Int { max(1, min(256, layout.responseSize * slotCount / FindingRecord.size)) }
+
+  /// Takes entries of the log, or of the open findings, apart; nil for each that is torn, false, or none.
+  fileprivate func entries(
+    _ bytes: [UInt8], kind: grass_group_kind, until deadline: ContinuousClock.Instant
+  ) throws(SessionError) -> [FindingRecord?] {
+    let size = FindingRecord.size
+    var records: [FindingRecord?] = []
+    for start in stride(from: 0, through: bytes.count - size, by: size) {
+      var entry = Array(bytes[start..<start + size])
+      if entry.contains(where: { $0 != 0 }) {
+        try opening(until: deadline) { group in
+          entry.withUnsafeMutableBytes { group.openFinding($0, kind: kind) }
+        }
+      }
+      records.append(entry.withUnsafeBytes { FindingRecord($0) })
+    }
+    return records
+  }
 }

@@ -48,10 +48,9 @@ extension Exchange {
   fileprivate func wordsHead(
     _ place: Int, until deadline: ContinuousClock.Instant
   ) throws(SessionError) -> LastWords.Head? {
-    let found: LastWords.Head?? = try read(LastWords.Head.byteCount, at: offset(place), until: deadline) {
-      .some(LastWords.Head($0))
-    }
-    return found.flatMap { $0 }
+    var bytes: [UInt8] = try read(LastWords.Head.byteCount, at: offset(place), until: deadline) { [UInt8]($0) }
+    try opening(until: deadline) { group in bytes.withUnsafeMutableBytes { group.openWordsHead($0) } }
+    return bytes.withUnsafeBytes { LastWords.Head($0) }
   }
 
   /// The record of a place, piece by piece; nil where it is not that of `number` from its start to its end.
@@ -72,6 +71,7 @@ extension Exchange {
         size = Int(grass_record_size(length))
       }
     }
+    try opening(until: deadline) { group in record.withUnsafeMutableBytes { group.openWords($0) } }
     var length: UInt64 = 0
     let verdict = record.withUnsafeBytes {
       grass_record_judge($0.baseAddress, UInt64(record.count), UInt64(capacity), number, nil, &length)

@@ -29,6 +29,12 @@ public struct RequestStatus: RawRepresentable, Hashable, Sendable, CustomStringC
   public static let badField = RequestStatus(GRASS_BAD_FIELD)
   /// The sequence number's epoch has no key.
   public static let badEpoch = RequestStatus(GRASS_BAD_EPOCH)
+  /// The session's key has not the right that the request needs.
+  public static let notAllowed = RequestStatus(GRASS_NOT_ALLOWED)
+  /// The message is none of a handshake, or not the one that is due.
+  public static let badHandshake = RequestStatus(GRASS_BAD_HANDSHAKE)
+  /// There is no such key in the list, or there can be none, or no more.
+  public static let badKey = RequestStatus(GRASS_BAD_KEY)
 
   private static let texts: [RequestStatus: String] = [
     .badOperation: "it does not know the operation", .badLength: "its length is not what it announces",
@@ -36,6 +42,8 @@ public struct RequestStatus: RawRepresentable, Hashable, Sendable, CustomStringC
     .tooLarge: "the answer would not fit its slot", .noMonitor: "there is no monitor of that name",
     .badRun: "a run has unknown flags", .badFormat: "it does not walk page tables of that format",
     .badField: "a field is not zero that has to be", .badEpoch: "there is no key for it",
+    .notAllowed: "this key may not do that", .badHandshake: "the handshake failed",
+    .badKey: "there is no such key in its list, or no room for another",
   ]
 
   public var description: String { Self.texts[self] ?? "status \(rawValue)" }

@@ -30,7 +30,7 @@ public final class Session: Sendable {
   ///
   /// - Throws: ``SessionError`` where there is no connection, or the region is of another version.
   public convenience init(
-    to address: LinkAddress, slots: Int = 4, timeout: Duration = .seconds(5)
+    to address: LinkAddress, slots: Int = 4, timeout: Duration = .seconds(5), keys: SessionKeys? = nil
   ) throws(SessionError) {
     let link: any Link
     do throws(LinkError) {
@@ -38,16 +38,16 @@ public final class Session: Sendable {
     } catch {
       throw SessionError(address.description, .link(error))
     }
-    try self.init(link: link, timeout: timeout)
+    try self.init(link: link, timeout: timeout, keys: keys)
   }
 
   /// Begins a session over a link, which is the session's own from then on.
   ///
   /// - Throws: ``SessionError`` where the region's header cannot be read or is not of this version.
-  public init(link: any Link, timeout: Duration = .seconds(5)) throws(SessionError) {
+  public init(link: any Link, timeout: Duration = .seconds(5), keys: SessionKeys? = nil) throws(SessionError) {
     host = link.address
     self.timeout = timeout
-    let exchange = try Exchange(link: link, until: .now + timeout)
+    let exchange = try Exchange(link: link, keys: keys, until: .now + timeout)
     requestCapacity = exchange.requestCapacity
     responseCapacity = exchange.responseCapacity
     slotCount = exchange.slotCount
@@ -151,6 +151,8 @@ public final class Session: Sendable {
     waves.add(1, ordering: .relaxed)
     return try exchange.withLock { exchange throws(SessionError) in try exchange.beacon(until: deadline) }
   }
+
+  func withExchange<Value>(_ body: (Exchange) -> Value) -> Value { exchange.withLock { body($0) } }
 
   /// Has `body` read what the device writes without being asked, as one round trip.
   func read<Value>(

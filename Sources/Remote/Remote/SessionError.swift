@@ -17,6 +17,18 @@ public struct SessionError: Error, Hashable, Sendable, CustomStringConvertible {
     case notARegion
     /// The request needs more than a slot holds.
     case tooLarge
+    /// The device lets only those in whose keys it knows, and this side has none.
+    case needsKeys
+    /// Sessions there carry no keys, and the way there can be listened to, or the host is known to have them.
+    case hasNoKeys(String)
+    /// The device did not prove the key that it was to have, or this side does not trust it.
+    case untrusted(String)
+    /// Nobody there completed the handshake.
+    case handshakeFailed
+    /// The device's list has no line for this side's key; with its fingerprint.
+    case unknownKey(String)
+    /// This side's key lacks a right: what it has, in words.
+    case notAllowed(String)
   }
 
   /// The address of the device.
@@ -33,6 +45,18 @@ public struct SessionError: Error, Hashable, Sendable, CustomStringConvertible {
     case .link(let error): error.description
     case .noAnswer: "device at \(host): did not answer in time; it is stopped or overloaded"
     case .tornAnswer: "device at \(host): every answer read in time was damaged; something else writes its region"
+    case .needsKeys:
+      "device at \(host): lets in only whom it knows by a key, and you have none; make one with `grassctl key new`, and have its line "
+        + "put into the host's authorized_keys"
+    case .hasNoKeys(let why): "device at \(host): its sessions carry no keys, \(why)"
+    case .untrusted(let why): "device at \(host): \(why)"
+    case .handshakeFailed:
+      "device at \(host): the handshake failed; something between alters it, or both sides are of different versions"
+    case .unknownKey(let fingerprint):
+      "device at \(host): does not know your key \(fingerprint); have the line that `grassctl key show` prints put into the host's "
+        + "authorized_keys, or into its list by somebody with admin rights: `grassctl key add`"
+    case .notAllowed(let rights):
+      "device at \(host): your key may \(rights.isEmpty ? "do nothing there" : "\(rights) there"), and not this; ask whoever has admin rights for more"
     case .refused(.noMonitor):
       "device at \(host): has no monitor of that name; `grassctl run --list` names those it has"
     case .refused(.badRun): "device at \(host): does not know a flag of this run; it is of another version"

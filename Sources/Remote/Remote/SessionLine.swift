@@ -31,7 +31,13 @@ public struct SessionLine: Hashable, Sendable {
       }
     }
     guard line.counter == line.counter_end, line.counter != 0, check == line.check else { return nil }
-    counter = line.counter
+    self.init(opened: line)
+  }
+
+  /// A line that is known to be the device's.
+  init(opened line: grass_session_line) {
+    // Without its epoch, so that it grows with what the device does and not with its keys.
+    counter = line.counter & (1 << UInt64(GRASS_EPOCH_SHIFT) - 1)
     clock = line.clock
     detectorTick = line.detector_tick
     newestFinding = line.newest_finding

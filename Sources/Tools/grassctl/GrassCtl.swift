@@ -19,6 +19,7 @@ struct GrassCtl: ParsableCommand {
         name: "Finding",
         subcommands: [CheckCommand.self, WatchCommand.self, LastWordsCommand.self, DetectorsCommand.self]),
       CommandGroup(name: "Device", subcommands: device),
+      CommandGroup(name: "Keys", subcommands: [KeyCommand.self]),
     ]
       + ViewGroup.allCases.map { group in
         CommandGroup(

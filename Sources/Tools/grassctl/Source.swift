@@ -1,4 +1,5 @@
 import ArgumentParser
+import Hosts
 import KernelViews
 import Links
 import Memory
@@ -12,8 +13,25 @@ enum HostOptions {
     "The live host, as grassd printed it: \(LinkKinds.forms).", valueName: "url")
 
   /// Connects, or says why not and exits.
-  static func connect(_ url: String, timeout: Double) throws -> Session {
-    try reporting { try Session(to: LinkAddress(url), timeout: .seconds(timeout)) }
+  static func connect(_ url: String, timeout: Double, slots: Int = 4) throws -> Session {
+    try reporting { try session(url, timeout: timeout, slots: slots) }
+  }
+
+  /// Connects, with the user's keys where the host asks for some.
+  static func session(_ url: String, timeout: Double, slots: Int = 4) throws -> Session {
+    let destination = try destination(url)
+    let address = try LinkAddress(destination.address)
+    return try Session(
+      to: address, slots: slots, timeout: .seconds(timeout), keys: HostTrust(destination, address).keys())
+  }
+
+  /// What an address or a name of the user's configuration leads to, and on standard error what of that file does not count.
+  ///
+  /// - Throws: `HostsError`.
+  static func destination(_ url: String) throws -> HostDestination {
+    let configuration = try Configuration.standard()
+    for problem in configuration.problems { writeNote("\(problem)") }
+    return try configuration.destination(url)
   }
 }
 

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Daemon
 import Glibc
+import Keys
 import Links
 import LinuxKernel
 import Logging
@@ -14,7 +15,7 @@ struct Serve: ParsableCommand {
     abstract: "Watch a host's memory from outside it, and serve remote hosts.",
     discussion: """
       Runs a monitor over FILE and answers at each URL until it gets SIGINT or SIGTERM. It prints one line \
-      "ready URL" for each link once it answers there. SIGHUP makes it read --monitors again: new monitors take the \
+      "ready URL" for each link once it answers there, and with --keys its own key. SIGHUP makes it read --monitors again: new monitors take the \
       place of the old ones, and requests wait meanwhile.
 
       EXIT STATUS: 0 after a signal asked it to end; 1 when the memory cannot be opened or a link cannot be \
@@ -98,6 +99,31 @@ struct Serve: ParsableCommand {
       valueName: "socket"))
   var qmp: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Let in only those whose keys this file lists, a line each, as `grassctl key show` prints it, with what they may do before it: "
+        + "watch,run,read grass-x25519 KEY. Needed for any address beyond this machine. Read at the start; then the list changes by "
+        + "`grassctl key add` and `remove`.",
+      valueName: "file"),
+    completion: .file())
+  var keys: String?
+
+  @Flag(help: "Read the file of --keys again whenever it changes: for hypervisors, whose root the guest's is not.")
+  var trustFile = false
+
+  @Option(
+    help: ArgumentHelp(
+      "The device's own private key, as `grassctl key new` makes it; without, the credential grass-identity, or one that is made at each start "
+        + "and exists nowhere else.",
+      valueName: "file"),
+    completion: .file())
+  var identity: String?
+
+  @Option(
+    help: ArgumentHelp("What certifies the device's own key, as `grassctl key certify` makes it.", valueName: "file"),
+    completion: .file())
+  var certificate: String?
+
   @Flag(name: .shortAndLong, help: "Log more.")
   var verbose = false
 
@@ -118,6 +144,9 @@ struct Serve: ParsableCommand {
     }
     if baseline != nil || allow != nil, checkPeriod == nil {
       throw ValidationError("--baseline and --allow are for the looks of --check.")
+    }
+    if keys == nil, trustFile || identity != nil || certificate != nil {
+      throw ValidationError("--trust-file, --identity and --certificate are for --keys.")
     }
     for (name, size) in [("--request-size", requestSize), ("--response-size", responseSize)] {
       guard (1...1 << 20).contains(size) else { throw ValidationError("\(name) takes 1 to 1048576 KiB.") }
@@ -149,15 +178,20 @@ struct Serve: ParsableCommand {
           memory: memory, listen: listen.map { url in try LinkAddress(url) },
           layout: RegionLayout(
             slots: slots, requestSize: requestSize * 1024, responseSize: responseSize * 1024,
-            words: period == nil ? 0 : RegionLayout.usualWords),
+            words: period == nil ? 0 : RegionLayout.usualWords, keys: keys != nil),
           regionInGPU: region == .gpu, device: device, monitors: monitors,
           known: known.folder, detectorPeriod: period, checkPeriod: checkPeriod,
-          rules: allow, baseline: baseline, hypervisor: qmp)
+          rules: allow, baseline: baseline,
+          keys: keys.map {
+            .init(authorized: $0, followsFile: trustFile, identity: identity, certificate: certificate)
+          }, hypervisor: qmp)
       ) { event in
         logger.log(event)
       }
       for address in server.addresses { print("ready \(address)") }
+      if let key = server.publicKey { print("key \(key)") }
       fflush(nil)
+      if let key = server.publicKey { logger.info("the device's own key is \(key.fingerprint)") }
       logger.info("serving \(server.description)")
       serving: while true {
         switch signals.wait(for: Server.interval) {

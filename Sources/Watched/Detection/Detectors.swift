@@ -28,7 +28,7 @@ public enum Detectors {
     Stopped.self, Paused.self, HardLockup.self, SoftLockup.self, SoftInterruptLivelock.self, InterruptStorm.self,
     StolenTime.self,
     RCUStall.self, SuspendedDetector.self, LostMemory.self,
-    SilentDevice.self,
+    SilentDevice.self, KeyChange.self, RefusedKey.self, KeyUse.self,
   ]
 
   /// The detector that is called `name`.

@@ -1,3 +1,4 @@
+import CRegion
 import Devices
 import LinkConformance
 import Links
@@ -5,6 +6,14 @@ import Memory
 import Paging
 import Region
 import Remote
+
+/// A device as those see it who lend its slots.
+private struct Slots: SlotKeeper {
+  let device: CPUDevice
+  var isKeyed: Bool { device.isKeyed }
+  func assist() {}
+  func release(_ slots: Range<Int>) { device.release(slots) }
+}
 
 /// Memory in this process, a device that watches it, and a responder: the monitored side, whole.
 final class WatchedHost {
@@ -24,26 +33,35 @@ final class WatchedHost {
   let bytes: Bytes
   let region: SharedRegion
   let device: CPUDevice
+  /// The device's own key, where sessions need keys.
+  let publicKey: [UInt8]?
   let responder: TCPResponder
   /// Serves the same region as if it lay in a device's memory.
   private let copier: TCPResponder
   private let path: String
 
   /// `count` bytes at physical 0 in a file of the temporary directory.
-  init(count: Int = 8 << 20, layout: RegionLayout? = nil) throws {
+  ///
+  /// With `keys`, sessions need them.
+  init(count: Int = 8 << 20, layout: RegionLayout? = nil, keys: [grass_key_line]? = nil) throws {
     bytes = Bytes(count)
     path = "/tmp/grass-test-\(UInt64.random(in: 0 ... .max))"
-    region = try SharedRegion(path: path, layout: try layout ?? RegionLayout())
+    region = try SharedRegion(path: path, layout: try layout ?? RegionLayout(keys: keys != nil))
+    let regionLayout = region.layout
+    let keyring = try keys.map { try Keyring(for: regionLayout, lines: $0) }
+    publicKey = keyring?.publicKey
     device = try CPUDevice(
       region: region,
       segments: [
         MappedSegment(
           bytes: UnsafeRawPointer(bytes.base),
           segment: MemorySegment(start: PhysicalAddress(0), count: UInt64(count)))
-      ], owner: bytes)
-    responder = try TCPResponder(region: region, host: "127.0.0.1", port: 0)
+      ], owner: bytes, keyring: keyring)
+    let slots = Slots(device: device)
+    responder = try TCPResponder(region: region, host: "127.0.0.1", port: 0, keeper: slots)
     copier = try TCPResponder(
-      region: SharedRegion(layout: region.layout, in: CopiedMemory(region)), host: "127.0.0.1", port: 0)
+      region: SharedRegion(layout: region.layout, in: CopiedMemory(region)), host: "127.0.0.1", port: 0,
+      keeper: slots)
   }
 
   deinit {

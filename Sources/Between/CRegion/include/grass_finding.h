@@ -100,7 +100,7 @@ struct grass_finding_content {
   struct grass_subject subjects[GRASS_FINDING_SUBJECTS];
   struct grass_evidence evidence[GRASS_FINDING_EVIDENCE];  // A kind of 0 is none.
   char name[32];         // Of the detector, zero padded, where its number is GRASS_DETECTOR_NAMED; else zeros.
-  uint64_t reserved[3];
+  uint64_t reserved[3];  // Where it is sealed, the last two say under what, in clear: struct grass_group_place.
 };
 _Static_assert(sizeof(struct grass_finding_content) == 472, "part of the protocol");
 

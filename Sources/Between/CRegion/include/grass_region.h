@@ -19,7 +19,14 @@
 // One write carries a request with its flag, one read fetches a result with its flag, and nothing needs clearing: a
 // record is new if its sequence number is. Both sequence numbers and the check must agree, else the record is torn
 // (still being written) or false. A requester never uses a number twice in a slot, nor zero. A number's 16 top bits are its
-// epoch: which of a session's keys the record is under. Sessions have no keys yet, and all numbers are of epoch 0.
+// epoch: which of a session's keys the record is under. Without keys, all numbers are of epoch 0.
+//
+// In a region with GRASS_FEATURE_KEYS, a record of epoch 0 is a message of a handshake, in clear, and nothing else. All others are
+// sealed: their payload is ciphertext and their check its tag (grass_session.h). One that does not open is dropped without an
+// answer, and so is one whose number is not above those before it; who hears nothing asks again, under a new number. A handshake
+// makes a session of the slot that it came in; other slots join it by a record that opens under its keys. Lines are sealed under
+// their session's keys, and zero where there is no session; findings and last words under keys of a group, which a session
+// asks for (GRASS_SESSION). The beacon says nothing but that the device lives.
 //
 // What a device says without being asked:
 //
@@ -37,7 +44,7 @@
 // What a side can do, feature bits say: the header's what the region has, an answer to info what the device does. Who reads bits
 // that it does not know takes no notice of them. Fields called `reserved` are zero, and who reads them checks that.
 //
-// Laid out, and in no use yet (no device sets their feature bits): streams, epochs.
+// Laid out, and in no use yet (no device sets their feature bits): streams.
 #pragma once
 
 #include <stdbool.h>
@@ -147,7 +154,7 @@ _Static_assert(offsetof(struct grass_beacon, check) == 40, "what the check cover
 
 /// The passive heartbeat of one session.
 struct grass_session_line {
-  uint64_t counter;         // As the beacon's, with the session's epoch in its top bits.
+  uint64_t counter;         // As the beacon's, with the session's epoch in its top bits. Where it is sealed, in clear.
   uint64_t clock;           // The device's clock in nanoseconds.
   uint64_t detector_tick;   // How many ticks of the detectors have ended.
   uint64_t newest_finding;  // Number of the newest finding, 0 while there is none.
@@ -156,7 +163,7 @@ struct grass_session_line {
   uint16_t open;            // How many findings are open.
   uint16_t suspended;       // How many detectors are suspended.
   uint16_t reserved;
-  uint64_t check[2];        // Of the five words before, with the counter as sequence.
+  uint64_t check[2];        // Of the five words before, with the counter as sequence; or the tag of the four behind the counter.
   uint64_t counter_end;
 };
 _Static_assert(sizeof(struct grass_session_line) == GRASS_LINE, "a session's line is one cache line");
@@ -186,7 +193,79 @@ enum grass_operation {
   GRASS_MONITORS = 5,
   GRASS_DIGEST = 6,
   GRASS_STREAM = 7,  // Reserved, with its layout.
+  // Of regions with keys.
+  GRASS_HANDSHAKE = 8,  // Its `count` is enum grass_noise_pattern; the message follows, in both directions.
+  GRASS_SESSION = 9,    // What this session may do, and the keys of what the device says to all.
+  GRASS_KEYS = 10,      // The list of keys.
+  GRASS_SET_KEY = 11,   // Adds, changes or removes one.
+  GRASS_CERTIFY = 12,   // Hands over what certifies the device's own key; its `count` are the bytes that follow.
 };
+
+/// What a key may do, a bit each.
+enum grass_right {
+  GRASS_RIGHT_WATCH = 1u << 0,    // Line, heartbeat, findings, last words.
+  GRASS_RIGHT_RUN = 1u << 1,      // Monitors.
+  GRASS_RIGHT_READ = 1u << 2,     // Memory: every secret of the host.
+  GRASS_RIGHT_ACQUIRE = 1u << 3,  // The whole memory.
+  GRASS_RIGHT_ADMIN = 1u << 4,    // The list of keys.
+};
+#define GRASS_ALL_RIGHTS 31u
+
+#define GRASS_KEY_COMMENT 64u
+
+/// Somebody's key, and what he may do.
+struct grass_key_line {
+  uint8_t key[32];  // X25519, public.
+  uint32_t rights;  // enum grass_right
+  uint32_t reserved;
+  uint64_t expiry;  // Seconds since 1970, 0 for never.
+  char comment[GRASS_KEY_COMMENT];  // UTF-8, zero padded.
+};
+_Static_assert(sizeof(struct grass_key_line) == 112, "part of the protocol");
+
+/// The most keys that a device knows, and bytes of what certifies its own.
+#define GRASS_MAX_KEYS 256u
+#define GRASS_MAX_CERTIFICATE 256u
+
+enum grass_key_action { GRASS_KEY_ADD = 1, GRASS_KEY_REMOVE = 2 };
+
+/// What of a finding's content, and of the head of last words, is not sealed: which generation's key it is under and a number that
+/// no other record has under that key. They are the last two words, in clear.
+struct grass_group_place {
+  uint64_t generation;
+  uint64_t edition;
+};
+
+/// What is sealed under a group's keys, as the slot that its nonce names.
+enum grass_group_kind { GRASS_GROUP_FINDING = 1, GRASS_GROUP_OPEN = 2, GRASS_GROUP_WORDS_HEAD = 3, GRASS_GROUP_WORDS = 4 };
+
+/// Follows the request to change the list of keys. One that is there already gets the new rights; to remove one, only the key
+/// itself counts.
+struct grass_key_request {
+  uint32_t action;  // enum grass_key_action
+  uint32_t reserved;
+  struct grass_key_line line;
+};
+_Static_assert(sizeof(struct grass_key_request) == 120, "part of the protocol");
+
+/// How many keys of the group are told: the newest, and those of what is still in the log from before keys were removed.
+#define GRASS_GROUP_KEYS 8u
+
+/// Follows the response to a question for the session; then come `count` keys, of struct grass_group_key.
+struct grass_session_answer {
+  uint32_t rights;  // enum grass_right; 0 for a key that is not in the list, or not any more.
+  uint32_t reserved;
+  uint64_t expiry;  // Of the key, in seconds since 1970, 0 for never.
+  uint64_t utc;     // The device's time, in nanoseconds since 1970.
+};
+_Static_assert(sizeof(struct grass_session_answer) == 24, "part of the protocol");
+
+/// What findings and last words are sealed under that were written since its first number.
+struct grass_group_key {
+  uint64_t generation;  // Counts up from 1.
+  uint8_t key[32];
+};
+_Static_assert(sizeof(struct grass_group_key) == 40, "part of the protocol");
 
 /// Starts every request's payload.
 struct grass_request {
@@ -236,6 +315,9 @@ enum grass_status {
   GRASS_BAD_RUN = 8,    // A run with unknown flags.
   GRASS_BAD_FIELD = 9,  // A field is not zero that has to be.
   GRASS_BAD_EPOCH = 10,  // The sequence number's epoch has no key.
+  GRASS_NOT_ALLOWED = 11,    // The session's key has not this right.
+  GRASS_BAD_HANDSHAKE = 12,  // The message is none, or not the one that is due.
+  GRASS_BAD_KEY = 13,        // No such key in the list, or none that can be in it, or no room for it.
 };
 
 /// Starts every response's payload.
@@ -311,7 +393,7 @@ struct grass_words_head {
   uint8_t boot[16];   // The id of the host's boot.
   char kernel[128];   // Its release, a space and its build ID, zero padded.
   struct grass_lane_fault faults[GRASS_MAX_FAULTS];
-  uint64_t reserved[4];
+  uint64_t reserved[4];  // Where it is sealed, the last two say under what, in clear: struct grass_group_place.
   uint64_t check[2];  // Of all before, with the number as sequence: who lists them need not read them.
 };
 _Static_assert(sizeof(struct grass_words_head) == 512, "part of the protocol");

@@ -16,6 +16,9 @@ public struct TCPAddress: LinkKind {
   ///   - port: 0 lets a listener choose.
   public init(host: String, port: UInt16) { place = HostAndPort(host: host, port: port) }
 
+  /// Whether a host's name or address is this machine's own, so that nobody else can listen to what goes there.
+  public static func isOfThisMachine(_ host: String) -> Bool { TCPSocket.isLoopback(host) }
+
   public init(parsing rest: Substring) throws(LinkSyntaxError) {
     place = try HostAndPort(parsing: rest, scheme: Self.scheme)
   }

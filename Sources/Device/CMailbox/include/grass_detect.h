@@ -83,6 +83,8 @@ struct grass_keeper {
   bool is_late;
   bool is_soon;  // The next tick is to come sooner.
   struct grass_words_keeper words;
+  const struct grass_group *group;  // What findings and last words are sealed under; NULL where all who reach the region may read them.
+  uint64_t editions;
 };
 
 /// Begins with what the log has already: numbers go on from there, and what was open under another device is no more.

@@ -2,6 +2,7 @@
 // calls nothing, allocates nothing, and takes its clock as an argument, so that any device can run it.
 #pragma once
 
+#include "grass_keyring.h"
 #include "grass_region.h"
 #include "grass_runtime.h"
 #include "grass_segment.h"
@@ -17,6 +18,7 @@ struct grass_slot_state {
   uint64_t served;         // Sequence number of the last request answered.
   uint64_t pending;        // Sequence number of the request seen but not whole.
   uint64_t pending_since;
+  uint64_t next_look;      // At a sealed request that did not open: it may not all be there yet, or come again.
 };
 
 /// A run of a monitor, which the mailbox hands to workers: other threads of the device. One at a time.
@@ -87,6 +89,9 @@ struct grass_mailbox {
   struct grass_summary summary;
   uint64_t detector_features;  // What detectors add to the answers to info.
   struct grass_monitors *monitors;  // NULL where none can be run.
+  struct grass_keyring *keyring;    // NULL where sessions need no keys.
+  uint8_t *answer;                  // With keys: where answers are put together before they are sealed, response_size bytes.
+  uint64_t released[(GRASS_MAX_SLOTS + 63) / 64];  // Slots whose sessions are to be forgotten, a bit each.
   struct grass_slot_state slots[GRASS_MAX_SLOTS];
 };
 
@@ -157,6 +162,13 @@ static inline struct grass_session_line grass_make_line(
   grass_check(line.check, counter, &line, offsetof(struct grass_session_line, check));
   return line;
 }
+
+/// Has sessions need keys: those of `keyring`, which was started with this region's layout. It stays the caller's and must outlive
+/// the mailbox, and nobody else uses it from then on but by what says so. `answer` holds `response_size` bytes, aligned to 8.
+void grass_mailbox_set_keyring(struct grass_mailbox *mailbox, struct grass_keyring *keyring, uint8_t *answer);
+
+/// Has the sessions forgotten that had a slot. May be called at any time from any thread; done once the slot's line is zero.
+void grass_mailbox_release(struct grass_mailbox *mailbox, uint32_t slot);
 
 /// Says in the beacon that nobody polls from now on.
 void grass_mailbox_stop(struct grass_mailbox *mailbox, uint64_t now);

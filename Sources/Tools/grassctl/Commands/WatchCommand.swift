@@ -67,7 +67,7 @@ struct WatchCommand: ParsableCommand {
     var looks = Looks(hook: hook)
     while true {
       do {
-        let session = try Session(to: try LinkAddress(host), timeout: .seconds(timeout))
+        let session = try HostOptions.session(host, timeout: timeout, slots: 1)
         // Only a device that answers is there again.
         let info = try session.info()
         if isSaid { writeNote("connected to \(host) again") }

@@ -193,6 +193,86 @@ public struct SilentDevice: DeviceOnly {
   }
 }
 
+/// The list of keys that a device lets in was changed.
+public struct KeyChange: DeviceOnly {
+  public static let name = "key-changed"
+  public static let kind = Finding.Kind.change
+  public static let summary = "Whom the device lets in was changed: a key was added, removed, or given other rights."
+  public static let rule =
+    "The device's list of keys changes, by a request under an admin key or by the file that grassd follows."
+  public static let looksLike = "An operator's work. The finding names the key by which it was done."
+  public static let remedy =
+    "See whether somebody meant to; grassctl key list shows the list, and grassctl key remove takes a key out of it, which ends its sessions."
+  public static let techniques = ["T1098"]
+  public static let baseline = Finding.Baseline.invariant
+
+  /// What is said of a key, by what is known of it: its fingerprint and comment.
+  package static func finding(
+    about key: String, _ how: String, rights: String, by: String?, at moment: Finding.Moment
+  ) -> Finding {
+    let subjects = [Subject.observer(key)]
+    return Finding(
+      id: Finding.id(name, subjects + [.observer(how)]), detector: name, kind: kind, severity: .warning,
+      confidence: .proven,
+      state: .confirmed, first: moment, last: moment, count: 1, subjects: subjects,
+      title: "whom the device lets in was changed: \(key)",
+      evidence: [
+        .init("what was done", seen: how), .init("its rights", seen: rights),
+        .init("by", seen: by ?? "this machine"),
+      ], techniques: techniques, remedy: remedy, kernel: "", boot: nil, baseline: baseline)
+  }
+}
+
+/// Somebody proved a key that the device does not know.
+public struct RefusedKey: DeviceOnly {
+  public static let name = "key-refused"
+  public static let kind = Finding.Kind.attack
+  public static let summary = "Somebody who holds a key that is not in the device's list asked to be let in."
+  public static let rule = "A handshake is completed under a key that is not in the list, or not any more."
+  public static let looksLike = "A newcomer whose key nobody has added yet."
+  public static let remedy =
+    "Where the key is a colleague's, have its line added (grassctl key add); else see who reaches the address that grassd listens at."
+  public static let techniques = ["T1078"]
+  public static let baseline = Finding.Baseline.invariant
+
+  package static func finding(about key: String, count: Int, first: Finding.Moment, at moment: Finding.Moment)
+    -> Finding
+  {
+    let subjects = [Subject.observer(key)]
+    return Finding(
+      id: Finding.id(name, subjects), detector: name, kind: kind, severity: .notice, confidence: .hint,
+      state: .confirmed,
+      first: first, last: moment, count: count, subjects: subjects,
+      title: "\(key) asked to be let in, which nobody has allowed",
+      evidence: [], techniques: techniques, remedy: remedy, kernel: "", boot: nil, baseline: baseline)
+  }
+}
+
+/// Who asked the device what.
+public struct KeyUse: DeviceOnly {
+  public static let name = "key-used"
+  public static let kind = Finding.Kind.change
+  public static let summary = "Who asked the device, by which key, and how much of the memory he read."
+  public static let rule =
+    "A session of a key that the device knows ends. Of one key there is one finding, which counts its sessions."
+  public static let looksLike = "Nothing: it is a record."
+  public static let remedy =
+    "None, where its owner knows of it; else take the key out of the list (grassctl key remove)."
+  public static let baseline = Finding.Baseline.invariant
+
+  package static func finding(
+    about key: String, sessions: Int, read: UInt64, runs: UInt64, first: Finding.Moment, at moment: Finding.Moment
+  ) -> Finding {
+    let subjects = [Subject.observer(key)]
+    return Finding(
+      id: Finding.id(name, subjects), detector: name, kind: kind, severity: .info, confidence: .proven,
+      state: .confirmed,
+      first: first, last: moment, count: sessions, subjects: subjects, title: "\(key) asked the device",
+      evidence: [.init("memory read", seen: "\(read) bytes"), .init("monitors run", seen: "\(runs)")],
+      techniques: techniques, remedy: remedy, kernel: "", boot: nil, baseline: baseline)
+  }
+}
+
 extension SuspendedDetector {
   /// What is said of a detector of a check that the daemon asks no more.
   package static func finding(about detector: String, _ how: String, at moment: Finding.Moment) -> Finding {

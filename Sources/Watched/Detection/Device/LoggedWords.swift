@@ -87,6 +87,10 @@ struct LoggedWords: Sendable {
     "miner": .init(
       "{0} computes all the time and talks to others as miners do", .init("time on CPUs", unit: " s"), .init("TCP"),
       .init("its own memory")),
+    "key-changed": .init(
+      "whom the device lets in was changed: {0}", .init("what was done"), .init("its rights"), .init("by")),
+    "key-refused": .init("{0} asked to be let in, which nobody has allowed"),
+    "key-used": .init("{0} asked the device", .init("memory read", unit: " bytes"), .init("monitors run")),
     "memory-lost": .init("the memory of the host was taken away from the device"),
     "taint-vanished": .init(
       "the kernel's taint was cleared", .init("taints of module"), .init("tainted_mask"), .init("the log")),

@@ -1,0 +1,463 @@
+#include "grass_keyring.h"
+
+#include "grass_wipe.h"
+
+static void copy(void *to, const void *from, uint64_t count) {
+  for (uint64_t index = 0; index < count; index++) ((uint8_t *)to)[index] = ((const uint8_t *)from)[index];
+}
+
+static bool is_same(const uint8_t *one, const uint8_t *other) {
+  uint8_t difference = 0;
+  for (unsigned index = 0; index < 32; index++) difference |= one[index] ^ other[index];
+  return difference == 0;
+}
+
+/// A number without its epoch.
+static uint64_t number_of(uint64_t sequence) { return sequence & ((1ull << GRASS_EPOCH_SHIFT) - 1); }
+
+// MARK: - What happened
+
+static void note(
+    struct grass_keyring *keyring, uint32_t kind, uint32_t rights, const uint8_t *key, const uint8_t *by, const char *comment,
+    const struct grass_session_state *session) {
+  uint64_t put = keyring->event_put;
+  if (put - __atomic_load_n(&keyring->event_taken, __ATOMIC_ACQUIRE) >= GRASS_KEY_EVENTS) {
+    keyring->event_lost++;
+    return;
+  }
+  struct grass_key_event *event = &keyring->events[put % GRASS_KEY_EVENTS];
+  *event = (struct grass_key_event){.kind = kind, .rights = rights};
+  copy(event->key, key, sizeof event->key);
+  if (by) copy(event->by, by, sizeof event->by);
+  if (session) event->read = session->read, event->runs = session->runs;
+  if (comment) copy(event->comment, comment, sizeof event->comment);
+  __atomic_store_n(&keyring->event_put, put + 1, __ATOMIC_RELEASE);
+}
+
+bool grass_keyring_take_event(struct grass_keyring *keyring, struct grass_key_event *event) {
+  uint64_t taken = keyring->event_taken;
+  if (taken == __atomic_load_n(&keyring->event_put, __ATOMIC_ACQUIRE)) return false;
+  *event = keyring->events[taken % GRASS_KEY_EVENTS];
+  __atomic_store_n(&keyring->event_taken, taken + 1, __ATOMIC_RELEASE);
+  return true;
+}
+
+// MARK: - The list of keys
+
+static struct grass_key_line *find(struct grass_keyring *keyring, const uint8_t *key) {
+  for (uint32_t index = 0; index < keyring->line_count; index++)
+    if (is_same(keyring->lines[index].key, key)) return &keyring->lines[index];
+  return 0;
+}
+
+static bool is_over(const struct grass_keyring *keyring, const struct grass_key_line *line, uint64_t now) {
+  return line->expiry && (now + keyring->utc_offset) / 1000000000ull >= line->expiry;
+}
+
+/// Makes a new key for what is said to all, which those that are not in the list any more do not have.
+static void renew_group(struct grass_keyring *keyring) {
+  uint64_t next = keyring->group.generation + 1;
+  grass_random_fill(&keyring->random, keyring->group.keys[next % GRASS_GROUP_KEYS], 32);
+  __atomic_store_n(&keyring->group.generation, next, __ATOMIC_RELEASE);
+}
+
+static void end(struct grass_keyring *keyring, uint32_t session) {
+  struct grass_session_state *state = &keyring->sessions[session];
+  if (state->is_live && state->rights) {
+    const struct grass_key_line *line = find(keyring, state->key);
+    note(keyring, GRASS_KEY_EVENT_END, state->rights, state->key, 0, line ? line->comment : 0, state);
+  }
+  grass_wipe(state, sizeof *state);
+  for (uint32_t slot = 0; slot < keyring->slot_count; slot++)
+    if (keyring->owners[slot] == session) keyring->owners[slot] = GRASS_NO_SESSION;
+}
+
+/// Gives the sessions of a key the rights that it has now. Those that it takes all of them end.
+static void apply(struct grass_keyring *keyring, const uint8_t *key, uint32_t rights) {
+  for (uint32_t slot = 0; slot < keyring->slot_count; slot++) {
+    struct grass_session_state *waiting = &keyring->doors[slot].waiting;
+    if (waiting->keys.epoch && is_same(waiting->key, key)) waiting->rights = rights;
+    struct grass_session_state *state = &keyring->sessions[slot];
+    if (!state->is_live || !is_same(state->key, key)) continue;
+    if (rights) state->rights = rights;
+    else end(keyring, slot);
+  }
+}
+
+static void remove_line(struct grass_keyring *keyring, struct grass_key_line *line) {
+  struct grass_key_line gone = *line;
+  *line = keyring->lines[--keyring->line_count];
+  apply(keyring, gone.key, 0);
+  if (gone.rights & GRASS_RIGHT_WATCH) renew_group(keyring);
+}
+
+uint32_t grass_keyring_set(struct grass_keyring *keyring, uint32_t action, const struct grass_key_line *line, const uint8_t *by) {
+  struct grass_key_line *old = find(keyring, line->key);
+  if (action == GRASS_KEY_REMOVE) {
+    if (!old) return GRASS_BAD_KEY;
+    note(keyring, GRASS_KEY_EVENT_REMOVED, old->rights, old->key, by, old->comment, 0);
+    remove_line(keyring, old);
+    return GRASS_OK;
+  }
+  uint8_t any = 0;
+  for (unsigned index = 0; index < sizeof line->key; index++) any |= line->key[index];
+  if (action != GRASS_KEY_ADD || line->reserved || !line->rights || line->rights & ~GRASS_ALL_RIGHTS || !any)
+    return GRASS_BAD_FIELD;
+  if (!old && keyring->line_count == GRASS_MAX_KEYS) return GRASS_BAD_KEY;
+  bool loses = old && old->rights & ~line->rights & GRASS_RIGHT_WATCH;
+  note(keyring, old ? GRASS_KEY_EVENT_CHANGED : GRASS_KEY_EVENT_ADDED, line->rights, line->key, by, line->comment, 0);
+  if (!old) old = &keyring->lines[keyring->line_count++];
+  *old = *line;
+  apply(keyring, line->key, line->rights);
+  if (loses) renew_group(keyring);
+  return GRASS_OK;
+}
+
+// MARK: - Sessions
+
+void grass_keyring_start(
+    struct grass_keyring *keyring, const struct grass_header *layout, const uint8_t private_key[32], const uint8_t seed[64],
+    uint64_t utc_offset, uint64_t now) {
+  grass_wipe(keyring, sizeof *keyring);
+  grass_random_mix(&keyring->random, seed, 64);
+  uint8_t own[32];
+  if (private_key) copy(own, private_key, sizeof own);
+  else grass_random_fill(&keyring->random, own, sizeof own);
+  grass_make_key_pair(&keyring->identity, own);
+  grass_wipe(own, sizeof own);
+  keyring->prologue = *layout;
+  keyring->utc_offset = utc_offset;
+  keyring->slot_count = layout->slot_count;
+  keyring->swept = now;
+  for (uint32_t slot = 0; slot < GRASS_MAX_SLOTS; slot++) keyring->owners[slot] = GRASS_NO_SESSION;
+  renew_group(keyring);
+}
+
+struct grass_session_state *grass_keyring_session(struct grass_keyring *keyring, uint32_t slot) {
+  uint32_t owner = keyring->owners[slot];
+  return owner == GRASS_NO_SESSION ? 0 : &keyring->sessions[owner];
+}
+
+/// Takes a slot out of the session that has it. Whoever repeats that session's records there does not get it back.
+static void leave(struct grass_keyring *keyring, uint32_t slot) {
+  struct grass_session_state *state = grass_keyring_session(keyring, slot);
+  if (state) state->floor = state->highest;
+  keyring->owners[slot] = GRASS_NO_SESSION;
+  keyring->doors[slot].last = 0;
+}
+
+void grass_keyring_release(struct grass_keyring *keyring, uint32_t slot) {
+  if (keyring->sessions[slot].is_live) end(keyring, slot);
+  leave(keyring, slot);
+  grass_wipe(&keyring->doors[slot], sizeof keyring->doors[slot]);
+}
+
+/// Goes on to the next epoch. Where there is none, the session has come to its end.
+static void advance(struct grass_keyring *keyring, uint32_t session, uint64_t now) {
+  struct grass_session_state *state = &keyring->sessions[session];
+  if (!grass_session_keys_next(&state->keys)) {
+    end(keyring, session);
+    return;
+  }
+  state->records = 0;
+  state->epoch_since = now;
+}
+
+void grass_keyring_sweep(struct grass_keyring *keyring, uint64_t now) {
+  if (now - keyring->swept < GRASS_SWEEP_NS) return;
+  keyring->swept = now;
+  for (uint32_t index = 0; index < keyring->line_count;) {
+    struct grass_key_line *line = &keyring->lines[index];
+    if (!is_over(keyring, line, now)) {
+      index++;
+      continue;
+    }
+    note(keyring, GRASS_KEY_EVENT_EXPIRED, line->rights, line->key, 0, line->comment, 0);
+    remove_line(keyring, line);
+  }
+  for (uint32_t slot = 0; slot < keyring->slot_count; slot++) {
+    struct grass_session_state *state = &keyring->sessions[slot], *waiting = &keyring->doors[slot].waiting;
+    if (waiting->keys.epoch && now - waiting->used > GRASS_EPOCH_NS) grass_wipe(waiting, sizeof *waiting);
+    if (!state->is_live) continue;
+    if (now - state->used > GRASS_SESSION_NS) {
+      end(keyring, slot);
+    } else if (now - state->epoch_since > GRASS_EPOCH_NS) {
+      // An epoch without a record has nothing to forget: who was silent for long is one epoch behind, and not many.
+      if (state->records) advance(keyring, slot, now);
+      else grass_session_keys_forget(&state->keys);
+    }
+  }
+}
+
+// MARK: - Handshakes
+
+void grass_keyring_tell(struct grass_keyring *keyring, uint64_t now) {
+  if (keyring->has_handshake) {
+    keyring->has_handshake = false;
+    keyring->handshake_next = now + (GRASS_HANDSHAKE_SHARE - 1) * (now - keyring->handshake_began);
+    return;
+  }
+  // A whole round in which nobody from this slot on wanted one: the others have their turn.
+  if (keyring->handshake_next == 0) keyring->handshake_slot = 0;
+  else if (now >= keyring->handshake_next) keyring->handshake_next = 0;
+}
+
+bool grass_keyring_may_shake(struct grass_keyring *keyring, uint32_t slot) {
+  return !keyring->has_handshake && keyring->handshake_next == 0 && slot >= keyring->handshake_slot;
+}
+
+/// Makes a session of a handshake that has ended, which waits until somebody shows that he has its keys.
+static void make_session(struct grass_keyring *keyring, uint32_t slot, uint64_t now) {
+  struct grass_door *door = &keyring->doors[slot];
+  struct grass_session_state *waiting = &door->waiting;
+  struct grass_cipher send, receive;
+  grass_wipe(waiting, sizeof *waiting);
+  if (grass_noise_split(&door->noise, &send, &receive) == GRASS_NOISE_OK) {
+    grass_session_keys_start(&waiting->keys, receive.key, send.key, door->noise.hash);
+    copy(waiting->key, door->noise.remote_static, sizeof waiting->key);
+    const struct grass_key_line *line = find(keyring, waiting->key);
+    waiting->rights = line && !is_over(keyring, line, now) ? line->rights : 0;
+    waiting->used = waiting->epoch_since = now;
+  }
+  grass_wipe(&send, sizeof send);
+  grass_wipe(&receive, sizeof receive);
+  grass_noise_wipe(&door->noise);
+}
+
+static uint64_t refuse_handshake(struct grass_keyring *keyring, uint8_t *to) {
+  struct grass_response response = {.operation = GRASS_HANDSHAKE, .status = GRASS_BAD_HANDSHAKE};
+  copy(to, &response, sizeof response);
+  keyring->refused++;
+  return sizeof response;
+}
+
+uint64_t grass_keyring_handshake(
+    struct grass_keyring *keyring, uint32_t slot, const uint8_t *payload, uint64_t length, uint8_t *to, uint64_t capacity,
+    uint64_t now) {
+  struct grass_request request;
+  struct grass_response response = {.operation = GRASS_HANDSHAKE};
+  keyring->has_handshake = true;
+  keyring->handshake_began = now;
+  keyring->handshake_slot = slot + 1;
+  if (length < sizeof request) return refuse_handshake(keyring, to);
+  copy(&request, payload, sizeof request);
+  // In the field of a gather's format lies which message of the handshake it is.
+  bool is_first = request.format == 0;
+  if (request.operation != GRASS_HANDSHAKE || (request.count != GRASS_NOISE_XX && request.count != GRASS_NOISE_IK) ||
+      request.reserved || (!is_first && (request.format != 2 || request.count != GRASS_NOISE_XX)))
+    return refuse_handshake(keyring, to);
+  struct grass_noise *noise = &keyring->doors[slot].noise;
+  if (is_first) {
+    struct grass_key_pair ephemeral;
+    uint8_t random[32];
+    grass_random_fill(&keyring->random, random, sizeof random);
+    grass_make_key_pair(&ephemeral, random);
+    uint32_t error = grass_noise_start(
+        noise, request.count, GRASS_NOISE_RESPONDER, (const uint8_t *)&keyring->prologue, sizeof keyring->prologue,
+        &keyring->identity, &ephemeral, 0, 0);
+    grass_wipe(random, sizeof random);
+    grass_wipe(&ephemeral, sizeof ephemeral);
+    if (error != GRASS_NOISE_OK) return refuse_handshake(keyring, to);
+  }
+  uint8_t text[GRASS_MAX_CERTIFICATE];
+  uint64_t text_length = 0, written = 0;
+  if (grass_noise_read(noise, payload + sizeof request, length - sizeof request, text, sizeof text, &text_length) != GRASS_NOISE_OK)
+    return refuse_handshake(keyring, to);
+  if (!grass_noise_has_ended(noise) &&
+      grass_noise_write(
+          noise, keyring->certificate, keyring->certificate_length, to + sizeof response, capacity - sizeof response, &written) !=
+          GRASS_NOISE_OK)
+    return refuse_handshake(keyring, to);
+  if (grass_noise_has_ended(noise)) make_session(keyring, slot, now);
+  response.count = (uint32_t)written;
+  copy(to, &response, sizeof response);
+  return sizeof response + written;
+}
+
+// MARK: - Records
+
+/// Whether a record opens under a session's keys: those of its epoch, or of the next one, which who sealed it has begun.
+static bool opens(const struct grass_session_keys *keys, uint32_t slot, const struct grass_record *head, uint8_t *payload) {
+  uint32_t epoch = (uint32_t)grass_epoch(head->sequence);
+  const struct grass_epoch_keys *of = grass_session_keys_of(keys, epoch);
+  if (of)
+    return grass_record_open_payload(
+        of->request, keys->token, slot, head->sequence, payload, head->length, (const uint8_t *)head->check, payload);
+  if (keys->epoch == 0 || epoch != keys->epoch + 1) return false;
+  struct grass_session_keys next = *keys;
+  bool is_right = grass_session_keys_next(&next) &&
+                  grass_record_open_payload(
+                      next.now.request, next.token, slot, head->sequence, payload, head->length, (const uint8_t *)head->check,
+                      payload);
+  grass_wipe(&next, sizeof next);
+  return is_right;
+}
+
+bool grass_keyring_open(
+    struct grass_keyring *keyring, uint32_t slot, const struct grass_record *head, uint8_t *payload, struct grass_opened *opened) {
+  uint64_t number = number_of(head->sequence);
+  struct grass_door *door = &keyring->doors[slot];
+  *opened = (struct grass_opened){.session = keyring->owners[slot], .sequence = head->sequence};
+  const struct grass_session_state *state = grass_keyring_session(keyring, slot);
+  if (state) {
+    if (number > door->last && opens(&state->keys, slot, head, payload)) return true;
+  } else {
+    // A client's slots are neighbours, and its session is that of the first.
+    uint32_t first = slot;
+    while (first > 0 && !keyring->sessions[first].is_live) first--;
+    state = &keyring->sessions[first];
+    if (state->is_live && number > state->floor && opens(&state->keys, slot, head, payload)) {
+      opened->session = first;
+      return true;
+    }
+  }
+  if (door->waiting.keys.epoch && opens(&door->waiting.keys, slot, head, payload)) {
+    opened->session = slot;
+    opened->is_waiting = true;
+    return true;
+  }
+  keyring->dropped++;
+  return false;
+}
+
+void grass_keyring_accept(struct grass_keyring *keyring, uint32_t slot, const struct grass_opened *opened, uint64_t now) {
+  struct grass_door *door = &keyring->doors[slot];
+  uint64_t number = number_of(opened->sequence);
+  if (opened->is_waiting) {
+    if (keyring->sessions[slot].is_live) end(keyring, slot);
+    leave(keyring, slot);
+    struct grass_session_state *state = &keyring->sessions[slot];
+    *state = door->waiting;
+    grass_wipe(&door->waiting, sizeof door->waiting);
+    state->is_live = true;
+    state->epoch_since = now;
+    const struct grass_key_line *line = find(keyring, state->key);
+    note(keyring, GRASS_KEY_EVENT_SESSION, state->rights, state->key, 0, line ? line->comment : 0, 0);
+  }
+  if (keyring->owners[slot] != opened->session) door->last = 0;
+  keyring->owners[slot] = opened->session;
+  struct grass_session_state *state = &keyring->sessions[opened->session];
+  door->last = number;
+  if (number > state->highest) state->highest = number;
+  state->used = now;
+  state->records++;
+  if (grass_epoch(opened->sequence) > state->keys.epoch) advance(keyring, opened->session, now);
+  else if (state->records >= GRASS_EPOCH_RECORDS) advance(keyring, opened->session, now);
+}
+
+bool grass_keyring_seal(
+    struct grass_keyring *keyring, uint32_t slot, uint64_t sequence, uint8_t *payload, uint64_t length, uint64_t check[2]) {
+  const struct grass_session_state *state = grass_keyring_session(keyring, slot);
+  const struct grass_epoch_keys *keys = state ? grass_session_keys_of(&state->keys, (uint32_t)grass_epoch(sequence)) : 0;
+  if (!keys) return false;
+  grass_record_seal_payload(keys->response, state->keys.token, slot, sequence, payload, length, payload, (uint8_t *)check);
+  return true;
+}
+
+bool grass_keyring_line(struct grass_keyring *keyring, uint32_t slot, struct grass_session_line *line) {
+  const struct grass_session_state *state = &keyring->sessions[slot];
+  if (!state->is_live || !state->rights) return false;
+  line->counter = number_of(line->counter) | (uint64_t)state->keys.epoch << GRASS_EPOCH_SHIFT;
+  line->counter_end = line->counter;
+  uint64_t size = offsetof(struct grass_session_line, check) - sizeof line->counter;
+  uint8_t *text = (uint8_t *)line + sizeof line->counter;
+  // Who may not watch sees that his session lives, and nothing else.
+  if (!(state->rights & GRASS_RIGHT_WATCH))
+    for (uint64_t index = sizeof line->clock; index < size; index++) text[index] = 0;
+  grass_record_seal_payload(
+      state->keys.now.line, state->keys.token, GRASS_LINE_SLOT, line->counter, text, size, text, (uint8_t *)line->check);
+  return true;
+}
+
+// MARK: - Questions about keys
+
+static uint64_t answer_session(struct grass_keyring *keyring, const struct grass_session_state *state, uint8_t *to, uint64_t now) {
+  const struct grass_key_line *line = find(keyring, state->key);
+  struct grass_response response = {.operation = GRASS_SESSION};
+  struct grass_session_answer answer = {
+      .rights = state->rights, .expiry = line ? line->expiry : 0, .utc = now + keyring->utc_offset};
+  uint64_t size = sizeof response + sizeof answer;
+  if (state->rights & GRASS_RIGHT_WATCH) {
+    uint64_t newest = keyring->group.generation, count = newest < GRASS_GROUP_KEYS ? newest : GRASS_GROUP_KEYS;
+    for (uint64_t generation = newest - count + 1; generation <= newest; generation++, response.count++) {
+      struct grass_group_key key = {.generation = generation};
+      copy(key.key, keyring->group.keys[generation % GRASS_GROUP_KEYS], sizeof key.key);
+      copy(to + size, &key, sizeof key);
+      grass_wipe(&key, sizeof key);
+      size += sizeof key;
+    }
+  }
+  copy(to, &response, sizeof response);
+  copy(to + sizeof response, &answer, sizeof answer);
+  return size;
+}
+
+uint64_t grass_keyring_answer(
+    struct grass_keyring *keyring, uint32_t slot, const struct grass_request *request, const uint8_t *payload, uint64_t length,
+    uint8_t *to, uint64_t capacity, uint64_t now) {
+  struct grass_response response = {.operation = request->operation};
+  const struct grass_session_state *state = grass_keyring_session(keyring, slot);
+  uint64_t size = sizeof response;
+  bool is_plain = request->operation == GRASS_SESSION || request->operation == GRASS_KEYS;
+  if (!state) response.status = GRASS_NOT_ALLOWED;
+  else if (is_plain && length) response.status = GRASS_BAD_LENGTH;
+  else if (is_plain ? !grass_request_is_plain(request) : (request->format | request->reserved) != 0)
+    response.status = GRASS_BAD_FIELD;
+  if (response.status) {
+    copy(to, &response, sizeof response);
+    return size;
+  }
+  switch (request->operation) {
+  case GRASS_SESSION:
+    if (capacity < size + sizeof(struct grass_session_answer) + GRASS_GROUP_KEYS * sizeof(struct grass_group_key)) break;
+    return answer_session(keyring, state, to, now);
+  case GRASS_KEYS:
+    if (capacity < size + keyring->line_count * sizeof keyring->lines[0]) break;
+    response.count = keyring->line_count;
+    copy(to + size, keyring->lines, keyring->line_count * sizeof keyring->lines[0]);
+    copy(to, &response, sizeof response);
+    return size + keyring->line_count * sizeof keyring->lines[0];
+  case GRASS_SET_KEY: {
+    struct grass_key_request change;
+    if (length != sizeof change || request->count) {
+      response.status = GRASS_BAD_LENGTH;
+    } else {
+      copy(&change, payload, sizeof change);
+      // Who removed his own key would hear no answer; another's admin key does it.
+      if (change.action == GRASS_KEY_REMOVE && is_same(change.line.key, state->key)) response.status = GRASS_NOT_ALLOWED;
+      else if (change.reserved) response.status = GRASS_BAD_FIELD;
+      else response.status = grass_keyring_set(keyring, change.action, &change.line, state->key);
+    }
+    copy(to, &response, sizeof response);
+    return size;
+  }
+  case GRASS_CERTIFY:
+    if (length != request->count || length > sizeof keyring->certificate) {
+      response.status = GRASS_BAD_LENGTH;
+    } else {
+      copy(keyring->certificate, payload, length);
+      keyring->certificate_length = (uint32_t)length;
+      note(keyring, GRASS_KEY_EVENT_CERTIFIED, state->rights, keyring->identity.public_key, state->key, 0, 0);
+    }
+    copy(to, &response, sizeof response);
+    return size;
+  default: break;
+  }
+  response.status = GRASS_TOO_LARGE;
+  copy(to, &response, sizeof response);
+  return size;
+}
+
+// MARK: - What is said to all
+
+struct grass_group_place grass_group_next(const struct grass_group *group, uint64_t *editions) {
+  return (struct grass_group_place){
+      .generation = __atomic_load_n(&group->generation, __ATOMIC_ACQUIRE), .edition = ++*editions};
+}
+
+void grass_group_seal(
+    const struct grass_group *group, struct grass_group_place place, uint32_t kind, uint64_t number, uint8_t *text, uint64_t length,
+    uint64_t check[2]) {
+  grass_record_seal_payload(
+      group->keys[place.generation % GRASS_GROUP_KEYS], number, kind, place.edition, text, length, text, (uint8_t *)check);
+}
