@@ -106,7 +106,7 @@ targets += [.target(name: "CPageWalk", dependencies: ["CLayouts"], path: "Tests/
 
 // The layout of the shared region, once, for the device program and for Swift.
 targets += [c("CRegion", in: "Between", ["CLayouts"])]
-targets += module("Region", in: "Between", ["Host", "CRegion"], tests: [])
+targets += module("Region", in: "Between", ["CLinux", "Host", "CRegion"], tests: [])
 // What sessions' keys stand on: freestanding C, one source for Swift, for the device program, and for GPUs.
 targets += [
   .target(
@@ -129,7 +129,7 @@ targets += [
 ]
 targets += module("Verbs", in: "Between", ["CVerbs", "Host"], tests: [])
 targets += module(
-  "Links", in: "Between", ["Host", "Region", "CRegion", "Verbs"], tests: ["LinkConformance"])
+  "Links", in: "Between", ["Host", "Region", "CRegion", "Verbs"], tests: ["LinkConformance", "linkcheck"])
 // What every link promises, as checks that run wherever the link does.
 targets += module("LinkConformance", in: "Between", ["Links", "Region"])
 

@@ -1,3 +1,4 @@
+import CRegion
 import Host
 
 /// Why a region could not be made, opened or claimed.
@@ -13,6 +14,8 @@ public struct RegionError: Error, Hashable, Sendable, CustomStringConvertible {
     case notARegion
     /// Every slot is granted to a session that lives.
     case noFreeSlot
+    /// There is no memory for the records of the slots to lend, with the errno.
+    case noMemory(code: Int32)
     /// The device whose memory it lies in could not copy; with the device's reason.
     case device(String)
   }
@@ -31,10 +34,12 @@ public struct RegionError: Error, Hashable, Sendable, CustomStringConvertible {
     case .system(let call, let code):
       "shared region \(subject): \(call) failed: \(SystemCall.describe(code))"
     case .badLayout:
-      "shared region \(subject): slot count must be 1 to 64, record sizes multiples of 64 from 128 bytes to 1 GiB, findings a multiple of 4 up to 1048576"
+      "shared region \(subject): slot count must be 1 to \(GRASS_MAX_SLOTS), record sizes multiples of 64 from 128 bytes to 1 GiB, findings a multiple of 4 up to \(GRASS_MAX_FINDINGS)"
     case .inUse: "shared region \(subject): another grassd serves it; stop that one, or choose another path"
     case .notARegion:
       "shared region \(subject): is not a region of this version; give the path that grassd printed, of the same version"
+    case .noMemory(let code):
+      "shared region \(subject): there is no memory for a slot's records: \(SystemCall.describe(code)); free some in the file's file system, or have grassd make slots smaller by --response-size"
     case .device(let why): "shared region \(subject): \(why)"
     case .noFreeSlot:
       "shared region \(subject): all slots are taken by other sessions; end one of them, or give grassd more slots"

@@ -4,8 +4,19 @@ public import CRegion
 public struct RegionLayout: Sendable {
   public let header: grass_header
 
+  /// How many slots a region has unless its owner says otherwise, and the most that a GPU looks at.
+  public static let usualSlots = Int(GRASS_DEFAULT_SLOTS), mostSlotsOfGPU = Int(GRASS_GPU_SLOTS)
+  /// The most slots that a region can have.
+  public static let mostSlots = Int(GRASS_MAX_SLOTS)
+
   /// How many last words of kernels there is room for where detectors run.
   public static let usualWords = Int(GRASS_DEFAULT_WORDS)
+
+  /// The size of requests' records of so many KiB: a line more, so that the heads of all slots, which are polled, do not fall into the
+  /// same few lines of a cache.
+  public static func requestSize(kibibytes: Int) -> Int {
+    min(kibibytes * 1024 + Int(GRASS_LINE), Int(GRASS_MAX_RECORD))
+  }
 
   /// A layout of the given numbers.
   ///
@@ -58,6 +69,12 @@ public struct RegionLayout: Sendable {
     Int(header.scratch_offset)..<Int(header.scratch_offset + header.scratch_size)
   }
   public var beaconOffset: Int { Int(header.beacon_offset) }
+  /// The header itself.
+  public var headerPart: Range<Int> { 0..<MemoryLayout<grass_header>.size }
+  /// The part of the region that the lines of `slots` take.
+  public func lines(of slots: Range<Int>) -> Range<Int> {
+    lineOffset(slot: slots.lowerBound)..<lineOffset(slot: slots.upperBound)
+  }
   /// Where the line of a session lies whose first slot this is.
   public func lineOffset(slot: Int) -> Int { Int(header.lines_offset) + slot * Int(header.line_size) }
   /// The log of findings, and the findings that are open.
@@ -78,6 +95,10 @@ public struct RegionLayout: Sendable {
 
   public func requestOffset(slot: Int) -> Int { Int(header.request_offset) + slot * requestSize }
   public func responseOffset(slot: Int) -> Int { Int(header.response_offset) + slot * responseSize }
+  /// The part of the region that the responses of `slots` take.
+  public func responses(of slots: Range<Int>) -> Range<Int> {
+    responseOffset(slot: slots.lowerBound)..<responseOffset(slot: slots.upperBound)
+  }
   /// The part of the region that the requests of `slots` take.
   public func requests(of slots: Range<Int>) -> Range<Int> {
     requestOffset(slot: slots.lowerBound)..<requestOffset(slot: slots.upperBound)

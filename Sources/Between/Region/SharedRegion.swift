@@ -39,12 +39,11 @@ public final class SharedRegion: @unchecked Sendable {
       if let path { unlink(path) }
       return RegionError(subject, .system(call: call, code: code))
     }
-    // posix_fallocate would tell a full file system now instead of by a signal later.
     guard ftruncate(descriptor, layout.regionSize) == 0 else { throw abandon("ftruncate") }
-    let allocated = posix_fallocate(descriptor, 0, layout.regionSize)
+    let allocated = RegionPages.allocateFixed(descriptor, layout)
     guard allocated == 0 else {
       errno = allocated
-      throw abandon("posix_fallocate")
+      throw abandon("fallocate")
     }
     guard SlotClaim.lock(descriptor, byte: 0, count: 1) else { throw abandon("fcntl(F_OFD_SETLK)") }
     guard
@@ -130,11 +129,11 @@ public final class SharedRegion: @unchecked Sendable {
     return word
   }
 
-  /// Takes up to `count` neighbouring free slots for a session.
+  /// Takes up to `count` neighbouring free slots for a session, as ``SlotClaim`` says.
   ///
-  /// - Throws: ``RegionError`` where every slot is taken.
+  /// - Throws: ``RegionError`` where every slot is taken, or there is no memory for their records.
   public func claim(slots count: Int) throws(RegionError) -> SlotClaim {
-    try SlotClaim(path: "/proc/self/fd/\(descriptor)", layout: layout, count: count)
+    try SlotClaim(path: "/proc/self/fd/\(descriptor)", layout: layout, count: count, hasPages: device == nil)
   }
 
   private static func removeAbandoned(_ path: String) throws(RegionError) {

@@ -14,14 +14,17 @@ public final class SlotClaim: @unchecked Sendable {
   public let slots: Range<Int>
   package let descriptor: Int32
 
-  /// Opens the region at `path` and takes up to `count` neighbouring slots: the longest free run where none is as long.
+  /// Opens the region at `path` and takes up to `count` neighbouring slots, as many as is fair.
   ///
-  /// - Throws: ``RegionError`` where the file cannot be opened or every slot is taken.
-  public convenience init(path: String, layout: RegionLayout, count: Int) throws(RegionError) {
+  /// A claim gets up to four slots where all are free, and fewer the fewer are free, but at least one: so late comers find
+  /// some, too. Where no free neighbours are as many, it gets the longest run of them.
+  ///
+  /// - Throws: ``RegionError`` where the file cannot be opened, every slot is taken, or there is no memory for their records.
+  convenience init(path: String, layout: RegionLayout, count: Int, hasPages: Bool) throws(RegionError) {
     let descriptor = SystemCall.retrying { open(path, O_RDWR | O_CLOEXEC) }
     guard descriptor >= 0 else { throw RegionError(path, .system(call: "open", code: errno)) }
     do throws(RegionError) {
-      try self.init(descriptor: descriptor, subject: path, layout: layout, count: count)
+      try self.init(descriptor: descriptor, subject: path, layout: layout, count: count, hasPages: hasPages)
     } catch {
       close(descriptor)
       throw error
@@ -29,17 +32,44 @@ public final class SlotClaim: @unchecked Sendable {
   }
 
   /// Takes slots through a descriptor, opened for reading and writing, that becomes the claim's own on success.
-  package init(descriptor: Int32, subject: String, layout: RegionLayout, count: Int) throws(RegionError) {
-    var wanted = max(1, min(count, layout.slotCount))
-    while wanted > 0 {
-      for start in 0...layout.slotCount - wanted where Self.lock(descriptor, byte: 1 + start, count: wanted) {
-        slots = start..<start + wanted
-        self.descriptor = descriptor
-        return
-      }
-      wanted -= 1
+  ///
+  /// `hasPages` says that the records lie in the file, and not in a device.
+  package init(
+    descriptor: Int32, subject: String, layout: RegionLayout, count: Int, hasPages: Bool = true
+  ) throws(RegionError) {
+    var taken: Range<Int>?
+    // Whoever else takes slots meanwhile can spoil no more turns than there are slots.
+    for _ in 0...layout.slotCount where taken == nil {
+      let runs = Self.freeRuns(descriptor, layout)
+      let share = max(1, min(count, runs.reduce(0) { $0 + $1.count } * Self.usualCount / layout.slotCount))
+      guard let run = runs.first(where: { $0.count >= share }) ?? runs.max(by: { $0.count < $1.count }) else { break }
+      let slots = run.prefix(share)
+      if Self.lock(descriptor, byte: 1 + slots.lowerBound, count: slots.count) { taken = slots }
     }
-    throw RegionError(subject, .noFreeSlot)
+    guard let taken else { throw RegionError(subject, .noFreeSlot) }
+    // The caller closes the descriptor, and the lock goes with it.
+    let code = hasPages ? RegionPages.allocate(taken, descriptor, layout) : 0
+    guard code == 0 else { throw RegionError(subject, .noMemory(code: code)) }
+    slots = taken
+    self.descriptor = descriptor
+  }
+
+  /// What a claim gets of a region that nobody else uses.
+  private static let usualCount = 4
+
+  /// The slots that nobody has, in runs of neighbours.
+  private static func freeRuns(_ descriptor: Int32, _ layout: RegionLayout) -> [Range<Int>] {
+    var runs: [Range<Int>] = []
+    for slot in 0..<layout.slotCount {
+      var lock = request(byte: 1 + slot, count: 1)
+      guard fcntl(descriptor, getLock, &lock) == 0, lock.l_type == Int16(F_UNLCK) else { continue }
+      if let last = runs.last, last.upperBound == slot {
+        runs[runs.count - 1] = last.lowerBound..<slot + 1
+      } else {
+        runs.append(slot..<slot + 1)
+      }
+    }
+    return runs
   }
 
   deinit { close(descriptor) }

@@ -32,6 +32,12 @@ static inline int grass_memfd_secret(void) {
   return (int)syscall(447 /* SYS_memfd_secret, which older headers lack */, 02000000 /* O_CLOEXEC */);
 }
 
+/// Gives the bytes of a file from `offset` on, `count` of them, their pages, whatever its size is, which stays; -1 and errno on
+/// failure: EOPNOTSUPP where the file system cannot, ENOSPC where it is full. The corresponding C function is `fallocate`.
+static inline int grass_allocate_pages(int file, int64_t offset, int64_t count) {
+  return (int)syscall(SYS_fallocate, file, 1 /* FALLOC_FL_KEEP_SIZE */, offset, count);
+}
+
 /// Makes a dma-buf of a sealable file's first `count` bytes, whole pages; -1 and errno on failure. By Linux's /dev/udmabuf.
 int grass_udmabuf_create(int file, uint64_t count);
 

@@ -211,6 +211,9 @@ public final class Server {
       let files = options.listen.filter { $0.kind.regionPath != nil }
       let paths = files.compactMap(\.kind.regionPath)
       guard paths.count <= 1 else { throw ServerError.manyRegions(files[1]) }
+      if case .gpu = options.device, options.layout.slotCount > RegionLayout.mostSlotsOfGPU {
+        throw ServerError.tooManySlots(options.layout.slotCount)
+      }
       context = if case .gpu(let number) = options.device { try GPUContext(GPU.number(number)) } else { nil }
       guard options.regionInGPU else {
         region = try SharedRegion(path: paths.first, layout: options.layout)

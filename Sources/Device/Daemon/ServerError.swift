@@ -1,4 +1,5 @@
 public import Links
+import Region
 
 /// Why a daemon cannot serve, or not with the monitors that it was given.
 public enum ServerError: Error {
@@ -6,6 +7,8 @@ public enum ServerError: Error {
   /// An address that wants a region where another one has it already.
   case manyRegions(LinkAddress)
   case regionWithoutGPU
+  /// More slots than a GPU looks at.
+  case tooManySlots(Int)
   case regionWithoutFile(LinkAddress)
   case noKernel(String)
   case mixedMonitors
@@ -24,6 +27,8 @@ extension ServerError: CustomStringConvertible {
     case .noMemory(let path): "\(path): holds no memory; give a RAM file or an image of memory"
     case .manyRegions(let address):
       "--listen \(address): there is one region, and an address before has its file; several remote hosts can share it"
+    case .tooManySlots(let slots):
+      "--slots \(slots): a GPU looks at \(RegionLayout.mostSlotsOfGPU) at most; ask for fewer, or leave the option out"
     case .regionWithoutGPU: "--region gpu: needs --device gpu, in whose memory the region is to lie"
     case .regionWithoutFile(let address):
       "--region gpu: a GPU's memory has no file, which \(address) is reached by; listen at \(LinkKinds.formsForDevices)"

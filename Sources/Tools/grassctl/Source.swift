@@ -13,6 +13,8 @@ enum HostOptions {
     "The live host, as grassd printed it: \(LinkKinds.forms).", valueName: "url")
 
   /// Connects, or says why not and exits.
+  ///
+  /// `slots` is how many requests are to be in flight at once; who stays long asks for one.
   static func connect(_ url: String, timeout: Double, slots: Int = 4) throws -> Session {
     try reporting { try session(url, timeout: timeout, slots: slots) }
   }
@@ -56,15 +58,15 @@ struct SourceOptions: ParsableArguments {
   }
 
   /// Opens the kernel and says what its users ought to know, or says why not and exits.
-  func openKernel() throws -> Kernel {
-    let kernel = try findKernel()
+  func openKernel(slots: Int = 4) throws -> Kernel {
+    let kernel = try findKernel(slots: slots)
     for note in kernel.notes { writeNote(note) }
     return kernel
   }
 
-  private func findKernel() throws -> Kernel {
+  private func findKernel(slots: Int) throws -> Kernel {
     if let host {
-      let session = try HostOptions.connect(host, timeout: timeout)
+      let session = try HostOptions.connect(host, timeout: timeout, slots: slots)
       return try reporting {
         let memory = try RemoteMemory(session: session)
         return try Kernel(memory: memory, hint: memory.kernelHint, known: known.folder)

@@ -90,7 +90,7 @@ struct ViewCommand<View: KernelView>: ParsableCommand {
   func run() throws {
     let options = try arguments.options()
     let format = try rows.format()
-    let kernel = try source.openKernel()
+    let kernel = try source.openKernel(slots: rows.watch == nil ? 4 : 1)
     guard let pause = rows.watch else { return try look(at: kernel, options, format) }
     while true {
       if isatty(STDOUT_FILENO) == 1 { writeOutput("\u{1b}[H\u{1b}[2J") }

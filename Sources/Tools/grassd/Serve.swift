@@ -35,13 +35,17 @@ struct Serve: ParsableCommand {
   )
   var listen: [String]
 
-  @Option(help: "How many requests can be in flight, over all remote hosts: 1 to 64.")
-  var slots: Int = 16
+  @Option(
+    help: ArgumentHelp(
+      "How many requests can be in flight, over all remote hosts: 1 to \(RegionLayout.mostSlots), of a GPU to \(RegionLayout.mostSlotsOfGPU). As many sessions can there be at once. "
+        + "(default: \(RegionLayout.usualSlots) on a processor, \(RegionLayout.mostSlotsOfGPU) on a GPU)",
+      valueName: "slots"))
+  var slots: Int?
 
   @Option(help: "The longest request in KiB; longer ones are cut.")
   var requestSize: Int = 64
 
-  @Option(help: "The longest result in KiB; longer ones are cut. Each slot takes as much memory as both.")
+  @Option(help: "The longest result in KiB; longer ones are cut. A slot takes as much memory as both, once it is used.")
   var responseSize: Int = 1024
 
   @Option(
@@ -177,7 +181,8 @@ struct Serve: ParsableCommand {
         .init(
           memory: memory, listen: listen.map { url in try LinkAddress(url) },
           layout: RegionLayout(
-            slots: slots, requestSize: requestSize * 1024, responseSize: responseSize * 1024,
+            slots: slots ?? (device == .cpu ? RegionLayout.usualSlots : RegionLayout.mostSlotsOfGPU),
+            requestSize: RegionLayout.requestSize(kibibytes: requestSize), responseSize: responseSize * 1024,
             words: period == nil ? 0 : RegionLayout.usualWords, keys: keys != nil),
           regionInGPU: region == .gpu, device: device, monitors: monitors,
           known: known.folder, detectorPeriod: period, checkPeriod: checkPeriod,

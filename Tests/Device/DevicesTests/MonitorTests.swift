@@ -172,7 +172,7 @@ struct MonitorTests {
   @Test func aProcessorPollsNoOtherDevicesMemory() throws {
     final class Elsewhere: RegionMemory {
       let address: UInt64 = 1 << 40
-      let count = 64 << 20
+      let count = 256 << 20
       let dmaBuffer: Int32? = nil
       func store(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(RegionError) {}
       func load(into bytes: UnsafeMutableRawBufferPointer, at offset: Int) throws(RegionError) {}

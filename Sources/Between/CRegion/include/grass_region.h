@@ -64,14 +64,17 @@
 
 #define GRASS_PAGE 4096u
 #define GRASS_LINE 64u
-#define GRASS_MAX_SLOTS 64u
+#define GRASS_MAX_SLOTS 128u
+/// The most that a GPU polls: a group of its threads for each.
+#define GRASS_GPU_SLOTS 64u
 /// The most a request's or a response's record may take, so that no sum of sizes can overflow.
 #define GRASS_MAX_RECORD (1ull << 30)
 #define GRASS_MAX_SCRATCH (1ull << 30)
 
 /// What a region holds unless its owner says otherwise. Sizes are those of whole records.
-#define GRASS_DEFAULT_SLOTS 16u
-#define GRASS_DEFAULT_REQUEST_SIZE (64u * 1024u)
+#define GRASS_DEFAULT_SLOTS 96u
+/// 64 KiB and a line: else the heads of all slots, which are polled, would fall into the same few lines of a cache.
+#define GRASS_DEFAULT_REQUEST_SIZE 65600u
 #define GRASS_DEFAULT_RESPONSE_SIZE (1024u * 1024u)
 #define GRASS_DEFAULT_FINDINGS 1024u
 /// The most entries that the log may have. For each four of them there is a place among the open findings.

@@ -1,3 +1,5 @@
+import Region
+
 /// What travels over a TCP link.
 ///
 /// All integers are little endian.
@@ -72,8 +74,30 @@ enum TCPWire {
     var words: [UInt64] { [number, status, count] }
   }
 
-  /// The words of a hello.
-  static func hello(slots: Int) -> [UInt64] { [magic, UInt64(version), UInt64(slots)] }
+  /// The words of a hello: how many slots, and in the upper half of that word how long the client waits for an answer, in
+  /// milliseconds, 0 where it does not say.
+  static func hello(slots: Int, patience: Duration = .zero) -> [UInt64] {
+    let time = UInt32(clamping: Int64(min(max(patience / .milliseconds(1), 0), 1e9)))
+    return [magic, UInt64(version), UInt64(time) << 32 | UInt64(UInt32(clamping: slots))]
+  }
+
+  enum Hello: Equatable {
+    case hello(slots: Int, patience: UInt32)
+    case otherVersion(UInt64)
+    case malformed
+  }
+
+  /// Reads the bytes of a hello.
+  static func parseHello(_ bytes: [UInt8]) -> Hello {
+    guard bytes.count == helloSize else { return .malformed }
+    let words = (0..<helloSize / 8).map { index in
+      bytes[index * 8..<index * 8 + 8].reversed().reduce(0) { $0 << 8 | UInt64($1) }
+    }
+    guard words[0] == magic else { return .malformed }
+    guard words[1] == UInt64(version) else { return .otherVersion(words[1]) }
+    return .hello(
+      slots: Int(UInt32(truncatingIfNeeded: words[2])), patience: UInt32(truncatingIfNeeded: words[2] >> 32))
+  }
 
   /// The words of a grant, or of a refusal whose text is cut to 128 bytes.
   static func grant(_ grant: LinkGrant) -> [UInt64] {
@@ -111,7 +135,8 @@ enum TCPWire {
       let bytes = words[4...].flatMap { word in (0..<8).map { UInt8(truncatingIfNeeded: word >> ($0 * 8)) } }
       return .refused(String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self))
     }
-    guard words[2] < 64, words[3] <= 64 - words[2] else { return .malformed("it granted slots that cannot be") }
+    let most = UInt64(RegionLayout.mostSlots)
+    guard words[2] < most, words[3] <= most - words[2] else { return .malformed("it granted slots that cannot be") }
     var parts: [RemotePart] = []
     for index in 0..<3 {
       let at = 4 + index * 5

@@ -32,7 +32,7 @@ struct BeaconCommand: ParsableCommand {
   }
 
   func run() throws {
-    let session = try HostOptions.connect(host, timeout: timeout)
+    let session = try HostOptions.connect(host, timeout: timeout, slots: 1)
     let (first, before) = try reporting { (try session.beacon(), try session.line()) }
     usleep(UInt32(interval * 1e6))
     let (last, line) = try reporting { (try session.beacon(), try session.line()) }

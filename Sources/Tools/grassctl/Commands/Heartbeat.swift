@@ -32,7 +32,7 @@ struct Heartbeat: ParsableCommand {
   }
 
   func run() throws {
-    let session = try HostOptions.connect(host, timeout: timeout)
+    let session = try HostOptions.connect(host, timeout: timeout, slots: 1)
     var statistics = Statistics()
     var sent = 0
     var failure: SessionError?

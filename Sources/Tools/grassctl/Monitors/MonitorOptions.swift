@@ -14,7 +14,7 @@ struct MonitorOptions: ParsableArguments {
     if !(timeout > 0 && timeout < 86400) { throw ValidationError("--timeout takes seconds, more than 0.") }
   }
 
-  func connect() throws -> Session { try HostOptions.connect(host, timeout: timeout) }
+  func connect() throws -> Session { try HostOptions.connect(host, timeout: timeout, slots: 1) }
 }
 
 extension Session {

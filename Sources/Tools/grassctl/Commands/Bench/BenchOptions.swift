@@ -44,7 +44,7 @@ struct BenchOptions: ParsableArguments {
 
   func validate() throws {
     if count < 1 { throw ValidationError("--count takes a number from 1 on.") }
-    if !(1...63).contains(slots) { throw ValidationError("--slots takes 1 to 63.") }
+    if !(1...127).contains(slots) { throw ValidationError("--slots takes 1 to 127.") }
     for (name, value) in [("--limit", limit), ("--timeout", timeout)] where !(value > 0 && value < 86400) {
       throw ValidationError("\(name) takes seconds, more than 0.")
     }
