@@ -1,3 +1,5 @@
+import Glibc
+
 /// Why a link could not be made, or ended.
 ///
 /// Any error ends the link that it comes from.
@@ -5,8 +7,12 @@ public struct LinkError: Error, Hashable, Sendable, CustomStringConvertible {
   public enum Reason: Hashable, Sendable {
     /// The text is no address of a link.
     case badAddress(String)
-    /// The address is not a loopback one, and sessions carry no keys.
+    /// The address to listen at is not a loopback one, and sessions need no keys.
     case notLoopback
+    /// The host cannot be found, with why.
+    case badHost(String)
+    /// The connection was made, and closed before it was served.
+    case notServed
     /// A system call failed, with this errno.
     case system(call: String, code: Int32)
     /// The region's file could not be opened, or its slots are all taken.
@@ -42,7 +48,14 @@ public struct LinkError: Error, Hashable, Sendable, CustomStringConvertible {
       case .badAddress(let why):
         "is not an address of a link: \(why); write \(LinkKinds.forms)"
       case .notLoopback:
-        "is refused: sessions carry no keys yet, so such a link serves only this machine; use 127.0.0.1 or ::1"
+        "is refused: without keys a link serves this machine only; start grassd with keys, or listen at 127.0.0.1 or ::1"
+      case .badHost(let why): "the host cannot be found: \(why); correct its name, or give its address"
+      case .notServed:
+        "the other side closed the connection before a session began; see whether it is a grassd that listens there, and try again"
+      case .system("connect", ECONNREFUSED):
+        "nobody listens there; see whether grassd runs there, and at which address it printed that it is ready"
+      case .system("connect", let code) where code == ETIMEDOUT || code == EHOSTUNREACH || code == ENETUNREACH:
+        "the host does not answer: \(describeError(code)); see whether it is on, the address right, and the port let through"
       case .system(let call, let code): "\(call) failed: \(describeError(code))"
       case .region(let why): why
       case .refused(let why): "the monitored side refused the session: \(why)"

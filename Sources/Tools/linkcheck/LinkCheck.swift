@@ -13,7 +13,7 @@ struct LinkCheck: ParsableCommand {
     commandName: "linkcheck",
     abstract: "Runs the conformance suite against a link.",
     version: "linkcheck \(Version.current)",
-    subcommands: [Serve.self, Promises.self, Peer.self, Soak.self, Memory.self, Vanish.self])
+    subcommands: [Serve.self, Promises.self, Peer.self, Soak.self, Memory.self, Vanish.self, Flood.self])
 }
 
 /// A region with a scratch part, and no monitor.
@@ -22,11 +22,14 @@ struct Serve: ParsableCommand {
 
   @Argument var url: String
 
+  @Option(help: "How many slots the region has.")
+  var slots = 4
+
   @Flag(help: "Have the region lie in a dma-buf, as if it were a GPU's: only cards that take such memory reach it.")
   var dmaBuf = false
 
   func run() throws {
-    let layout = try RegionLayout(slots: 4, scratchSize: 64 * 1024)
+    let layout = try RegionLayout(slots: slots, scratchSize: 64 * 1024)
     let region =
       if dmaBuf {
         try SharedRegion(layout: layout, in: DMABufferMemory(count: layout.regionSize))

@@ -1,4 +1,5 @@
 import Glibc
+import Host
 import Region
 
 /// A link to a region over TCP, for machines without RDMA: the owner's ``TCPResponder`` does what a network card would.
@@ -38,17 +39,40 @@ public final class TCPLink: Link, @unchecked Sendable {
   ///
   /// - Throws: ``LinkError`` where nobody answers in time, or grants no slot.
   public init(host: String, port: UInt16, slots: Int, within timeout: Duration) throws(LinkError) {
-    let socket = try TCPSocket.connect(host: host, port: port)
     let deadline = ContinuousClock.now + timeout
-    try Self.send(socket, TCPWire.hello(slots: slots))
-    switch TCPWire.parseGrant(try Self.receive(socket, words: TCPWire.grantSize / 8, until: deadline)) {
-    case .granted(let grant): self.grant = grant
-    case .refused(let why): throw LinkError(socket.address, .refused(why))
-    case .malformed(let why): throw LinkError(socket.address, .protocolViolation(why))
-    }
+    (socket, grant) = try Self.open(host: host, port: port, slots: slots, until: deadline)
     address = socket.address
-    self.socket = socket
   }
+
+  /// Connects and is granted slots.
+  ///
+  /// Whoever lends them may have to close connections that it has not heard yet; so one that is closed is tried again.
+  private static func open(
+    host: String, port: UInt16, slots: Int, until deadline: ContinuousClock.Instant
+  ) throws(LinkError) -> (TCPSocket, LinkGrant) {
+    var attempt = 1
+    while true {
+      let socket = try TCPSocket.connect(host: host, port: port, until: deadline)
+      do throws(LinkError) {
+        try send(socket, TCPWire.hello(slots: slots, patience: deadline - .now))
+        switch TCPWire.parseGrant(try receive(socket, words: TCPWire.grantSize / 8, until: deadline)) {
+        case .granted(let grant): return (socket, grant)
+        case .refused(let why): throw LinkError(socket.address, .refused(why))
+        case .malformed(let why): throw LinkError(socket.address, .protocolViolation(why))
+        }
+      } catch {
+        guard error.reason == .peerGone else { throw error }
+        guard attempt < attempts, ContinuousClock.now + attemptPause < deadline else {
+          throw LinkError(socket.address, .notServed)
+        }
+      }
+      attempt += 1
+      SystemCall.sleep(nanoseconds: UInt64(attemptPause / .nanoseconds(1)))
+    }
+  }
+
+  private static let attempts = 3
+  private static let attemptPause = Duration.milliseconds(20)
 
   deinit { socket.shutdown() }
 
@@ -63,19 +87,14 @@ public final class TCPLink: Link, @unchecked Sendable {
     var words = [UInt64](repeating: 0, count: count)
     var done = 0
     while done < count * 8 {
-      guard try socket.waitUntilReady(reading: true, writing: false, milliseconds: milliseconds(until: deadline)) else {
+      guard
+        try socket.waitUntilReady(reading: true, writing: false, milliseconds: TCPSocket.milliseconds(until: deadline))
+      else {
         throw LinkError(socket.address, .deadlinePassed)
       }
       done += try words.withUnsafeMutableBytes { socket.receive(.init(rebasing: $0[done...])) }.get() ?? 0
     }
     return words.map(UInt64.init(littleEndian:))
-  }
-
-  /// Milliseconds from now, rounded up, at least 0.
-  private static func milliseconds(until deadline: ContinuousClock.Instant) -> Int32 {
-    let left = deadline - .now
-    guard left > .zero else { return 0 }
-    return Int32(clamping: Int(min(left / .milliseconds(1), 1e9)) + 1)
   }
 
   public func makeBuffer(byteCount: Int) throws(LinkError) -> LinkBuffer { LinkBuffer(byteCount: byteCount) }
@@ -140,7 +159,7 @@ public final class TCPLink: Link, @unchecked Sendable {
       let ready: Bool
       do throws(LinkError) {
         ready = try socket.waitUntilReady(
-          reading: true, writing: sent < outgoing.count, milliseconds: Self.milliseconds(until: deadline))
+          reading: true, writing: sent < outgoing.count, milliseconds: TCPSocket.milliseconds(until: deadline))
       } catch {
         throw end(error)
       }

@@ -65,8 +65,7 @@ final class TCPSocket: @unchecked Sendable {
 
   /// Small messages leave at once.
   func setNoDelay() {
-    var one: Int32 = 1
-    setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
+    setOption(Int32(IPPROTO_TCP), TCP_NODELAY, 1)
   }
 
   /// Whether a host is this machine by any route that leaves it.
@@ -81,64 +80,135 @@ final class TCPSocket: @unchecked Sendable {
     return false
   }
 
-  /// Calls `body` with the socket address of a loopback host.
-  private static func withAddress<Result>(
-    _ host: String, _ port: UInt16, _ body: (Int32, UnsafePointer<sockaddr>, socklen_t) -> Result
-  ) -> Result {
-    var six = sockaddr_in6()
-    if inet_pton(AF_INET6, host, &six.sin6_addr) == 1 {
-      six.sin6_family = sa_family_t(AF_INET6)
-      six.sin6_port = port.bigEndian
-      return withUnsafePointer(to: &six) {
-        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-          body(AF_INET6, $0, socklen_t(MemoryLayout<sockaddr_in6>.size))
-        }
-      }
-    }
-    var four = sockaddr_in()
-    four.sin_family = sa_family_t(AF_INET)
-    four.sin_port = port.bigEndian
-    if inet_pton(AF_INET, host, &four.sin_addr) != 1 { inet_pton(AF_INET, "127.0.0.1", &four.sin_addr) }
-    return withUnsafePointer(to: &four) {
-      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        body(AF_INET, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+  /// Has the kernel end the connection where the other side's machine is gone, or acknowledges nothing for long.
+  func watchForDeath() {
+    // Asked after 15 s of silence, each 5 s; given up after 20 s. Numbers of <linux/tcp.h>, in seconds and milliseconds.
+    setOption(SOL_SOCKET, SO_KEEPALIVE, 1)
+    setOption(Int32(IPPROTO_TCP), TCP_KEEPIDLE, 15)
+    setOption(Int32(IPPROTO_TCP), TCP_KEEPINTVL, 5)
+    setOption(Int32(IPPROTO_TCP), TCP_KEEPCNT, 3)
+    setOption(Int32(IPPROTO_TCP), TCP_USER_TIMEOUT, 20_000)
+  }
+
+  private func setOption(_ level: Int32, _ name: Int32, _ value: Int32) {
+    var value = value
+    setsockopt(descriptor, level, name, &value, socklen_t(MemoryLayout<Int32>.size))
+  }
+
+  /// An address as sockets take it.
+  private struct Place {
+    var storage = sockaddr_storage()
+    var size: socklen_t = 0
+
+    /// Calls `body` with it.
+    func with<Result>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Result) -> Result {
+      withUnsafePointer(to: storage) {
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, size) }
       }
     }
   }
 
-  private static func make(_ host: String, _ address: String) throws(LinkError) -> TCPSocket {
-    guard isLoopback(host) else { throw LinkError(address, .notLoopback) }
-    let family = withAddress(host, 0) { family, _, _ in family }
-    let descriptor = socket(family, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+  /// The addresses of a host, by its name or as they are.
+  ///
+  /// Names are asked for by the system's own means, which take their own time.
+  private static func places(
+    _ host: String, _ port: UInt16, isListener: Bool, _ address: String
+  ) throws(LinkError) -> [Place] {
+    var hints = addrinfo()
+    hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+    hints.ai_flags = AI_NUMERICSERV | (isListener ? AI_PASSIVE : 0)
+    var list: UnsafeMutablePointer<addrinfo>?
+    let code = getaddrinfo(host, String(port), &hints, &list)
+    defer { if let list { freeaddrinfo(list) } }
+    guard code == 0 else { throw LinkError(address, .badHost(String(cString: gai_strerror(code)))) }
+    var places: [Place] = []
+    var next = list
+    while let entry = next?.pointee {
+      next = entry.ai_next
+      guard let from = entry.ai_addr, Int(entry.ai_addrlen) <= MemoryLayout<sockaddr_storage>.size else { continue }
+      var place = Place(size: entry.ai_addrlen)
+      withUnsafeMutableBytes(of: &place.storage) {
+        $0.copyMemory(from: UnsafeRawBufferPointer(start: from, count: Int(entry.ai_addrlen)))
+      }
+      places.append(place)
+    }
+    return places
+  }
+
+  /// Neither connecting nor accepting waits.
+  private static func make(_ place: Place, _ address: String) throws(LinkError) -> TCPSocket {
+    let descriptor = socket(
+      Int32(place.storage.ss_family),
+      Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
     guard descriptor >= 0 else { throw LinkError(address, .system(call: "socket", code: errno)) }
     return TCPSocket(descriptor: descriptor, address: address)
   }
 
-  /// Connects to a loopback host.
-  static func connect(host: String, port: UInt16) throws(LinkError) -> TCPSocket {
+  /// Connects to a host, at each of its addresses in turn until one answers.
+  ///
+  /// - Throws: ``LinkError`` where the host is not known, or none of its addresses answers in time: what the last one did.
+  static func connect(
+    host: String, port: UInt16, until deadline: ContinuousClock.Instant
+  ) throws(LinkError) -> TCPSocket {
     let address = LinkAddress.tcp(host: host, port: port).description
-    let socket = try make(host, address)
-    // To a loopback address the kernel connects or refuses at once.
-    let result = withAddress(host, port) { _, address, size in
-      SystemCall.retrying { Glibc.connect(socket.descriptor, address, size) }
+    let places = try places(host, port, isListener: false, address)
+    var failure = LinkError(address, .badHost("it has no address"))
+    for (index, place) in places.enumerated() {
+      // Who does not answer leaves time for the others.
+      let time = (deadline - .now) / (places.count - index)
+      do throws(LinkError) {
+        return try connect(place, address, until: .now + max(time, .zero))
+      } catch {
+        failure = error
+      }
     }
-    guard result == 0 else { throw socket.failure("connect") }
+    throw failure
+  }
+
+  private static func connect(
+    _ place: Place, _ address: String, until deadline: ContinuousClock.Instant
+  ) throws(LinkError) -> TCPSocket {
+    let socket = try make(place, address)
+    let result = place.with { Glibc.connect(socket.descriptor, $0, $1) }
+    if result != 0 {
+      guard errno == EINPROGRESS || errno == EINTR else { throw socket.failure("connect") }
+      guard try socket.waitUntilReady(reading: false, writing: true, milliseconds: milliseconds(until: deadline)) else {
+        throw LinkError(address, .system(call: "connect", code: ETIMEDOUT))
+      }
+      var code: Int32 = 0
+      var size = socklen_t(MemoryLayout<Int32>.size)
+      guard getsockopt(socket.descriptor, SOL_SOCKET, SO_ERROR, &code, &size) == 0 else {
+        throw socket.failure("getsockopt")
+      }
+      guard code == 0 else { throw LinkError(address, .system(call: "connect", code: code)) }
+    }
     socket.setNoDelay()
     return socket
   }
 
-  /// Listens at a loopback host; port 0 lets the kernel choose.
+  /// Milliseconds from now, rounded up, at least 0.
+  static func milliseconds(until deadline: ContinuousClock.Instant) -> Int32 {
+    let left = deadline - .now
+    guard left > .zero else { return 0 }
+    return Int32(clamping: Int(min(left / .milliseconds(1), 1e9)) + 1)
+  }
+
+  /// Listens at an address of this machine, and only at a loopback one without keys; port 0 lets the kernel choose.
   ///
   /// - Returns: the socket and its port.
-  static func listen(host: String, port: UInt16) throws(LinkError) -> (TCPSocket, UInt16) {
+  static func listen(host: String, port: UInt16, isKeyed: Bool) throws(LinkError) -> (TCPSocket, UInt16) {
     let address = LinkAddress.tcp(host: host, port: port).description
-    let socket = try make(host, address)
-    var one: Int32 = 1
-    setsockopt(socket.descriptor, SOL_SOCKET, SO_REUSEADDR, &one, socklen_t(MemoryLayout<Int32>.size))
-    guard withAddress(host, port, { _, address, size in bind(socket.descriptor, address, size) }) == 0 else {
-      throw socket.failure("bind")
+    guard isKeyed || isLoopback(host) else { throw LinkError(address, .notLoopback) }
+    // Whatever else the machine may mean by it.
+    let name = host.lowercased() == "localhost" ? "127.0.0.1" : host
+    guard let place = try places(name, port, isListener: true, address).first else {
+      throw LinkError(address, .badHost("it has no address"))
     }
-    guard Glibc.listen(socket.descriptor, 64) == 0 else { throw socket.failure("listen") }
+    let socket = try make(place, address)
+    socket.setOption(SOL_SOCKET, SO_REUSEADDR, 1)
+    guard place.with({ bind(socket.descriptor, $0, $1) }) == 0 else { throw socket.failure("bind") }
+    // As many as the kernel lets wait: what is silent must not fill this up before it is looked at.
+    guard Glibc.listen(socket.descriptor, 4096) == 0 else { throw socket.failure("listen") }
     var storage = sockaddr_storage()
     var size = socklen_t(MemoryLayout<sockaddr_storage>.size)
     let actual = withUnsafeMutablePointer(to: &storage) {
@@ -152,11 +222,12 @@ final class TCPSocket: @unchecked Sendable {
     return (socket, UInt16(bigEndian: chosen))
   }
 
-  /// Accepts a connection that waits, or nil where none does any more.
+  /// Accepts a connection that waits, or returns nil, with errno, where none can be had.
   func accept() -> TCPSocket? {
     let descriptor = SystemCall.retrying { Glibc.accept(self.descriptor, nil, nil) }
     guard descriptor >= 0 else { return nil }
     _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+    _ = fcntl(descriptor, F_SETFL, O_RDWR | O_NONBLOCK)
     let socket = TCPSocket(descriptor: descriptor, address: address)
     socket.setNoDelay()
     return socket
