@@ -325,21 +325,23 @@ struct DoorTests {
   @Test func whoProvesNothingLosesItsSlots() throws {
     let served = try Served(keeper: Sessions(), limits: TCPLimits(proof: 50_000_000))
     defer { served.responder.stop() }
-    let proven = try Raw(served)
-    try proven.say(Self.hello(slots: 1))
-    guard case .granted(let grant) = try proven.answer() else {
-      Issue.record("no grant")
-      return
-    }
-    try Self.setLine(served, grant.slots.lowerBound, 7)
-    let other = try Raw(served)
-    try other.say(Self.hello(slots: 1))
-    _ = try other.answer()
-    #expect(try other.isClosed())
-    // A session that ends is no session.
-    try Self.setLine(served, grant.slots.lowerBound, 0)
-    #expect(try proven.isClosed())
+    let raw = try Raw(served)
+    try raw.say(Self.hello(slots: 1))
+    #expect(try raw.isClosed())
     #expect(try Self.eventually { try served.region.claim(slots: 4).slots == 0..<4 })
+  }
+
+  @Test func aSessionThatEndsIsNone() throws {
+    let served = try Served(
+      keeper: Sessions(), limits: TCPLimits(proof: 600_000_000_000, renewal: 50_000_000))
+    defer { served.responder.stop() }
+    let link = try served.connect(slots: 1)
+    let slot = link.grant.slots.lowerBound
+    try Self.setLine(served, slot, 7)
+    _ = try link.read(64, from: link.grant.responses, offset: served.region.layout.beaconOffset)
+    try Self.setLine(served, slot, 0)
+    #expect(try Self.eventually { try served.region.claim(slots: 4).slots == 0..<4 })
+    #expect(throws: LinkError.self) { try link.read(8, from: link.grant.responses, offset: 0) }
   }
 
   @Test func whereSlotsAreShortTheOldestThatProvedNothingGoes() throws {

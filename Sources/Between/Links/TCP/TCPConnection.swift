@@ -22,6 +22,8 @@ struct TCPConnection {
 
   /// The longest that a read is delayed because it awaits a value, in nanoseconds.
   private static let awaitLimit: UInt64 = 200_000
+  /// How long a device may take until it shows that a session was made, in nanoseconds.
+  private static let lineLimit: UInt64 = 50_000_000
   /// Bytes that may go to and fro before there is a session: many times what a handshake takes.
   private static let unprovenLimit = 4 << 20
 
@@ -106,17 +108,23 @@ struct TCPConnection {
       return nil
     }
     let (region, slots, layout) = (region, borrower.slots, region.layout)
-    let line = layout.lineOffset(slot: slots.lowerBound)
-    if try Self.ofRegion(Result { () throws(RegionError) in try region.word(at: line) }) != 0 {
-      borrower.isProven.store(true, ordering: .relaxed)
-      return nil
-    }
     let range = Int(operation.offset)..<Int(operation.offset + operation.count)
     var allowed = [layout.requests(of: slots)]
     if wanted == .read { allowed = [layout.headerPart, layout.lines(of: slots), layout.responses(of: slots)] }
-    guard allowed.contains(where: { $0.lowerBound <= range.lowerBound && range.upperBound <= $0.upperBound }) else {
-      return .outOfRange
-    }
+    let isAllowed = allowed.contains { $0.lowerBound <= range.lowerBound && range.upperBound <= $0.upperBound }
+    // A device writes the line of a session some time after it has made that.
+    let limit = SystemCall.monotonicNanoseconds() + (isAllowed ? 0 : Self.lineLimit)
+    let line = layout.lineOffset(slot: slots.lowerBound)
+    repeat {
+      if try Self.ofRegion(Result { () throws(RegionError) in try region.word(at: line) }) != 0 {
+        borrower.isProven.store(true, ordering: .relaxed)
+        return nil
+      }
+      guard !isAllowed else { break }
+      keeper.assist()
+      SystemCall.sleep(nanoseconds: 100_000)
+    } while SystemCall.monotonicNanoseconds() < limit
+    guard isAllowed else { return .outOfRange }
     unprovenCount += TCPWire.operationSize + range.count
     guard unprovenCount <= Self.unprovenLimit else {
       throw LinkError(socket.address, .protocolViolation("it moves bytes, and proves no key"))

@@ -34,8 +34,7 @@ final class TCPDoor: @unchecked Sendable {
   private struct Lent {
     let borrower: TCPBorrower
     let thread: DedicatedThread
-    /// When its slots were last found to have a session; 0 for never.
-    var proven: UInt64 = 0
+    var proof = SlotProof()
     var isEvicted = false
   }
 
@@ -254,12 +253,11 @@ final class TCPDoor: @unchecked Sendable {
       // A device that cannot be read serves nobody: the connection finds that out by itself.
       guard granted != 0, let line = try? region.word(at: region.layout.lineOffset(slot: borrower.slots.lowerBound))
       else { continue }
-      borrower.isProven.store(line != 0, ordering: .relaxed)
-      if line != 0 {
-        lent[index].proven = now
-      } else if now > max(granted, lent[index].proven) + limits.proof {
-        evict(index)
-      }
+      // The connection may have seen a session that is gone already.
+      let wasProven = borrower.isProven.exchange(line != 0, ordering: .relaxed)
+      let isOverdue = lent[index].proof.isOverdue(
+        hasSession: line != 0 || wasProven, granted: granted, now: now, proof: limits.proof, renewal: limits.renewal)
+      if isOverdue { evict(index) }
     }
   }
 

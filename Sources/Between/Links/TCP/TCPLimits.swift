@@ -9,7 +9,9 @@ struct TCPLimits: Sendable {
   /// How long one may wait for slots.
   var patience: UInt64 = 2_000_000_000
   /// How long a borrower may hold slots without a session, in a region with keys.
-  var proof: UInt64 = 1_000_000_000
+  var proof = SlotProof.proof
+  /// How long one may hold them after its session has ended, without a new one.
+  var renewal = SlotProof.renewal
   /// How long a borrower may take nothing of what it asked for.
   var reading: UInt64 = 10_000_000_000
   /// How long one may do so, or nothing at all, where others wait for its slots.

@@ -7,7 +7,8 @@ import Verbs
 /// Serves a region over RDMA on its owner's side: opens it to each session's connections, and takes no part afterwards.
 ///
 /// Each session has a protection domain of its own, in which the requests of its slots can be written, and the responses
-/// part read, and nothing else. Its connections are probed, so that the slots of a remote host that vanished come back.
+/// part read, and nothing else. Its connections are probed, so that the slots of a remote host that vanished come back. In a
+/// region with keys, a session that proves none within a second ends, and where slots are short, the first of those at once.
 public final class VerbsResponder: Sendable {
   /// Where it listens, with the port that it got.
   public let address: LinkAddress
@@ -86,7 +87,11 @@ private final class VerbsService: @unchecked Sendable {
   private let manager: ConnectionManager
   private let listener: Connection
   private let waker: Int32
+  /// Oldest first.
   private var sessions: [Session] = []
+  /// Who asks for slots while none are free, oldest first.
+  private var queue: [Waiting] = []
+  private var nextClaim: UInt64 = 0
 
   /// The time between two probes of a connection.
   private static let probeInterval = Duration.milliseconds(1000)
@@ -95,9 +100,26 @@ private final class VerbsService: @unchecked Sendable {
   /// Connections that one session may hold.
   private static let pathLimit = 4
 
+  /// A request for a new session, and until when it may wait for slots.
+  private struct Waiting {
+    let event: ConnectionEvent
+    let connection: Connection
+    let slots: Int
+    let until: UInt64
+  }
+
+  /// How long one may wait, in nanoseconds: whoever asks gives up a first attempt half a second later.
+  private static let patience: UInt64 = 1_000_000_000
+  private static let mostWaiting = 64
+  /// How often to look for slots while somebody waits, and for sessions without a key, in nanoseconds.
+  private static let claimInterval: UInt64 = 10_000_000
+  private static let judgementInterval: UInt64 = 100_000_000
+
   private final class Session {
     let name = RegionToken.random()
     let claim: SlotClaim
+    let granted = SystemCall.monotonicNanoseconds()
+    var proof = SlotProof()
     let connection: Connection
     let domain: ProtectionDomain
     let parts: [MemoryRegion]
@@ -184,9 +206,12 @@ private final class VerbsService: @unchecked Sendable {
 
   func run(until isStopped: () -> Bool) {
     var nextProbe = ContinuousClock.now + Self.probeInterval
+    var nextJudgement: UInt64 = 0
     while !isStopped() {
       var entries = [manager.descriptor, waker].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
-      let left = sessions.isEmpty ? -1 : Int32(clamping: Int(max(0, (nextProbe - .now) / .milliseconds(1))) + 1)
+      var left = sessions.isEmpty ? -1 : Int32(clamping: Int(max(0, (nextProbe - .now) / .milliseconds(1))) + 1)
+      if keeper.isKeyed, !sessions.isEmpty { left = min(left, Int32(Self.judgementInterval / 1_000_000)) }
+      if !queue.isEmpty { left = Int32(Self.claimInterval / 1_000_000) }
       _ = poll(&entries, nfds_t(entries.count), left)
       do {
         while let event = try manager.nextEvent() { handle(event) }
@@ -198,8 +223,15 @@ private final class VerbsService: @unchecked Sendable {
         nextProbe = ContinuousClock.now + Self.probeInterval
         for session in sessions { drop(session.paths.filter { !$0.works() || !$0.probe() }) }
       }
+      let now = SystemCall.monotonicNanoseconds()
+      if keeper.isKeyed, now >= nextJudgement {
+        nextJudgement = now + Self.judgementInterval
+        for session in sessions where isOverdue(session, now) { drop(session.paths) }
+      }
+      lend(now)
     }
     drop(sessions.flatMap(\.paths))
+    queue = []
   }
 
   private func handle(_ event: ConnectionEvent) {
@@ -207,8 +239,7 @@ private final class VerbsService: @unchecked Sendable {
       do {
         try admit(connection, event)
       } catch {
-        let noSlot = (error as? RegionError)?.reason == .noFreeSlot
-        connection.reject(Array((noSlot ? "all slots are taken by other sessions" : "\(error)").utf8))
+        connection.reject(Array("\(error)".utf8))
       }
       return
     }
@@ -230,29 +261,89 @@ private final class VerbsService: @unchecked Sendable {
     let description: String
   }
 
+  /// Takes in a request: one for a new session waits for slots, one for a session that there is has its connection.
   private func admit(_ connection: Connection, _ event: ConnectionEvent) throws {
     guard let hello = VerbsWire.parseHello(event.privateData) else {
       throw Refusal(description: "it speaks version \(TCPWire.version) of the protocol")
     }
-    let isFirst = hello.session == VerbsWire.newSession
-    let session: Session
-    if isFirst {
-      let claim = try region.claim(slots: hello.slots)
-      keeper.release(claim.slots)
-      session = try Session(region: region, claim: claim, connection: connection)
-    } else {
-      guard let known = sessions.first(where: { $0.name == hello.session }) else {
+    guard hello.session == VerbsWire.newSession else {
+      guard let session = sessions.first(where: { $0.name == hello.session }) else {
         throw Refusal(description: "the session has ended")
       }
-      guard known.paths.count < Self.pathLimit, connection.sharesDevice(with: known.connection) else {
+      guard session.paths.count < Self.pathLimit, connection.sharesDevice(with: session.connection) else {
         throw Refusal(description: "the session takes no such connection")
       }
-      session = known
+      return try accept(connection, event, for: session, isFirst: false)
     }
+    let now = SystemCall.monotonicNanoseconds()
+    guard queue.count < Self.mostWaiting else {
+      throw Refusal(description: "\(allTaken) and \(queue.count) more wait for one: try again later, or \(Self.more)")
+    }
+    queue.append(Waiting(event: event, connection: connection, slots: hello.slots, until: now + Self.patience))
+    if queue.count == 1 { nextClaim = 0 }
+    lend(now)
+  }
+
+  private var allTaken: String { "all \(region.layout.slotCount) slots are taken by other sessions" }
+  private static let more = "start grassd with more --slots"
+
+  private func accept(_ connection: Connection, _ event: ConnectionEvent, for session: Session, isFirst: Bool) throws {
     let pair = try QueuePair(connection: connection, domain: session.domain, depth: 4)
     try connection.accept(event)
     session.paths.append(Path(pair: pair, isFirst: isFirst))
     if isFirst { sessions.append(session) }
+  }
+
+  /// Lends slots to those who wait, in their order.
+  private func lend(_ now: UInt64) {
+    while now >= nextClaim, let first = queue.first {
+      do {
+        let claim = try claim(slots: first.slots, now)
+        queue.removeFirst()
+        keeper.release(claim.slots)
+        let session = try Session(region: region, claim: claim, connection: first.connection)
+        try accept(first.connection, first.event, for: session, isFirst: true)
+      } catch {
+        if (error as? RegionError)?.reason == .noFreeSlot {
+          nextClaim = now + Self.claimInterval
+          break
+        }
+        if queue.first?.connection === first.connection { queue.removeFirst() }
+        first.connection.reject(Array("\(error)".utf8))
+      }
+    }
+    for one in queue where one.until <= now {
+      one.connection.reject(Array("\(allTaken), and none came back in time: end one, or \(Self.more)".utf8))
+    }
+    queue.removeAll { $0.until <= now }
+  }
+
+  /// Takes slots; where none are free, those of the first session that has proved no key, or was never established.
+  private func claim(slots: Int, _ now: UInt64) throws(RegionError) -> SlotClaim {
+    do throws(RegionError) {
+      return try region.claim(slots: slots)
+    } catch {
+      guard error.reason == .noFreeSlot else { throw error }
+      let idle = sessions.first { session in
+        if keeper.isKeyed {
+          _ = isOverdue(session, now)
+          return !session.proof.isProven
+        }
+        return now > session.granted + SlotProof.proof && !session.paths.contains { $0.isEstablished }
+      }
+      guard let idle else { throw error }
+      drop(idle.paths)
+    }
+    return try region.claim(slots: slots)
+  }
+
+  /// Whether a session has been without a key for too long.
+  private func isOverdue(_ session: Session, _ now: UInt64) -> Bool {
+    // A device that cannot be read says nothing against anybody.
+    guard let line = try? region.word(at: region.layout.lineOffset(slot: session.claim.slots.lowerBound)) else {
+      return false
+    }
+    return session.proof.isOverdue(hasSession: line != 0, granted: session.granted, now: now)
   }
 
   /// Tells a session what it was granted.
