@@ -1,19 +1,37 @@
 // The core of sessions' keys on a GPU: every published vector on one lane, then what handshakes and sealed records take
 // there.
 //
-//   seal KERNELS.ptx FOLDER [ITERATIONS]
+//   seal KERNELS FOLDER [ITERATIONS]
 //
-// FOLDER is that of the vectors, Tests/Between/SealTests/Resources; X25519 is iterated as often as the third argument
-// says, at most (1000). Needs NVIDIA's driver only. What it seals by many threads is compared with what this processor
-// seals.
+// KERNELS is PTX, or what ptxas makes of it. FOLDER is that of the vectors, Tests/Between/SealTests/Resources; X25519 is
+// iterated as often as the third argument says, at most (1000). Needs NVIDIA's driver only. What it seals by many threads
+// is compared with what this processor seals.
+//
+// A GPU's fault ends the process that met it, so the vectors and the measurements run in processes of their own: it costs
+// one vector, which is named.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdarg.h>
+#include <stdbool.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "../../../Tests/Support/SealPrograms/vectors.h"
 
+/// Processes that may die of a vector before the others are left out.
+#define MOST_DEATHS 12u
+
+static char kernels[8 << 20];
 static void *driver, *module;
 static uint64_t *answers, device_answers;
+
+/// What the processes of the vectors tell each other.
+struct progress {
+  unsigned at, passed, failed, skipped;
+  bool began;  // Whether the last process found its GPU.
+};
 
 #define CALL(name, ...)                                                         \
   do {                                                                          \
@@ -48,16 +66,39 @@ static uint64_t allocate(uint64_t size) {
   return place;
 }
 
-static unsigned run_vectors(const char *folder, uint32_t most) {
-  struct vectors all = read_vectors(folder);
-  unsigned passed = 0, failed = 0, skipped = 0;
+/// Takes up the GPU, once in each process.
+static void start_driver(bool tells) {
+  driver = dlopen("libcuda.so.1", RTLD_NOW);
+  if (!driver) fprintf(stderr, "seal: %s\n", dlerror()), exit(1);
+  int device = 0;
+  char name[100] = "";
+  void *context;
+  CALL(cuInit, 0);
+  CALL(cuDeviceGet, &device, 0);
+  CALL(cuDeviceGetName, name, (int)sizeof name - 1, device);
+  CALL(cuCtxCreate_v2, &context, 8, device);
+  struct timespec start, end;
+  clock_gettime(CLOCK_MONOTONIC, &start);
+  CALL(cuModuleLoadData, &module, kernels);
+  clock_gettime(CLOCK_MONOTONIC, &end);
+  CALL(cuMemHostAlloc, (void **)&answers, (uint64_t)(2048 * 8), 3);
+  CALL(cuMemHostGetDevicePointer_v2, &device_answers, answers, 0);
+  if (tells)
+    printf("%s; its driver loads the kernels in %.1f s\n", name,
+           (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) / 1e9);
+}
+
+/// The vectors from `progress->at` on, until one ends this process.
+static void run_vectors(const struct vectors *all, uint32_t most, struct progress *progress) {
+  start_driver(progress->at == 0);
+  progress->began = true;
   uint64_t capacity = 2 << 20, input = allocate(capacity), output = allocate(capacity), scratch = allocate(capacity);
   uint8_t *result = malloc(capacity);
-  for (unsigned index = 0; index < all.count; index++) {
-    const struct vector *vector = &all.vectors[index];
+  for (; progress->at < all->count; progress->at++) {
+    const struct vector *vector = &all->vectors[progress->at];
     if (iterations(vector) > most) {
       printf("left out: %u iterations of X25519\n", iterations(vector));
-      skipped++;
+      progress->skipped++;
       continue;
     }
     if (vector->input_length + 1024 > capacity) fprintf(stderr, "seal: too long: %s\n", vector->name), exit(1);
@@ -69,11 +110,44 @@ static unsigned run_vectors(const char *folder, uint32_t most) {
     uint64_t length = answers[1];
     CALL(cuMemcpyDtoH_v2, result, output, capacity);
     const char *wrong = judge(vector, code, result, length);
-    if (wrong) fprintf(stderr, "seal: %s: %s\n", vector->name, wrong), failed++;
-    else passed++;
+    if (wrong) fprintf(stderr, "seal: vector %u: %s: %s\n", progress->at, vector->name, wrong), progress->failed++;
+    else progress->passed++;
   }
-  printf("vectors on the GPU: %u passed, %u failed, %u left out\n", passed, failed, skipped);
   free(result);
+}
+
+/// Waits for a child; whether it ended well.
+static bool ended_well(pid_t child) {
+  int status = 0;
+  if (child < 0) perror("fork"), exit(1);
+  while (waitpid(child, &status, 0) < 0) {}
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/// All vectors, each after one that a process died of in a new one. Returns how many failed or were not reached.
+static unsigned run_all_vectors(const char *folder, uint32_t most) {
+  struct vectors all = read_vectors(folder);
+  struct progress *progress = mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (progress == MAP_FAILED) perror("mmap"), exit(1);
+  for (unsigned deaths = 0; progress->at < all.count && deaths < MOST_DEATHS;) {
+    fflush(NULL);
+    progress->began = false;
+    pid_t child = fork();
+    if (child == 0) {
+      run_vectors(&all, most, progress);
+      exit(0);
+    }
+    if (ended_well(child)) break;
+    deaths++;
+    if (!progress->began || progress->at == all.count) break;
+    fprintf(stderr, "seal: vector %u: %s: it ended its process\n", progress->at, all.vectors[progress->at].name);
+    progress->failed++, progress->at++;
+  }
+  unsigned unreached = all.count - progress->at;
+  printf("vectors on the GPU: %u passed, %u failed, %u left out, %u not reached\n", progress->passed, progress->failed,
+         progress->skipped, unreached);
+  unsigned failed = progress->failed + unreached;
+  munmap(progress, sizeof *progress);
   free_vectors(&all);
   return failed;
 }
@@ -115,26 +189,9 @@ static unsigned run_shared(void) {
   return failed;
 }
 
-int main(int argc, char **argv) {
-  static char text[8 << 20];
-  FILE *file = argc > 2 ? fopen(argv[1], "r") : NULL;
-  if (!file || !fread(text, 1, sizeof text - 1, file)) return fprintf(stderr, "usage: seal KERNELS.ptx FOLDER [ITERATIONS]\n"), 64;
-  fclose(file);
-  driver = dlopen("libcuda.so.1", RTLD_NOW);
-  if (!driver) return fprintf(stderr, "seal: %s\n", dlerror()), 1;
-  int device = 0;
-  char name[100] = "";
-  void *context;
-  CALL(cuInit, 0);
-  CALL(cuDeviceGet, &device, 0);
-  CALL(cuDeviceGetName, name, (int)sizeof name - 1, device);
-  CALL(cuCtxCreate_v2, &context, 8, device);
-  CALL(cuModuleLoadData, &module, text);
-  CALL(cuMemHostAlloc, (void **)&answers, (uint64_t)(2048 * 8), 3);
-  CALL(cuMemHostGetDevicePointer_v2, &device_answers, answers, 0);
-  printf("%s\n", name);
-
-  unsigned failed = run_vectors(argv[2], argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 1000);
+/// What handshakes and records take. Returns how many of them went wrong.
+static unsigned measure(void) {
+  unsigned failed = 0;
   for (int round = 0; round < 2; round++) run("products", 1, 2, (uint64_t)20, device_answers);
   printf("x25519 on one lane: %.0f us\n", (double)answers[0] / 20e3);
   run("products", 32, 2, (uint64_t)20, device_answers);
@@ -156,7 +213,22 @@ int main(int argc, char **argv) {
     if (answers[2]) fprintf(stderr, "seal: %lu prepared records did not open\n", (unsigned long)answers[2]), failed++;
     printf("     prepared beforehand: seal %.0f ns, open %.0f ns\n", (double)answers[0] / 2000, (double)answers[1] / 2000);
   }
-  failed += run_shared();
+  return failed + run_shared();
+}
+
+int main(int argc, char **argv) {
+  FILE *file = argc > 2 ? fopen(argv[1], "r") : NULL;
+  if (!file || !fread(kernels, 1, sizeof kernels - 1, file))
+    return fprintf(stderr, "usage: seal KERNELS FOLDER [ITERATIONS]\n"), 64;
+  fclose(file);
+  unsigned failed = run_all_vectors(argv[2], argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 1000);
+  fflush(NULL);
+  pid_t child = fork();
+  if (child == 0) {
+    start_driver(false);
+    exit(measure() > 0);
+  }
+  if (!ended_well(child)) fprintf(stderr, "seal: what is measured went wrong\n"), failed++;
   if (failed) fprintf(stderr, "seal: %u things are wrong\n", failed);
   return failed > 0;
 }
