@@ -146,26 +146,149 @@ KERNEL void handshakes(uint64_t pattern, uint64_t count, uint64_t *out) {
   out[0] = spent, out[1] = making, out[2] = failed;
 }
 
+// MARK: - By the threads of one block, and of several
+//
+// As the resident program does it. A record's text lies in the GPU's own memory, zero padded to whole words; each warp seals
+// its 32 chunks, which lie side by side, in their place, and moves them on to the host's memory by whole words that lie side
+// by side as well: what it sums up never comes from there.
+
+#define WARP 32u
+#define CHUNK_WORDS 8u
+
 SHARED struct grass_share block_share;
 SHARED struct grass_poly1305_sum block_sums[MOST_LANES];
+SHARED uint32_t block_agrees;
 
-/// All threads of one block seal a text together, 1024 at most. The tag follows the sealed text. out[0]: nanoseconds.
-KERNEL void seal_shared(
-    const uint8_t *key, const uint8_t *nonce, const uint8_t *text, uint64_t length, uint8_t *sealed, uint64_t *out) {
-  struct grass_share *share = (struct grass_share *)&block_share;
+static unsigned block(void) { return __nvvm_read_ptx_sreg_ctaid_x(); }
+static unsigned blocks(void) { return __nvvm_read_ptx_sreg_nctaid_x(); }
+
+static uint64_t load_word(const uint64_t *place) {
+  uint64_t value;
+  __asm__ volatile("ld.relaxed.sys.u64 %0, [%1];" : "=l"(value) : "l"(place) : "memory");
+  return value;
+}
+
+static void store_word(uint64_t *place, uint64_t value) {
+  __asm__ volatile("st.relaxed.sys.u64 [%0], %1;" : : "l"(place), "l"(value) : "memory");
+}
+
+static uint32_t chunk_bytes(uint64_t length, uint64_t at) { return length - at < 64 ? (uint32_t)(length - at) : 64; }
+
+/// Adds up the sums of this block's threads, by all of them; the first thread gets the whole.
+static struct grass_poly1305_sum add_together(struct grass_poly1305_sum own) {
   struct grass_poly1305_sum *sums = (struct grass_poly1305_sum *)&block_sums[0];
-  uint64_t start = now();
-  if (thread() == 0) grass_share_start(share, key, nonce, threads());
-  __syncthreads();
-  grass_share_seal(share, key, nonce, 0, 0, text, length, sealed, thread(), threads(), &sums[thread()]);
+  sums[thread()] = own;
   __syncthreads();
   for (unsigned half = MOST_LANES / 2; half > 0; half /= 2) {
     if (thread() < half && thread() + half < threads())
       sums[thread()] = grass_poly1305_add(sums[thread()], sums[thread() + half]);
     __syncthreads();
   }
-  if (thread() == 0) {
-    grass_poly1305_finish(&share->authenticator, sums[0], sealed + length);
-    out[0] = now() - start;
+  return sums[0];
+}
+
+/// Seals in its place what thread `index` of the share takes, and moves it to `to`. A share's threads are whole warps, and
+/// those of a warp come here together.
+static void seal_and_send(
+    const struct grass_share *share, uint8_t *text, uint64_t length, uint64_t *to, uint32_t index,
+    struct grass_poly1305_sum *sum) {
+  uint32_t lane = index % WARP;
+  uint64_t words = (length + 7) / 8;
+  for (uint64_t first = index - lane; first * 64 < length; first += share->threads) {
+    uint64_t at = (first + lane) * 64;
+    if (at < length) grass_share_seal_chunk(share, first + lane, text + at, chunk_bytes(length, at), text + at, sum);
+    __nvvm_bar_warp_sync(~0u);
+    GRASS_UNROLL for (unsigned turn = 0; turn < CHUNK_WORDS; turn++) {
+      uint64_t word = first * CHUNK_WORDS + turn * WARP + lane;
+      if (word < words) store_word(to + word, ((const uint64_t *)text)[word]);
+    }
   }
+}
+
+/// Prepares a record for `count` threads, by one: out[0]: nanoseconds of what can be done before the record is known, and
+/// out[1]: of what cannot.
+KERNEL void share_prepare(
+    const uint8_t *key, const uint8_t *nonce, uint64_t count, struct grass_share *share, uint64_t *out) {
+  struct grass_prepared prepared;
+  uint64_t start = now();
+  grass_prepare(&prepared, key, nonce);
+  uint64_t middle = now();
+  grass_share_start_prepared(share, &prepared, key, nonce, (uint32_t)count);
+  out[1] = now() - middle;
+  out[0] = middle - start;
+  grass_wipe(&prepared, sizeof prepared);
+}
+
+/// What blocks that seal one record leave each other.
+struct rendezvous {
+  uint64_t start;
+  uint64_t arrived;
+  struct grass_poly1305_sum sums[64];
+};
+
+/// All threads of all blocks, 64 at most of up to 1024 threads, seal a record together. The last block to arrive makes the
+/// tag, which follows the words of the text. `meeting` is zero before. out[0]: nanoseconds from the first block's start.
+KERNEL void seal_shared(
+    const struct grass_share *made, uint8_t *text, uint64_t length, uint64_t *sealed, struct rendezvous *meeting,
+    uint64_t *out) {
+  struct grass_share *share = (struct grass_share *)&block_share;
+  struct grass_poly1305_sum sum;
+  uint32_t index = block() * threads() + thread();
+  if (index == 0) *(volatile uint64_t *)&meeting->start = now();
+  if (thread() == 0) *share = *made;
+  __syncthreads();
+  grass_share_begin(share, 0, 0, index, &sum);
+  seal_and_send(share, text, length, sealed, index, &sum);
+  grass_share_end(share, 0, length, index, &sum);
+  sum = add_together(sum);
+  if (thread() != 0) return;
+  meeting->sums[block()] = sum;
+  __nvvm_membar_gl();
+  if (__atomic_add_fetch(&meeting->arrived, 1, __ATOMIC_RELAXED) != blocks()) return;
+  __nvvm_membar_gl();
+  struct grass_poly1305_sum whole = {{0}};
+  for (unsigned index = 0; index < blocks(); index++) whole = grass_poly1305_add(whole, meeting->sums[index]);
+  _Alignas(8) uint8_t tag[16];
+  grass_poly1305_finish(&share->authenticator, whole, tag);
+  sealed += (length + 7) / 8;
+  store_word(sealed, ((const uint64_t *)(const void *)tag)[0]);
+  store_word(sealed + 1, ((const uint64_t *)(const void *)tag)[1]);
+  __nvvm_membar_sys();
+  out[0] = now() - *(volatile uint64_t *)&meeting->start;
+}
+
+/// All threads of one block fetch a sealed record from the host's memory, judge and open it. The tag follows the words of
+/// the text. `text` is the GPU's own memory. out[0]: nanoseconds of fetching; out[1]: of judging; out[2]: of opening;
+/// out[3]: whether it was opened.
+KERNEL void open_shared(
+    const uint8_t *key, const uint8_t *nonce, const uint64_t *sealed, uint64_t length, uint8_t *text, uint64_t *out) {
+  struct grass_share *share = (struct grass_share *)&block_share;
+  struct grass_poly1305_sum sum;
+  uint64_t start = now(), words = (length + 7) / 8;
+  // While the other warps' words are on their way.
+  if (thread() == 0) grass_share_start(share, key, nonce, threads());
+  for (uint64_t word = thread(); word < words; word += 4 * threads()) {
+    uint64_t group[4];
+    GRASS_UNROLL for (unsigned index = 0; index < 4; index++)
+      group[index] = word + index * threads() < words ? load_word(sealed + word + index * threads()) : 0;
+    GRASS_UNROLL for (unsigned index = 0; index < 4; index++)
+      if (word + index * threads() < words) ((uint64_t *)text)[word + index * threads()] = group[index];
+  }
+  __syncthreads();
+  uint64_t fetched = now();
+  grass_share_sum(share, 0, 0, text, length, thread(), &sum);
+  sum = add_together(sum);
+  if (thread() == 0) {
+    _Alignas(8) uint8_t tag[16], given[16];
+    for (unsigned index = 0; index < 2; index++) ((uint64_t *)(void *)given)[index] = load_word(sealed + words + index);
+    grass_poly1305_finish(&share->authenticator, sum, tag);
+    block_agrees = grass_tags_equal(tag, given);
+    grass_wipe(tag, sizeof tag);
+  }
+  __syncthreads();
+  bool agrees = block_agrees;
+  uint64_t judged = now();
+  if (agrees) grass_share_open(share, text, length, text, thread());
+  __syncthreads();
+  if (thread() == 0) out[0] = fetched - start, out[1] = judged - fetched, out[2] = now() - judged, out[3] = agrees;
 }

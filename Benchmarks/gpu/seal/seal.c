@@ -40,8 +40,8 @@ struct progress {
     if (code_) fprintf(stderr, "seal: " #name " failed: %d\n", code_), exit(1); \
   } while (0)
 
-/// Runs a kernel of one block, its parameters 64-bit words, to its end.
-static void run(const char *name, unsigned threads, unsigned count, ...) {
+/// Runs a kernel of `blocks` blocks, its parameters 64-bit words, to its end.
+static void run_blocks(const char *name, unsigned blocks, unsigned threads, unsigned count, ...) {
   uint64_t words[8];
   void *pointers[8], *function;
   va_list list;
@@ -55,10 +55,13 @@ static void run(const char *name, unsigned threads, unsigned count, ...) {
   CALL(cuModuleGetFunction, &function, module, name);
   int (*launch)(void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, void **) =
       dlsym(driver, "cuLaunchKernel");
-  int code = launch(function, 1, 1, 1, threads, 1, 1, 0, 0, pointers, 0);
+  int code = launch(function, blocks, 1, 1, threads, 1, 1, 0, 0, pointers, 0);
   if (code) fprintf(stderr, "seal: cannot launch %s: %d\n", name, code), exit(1);
   CALL(cuCtxSynchronize);
 }
+
+/// Runs a kernel of one block.
+#define run(name, ...) run_blocks(name, 1, __VA_ARGS__)
 
 static uint64_t allocate(uint64_t size) {
   uint64_t place = 0;
@@ -152,38 +155,71 @@ static unsigned run_all_vectors(const char *folder, uint32_t most) {
   return failed;
 }
 
-/// A text sealed by the threads of one block, and by this processor.
+/// Records sealed into the host's memory by the threads of one block and of several, beside what this processor seals; and
+/// opened by those of one block.
 static unsigned run_shared(void) {
-  uint64_t most = 1 << 20, key = allocate(32), nonce = allocate(12), text = allocate(most), sealed = allocate(most + 16);
-  uint8_t *plain = malloc(most), *expected = malloc(most + 16), *got = malloc(most + 16);
+  uint64_t most = 1 << 20, key = allocate(32), nonce = allocate(12), text = allocate(most), share = allocate(4096),
+           meeting = allocate(8192), device_sealed = 0;
+  uint8_t *plain = calloc(1, most + 8), *expected = malloc(most + 16), *got = malloc(most), *sealed = NULL;
   uint8_t key_bytes[32], nonce_bytes[12];
   for (unsigned index = 0; index < 32; index++) key_bytes[index] = (uint8_t)(3 * index + 1);
   for (unsigned index = 0; index < 12; index++) nonce_bytes[index] = (uint8_t)(5 * index + 2);
-  for (uint64_t index = 0; index < most; index++) plain[index] = (uint8_t)(index * 2654435761u >> 13);
+  CALL(cuMemHostAlloc, (void **)&sealed, (uint64_t)(most + 64), 3);
+  CALL(cuMemHostGetDevicePointer_v2, &device_sealed, sealed, 0);
   CALL(cuMemcpyHtoD_v2, key, key_bytes, (uint64_t)32);
   CALL(cuMemcpyHtoD_v2, nonce, nonce_bytes, (uint64_t)12);
-  CALL(cuMemcpyHtoD_v2, text, plain, most);
-  const uint64_t lengths[] = {0, 1, 64, 65, 1000, 4096, 65536, 1 << 20};
+  const uint64_t lengths[] = {0, 1, 64, 65, 1000, 4096, 32767, 65536, 1 << 20};
+  const unsigned grids[][2] = {{1, 32}, {1, 512}, {4, 512}, {16, 512}, {64, 512}};
   unsigned failed = 0;
-  for (unsigned index = 0; index < 8; index++) {
-    uint64_t length = lengths[index];
+  for (unsigned index = 0; index < sizeof lengths / sizeof *lengths; index++) {
+    uint64_t length = lengths[index], padded = (length + 7) & ~7ull;
+    memset(plain, 0, most + 8);
+    for (uint64_t at = 0; at < length; at++) plain[at] = (uint8_t)(at * 2654435761u >> 13);
     if (!grass_seal(key_bytes, nonce_bytes, NULL, 0, plain, length, expected, expected + length)) exit(1);
-    for (unsigned threads = 32; threads <= 512; threads *= 4) {
-      uint64_t best = ~0ull;
+    for (unsigned grid = 0; grid < sizeof grids / sizeof *grids; grid++) {
+      unsigned blocks = grids[grid][0], threads = grids[grid][1];
+      if (blocks > 1 && length < 65536) continue;
+      uint64_t best = ~0ull, before = 0, after = 0;
       for (int round = 0; round < 4; round++) {
-        CALL(cuMemsetD8_v2, sealed, 0, length + 16);
-        run("seal_shared", threads, 6, key, nonce, text, length, sealed, device_answers);
+        memset(sealed, 0xee, most + 64);
+        CALL(cuMemcpyHtoD_v2, text, plain, most);
+        CALL(cuMemsetD8_v2, meeting, 0, (uint64_t)8192);
+        run("share_prepare", 1, 5, key, nonce, (uint64_t)(blocks * threads), share, device_answers);
+        before = answers[0], after = answers[1];
+        run_blocks("seal_shared", blocks, threads, 6, share, text, length, device_sealed, meeting, device_answers);
         if (answers[0] < best) best = answers[0];
       }
-      CALL(cuMemcpyDtoH_v2, got, sealed, length + 16);
-      if (memcmp(got, expected, length + 16) != 0) {
-        fprintf(stderr, "seal: %lu bytes by %u threads are sealed otherwise than here\n", (unsigned long)length, threads);
+      if (memcmp(sealed, expected, length) != 0 || memcmp(sealed + padded, expected + length, 16) != 0) {
+        fprintf(stderr, "seal: %lu bytes by %u x %u threads are sealed otherwise than here\n", (unsigned long)length, blocks,
+                threads);
         failed++;
       }
-      printf("%7lu bytes sealed by %3u threads of a block: %8.1f us", (unsigned long)length, threads, (double)best / 1e3);
+      printf("%7lu bytes sealed into the host's memory by %2u x %3u threads: %8.1f us", (unsigned long)length, blocks, threads,
+             (double)best / 1e3);
       if (length >= 65536) printf(", %.2f GB/s", (double)length / (double)best);
-      printf("\n");
+      printf(" (beforehand %.1f us, of the share %.1f us)\n", (double)before / 1e3, (double)after / 1e3);
     }
+    if (length > 65536) continue;
+    memset(sealed, 0, padded);
+    memcpy(sealed, expected, length);
+    memcpy(sealed + padded, expected + length, 16);
+    uint64_t best[3] = {~0ull, ~0ull, ~0ull};
+    for (int round = 0; round < 5; round++) {
+      bool forged = round == 4;
+      sealed[padded] ^= (uint8_t)forged;
+      CALL(cuMemsetD8_v2, text, 0xee, most);
+      run("open_shared", 512, 6, key, nonce, device_sealed, length, text, device_answers);
+      CALL(cuMemcpyDtoH_v2, got, text, padded);
+      if (answers[3] == forged || (memcmp(got, plain, length) != 0) != (forged && length > 0)) {
+        fprintf(stderr, "seal: %lu bytes, %s, are judged or opened wrongly by 512 threads\n", (unsigned long)length,
+                forged ? "forged" : "true");
+        failed++;
+      }
+      for (unsigned part = 0; part < 3 && !forged; part++)
+        if (answers[part] < best[part]) best[part] = answers[part];
+    }
+    printf("%7lu bytes by 512 threads: fetched in %.1f us, judged in %.1f us, opened in %.1f us\n", (unsigned long)length,
+           (double)best[0] / 1e3, (double)best[1] / 1e3, (double)best[2] / 1e3);
   }
   free(plain), free(expected), free(got);
   return failed;

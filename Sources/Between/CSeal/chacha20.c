@@ -50,6 +50,20 @@ GRASS_APART void grass_chacha20_block(const uint8_t key[32], const uint8_t nonce
   GRASS_FORGET(words);
 }
 
+void grass_chacha20_start(uint32_t start[16], const uint8_t key[32], const uint8_t nonce[12]) {
+  chacha20_state(start, key, nonce, 0);
+}
+
+GRASS_APART void grass_chacha20_words(const uint32_t start[16], uint32_t counter, uint32_t words[16]) {
+  uint32_t state[16], result[16];
+  GRASS_UNROLL for (unsigned index = 0; index < 16; index++) state[index] = start[index];
+  state[12] = counter;
+  chacha20_words(result, state);
+  GRASS_UNROLL for (unsigned index = 0; index < 16; index++) words[index] = result[index];
+  GRASS_FORGET(state);
+  GRASS_FORGET(result);
+}
+
 #if defined(__NVPTX__)
 
 void grass_chacha20_pair(

@@ -108,51 +108,116 @@ bool grass_tags_equal(const uint8_t one[16], const uint8_t other[16]) { return g
 
 // MARK: - By many threads
 
-void grass_share_start(struct grass_share *share, const uint8_t key[32], const uint8_t nonce[12], uint32_t threads) {
-  seal_authenticator(&share->authenticator, key, nonce);
+/// Completes a share that has its authenticator.
+static void share_complete(struct grass_share *share, const uint8_t key[32], const uint8_t nonce[12], uint32_t threads) {
   share->step = grass_poly1305_power(&share->authenticator, 4 * ((uint64_t)threads - 1));
+  grass_chacha20_start(share->start, key, nonce);
+  share->threads = threads;
 }
 
-/// A thread's part of a sum, over the chunks that it takes, of which `turn` says what happens to each before it counts.
-/// Blocks count from the text's end, where that of the lengths is the last.
+void grass_share_start(struct grass_share *share, const uint8_t key[32], const uint8_t nonce[12], uint32_t threads) {
+  seal_authenticator(&share->authenticator, key, nonce);
+  share_complete(share, key, nonce, threads);
+}
+
+void grass_share_start_prepared(
+    struct grass_share *share, const struct grass_prepared *prepared, const uint8_t key[32], const uint8_t nonce[12],
+    uint32_t threads) {
+  share->authenticator = prepared->authenticator;
+  share_complete(share, key, nonce, threads);
+}
+
+void grass_share_begin(
+    const struct grass_share *share, const uint8_t *data, uint64_t data_length, uint32_t thread,
+    struct grass_poly1305_sum *sum) {
+  *sum = (struct grass_poly1305_sum){{0}};
+  if (thread == 0) grass_poly1305_padded(&share->authenticator, sum, data, data_length);
+}
+
+/// A thread's chunk moves its sum on to where the chunk begins, but its first: what comes before that is zero, or, for the
+/// first thread, the associated data, which that chunk follows at once.
+GRASS_APART void grass_share_sum_chunk(
+    const struct grass_share *share, uint64_t chunk, const uint8_t *sealed, uint32_t count, struct grass_poly1305_sum *sum) {
+  if (chunk >= share->threads) *sum = grass_poly1305_multiply(*sum, share->step);
+  grass_poly1305_padded(&share->authenticator, sum, sealed, count);
+}
+
+/// Xors a chunk with the stream, into `words`: of a short one the rest is zero.
+GRASS_INLINE void share_xor(
+    const struct grass_share *share, uint64_t chunk, const uint8_t *from, uint32_t count, uint32_t words[16]) {
+  // Block 0 of the stream is the authenticator's.
+  grass_chacha20_words(share->start, (uint32_t)(1 + chunk), words);
+  if (count == 64) {
+    uint32_t text[16];
+    grass_get_words(text, from, 16);
+    GRASS_UNROLL for (unsigned index = 0; index < 16; index++) words[index] ^= text[index];
+  } else {
+    uint8_t *bytes = (uint8_t *)words;
+    for (uint32_t index = 0; index < 64; index++) bytes[index] = index < count ? bytes[index] ^ from[index] : 0;
+  }
+}
+
+GRASS_INLINE void share_put(uint8_t *to, const uint32_t words[16], uint32_t count) {
+  if (count == 64) grass_put_words(to, words, 16);
+  else grass_move(to, (const uint8_t *)words, count);
+}
+
+GRASS_APART void grass_share_seal_chunk(
+    const struct grass_share *share, uint64_t chunk, const uint8_t *text, uint32_t count, uint8_t *sealed,
+    struct grass_poly1305_sum *sum) {
+  uint32_t words[16];
+  share_xor(share, chunk, text, count, words);
+  share_put(sealed, words, count);
+  grass_share_sum_chunk(share, chunk, (const uint8_t *)words, count, sum);
+}
+
+GRASS_APART void grass_share_open_chunk(
+    const struct grass_share *share, uint64_t chunk, const uint8_t *sealed, uint32_t count, uint8_t *text) {
+  uint32_t words[16];
+  share_xor(share, chunk, sealed, count, words);
+  share_put(text, words, count);
+  GRASS_FORGET_PLACE(words);
+}
+
+GRASS_APART void grass_share_end(
+    const struct grass_share *share, uint64_t data_length, uint64_t length, uint32_t thread, struct grass_poly1305_sum *sum) {
+  // Blocks count from the end, where that of the lengths is the last.
+  uint64_t blocks = (length + 15) / 16, chunks = (length + 63) / 64, after = thread == 0 ? blocks : 0;
+  if (thread < chunks) {
+    uint64_t last = (chunks - 1 - thread) / share->threads * share->threads + thread;
+    after = last + 1 < chunks ? blocks - 4 * (last + 1) : 0;
+  }
+  *sum = grass_poly1305_multiply(*sum, grass_poly1305_power(&share->authenticator, after + 1));
+  if (thread == 0) {
+    struct grass_poly1305_sum lengths = {{0}};
+    seal_lengths(&share->authenticator, &lengths, data_length, length);
+    *sum = grass_poly1305_add(*sum, lengths);
+  }
+}
+
+/// The bytes of the chunk that begins at `at`.
+static uint32_t share_count(uint64_t length, uint64_t at) { return length - at < 64 ? (uint32_t)(length - at) : 64; }
+
+void grass_share_seal(
+    const struct grass_share *share, const uint8_t *data, uint64_t data_length, const uint8_t *text, uint64_t length,
+    uint8_t *sealed, uint32_t thread, struct grass_poly1305_sum *sum) {
+  grass_share_begin(share, data, data_length, thread, sum);
+  for (uint64_t at = 64ull * thread; at < length; at += 64ull * share->threads)
+    grass_share_seal_chunk(share, at / 64, text + at, share_count(length, at), sealed + at, sum);
+  grass_share_end(share, data_length, length, thread, sum);
+}
+
 void grass_share_sum(
     const struct grass_share *share, const uint8_t *data, uint64_t data_length, const uint8_t *sealed, uint64_t length,
-    uint32_t thread, uint32_t threads, struct grass_poly1305_sum *sum) {
-  const struct grass_poly1305_key *authenticator = &share->authenticator;
-  uint64_t blocks = (length + 15) / 16, after = 0;
-  struct grass_poly1305_sum part = {{0}};
-  if (thread == 0) {
-    grass_poly1305_padded(authenticator, &part, data, data_length);
-    // What follows the associated data are all blocks of the text; its first chunk is this thread's, too.
-    after = blocks;
-  }
-  for (uint64_t at = 64ull * thread; at < length; at += 64ull * threads) {
-    uint64_t count = length - at < 64 ? length - at : 64;
-    if (at >= 64ull * threads) part = grass_poly1305_multiply(part, share->step);
-    grass_poly1305_padded(authenticator, &part, sealed + at, count);
-    after = blocks - at / 16 - (count + 15) / 16;
-  }
-  part = grass_poly1305_multiply(part, grass_poly1305_power(authenticator, after + 1));
-  if (thread == 0) {
-    struct grass_poly1305_sum last = {{0}};
-    seal_lengths(authenticator, &last, data_length, length);
-    part = grass_poly1305_add(part, last);
-  }
-  *sum = part;
-  GRASS_FORGET_PLACE(part);
+    uint32_t thread, struct grass_poly1305_sum *sum) {
+  grass_share_begin(share, data, data_length, thread, sum);
+  for (uint64_t at = 64ull * thread; at < length; at += 64ull * share->threads)
+    grass_share_sum_chunk(share, at / 64, sealed + at, share_count(length, at), sum);
+  grass_share_end(share, data_length, length, thread, sum);
 }
 
 void grass_share_open(
-    const uint8_t key[32], const uint8_t nonce[12], const uint8_t *sealed, uint64_t length, uint8_t *text, uint32_t thread,
-    uint32_t threads) {
-  for (uint64_t at = 64ull * thread; at < length; at += 64ull * threads)
-    grass_chacha20_xor(key, nonce, (uint32_t)(1 + at / 64), sealed + at, text + at, length - at < 64 ? length - at : 64);
-}
-
-void grass_share_seal(
-    const struct grass_share *share, const uint8_t key[32], const uint8_t nonce[12], const uint8_t *data, uint64_t data_length,
-    const uint8_t *text, uint64_t length, uint8_t *sealed, uint32_t thread, uint32_t threads,
-    struct grass_poly1305_sum *sum) {
-  grass_share_open(key, nonce, text, length, sealed, thread, threads);
-  grass_share_sum(share, data, data_length, sealed, length, thread, threads, sum);
+    const struct grass_share *share, const uint8_t *sealed, uint64_t length, uint8_t *text, uint32_t thread) {
+  for (uint64_t at = 64ull * thread; at < length; at += 64ull * share->threads)
+    grass_share_open_chunk(share, at / 64, sealed + at, share_count(length, at), text + at);
 }

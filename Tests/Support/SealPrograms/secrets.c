@@ -52,10 +52,17 @@ static void seals(void) {
   struct grass_poly1305_sum sum = {{0}}, part;
   grass_share_start(&share, key, nonce, 5);
   for (uint32_t thread = 0; thread < 5; thread++) {
-    grass_share_seal(&share, key, nonce, data, 40, text, 700, sealed, thread, 5, &part);
+    grass_share_seal(&share, data, 40, text, 700, sealed, thread, &part);
     sum = grass_poly1305_add(sum, part);
   }
   grass_poly1305_finish(&share.authenticator, sum, tag);
+  struct grass_prepared prepared;
+  grass_prepare(&prepared, key, nonce);
+  grass_share_start_prepared(&share, &prepared, key, nonce, 3);
+  for (uint32_t thread = 0; thread < 3; thread++) {
+    grass_share_sum(&share, data, 40, sealed, 700, thread, &part);
+    grass_share_open(&share, sealed, 700, text, thread);
+  }
 }
 
 static void hashes(void) {

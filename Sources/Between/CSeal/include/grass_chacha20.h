@@ -17,3 +17,9 @@ void grass_chacha20_pair(
 /// counts them. Cost: a processor's core takes some 0.1 µs for a block, and less for each of several together.
 void grass_chacha20_xor(
     const uint8_t key[32], const uint8_t nonce[12], uint32_t counter, const uint8_t *from, uint8_t *to, uint64_t length);
+
+/// What every block of a key and a nonce begins with; the block's number in it is 0. As secret as the key.
+void grass_chacha20_start(uint32_t start[16], const uint8_t key[32], const uint8_t nonce[12]);
+
+/// The words of block `counter`, for whoever takes blocks one by one.
+void grass_chacha20_words(const uint32_t start[16], uint32_t counter, uint32_t words[16]);

@@ -53,35 +53,71 @@ bool grass_open_prepared(
     const uint8_t *sealed, uint64_t length, const uint8_t tag[16], uint8_t *text);
 
 // MARK: - By many threads
+//
+// The threads of a GPU's block, or of several blocks, seal or open one record together: of its chunks of 64 bytes, thread
+// t of n takes t, t + n, t + 2n and so on. Each has a sum of its own, which grass_share_begin begins, each of its chunks
+// continues in order, and grass_share_end ends. All sums together, by grass_poly1305_add and in any order, give the
+// record's tag by grass_poly1305_finish with the share's authenticator.
+//
+// The caller sees to it that a record is of GRASS_MAX_SEALED bytes at most, and that `thread` is below the share's threads.
 
-/// What the threads that share a text all need: computed by each, or once and read by all. It is as secret as the key.
+/// What the threads need, made once and read by all. As secret as the key. No pointers: it may be copied to where each
+/// block reads it.
 struct grass_share {
   struct grass_poly1305_key authenticator;
   struct grass_poly1305_sum step;  // r to the power of the blocks between two chunks of one thread.
+  uint32_t start[16];              // What ChaCha20 begins each block with.
+  uint32_t threads;
 };
 
-/// Prepares `threads` threads, at least one, for one text.
+/// Prepares `threads` threads, at least one, for one record. Cost: a block of ChaCha20, and two products of Poly1305 for
+/// each bit of `threads`.
 void grass_share_start(struct grass_share *share, const uint8_t key[32], const uint8_t nonce[12], uint32_t threads);
 
-/// What thread `thread` of `threads` does to seal a text: of its chunks of 64 bytes it takes each `threads`th. It
-/// writes these chunks, and its part of the sum: all parts together, by grass_poly1305_add and in any order, give the
-/// tag by grass_poly1305_finish with the share's authenticator. `sealed` is as grass_seal's; `length` is at most
-/// GRASS_MAX_SEALED, as the caller has to see to.
-void grass_share_seal(
-    const struct grass_share *share, const uint8_t key[32], const uint8_t nonce[12], const uint8_t *data, uint64_t data_length,
-    const uint8_t *text, uint64_t length, uint8_t *sealed, uint32_t thread, uint32_t threads,
+/// The same with what was prepared for this key and nonce, which stays as it is: the caller wipes it, and seals no other
+/// record with it.
+void grass_share_start_prepared(
+    struct grass_share *share, const struct grass_prepared *prepared, const uint8_t key[32], const uint8_t nonce[12],
+    uint32_t threads);
+
+/// Begins a thread's sum: the first thread's with the associated data.
+void grass_share_begin(
+    const struct grass_share *share, const uint8_t *data, uint64_t data_length, uint32_t thread,
     struct grass_poly1305_sum *sum);
 
-/// The same for a text that is sealed already: only the part of the sum. Who opens compares the tag first, and then
-/// each thread opens its chunks by grass_share_open.
+/// Seals chunk `chunk`, of 64 bytes but the text's last, `count`, and adds it to the thread's sum. `text` and `sealed` are
+/// where the chunk's bytes are; one place, or places that do not overlap. What is summed up is not read from there again:
+/// who changes it afterwards gets no tag for it.
+void grass_share_seal_chunk(
+    const struct grass_share *share, uint64_t chunk, const uint8_t *text, uint32_t count, uint8_t *sealed,
+    struct grass_poly1305_sum *sum);
+
+/// Adds a chunk that is sealed already to the thread's sum.
+void grass_share_sum_chunk(
+    const struct grass_share *share, uint64_t chunk, const uint8_t *sealed, uint32_t count, struct grass_poly1305_sum *sum);
+
+/// Opens a chunk, once the tag of all of them was found to agree.
+void grass_share_open_chunk(
+    const struct grass_share *share, uint64_t chunk, const uint8_t *sealed, uint32_t count, uint8_t *text);
+
+/// Ends a thread's sum, also of one that had no chunk. `length` is the whole text's. Cost: two products for each bit of
+/// the number of blocks that follow the thread's last chunk.
+void grass_share_end(
+    const struct grass_share *share, uint64_t data_length, uint64_t length, uint32_t thread, struct grass_poly1305_sum *sum);
+
+/// All that thread `thread` does to seal a text: it writes its chunks and its sum. `sealed` is as grass_seal's.
+void grass_share_seal(
+    const struct grass_share *share, const uint8_t *data, uint64_t data_length, const uint8_t *text, uint64_t length,
+    uint8_t *sealed, uint32_t thread, struct grass_poly1305_sum *sum);
+
+/// The sum of a thread's chunks of a text that is sealed already. As for grass_open, it lies where nobody else writes.
 void grass_share_sum(
     const struct grass_share *share, const uint8_t *data, uint64_t data_length, const uint8_t *sealed, uint64_t length,
-    uint32_t thread, uint32_t threads, struct grass_poly1305_sum *sum);
+    uint32_t thread, struct grass_poly1305_sum *sum);
 
 /// Opens a thread's chunks of a text whose tag agreed.
 void grass_share_open(
-    const uint8_t key[32], const uint8_t nonce[12], const uint8_t *sealed, uint64_t length, uint8_t *text, uint32_t thread,
-    uint32_t threads);
+    const struct grass_share *share, const uint8_t *sealed, uint64_t length, uint8_t *text, uint32_t thread);
 
 /// Whether two tags are the same, in constant time.
 bool grass_tags_equal(const uint8_t one[16], const uint8_t other[16]);
