@@ -54,7 +54,7 @@ extension KeyCommand {
 
     func run() throws {
       // A clock that is a little behind this one takes it, too.
-      let begin = from.flatMap { UTCTime.parse($0) } ?? UTCTime.now - 300
+      let begin = from.flatMap { UTCTime.parse($0) } ?? max(UTCTime.now, 300) - 300
       let end = until.flatMap { UTCTime.parse($0) } ?? begin + UInt64(days) * 86400
       let certificate = try reporting {
         let certifier = try CertifierIdentity(contentsOf: certifier ?? UserFolder.standard().certifier)
