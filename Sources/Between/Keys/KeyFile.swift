@@ -136,8 +136,6 @@ package enum KeyFile {
   package static func write(
     _ bytes: UnsafeRawBufferPointer, to path: String, mode: UInt32, replacing: Bool
   ) throws(KeyError) {
-    // Said before anything is written; what appears later is still not overwritten.
-    if !replacing, exists(path) { throw KeyError(path, .exists) }
     let part = "\(folder(of: path))/.grass-\(String(UInt64.random(in: 0 ... .max), radix: 36))"
     let file = SystemCall.retrying {
       Glibc.open(part, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode_t(mode & 0o600))
@@ -158,6 +156,7 @@ package enum KeyFile {
       if replacing {
         guard rename(part, path) == 0 else { throw KeyError(path, .system(call: "rename", code: errno)) }
       } else {
+        // Which takes no place that is taken, not even by a link that leads nowhere.
         guard link(part, path) == 0 else {
           throw KeyError(path, errno == EEXIST ? .exists : .system(call: "link", code: errno))
         }

@@ -150,6 +150,31 @@ struct KeyTests {
     #expect(try scratch.names() == ["dangling", "id", "leading"])
   }
 
+  @Test("of many who make the same file at the same time, one does, and it is his that is there")
+  func together() async throws {
+    let scratch = try Scratch()
+    for round in 0..<20 {
+      let path = scratch.file("id\(round)")
+      let winners = await withTaskGroup(of: PublicKey?.self) { group in
+        for _ in 0..<8 {
+          group.addTask {
+            let identity = Identity.generate()
+            do throws(KeyError) {
+              try identity.write(to: path)
+              return identity.publicKey
+            } catch {
+              #expect(error == KeyError(path, .exists))
+              return nil
+            }
+          }
+        }
+        return await group.reduce(into: []) { winners, winner in winner.map { winners.append($0) } }
+      }
+      #expect(winners == [try Identity(contentsOf: path).publicKey])
+    }
+    #expect(try scratch.names().count == 20)
+  }
+
   @Test("where it cannot be written, the text says which call failed, and nothing is left behind")
   func unwritable() throws {
     let scratch = try Scratch()
