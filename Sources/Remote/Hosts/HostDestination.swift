@@ -23,6 +23,12 @@ public struct HostDestination: Hashable, Sendable {
     }
   }
 
+  /// Whether its device has to prove a key: one is known in whatever way, or who vouches for it is.
+  ///
+  /// What proves none there may be somebody else. Also where all that is known is a fingerprint, or has been revoked since, which
+  /// ``keys(_:)`` leaves out.
+  public func mustProveKey(_ known: KnownHosts) -> Bool { key != nil || known.knowsKey(of: name) }
+
   /// Whether the key that its device has proven to have may be trusted.
   ///
   /// What was revoked is not; else the configuration's key decides where there is one, and `known_hosts` where not.

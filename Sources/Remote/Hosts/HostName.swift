@@ -67,7 +67,7 @@ struct HostPattern: Hashable, Sendable, CustomStringConvertible {
 
   /// - Throws: ``HostsError/Reason/badName(_:)`` where one of the names is empty.
   init(parsing text: some StringProtocol) throws(HostsError) {
-    parts = text.split(separator: ",", omittingEmptySubsequences: false).map { $0.lowercased() }
+    parts = text.split(separator: ",", omittingEmptySubsequences: false).map { Self.normalized($0) }
     // What would be read as a comment or a marker, or steers a terminal, is none.
     guard
       parts.allSatisfy({ part in
@@ -79,14 +79,30 @@ struct HostPattern: Hashable, Sendable, CustomStringConvertible {
     }
   }
 
-  init(one text: String) { parts = [text.lowercased()] }
+  init(one text: String) { parts = [Self.normalized(text)] }
+
+  /// Hosts are the same in capitals; paths are not.
+  static func normalized(_ name: some StringProtocol) -> String {
+    name.contains("://") ? String(name) : name.lowercased()
+  }
 
   var description: String { parts.joined(separator: ",") }
 
-  /// Whether a name in lower case is one of these.
+  /// Whether a name, normalized, is one of these.
   func covers(_ name: String) -> Bool {
     let name = Array(name.utf8)
     return parts.contains { Self.matches(name, Array($0.utf8)) }
+  }
+
+  /// Whether a host is one of these, by its address or by its name in the configuration.
+  ///
+  /// What has no host and port is on this machine: it must be named, so that `*` for all that lies in a network is not for it.
+  func covers(_ host: HostName) -> Bool {
+    guard host.text.contains("://") else { return covers(host.text) || (host.alias.map(covers) ?? false) }
+    let address = Array(host.text.utf8)
+    return parts.contains { part in
+      part == host.alias || part.contains("://") && Self.matches(address, Array(part.utf8))
+    }
   }
 
   /// Cost: at most one step for each pair of characters.

@@ -10,7 +10,7 @@ public import Keys
 /// @revoked PATTERN grass-x25519 BASE64          a key that is not trusted any more; also a certifier's
 /// ```
 /// A pattern is names with commas between them, as ``HostName`` has them, in which `*` stands for any characters and `?` for
-/// one. What follows the key is a comment, and so is a line that begins with `#`. A line that cannot be used is told and does
+/// one; only a pattern with `://` in it covers addresses without a host and port, but for what was revoked. What follows the key is a comment, and so is a line that begins with `#`. A line that cannot be used is told and does
 /// not count; the others do.
 public struct KnownHosts: Sendable {
   /// A line.
@@ -112,6 +112,16 @@ public struct KnownHosts: Sendable {
     entries(of: host).contains { if case .certifier = $0.subject { true } else { false } }
   }
 
+  /// Whether a line says that this host has a key: one, also by its fingerprint or revoked since, or that of a certifier.
+  public func knowsKey(of host: HostName) -> Bool {
+    entries(of: host).contains { entry in
+      switch entry.subject {
+      case .key, .fingerprint, .certifier: true
+      case .revoked, .revokedCertifier: false
+      }
+    }
+  }
+
   /// Judges the key that a host's device has proven to have.
   ///
   /// What was revoked is not trusted, whatever else is known; a key that is known needs no certificate; a certificate makes a
@@ -175,14 +185,11 @@ public struct KnownHosts: Sendable {
     }
   }
 
-  private func entries(of host: HostName) -> [Entry] {
-    entries.filter { entry in
-      entry.hosts.covers(host.text) || (host.alias.map(entry.hosts.covers) ?? false)
-    }
-  }
+  private func entries(of host: HostName) -> [Entry] { entries.filter { $0.hosts.covers(host) } }
 
   private func revocation(of subject: Entry.Subject, _ host: HostName) -> Int? {
-    entries(of: host).first { $0.subject == subject }?.line
+    // Here `*` is for all there are.
+    entries.first { $0.subject == subject && ($0.hosts.covers(host) || $0.hosts.covers(host.text)) }?.line
   }
 
   // MARK: Changing
@@ -258,7 +265,7 @@ public struct KnownHosts: Sendable {
   public static func remove(
     _ host: String, certifiers: Bool = false, from path: String
   ) throws(HostsError) -> Int {
-    let name = host.lowercased()
+    let name = HostPattern.normalized(host)
     var count = 0
     var covering: [Int] = []
     _ = try changing(path) { bytes in

@@ -36,8 +36,9 @@ struct HostTrust {
 
   /// Why a region without keys is not to be used, nil where it may.
   private var reasonAgainstKeyless: String? {
-    if !destination.keys(known).isEmpty || known.hasCertifier(of: destination.name) {
-      return "though a key of it is known (\(known.path)): somebody between may answer in its place"
+    if destination.mustProveKey(known) {
+      return
+        "though a key of it, or who vouches for it, is known (\(known.path), or your config): somebody between may answer in its place"
     }
     guard let host = address.kind.host, address.kind is TCPAddress, !TCPAddress.isOfThisMachine(host) else {
       return nil

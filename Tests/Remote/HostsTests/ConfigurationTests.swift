@@ -69,6 +69,30 @@ struct ConfigurationTests {
     #expect(try configuration("").destination("tcp://10.0.0.7:7117").keys(known) == [other, key])
   }
 
+  @Test(
+    "a host of which anything is known has to prove a key, also where no whole key is known that could be asked for")
+  func proof() throws {
+    let certifier = CertifierIdentity.generate().publicKey
+    let plain = try configuration("").destination("tcp://10.0.0.7:7117")
+    for line in [
+      "10.0.0.7:7117 \(key)", "10.0.0.7:7117 \(key.fingerprint)", "@cert-authority 10.0.0.*:* \(certifier)",
+      "10.0.0.7:7117 \(key)\n@revoked * \(key)",
+    ] {
+      #expect(plain.mustProveKey(KnownHosts(parsing: Array(line.utf8), path: "k")), "\(line)")
+    }
+    let none = KnownHosts(
+      parsing: Array("10.0.0.8:7117 \(key)\n# 10.0.0.7:7117 \(key)\n@revoked * \(key)\n".utf8), path: "k")
+    #expect(!plain.mustProveKey(none))
+    // Who is trusted for all in the network does not make a region's file on this machine one that must have keys.
+    let all = KnownHosts(parsing: Array("@cert-authority * \(certifier)\n".utf8), path: "k")
+    #expect(plain.mustProveKey(all))
+    #expect(try !configuration("").destination("shm:///run/grass").mustProveKey(all))
+    for word in ["\(key)", key.fingerprint] {
+      let pinned = try configuration("host a\naddress tcp://10.0.0.7:7117\nkey \(word)\n").destination("grass://a")
+      #expect(pinned.mustProveKey(none))
+    }
+  }
+
   @Test("a bad line is told by its number and why, and costs no other line")
   func problems() throws {
     let file = configuration(

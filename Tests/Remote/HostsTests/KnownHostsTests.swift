@@ -40,6 +40,34 @@ struct KnownHostsTests {
     #expect(file.keys(of: try host("tcp://db2:7117")) == [])
   }
 
+  @Test("a region's file is a host where it is named, capitals and all; what was revoked is revoked there, too")
+  func local() throws {
+    let file = known(
+      """
+      * \(first)
+      shm:///Run/*.region \(second)
+      cellar \(first)
+      @revoked * \(second)
+      """)
+    let key = Identity.generate().publicKey
+    #expect(
+      file.judge(key, of: try host("shm:///Run/a.region"))
+        == .changed(known: [.init(fingerprint: second.fingerprint, line: 2)]))
+    #expect(file.judge(key, of: try host("shm:///run/a.region")) == .unknown)
+    #expect(file.judge(first, of: try host("shm:///run/a.region", alias: "Cellar")) == .known(line: 3))
+    #expect(file.judge(first, of: try host("shm:///run/a.region", alias: "attic")) == .unknown)
+    #expect(file.judge(second, of: try host("shm:///Run/a.region")) == .revoked(line: 4))
+    #expect(file.judge(first, of: try host("db1:7117")) == .known(line: 1))
+
+    let scratch = try Scratch()
+    let path = scratch.file("known_hosts")
+    try KnownHosts.trust(.key(first), of: try host("shm:///Run/Grass"), in: path)
+    #expect(try scratch.text("known_hosts") == "shm:///Run/Grass \(first)\n")
+    #expect(try KnownHosts(contentsOf: path).judge(first, of: host("shm:///Run/Grass")) == .known(line: 1))
+    #expect(throws: HostsError.self) { try KnownHosts.remove("shm:///run/grass", from: path) }
+    #expect(try KnownHosts.remove("shm:///Run/Grass", from: path) == 1)
+  }
+
   @Test("a changed key is refused, loudly: with both fingerprints, the lines, and the commands that mend it")
   func changed() throws {
     let file = known("db1:7117 \(first)\n\ndb1:7117 \(first.fingerprint)\n")
