@@ -28,6 +28,18 @@ public final class Daemon {
     urls = text.split(separator: "\n").map { String($0.dropFirst("ready ".count)) }
   }
 
+  /// How many threads and descriptors it has, and its memory in KiB.
+  public var usage: (threads: Int, descriptors: Int, kibibytes: Int) {
+    let folder = "/proc/\(process.processIdentifier)"
+    let status = (try? String(contentsOfFile: "\(folder)/status", encoding: .utf8)) ?? ""
+    func number(_ name: String) -> Int {
+      let line = status.split(separator: "\n").first { $0.hasPrefix("\(name):") }
+      return line.flatMap { Int($0.filter(\.isNumber)) } ?? 0
+    }
+    let descriptors = (try? FileManager.default.contentsOfDirectory(atPath: "\(folder)/fd"))?.count ?? 0
+    return (number("Threads"), descriptors, number("VmRSS"))
+  }
+
   public func stop() {
     process.terminate()
     process.waitUntilExit()
