@@ -7,7 +7,7 @@ public import Region
 public protocol LinkKind: Hashable, Sendable, CustomStringConvertible {
   /// What stands before `://`, in lower case.
   static var scheme: String { get }
-  /// How an address is written: `tcp://127.0.0.1:PORT`.
+  /// How an address is written: `tcp://HOST:PORT`.
   static var form: String { get }
   /// What serving does, for help, after the form.
   static var serving: String { get }
@@ -47,7 +47,7 @@ public enum LinkKinds {
   /// In the order in which help lists them.
   public static let all: [any LinkKind.Type] = [SharedMemoryAddress.self, VerbsAddress.self, TCPAddress.self]
 
-  /// How addresses are written: `shm:///PATH, verbs://HOST:PORT or tcp://127.0.0.1:PORT`.
+  /// How addresses are written: `shm:///PATH, verbs://HOST:PORT or tcp://HOST:PORT`.
   public static var forms: String { or(all.map { $0.form }) }
 
   /// Where to listen for a region in a device's memory.

@@ -486,6 +486,26 @@ struct DoorTests {
       })
   }
 
+  /// Silent ones make room where there are no descriptors left, for connections as for the claims of those who get slots.
+  @Test func withoutDescriptorsHonestOnesStillGetIn() throws {
+    // Its own, and 16 for connections at most: fewer than may be silent.
+    let server = try Tool(["serve", "tcp://127.0.0.1:0"], descriptors: 20)
+    defer { server.end() }
+    let url = String(try #require(server.line()?.dropFirst("ready ".count)))
+    let flood = try Tool(["flood", url, "--connections", "200"])
+    defer { flood.end() }
+    #expect(flood.line() == "ready")
+    for round in 0..<5 {
+      let link = try LinkAddress(url).connect(slots: 1, within: .seconds(60))
+      let part = link.grant.scratch
+      try link.write([UInt8(round)], to: part, offset: part.range.lowerBound, within: .seconds(60))
+      #expect(try link.read(1, from: part, offset: part.range.lowerBound, within: .seconds(60)) == [UInt8(round)])
+      link.close()
+    }
+    // Still the same process.
+    #expect(Self.count("fd", of: server.process) > 0)
+  }
+
   /// What many clients come to.
   private final class Outcomes: Sendable {
     private let all = Locked((links: [any Link](), failures: [String]()))

@@ -6,13 +6,16 @@ final class Tool {
   private let output = Pipe()
   private var rest = Data()
 
-  init(_ arguments: [String]) throws {
+  /// Starts it, with no more than so many descriptors.
+  init(_ arguments: [String], descriptors: Int? = nil) throws {
     let folder = (CommandLine.arguments + [Bundle.main.executablePath ?? "", ".build/debug/."]).lazy
       .map { URL(fileURLWithPath: $0).deletingLastPathComponent() }
       .first { FileManager.default.isExecutableFile(atPath: $0.appendingPathComponent("linkcheck").path) }
     guard let folder else { throw CocoaError(.fileNoSuchFile) }
-    running.executableURL = folder.appendingPathComponent("linkcheck")
-    running.arguments = arguments
+    let path = folder.appendingPathComponent("linkcheck")
+    running.executableURL = descriptors == nil ? path : URL(fileURLWithPath: "/bin/sh")
+    running.arguments =
+      descriptors.map { ["-c", "ulimit -n \($0) && exec \"$0\" \"$@\"", path.path] + arguments } ?? arguments
     running.standardInput = FileHandle.nullDevice
     running.standardOutput = output
     try running.run()

@@ -1,8 +1,9 @@
 public import Region
 
-/// A port of this machine: `tcp://127.0.0.1:PORT`.
+/// A host that TCP reaches: `tcp://HOST:PORT`.
 public struct TCPAddress: LinkKind {
-  public static let scheme = "tcp", form = "tcp://127.0.0.1:PORT", serving = "listens (port 0: any)"
+  public static let scheme = "tcp", form = "tcp://HOST:PORT",
+    serving = "listens (port 0: any; without keys only at 127.0.0.1 or ::1)"
   public static let deviceMemory: String? = "by copies"
   public static let local: String? = "tcp://127.0.0.1:0"
 
@@ -12,7 +13,7 @@ public struct TCPAddress: LinkKind {
   public var description: String { "tcp://\(place)" }
 
   /// - Parameters:
-  ///   - host: an IPv4 or IPv6 address, or `localhost`.
+  ///   - host: a name or an address.
   ///   - port: 0 lets a listener choose.
   public init(host: String, port: UInt16) { place = HostAndPort(host: host, port: port) }
 
@@ -35,6 +36,6 @@ public struct TCPAddress: LinkKind {
 extension TCPResponder: Responder {}
 
 extension LinkAddress {
-  /// A host, as an IPv4 or IPv6 address or `localhost`, and a port; 0 lets a listener choose.
+  /// A host, as a name or an address, and a port; 0 lets a listener choose.
   public static func tcp(host: String, port: UInt16) -> LinkAddress { LinkAddress(TCPAddress(host: host, port: port)) }
 }
