@@ -234,7 +234,8 @@ targets += [
     name: "GuestTests",
     dependencies: [
       "Memory", "Paging", "KernelInfo", "KernelViews", "Detection", "Devices", "Host", "Records", "Links",
-      "LinkConformance", "Remote", "Lab", "Samples", "LLView", "grassd", "grass-compile", "grassctl", "linkcheck",
+      "LinkConformance", "Keys", "Remote", "Lab", "Samples", "LLView", "grassd", "grass-compile", "grassctl",
+      "linkcheck",
     ]),
 ]
 

@@ -15,6 +15,11 @@ static bool is_same(const uint8_t *one, const uint8_t *other) {
 /// A number without its epoch.
 static uint64_t number_of(uint64_t sequence) { return sequence & ((1ull << GRASS_EPOCH_SHIFT) - 1); }
 
+/// Whether more than `span` nanoseconds have passed: none where the clock was read in another order than it is used.
+static bool is_past(uint64_t now, uint64_t since, uint64_t span) {
+  return (int64_t)(now - since) > 0 && now - since > span;
+}
+
 // MARK: - What happened
 
 static void note(
@@ -88,7 +93,7 @@ static void remove_line(struct grass_keyring *keyring, struct grass_key_line *li
   struct grass_key_line gone = *line;
   *line = keyring->lines[--keyring->line_count];
   apply(keyring, gone.key, 0);
-  if (gone.rights & GRASS_RIGHT_WATCH) renew_group(keyring);
+  if (gone.rights & GRASS_RIGHT_WATCH) keyring->is_group_stale = true;
 }
 
 uint32_t grass_keyring_set(struct grass_keyring *keyring, uint32_t action, const struct grass_key_line *line, const uint8_t *by) {
@@ -101,7 +106,15 @@ uint32_t grass_keyring_set(struct grass_keyring *keyring, uint32_t action, const
   }
   uint8_t any = 0;
   for (unsigned index = 0; index < sizeof line->key; index++) any |= line->key[index];
-  if (action != GRASS_KEY_ADD || line->reserved || !line->rights || line->rights & ~GRASS_ALL_RIGHTS || !any)
+  // It is shown to people.
+  bool has_ended = false, is_plain = true;
+  for (unsigned index = 0; index < sizeof line->comment; index++) {
+    uint8_t byte = (uint8_t)line->comment[index];
+    if (byte == 0) has_ended = true;
+    else is_plain &= !has_ended && byte >= 0x20 && byte != 0x7f;
+  }
+  if (action != GRASS_KEY_ADD || line->reserved || !line->rights || line->rights & ~GRASS_ALL_RIGHTS || !any ||
+      !is_plain)
     return GRASS_BAD_FIELD;
   if (!old && keyring->line_count == GRASS_MAX_KEYS) return GRASS_BAD_KEY;
   bool loses = old && old->rights & ~line->rights & GRASS_RIGHT_WATCH;
@@ -109,7 +122,7 @@ uint32_t grass_keyring_set(struct grass_keyring *keyring, uint32_t action, const
   if (!old) old = &keyring->lines[keyring->line_count++];
   *old = *line;
   apply(keyring, line->key, line->rights);
-  if (loses) renew_group(keyring);
+  if (loses) keyring->is_group_stale = true;
   return GRASS_OK;
 }
 
@@ -164,7 +177,7 @@ static void advance(struct grass_keyring *keyring, uint32_t session, uint64_t no
 }
 
 void grass_keyring_sweep(struct grass_keyring *keyring, uint64_t now) {
-  if (now - keyring->swept < GRASS_SWEEP_NS) return;
+  if (!is_past(now, keyring->swept, GRASS_SWEEP_NS)) return;
   keyring->swept = now;
   for (uint32_t index = 0; index < keyring->line_count;) {
     struct grass_key_line *line = &keyring->lines[index];
@@ -177,11 +190,11 @@ void grass_keyring_sweep(struct grass_keyring *keyring, uint64_t now) {
   }
   for (uint32_t slot = 0; slot < keyring->slot_count; slot++) {
     struct grass_session_state *state = &keyring->sessions[slot], *waiting = &keyring->doors[slot].waiting;
-    if (waiting->keys.epoch && now - waiting->used > GRASS_EPOCH_NS) grass_wipe(waiting, sizeof *waiting);
+    if (waiting->keys.epoch && is_past(now, waiting->used, GRASS_EPOCH_NS)) grass_wipe(waiting, sizeof *waiting);
     if (!state->is_live) continue;
-    if (now - state->used > GRASS_SESSION_NS) {
+    if (is_past(now, state->used, GRASS_SESSION_NS)) {
       end(keyring, slot);
-    } else if (now - state->epoch_since > GRASS_EPOCH_NS) {
+    } else if (is_past(now, state->epoch_since, GRASS_EPOCH_NS)) {
       // An epoch without a record has nothing to forget: who was silent for long is one epoch behind, and not many.
       if (state->records) advance(keyring, slot, now);
       else grass_session_keys_forget(&state->keys);
@@ -192,9 +205,15 @@ void grass_keyring_sweep(struct grass_keyring *keyring, uint64_t now) {
 // MARK: - Handshakes
 
 void grass_keyring_tell(struct grass_keyring *keyring, uint64_t now) {
+  // One for all keys that were taken out together.
+  if (keyring->is_group_stale) {
+    keyring->is_group_stale = false;
+    renew_group(keyring);
+  }
   if (keyring->has_handshake) {
     keyring->has_handshake = false;
-    keyring->handshake_next = now + (GRASS_HANDSHAKE_SHARE - 1) * (now - keyring->handshake_began);
+    uint64_t took = is_past(now, keyring->handshake_began, 0) ? now - keyring->handshake_began : 0;
+    keyring->handshake_next = now + (GRASS_HANDSHAKE_SHARE - 1) * took;
     return;
   }
   // A whole round in which nobody from this slot on wanted one: the others have their turn.
@@ -298,20 +317,19 @@ bool grass_keyring_open(
   uint64_t number = number_of(head->sequence);
   struct grass_door *door = &keyring->doors[slot];
   *opened = (struct grass_opened){.session = keyring->owners[slot], .sequence = head->sequence};
-  const struct grass_session_state *state = grass_keyring_session(keyring, slot);
-  if (state) {
-    if (number > door->last && opens(&state->keys, slot, head, payload)) return true;
-  } else {
-    // A client's slots are neighbours, and its session is that of the first.
-    uint32_t first = slot;
-    while (first > 0 && !keyring->sessions[first].is_live) first--;
-    state = &keyring->sessions[first];
-    if (state->is_live && number > state->floor && opens(&state->keys, slot, head, payload)) {
-      opened->session = first;
-      return true;
-    }
+  const struct grass_session_state *owner = grass_keyring_session(keyring, slot);
+  if (owner && number > door->last && opens(&owner->keys, slot, head, payload)) return true;
+  // A client's slots are neighbours, and its session is that of the first: also where another has got into this one.
+  uint32_t first = slot;
+  while (first > 0 && !keyring->sessions[first].is_live) first--;
+  const struct grass_session_state *state = &keyring->sessions[first];
+  if (state != owner && state->is_live && number > state->floor && opens(&state->keys, slot, head, payload)) {
+    opened->session = first;
+    return true;
   }
-  if (door->waiting.keys.epoch && opens(&door->waiting.keys, slot, head, payload)) {
+  // Whom nobody lets in takes no slot from whom somebody does.
+  bool may_enter = door->waiting.rights || !owner || !owner->rights;
+  if (door->waiting.keys.epoch && may_enter && opens(&door->waiting.keys, slot, head, payload)) {
     opened->session = slot;
     opened->is_waiting = true;
     return true;
@@ -332,9 +350,17 @@ void grass_keyring_accept(struct grass_keyring *keyring, uint32_t slot, const st
     state->is_live = true;
     state->epoch_since = now;
     const struct grass_key_line *line = find(keyring, state->key);
-    note(keyring, GRASS_KEY_EVENT_SESSION, state->rights, state->key, 0, line ? line->comment : 0, 0);
+    // Strangers make as many as they like: of theirs some are told, lest they push out what else happened.
+    if (state->rights || is_past(now, keyring->refusal_told, GRASS_REFUSAL_NS)) {
+      if (!state->rights) keyring->refusal_told = now;
+      note(keyring, GRASS_KEY_EVENT_SESSION, state->rights, state->key, 0, line ? line->comment : 0, 0);
+    }
   }
-  if (keyring->owners[slot] != opened->session) door->last = 0;
+  if (keyring->owners[slot] != opened->session) {
+    leave(keyring, slot);
+    // A session that was another's own slot's has no other way back.
+    if (opened->session != slot && keyring->sessions[slot].is_live) end(keyring, slot);
+  }
   keyring->owners[slot] = opened->session;
   struct grass_session_state *state = &keyring->sessions[opened->session];
   door->last = number;

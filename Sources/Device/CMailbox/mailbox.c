@@ -105,17 +105,23 @@ void grass_mailbox_release(struct grass_mailbox *mailbox, uint32_t slot) {
   __atomic_fetch_or(&mailbox->released[slot / 64], 1ull << slot % 64, __ATOMIC_RELEASE);
 }
 
+bool grass_mailbox_has_released(const struct grass_mailbox *mailbox, uint32_t slot) {
+  return !(__atomic_load_n(&mailbox->released[slot / 64], __ATOMIC_ACQUIRE) >> slot % 64 & 1);
+}
+
 /// Forgets the sessions of slots that were lent anew.
 static void release(struct grass_mailbox *mailbox) {
   for (uint32_t word = 0; word < sizeof mailbox->released / sizeof mailbox->released[0]; word++) {
     if (!__atomic_load_n(&mailbox->released[word], __ATOMIC_RELAXED)) continue;
-    uint64_t slots = __atomic_exchange_n(&mailbox->released[word], 0, __ATOMIC_ACQUIRE);
+    uint64_t slots = __atomic_load_n(&mailbox->released[word], __ATOMIC_ACQUIRE);
     for (uint32_t bit = 0; bit < 64; bit++) {
       uint32_t slot = word * 64 + bit;
       if (!(slots >> bit & 1) || slot >= mailbox->layout.slot_count) continue;
       grass_keyring_release(mailbox->keyring, slot);
       clear(mailbox->region + mailbox->layout.lines_offset + slot * mailbox->layout.line_size, sizeof(struct grass_session_line));
     }
+    // Who waits for it lends them anew from here on.
+    __atomic_fetch_and(&mailbox->released[word], ~slots, __ATOMIC_RELEASE);
   }
 }
 
@@ -577,16 +583,22 @@ static bool begin_run(struct grass_mailbox *mailbox, uint32_t slot, uint64_t seq
 /// How long a sealed request that does not open is left alone, in nanoseconds: at first, while it may be on its way, and at most.
 #define SHORTEST_LOOK 20000u
 #define LONGEST_LOOK 1000000u
+#define NANOSECONDS_PER_BYTE 16u
 
 /// Notes that a request cannot be used as it is now: it may be on its way, or another's, whom the true one then follows.
-static bool look_later(struct grass_mailbox *mailbox, struct grass_slot_state *state, uint64_t sequence, uint64_t now) {
+///
+/// `length` is what of it was looked at: who sends what does not open pays with his own time.
+static bool look_later(
+    struct grass_mailbox *mailbox, struct grass_slot_state *state, uint64_t sequence, uint64_t length, uint64_t now) {
   if (state->pending != sequence) {
     state->pending = sequence;
     state->pending_since = now;
     mailbox->torn++;
   }
   uint64_t pause = (now - state->pending_since) / 2;
-  state->next_look = now + (pause < SHORTEST_LOOK ? SHORTEST_LOOK : pause > LONGEST_LOOK ? LONGEST_LOOK : pause);
+  if (pause < SHORTEST_LOOK) pause = SHORTEST_LOOK;
+  pause += length * NANOSECONDS_PER_BYTE;
+  state->next_look = now + (pause > LONGEST_LOOK ? LONGEST_LOOK : pause);
   return false;
 }
 
@@ -620,22 +632,22 @@ static bool serve_keyed(struct grass_mailbox *mailbox, uint32_t slot, uint64_t n
   const uint8_t *record = mailbox->region + mailbox->layout.request_offset + slot * mailbox->layout.request_size;
   uint64_t sequence = grass_load(record);
   if (sequence == state->served || sequence == 0) return false;
-  if (sequence == state->pending && now < state->next_look) return false;
+  if (now < state->next_look) return false;
   bool is_handshake = grass_epoch(sequence) == 0;
   if (is_handshake && !grass_keyring_may_shake(keyring, slot)) return false;
   uint64_t length = grass_load(record + offsetof(struct grass_record, length));
-  if (length > grass_record_capacity(mailbox->layout.request_size)) return look_later(mailbox, state, sequence, now);
+  if (length > grass_record_capacity(mailbox->layout.request_size)) return look_later(mailbox, state, sequence, 0, now);
   uint64_t size = grass_record_size(length), copied;
-  if (grass_load(record + size - 8) != sequence) return look_later(mailbox, state, sequence, now);
+  if (grass_load(record + size - 8) != sequence) return look_later(mailbox, state, sequence, 0, now);
   grass_copy_out(mailbox->scratch, record, size);
   struct grass_record head;
   __builtin_memcpy(&head, mailbox->scratch, sizeof head);
-  if (head.sequence != sequence || head.length != length) return look_later(mailbox, state, sequence, now);
+  if (head.sequence != sequence || head.length != length) return look_later(mailbox, state, sequence, size, now);
   uint8_t *payload = mailbox->scratch + sizeof head;
 
   if (is_handshake) {
     if (grass_record_judge(mailbox->scratch, size, mailbox->layout.request_size, sequence, NULL, &copied) != GRASS_RECORD_WHOLE)
-      return look_later(mailbox, state, sequence, now);
+      return look_later(mailbox, state, sequence, size, now);
     withdraw(mailbox, slot);
     uint64_t answered = grass_keyring_handshake(
         keyring, slot, payload, length, mailbox->answer, grass_record_capacity(mailbox->layout.response_size), now);
@@ -647,11 +659,12 @@ static bool serve_keyed(struct grass_mailbox *mailbox, uint32_t slot, uint64_t n
   }
 
   struct grass_opened opened;
-  if (!grass_keyring_open(keyring, slot, &head, payload, &opened)) return look_later(mailbox, state, sequence, now);
+  if (!grass_keyring_open(keyring, slot, &head, payload, &opened)) return look_later(mailbox, state, sequence, size, now);
   uint32_t operation;
   // A session that has yet to be confirmed has no slot before it is accepted, so that it can run nothing with its first record.
   if (!opened.is_waiting && is_run(mailbox, length) && mailbox->monitors && mailbox->monitors->is_running)
-    return look_later(mailbox, state, sequence, now);
+    return look_later(mailbox, state, sequence, 0, now);
+  state->next_look = 0;
   grass_keyring_accept(keyring, slot, &opened, now);
   state->served = sequence;
   mailbox->served++;

@@ -85,7 +85,10 @@ final class Doorkeeper {
     followFile(device)
     while let event = device.takeKeyEvent() { take(event) }
     while let first = outgoing.first, device.hand(first) { outgoing.removeFirst() }
-    if outgoing.count > Self.mostWaiting { outgoing.removeFirst(outgoing.count - Self.mostWaiting) }
+    guard outgoing.count > Self.mostWaiting else { return }
+    // Records go before what somebody has to hear of.
+    let notable = outgoing.filter { $0.severity >= UInt8(GRASS_SEVERITY_WARNING.rawValue) }
+    outgoing = notable.suffix(Self.mostWaiting)
   }
 
   private func followFile(_ device: any Device) {
@@ -102,7 +105,7 @@ final class Doorkeeper {
           details: [("path", options.authorized)]))
       log(
         KeyChange.finding(
-          about: "the file of keys", "it was changed and not read again", rights: "none", by: nil, at: Self.now))
+          about: "the file of keys", "changed, unread", rights: "none", by: nil, at: Self.now))
       return
     }
     do throws(KeyError) {
@@ -120,8 +123,9 @@ final class Doorkeeper {
 
   private func take(_ event: KeyEvent) {
     let key = name(event.key, event.comment)
-    let by = event.by.map { name($0, "") }
-    let rights = Rights(rawValue: event.rights).description
+    // As much of these as an entry of the log has room for.
+    let by = event.by.map { String(fingerprint($0).prefix(15)) }
+    let rights = Rights(rawValue: event.rights) == .all ? "all" : Rights(rawValue: event.rights).description
     switch event.kind {
     case .session where event.rights == 0:
       report(.init(weight: .warning, text: "a key that is not in the list was refused", details: [("key", key)]))
@@ -139,18 +143,18 @@ final class Doorkeeper {
         KeyUse.finding(
           about: key, sessions: use.sessions, read: use.read, runs: use.runs, first: use.first, at: Self.now))
     case .added: change(key, "added", rights, by)
-    case .changed: change(key, "given other rights", rights, by)
+    case .changed: change(key, "other rights", rights, by)
     case .removed: change(key, "removed", rights, by)
     case .expired: change(key, "expired", rights, by)
-    case .certified: change(key, "certified as this device's", rights, by)
+    case .certified: change(key, "certified", rights, by)
     }
   }
 
   private func change(_ key: String, _ how: String, _ rights: String, _ by: String?) {
     report(
       .init(
-        weight: .warning, text: "a key was \(how)",
-        details: [("by", by ?? "this machine"), ("key", key), ("rights", rights)]))
+        weight: .warning, text: "the list of keys was changed",
+        details: [("by", by ?? "this machine"), ("how", how), ("key", key), ("rights", rights)]))
     log(KeyChange.finding(about: key, how, rights: rights, by: by, at: Self.now))
   }
 
@@ -168,8 +172,11 @@ final class Doorkeeper {
 
   /// What people know a key by: the start of its fingerprint, and its comment.
   private func name(_ key: [UInt8], _ comment: String) -> String {
-    let fingerprint = (try? PublicKey(bytes: key))?.fingerprint ?? "unknown"
-    return "key \(fingerprint.prefix(23))" + (comment.isEmpty ? "" : " (\(comment.prefix(16)))")
+    "key \(fingerprint(key).prefix(23))" + (comment.isEmpty ? "" : " (\(comment.prefix(16)))")
+  }
+
+  private func fingerprint(_ key: [UInt8]) -> String {
+    do throws(KeyError) { return try PublicKey(bytes: key).fingerprint } catch { return "of small order" }
   }
 
   private static var now: Finding.Moment {

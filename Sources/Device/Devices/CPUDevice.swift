@@ -260,7 +260,7 @@ public final class CPUDevice: Device, @unchecked Sendable {
     guard keyring != nil else { return }
     for slot in slots { grass_mailbox_release(mailbox, UInt32(slot)) }
     // The mailbox's thread may sleep for a while; a device that has stopped has no sessions.
-    while thread != nil, slots.contains(where: { grass_load(region.base + region.layout.lineOffset(slot: $0)) != 0 }) {
+    while thread != nil, slots.contains(where: { !grass_mailbox_has_released(mailbox, UInt32($0)) }) {
       assist()
       sched_yield()
     }
@@ -315,9 +315,11 @@ public final class CPUDevice: Device, @unchecked Sendable {
     var assisted: UInt64 = 0
     var wasAlone = true
     while !stop.value.load(ordering: .acquiring) {
-      let now = SystemCall.monotonicNanoseconds()
+      var now = SystemCall.monotonicNanoseconds()
       var answered: UInt32 = 0
       if turn.take() {
+        // Later than what another has done in its turn.
+        now = SystemCall.monotonicNanoseconds()
         answered = grass_mailbox_step(mailbox, now)
         if let worker, worker.wake() { lastRequest = now }
         turn.give()

@@ -110,8 +110,8 @@ final class Exchange: @unchecked Sendable {
       do throws(SessionError) {
         return try shakeHands(.ik(known), keys, prologue, until: deadline)
       } catch {
-        // The device may have another key by now: then the other way shows which.
-        guard error.reason == .refused(.badHandshake) else { throw error }
+        // The device may have another key by now: then the other way shows which. So it does where somebody between only says so.
+        guard case .refused = error.reason else { throw error }
       }
     }
     try shakeHands(.xx, keys, prologue, until: deadline)
@@ -127,7 +127,9 @@ final class Exchange: @unchecked Sendable {
         return try shakeHandsOnce(pattern, keys, prologue, until: deadline)
       } catch {
         // Whoever is between can spoil a handshake, but not the next one.
-        guard error.reason == .handshakeFailed || isLost, ContinuousClock.now < deadline else { throw error }
+        var mayBeForged = error.reason == .handshakeFailed || isLost
+        if case .refused = error.reason, pattern == .xx { mayBeForged = true }
+        guard mayBeForged, ContinuousClock.now < deadline else { throw error }
         SystemCall.sleep(nanoseconds: UInt64(min(attempt, 20)) * 5_000_000)
       }
     }
@@ -235,6 +237,18 @@ final class Exchange: @unchecked Sendable {
   private(set) var rights = Rights(rawValue: UInt32(GRASS_ALL_RIGHTS))
   /// When its key ends, in seconds since 1970, 0 for never.
   private(set) var expiry: UInt64 = 0
+
+  /// Asks the device for something, and makes another session where it has forgotten this one.
+  func revive(until deadline: ContinuousClock.Instant) throws(SessionError) {
+    try perform(
+      1, until: deadline,
+      prepare: { _, payload in
+        payload.storeBytes(
+          of: grass_request(operation: GRASS_SESSION.rawValue, count: 0, format: 0, reserved: 0), as: grass_request.self
+        )
+        return (MemoryLayout<grass_request>.size, 512)
+      }, accept: { _, _ in })
+  }
 
   /// Asks something where this side has only read for long: a device forgets who never asks.
   func staySeen(until deadline: ContinuousClock.Instant) throws(SessionError) {
@@ -351,7 +365,13 @@ final class Exchange: @unchecked Sendable {
     var silentSince: UInt64?
     var sawTorn = false
     var turn = 0
+    var passes = 0
     while done < count {
+      // Also where there is always something new: answers that somebody spoils again and again.
+      passes &+= 1
+      if passes % 256 == 0, ContinuousClock.now >= deadline {
+        throw SessionError(link.address, sawTorn ? .tornAnswer : .noAnswer)
+      }
       var oldest = UInt64.max
       for case let flight? in flights { oldest = min(oldest, flight.read) }
       let completed = try onLink { () throws(LinkError) in
@@ -444,7 +464,11 @@ final class Exchange: @unchecked Sendable {
   ) throws(SessionError) -> Flight {
     let sequence: UInt64
     if let sealing {
-      guard let next = sealing.next() else { throw SessionError(link.address, .handshakeFailed) }
+      guard let next = sealing.next() else {
+        // The last epoch of all: another handshake begins anew.
+        isLost = true
+        throw SessionError(link.address, .noAnswer)
+      }
       sequence = next
     } else {
       self.sequence += 1

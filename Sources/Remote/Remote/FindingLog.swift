@@ -24,12 +24,13 @@ extension Session {
     let deadline = ContinuousClock.now + (timeout ?? self.timeout)
     return try read(until: deadline) { exchange throws(SessionError) in
       try exchange.staySeen(until: deadline)
-      return try exchange.read(
-        MemoryLayout<grass_session_line>.size, at: exchange.layout.lineOffset(slot: exchange.firstSlot), until: deadline
-      ) { bytes in
-        guard let sealing = exchange.sealing else { return SessionLine(bytes) }
-        return sealing.open(bytes.loadUnaligned(as: grass_session_line.self)).map { SessionLine(opened: $0) }
+      guard exchange.sealing != nil else { return try exchange.line(until: deadline) }
+      do throws(SessionError) { return try exchange.line(until: min(deadline, .now + .milliseconds(500))) } catch {
+        guard error.reason == .tornAnswer, ContinuousClock.now < deadline else { throw error }
       }
+      // There is none, or somebody between spoils it: the device may have forgotten this session.
+      try exchange.revive(until: deadline)
+      return try exchange.line(until: deadline)
     }
   }
 
@@ -102,6 +103,14 @@ extension Session {
 }
 
 extension Exchange {
+  /// This session's line, once it is whole and the device's.
+  fileprivate func line(until deadline: ContinuousClock.Instant) throws(SessionError) -> SessionLine {
+    try read(MemoryLayout<grass_session_line>.size, at: layout.lineOffset(slot: firstSlot), until: deadline) { bytes in
+      guard let sealing else { return SessionLine(bytes) }
+      return sealing.open(bytes.loadUnaligned(as: grass_session_line.self)).map { SessionLine(opened: $0) }
+    }
+  }
+
   /// How many findings one read may bring: what fits where answers land.
   fileprivate var findingsAtOnce: Int { max(1, min(256, layout.responseSize * slotCount / FindingRecord.size)) }
 

@@ -1,4 +1,5 @@
 import Glibc
+import Host
 import Hosts
 import Keys
 import Links
@@ -10,6 +11,8 @@ struct HostTrust {
   private let folder: UserFolder
   private let known: KnownHosts
   private let address: LinkAddress
+  /// The key that the host has proven and nobody knows.
+  private let unknown = Locked<PublicKey?>(nil)
 
   /// Reads what the user knows of hosts.
   ///
@@ -54,29 +57,32 @@ struct HostTrust {
     } catch {
       throw KeyRefusal(error.description)
     }
-    guard isatty(STDIN_FILENO) == 1, isatty(STDERR_FILENO) == 1 else {
-      throw KeyRefusal(
-        "its key is not known yet: \(key.fingerprint); where that is what grassd printed there, say so by "
-          + "`grassctl key trust \(destination.address) --fingerprint \(key.fingerprint)`")
-    }
-    try ask(key)
+    unknown.withLock { $0 = key }
+    throw KeyRefusal(
+      "its key is not known yet: \(key.fingerprint); where that is what grassd printed there, say so by "
+        + "`grassctl key trust \(destination.address) --fingerprint \(key.fingerprint)`")
   }
 
-  /// Asks the user, as ssh does.
-  private func ask(_ key: PublicKey) throws(KeyRefusal) {
+  /// Asks the user, as ssh does, whether the host is to be known by the key that it has just proven, where it has one that nobody
+  /// knows and there is a terminal. Whoever waits for an answer keeps no connection: the host would end it.
+  ///
+  /// - Returns: whether it is known now.
+  /// - Throws: `HostsError` where that cannot be written down.
+  func asks() throws -> Bool {
+    guard let key = unknown.withLock({ $0 }), isatty(STDIN_FILENO) == 1, isatty(STDERR_FILENO) == 1 else {
+      return false
+    }
     writeNote("The host at \(destination.address) is not known yet. Its key is \(key.fingerprint).")
-    while true {
-      write("Is that what grassd printed there, and is the host to be known by it (yes/no)? ")
-      guard let answer = readLine() else { throw KeyRefusal("its key \(key.fingerprint) was not trusted") }
-      if answer == key.fingerprint || answer.lowercased() == "yes" { break }
-      if answer.lowercased() == "no" { throw KeyRefusal("its key \(key.fingerprint) was not trusted") }
+    write("Is that what grassd printed there, and is the host to be known by it (yes/no)? ")
+    while let answer = readLine() {
+      if answer == key.fingerprint || answer.lowercased() == "yes" {
+        try KnownHosts.trust(.key(key), of: destination.name, in: folder.knownHosts)
+        return true
+      }
+      if answer.lowercased() == "no" { return false }
       write("Please type yes, no or the fingerprint. ")
     }
-    do throws(HostsError) {
-      try KnownHosts.trust(.key(key), of: destination.name, in: folder.knownHosts)
-    } catch {
-      throw KeyRefusal(error.description)
-    }
+    return false
   }
 
   private func write(_ text: String) {

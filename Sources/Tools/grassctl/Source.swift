@@ -23,6 +23,12 @@ enum HostOptions {
   static func session(_ url: String, timeout: Double, slots: Int = 4) throws -> Session {
     let destination = try destination(url)
     let address = try LinkAddress(destination.address)
+    let trust = try HostTrust(destination, address)
+    do {
+      return try Session(to: address, slots: slots, timeout: .seconds(timeout), keys: trust.keys())
+    } catch let error as SessionError {
+      guard case .untrusted = error.reason, try trust.asks() else { throw error }
+    }
     return try Session(
       to: address, slots: slots, timeout: .seconds(timeout), keys: HostTrust(destination, address).keys())
   }

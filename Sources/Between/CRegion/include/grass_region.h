@@ -252,7 +252,7 @@ struct grass_key_request {
 _Static_assert(sizeof(struct grass_key_request) == 120, "part of the protocol");
 
 /// How many keys of the group are told: the newest, and those of what is still in the log from before keys were removed.
-#define GRASS_GROUP_KEYS 8u
+#define GRASS_GROUP_KEYS 32u
 
 /// Follows the response to a question for the session; then come `count` keys, of struct grass_group_key.
 struct grass_session_answer {

@@ -17,6 +17,8 @@
 #define GRASS_SESSION_NS 900000000000ull
 /// How often keys that have expired and sessions that are over are looked for.
 #define GRASS_SWEEP_NS 100000000ull
+/// How often a session of a key that nobody lets in is told, at most.
+#define GRASS_REFUSAL_NS 1000000000ull
 /// Of what the time allows, handshakes take this part at most: one in four.
 #define GRASS_HANDSHAKE_SHARE 4u
 
@@ -91,6 +93,8 @@ struct grass_keyring {
   uint64_t handshake_began, handshake_next;
   uint32_t handshake_slot;
   uint32_t has_handshake;
+  uint64_t refusal_told;
+  uint64_t is_group_stale;  // A new key is to be made for what is said to all.
   // What happened: entry n lies at n % GRASS_KEY_EVENTS. One writes, one takes; what is not taken in time is lost, and counted.
   uint64_t event_put, event_taken, event_lost;
   struct grass_key_event events[GRASS_KEY_EVENTS];

@@ -167,8 +167,10 @@ static inline struct grass_session_line grass_make_line(
 /// the mailbox, and nobody else uses it from then on but by what says so. `answer` holds `response_size` bytes, aligned to 8.
 void grass_mailbox_set_keyring(struct grass_mailbox *mailbox, struct grass_keyring *keyring, uint8_t *answer);
 
-/// Has the sessions forgotten that had a slot. May be called at any time from any thread; done once the slot's line is zero.
+/// Has the sessions forgotten that had a slot, in the mailbox's next round. May be called at any time from any thread.
 void grass_mailbox_release(struct grass_mailbox *mailbox, uint32_t slot);
+/// Whether that is done.
+bool grass_mailbox_has_released(const struct grass_mailbox *mailbox, uint32_t slot);
 
 /// Says in the beacon that nobody polls from now on.
 void grass_mailbox_stop(struct grass_mailbox *mailbox, uint64_t now);

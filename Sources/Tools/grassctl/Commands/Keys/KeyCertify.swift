@@ -13,6 +13,7 @@ extension KeyCommand {
         device's fingerprint with what grassd printed before you vouch for it.
 
         grassctl key certify --name db1.example.org grass-x25519 BASE64
+        grassctl key certify --name db1 --host grass://db1 grass-x25519 BASE64
         """)
 
     @Argument(help: ArgumentHelp(stringLiteral: "The device's key: " + KeyCommand.keyHelp))
@@ -40,6 +41,14 @@ extension KeyCommand {
     @Option(name: .shortAndLong, help: ArgumentHelp("The file to write, - for standard output.", valueName: "file"))
     var output: String = "-"
 
+    @Option(
+      help: ArgumentHelp(
+        "Hand the certificate to the device of this host, too, which shows it from then on. Needs the right admin there.",
+        valueName: "url"))
+    var host: String?
+
+    @Option(help: "Seconds to wait for an answer of the host before giving up.") var timeout: Double = 5
+
     @Flag(help: "Print a JSON array for programs.") var json = false
 
     func validate() throws {
@@ -60,6 +69,10 @@ extension KeyCommand {
         let certifier = try CertifierIdentity(contentsOf: certifier ?? UserFolder.standard().certifier)
         return try Certificate(
           of: KeyDocument(words: key).deviceKey(), name: name, notBefore: begin, notAfter: end, by: certifier)
+      }
+      if let host {
+        let session = try HostOptions.connect(host, timeout: timeout, slots: 1)
+        try reporting { try session.certify(certificate) }
       }
       if json {
         return writeOutput(
