@@ -3,7 +3,8 @@ import Glibc
 
 /// Memory for secrets: zero at first, never written to disk, in no core dump, in no child, and zero again before it goes.
 ///
-/// Where the kernel has `memfd_secret`, not even root reads it out of this process.
+/// Where the kernel has `memfd_secret`, no other process reads it, not even root's by `/proc/PID/mem`. Whoever debugs this process, or is
+/// in the kernel, can still have it handed over.
 package final class LockedMemory: @unchecked Sendable {
   /// Its first byte, at the start of a page.
   package let base: UnsafeMutableRawPointer

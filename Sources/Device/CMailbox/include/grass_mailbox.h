@@ -145,7 +145,7 @@ static inline void grass_job_note(struct grass_job *job, const struct grass_lane
   };
 }
 
-/// A session's line that says how the detectors stand. As long as sessions have no keys, all say the same.
+/// A session's line that says how the detectors stand. All say the same; with keys each is sealed under its session's own.
 static inline struct grass_session_line grass_make_line(
     uint64_t counter, uint64_t clock, uint32_t state, struct grass_summary now) {
   struct grass_session_line line = {
