@@ -2,7 +2,7 @@
 ///
 /// `[OPTIONS] grass-x25519 BASE64 [COMMENT]`, where the options are rights by name, `all`, and `expires=TIME`, with commas
 /// between them. Without any right the key may `watch`, and nothing else: who writes a line without thinking of rights has
-/// given away neither the host's memory nor what monitors see of it.
+/// given away of the host's memory what findings and last words hold, and no more.
 public struct AuthorizedKey: Hashable, Sendable, CustomStringConvertible {
   public var key: PublicKey
   public var rights: Rights

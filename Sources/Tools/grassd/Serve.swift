@@ -107,7 +107,7 @@ struct Serve: ParsableCommand {
     help: ArgumentHelp(
       "Let in only those whose keys this file lists, a line each, as `grassctl key show` prints it, with what they may do before it: "
         + "watch,run,read grass-x25519 KEY. Needed for any address beyond this machine. Read at the start; then the list changes by "
-        + "`grassctl key add` and `remove`.",
+        + "`grassctl key add` and `remove`. On a processor only, so far.",
       valueName: "file"),
     completion: .file())
   var keys: String?
