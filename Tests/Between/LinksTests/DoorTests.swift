@@ -328,7 +328,7 @@ struct DoorTests {
     let raw = try Raw(served)
     try raw.say(Self.hello(slots: 1))
     #expect(try raw.isClosed())
-    #expect(try Self.eventually { try served.region.claim(slots: 4).slots == 0..<4 })
+    #expect(try Self.eventually { (try? served.region.claim(slots: 4))?.slots == 0..<4 })
   }
 
   @Test func aSessionThatEndsIsNone() throws {
@@ -340,7 +340,7 @@ struct DoorTests {
     try Self.setLine(served, slot, 7)
     _ = try link.read(64, from: link.grant.responses, offset: served.region.layout.beaconOffset)
     try Self.setLine(served, slot, 0)
-    #expect(try Self.eventually { try served.region.claim(slots: 4).slots == 0..<4 })
+    #expect(try Self.eventually { (try? served.region.claim(slots: 4))?.slots == 0..<4 })
     #expect(throws: LinkError.self) { try link.read(8, from: link.grant.responses, offset: 0) }
   }
 
@@ -410,7 +410,7 @@ struct DoorTests {
     let (listener, port) = try TCPSocket.listen(host: "127.0.0.1", port: 0, isKeyed: false)
     let thread = try DedicatedThread(name: "closes") {
       var count = 0
-      while count < 3 {
+      while count < 8 {
         if listener.accept() != nil { count += 1 } else { usleep(1000) }
       }
     }
@@ -492,9 +492,11 @@ struct DoorTests {
     let server = try Tool(["serve", "tcp://127.0.0.1:0"], descriptors: 20)
     defer { server.end() }
     let url = String(try #require(server.line()?.dropFirst("ready ".count)))
-    let flood = try Tool(["flood", url, "--connections", "200"])
-    defer { flood.end() }
-    #expect(flood.line() == "ready")
+    let port = try #require(try LinkAddress(url).kind as? TCPAddress).port
+    let silent = try (0..<40).map { _ in
+      try TCPSocket.connect(host: "127.0.0.1", port: port, until: .now + .seconds(20))
+    }
+    defer { withExtendedLifetime(silent) {} }
     for round in 0..<5 {
       let link = try LinkAddress(url).connect(slots: 1, within: .seconds(60))
       let part = link.grant.scratch

@@ -7,8 +7,8 @@ import Synchronization
 ///
 /// Who says nothing costs a descriptor and no more, for a second at most, and where such ones are too many, the oldest
 /// goes. Who has said hello waits in order for slots, where none are free. In a region with keys, slots are lent on trust: who
-/// proves no key within a second loses them. Where others wait, the first of those loses them at once; without keys, who got slots
-/// and asks for nothing; and who takes no answers.
+/// proves no key within a second loses them, and where others wait, the first of those loses them at once. Without keys, that is who
+/// has asked for nothing yet. Next goes who takes no answers.
 final class TCPDoor: @unchecked Sendable {
   // But for the flag, used only by the thread that runs it.
   private let isStopped = Atomic<Bool>(false)
@@ -47,6 +47,8 @@ final class TCPDoor: @unchecked Sendable {
   private var nextAccept: UInt64 = 0
   private var nextJudgement: UInt64 = 0
   private var limits: TCPLimits
+  /// A descriptor kept for the claim of who waits longest, where there are no others; -1 while it is in use.
+  private var reserve: Int32 = -1
 
   // Times in nanoseconds.
   private static let millisecond: UInt64 = 1_000_000
@@ -62,11 +64,15 @@ final class TCPDoor: @unchecked Sendable {
     self.waker = waker
     self.region = region
     self.keeper = keeper
-    // Two for each borrower, its socket and its claim, and some for the rest of the process.
-    let descriptors = sysconf(Int32(_SC_OPEN_MAX)) - 2 * region.layout.slotCount - 128
     self.limits = limits
-    self.limits.silent = min(limits.silent, max(16, descriptors / 2))
-    self.limits.waiting = min(limits.waiting, max(16, descriptors / 2))
+    reserve = fcntl(listener.descriptor, F_DUPFD_CLOEXEC, 0)
+    // Less than none: no limit.
+    let most = sysconf(Int32(_SC_OPEN_MAX))
+    guard most >= 0 else { return }
+    // Two for each borrower, its socket and its claim, and some for the rest of the process.
+    let share = max(16, (most - 2 * region.layout.slotCount - 128) / 2)
+    self.limits.silent = min(limits.silent, share)
+    self.limits.waiting = min(limits.waiting, share)
   }
 
   /// Has the thread end, and all connections with it.
@@ -79,6 +85,9 @@ final class TCPDoor: @unchecked Sendable {
     while !isStopped.load(ordering: .acquiring) {
       reap()
       let now = SystemCall.monotonicNanoseconds()
+      // Before anybody else is let in.
+      if reserve < 0 { reserve = fcntl(listener.descriptor, F_DUPFD_CLOEXEC, 0) }
+      if reserve < 0 { nextAccept = now + Self.claimInterval }
       // They are in the order in which they came, and all may take as long.
       let late = silent.firstIndex { $0.since + limits.hello > now } ?? silent.count
       silent.removeFirst(late)
@@ -92,6 +101,7 @@ final class TCPDoor: @unchecked Sendable {
     silent = []
     queue = []
     lent = []
+    if reserve >= 0 { close(reserve) }
   }
 
   /// Waits for something to do, and does what the connections ask for.
@@ -132,17 +142,31 @@ final class TCPDoor: @unchecked Sendable {
       guard let socket = listener.accept() else {
         let code = errno
         if code == EAGAIN || code == ECONNABORTED { return }
-        // Out of descriptors or memory. The oldest silent one makes room; where there is none, others have to go first.
-        if silent.isEmpty {
+        // Out of descriptors or memory. Where nobody silent is there to go, others have to first.
+        if !makeRoom() {
           nextAccept = SystemCall.monotonicNanoseconds() + Self.claimInterval
           return
         }
-        silent.removeFirst()
         continue
       }
-      if silent.count >= limits.silent { silent.removeFirst() }
+      if silent.count >= limits.silent { makeRoom() }
       silent.append(Silent(socket: socket, since: SystemCall.monotonicNanoseconds()))
+      // An honest client's hello comes with it.
+      if hear(silent.count - 1) { silent.removeLast() }
     }
+  }
+
+  /// Closes the oldest connection that has not said hello, and says whether there was one.
+  @discardableResult
+  private func makeRoom() -> Bool {
+    while !silent.isEmpty {
+      // It may have, since it was heard last; then it waits for slots, and the next one goes.
+      let waiting = queue.count
+      let isOver = hear(0)
+      silent.removeFirst()
+      if !isOver || queue.count == waiting { return true }
+    }
+    return false
   }
 
   /// Takes in what a silent connection says.
@@ -202,9 +226,15 @@ final class TCPDoor: @unchecked Sendable {
         case .noFreeSlot:
           nextClaim = now + Self.claimInterval
           evictOne(now)
-        case .system(_, let code) where (code == EMFILE || code == ENFILE) && !silent.isEmpty:
-          silent.removeFirst()
-          continue
+        case .system(_, let code) where code == EMFILE || code == ENFILE:
+          if makeRoom() { continue }
+          if reserve >= 0 {
+            close(reserve)
+            reserve = -1
+            continue
+          }
+          nextClaim = now + Self.claimInterval
+          evictOne(now)
         default:
           queue.removeFirst()
           refuse(first.socket, error.description)

@@ -62,16 +62,17 @@ public final class TCPLink: Link, @unchecked Sendable {
         }
       } catch {
         guard error.reason == .peerGone else { throw error }
-        guard attempt < attempts, ContinuousClock.now + attemptPause < deadline else {
+        guard attempt < attempts, ContinuousClock.now + attemptPause * attempt < deadline else {
           throw LinkError(socket.address, .notServed)
         }
       }
       attempt += 1
-      SystemCall.sleep(nanoseconds: UInt64(attemptPause / .nanoseconds(1)))
+      SystemCall.sleep(nanoseconds: UInt64(attempt) * UInt64(attemptPause / .nanoseconds(1)))
     }
   }
 
-  private static let attempts = 3
+  private static let attempts = 8
+  /// After the first attempt, and so much longer after each.
   private static let attemptPause = Duration.milliseconds(20)
 
   deinit { socket.shutdown() }
