@@ -68,7 +68,7 @@ extension OwnGuestTests {
       }
     }
 
-    @Test(.guests(1)) func aNewcomerWatchesAcrossANetwork() throws {
+    @Test func aNewcomerWatchesAcrossANetwork() throws {
       let place = FileManager.default.temporaryDirectory.appendingPathComponent("grass-keys-\(UUID().uuidString)")
       try FileManager.default.createDirectory(
         at: place, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])

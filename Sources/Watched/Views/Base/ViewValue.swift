@@ -85,12 +85,12 @@ extension ViewValue: ViewRepresentable {
 
 extension Optional: ViewRepresentable where Wrapped: ViewRepresentable {
   public static var isRightAligned: Bool { Wrapped.isRightAligned }
-  public var viewValue: ViewValue { map(\.viewValue) ?? .none }
+  public var viewValue: ViewValue { map { $0.viewValue } ?? .none }
 }
 
 extension Optional where Wrapped: ViewRepresentable {
   /// The value, or nothing at all where there is none: JSON then leaves the key out.
-  public var orAbsent: ViewValue { map(\.viewValue) ?? .absent }
+  public var orAbsent: ViewValue { map { $0.viewValue } ?? .absent }
 }
 
 /// An array of bytes is text; of anything else, a list.
@@ -98,6 +98,6 @@ extension Array: ViewRepresentable where Element: ViewRepresentable {
   public var viewValue: ViewValue {
     // Asked of the type: an empty array of anything is one of bytes, too.
     if Element.self == UInt8.self, let bytes = self as? [UInt8] { return .bytes(bytes) }
-    return .list(map(\.viewValue))
+    return .list(map { $0.viewValue })
   }
 }
