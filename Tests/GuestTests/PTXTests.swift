@@ -12,14 +12,17 @@ extension GuestTests {
       defer { try? FileManager.default.removeItem(at: output) }
       // The assembler takes its time: it works on one while the next is compiled.
       var assemblies: [PTXAssembly] = []
-      for capability in [70, 80, 90] {
+      // What regions with keys need is added for one of them: it is most of such a program.
+      for (capability, hasKeys) in [(70, false), (80, false), (90, false), (90, true)] {
         let compiled = try BuiltTool(name: "grassd").run(
           ["compile"] + (allMonitors + ["swift/ps.swift"]).map(monitorPath) + [
             "--memory", guest.memoryPath, "--detectors", "--target", "sm_\(capability)", "-o", output.path,
-          ])
+          ] + (hasKeys ? ["--keys"] : []))
         #expect(compiled.status == 0, "\(compiled.errors)")
         let code = Array(try Data(contentsOf: output))
-        let head = String(decoding: code.prefix(1000), as: UTF8.self).split(separator: "\n").prefix(4)
+        let lines = String(decoding: code.prefix(4000), as: UTF8.self).split(separator: "\n")
+        #expect(lines.prefix(10).contains("// keys") == hasKeys)
+        let head = lines.prefix(4)
         #expect(head.first == "// grass program 2")
         #expect(head.contains("// target sm_\(capability)"))
         #expect(head.last?.hasPrefix("// monitors \(allMonitors.joined(separator: " ")) swift_ps detect_") == true)

@@ -49,7 +49,7 @@ const struct grass_epoch_keys *grass_session_keys_of(const struct grass_session_
   return keys->has_before && epoch + 1 == keys->epoch ? &keys->before : 0;
 }
 
-static void session_nonce(uint8_t nonce[12], uint32_t slot, uint64_t sequence) {
+void grass_record_nonce(uint8_t nonce[12], uint32_t slot, uint64_t sequence) {
   grass_put32(nonce, slot);
   grass_put32(nonce + 4, (uint32_t)sequence);
   grass_put32(nonce + 8, (uint32_t)(sequence >> 32));
@@ -61,7 +61,7 @@ void grass_record_seal_payload(
     uint8_t *sealed, uint8_t tag[16]) {
   _Alignas(4) uint8_t nonce[12];
   _Alignas(8) uint8_t data[8];
-  session_nonce(nonce, slot, sequence);
+  grass_record_nonce(nonce, slot, sequence);
   grass_put64(data, token);
   grass_seal(key, nonce, data, sizeof data, text, length, sealed, tag);
 }
@@ -71,7 +71,7 @@ bool grass_record_open_payload(
     const uint8_t tag[16], uint8_t *text) {
   _Alignas(4) uint8_t nonce[12];
   _Alignas(8) uint8_t data[8];
-  session_nonce(nonce, slot, sequence);
+  grass_record_nonce(nonce, slot, sequence);
   grass_put64(data, token);
   return grass_open(key, nonce, data, sizeof data, sealed, length, tag, text);
 }

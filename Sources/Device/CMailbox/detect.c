@@ -19,17 +19,27 @@ static uint64_t get(const uint64_t *word) { return __atomic_load_n(word, __ATOMI
 
 // MARK: - The log
 
+/// What findings are sealed under, or NULL. A GPU's program without keys has none of the code for it.
+static const struct grass_group *group_of(const struct grass_keeper *keeper) {
+#if defined(__NVPTX__) && !GRASS_GPU_KEYS
+  return 0;
+#else
+  return keeper->group;
+#endif
+}
+
 /// Writes a finding over whatever lies at `place`, so that who reads meanwhile sees that it is torn.
 static void write_finding(
     struct grass_keeper *keeper, uint32_t kind, uint8_t *place, uint64_t number, const struct grass_finding_content *content) {
   struct grass_record head = {.sequence = number, .length = sizeof *content};
   struct grass_finding_content sealed;
-  if (keeper->group) {
+  const struct grass_group *group = group_of(keeper);
+  if (group) {
     sealed = *content;
-    struct grass_group_place under = grass_group_next(keeper->group, &keeper->editions);
+    struct grass_group_place under = grass_group_next(group, &keeper->editions);
     sealed.reserved[1] = under.generation;
     sealed.reserved[2] = under.edition;
-    grass_group_seal(keeper->group, under, kind, number, (uint8_t *)&sealed, sizeof sealed - sizeof under, head.check);
+    grass_group_seal(group, under, kind, number, (uint8_t *)&sealed, sizeof sealed - sizeof under, head.check);
     content = &sealed;
   } else {
     grass_check(head.check, number, content, sizeof *content);
@@ -71,6 +81,11 @@ void grass_keeper_start(
     const uint8_t *place = region + layout->findings_offset + index * layout->finding_size;
     uint64_t sums[2], length, number = grass_load(place);
     if (number <= newest || (number - 1) % layout->finding_count != index) continue;
+    // What is sealed under keys of a device that is gone nobody opens any more: its two numbers tell that it is whole.
+    if (layout->features & GRASS_FEATURE_KEYS) {
+      if (grass_load(place + sizeof copy - 8) == number) newest = number;
+      continue;
+    }
     grass_record_fetch(copy, place, sizeof copy, number, sums);
     if (grass_record_judge(copy, sizeof copy, sizeof copy, number, sums, &length) == GRASS_RECORD_WHOLE) newest = number;
   }
@@ -81,8 +96,15 @@ void grass_keeper_start(
     const uint8_t *from = region + grass_words_offset(layout, place);
     struct grass_words_head head;
     uint64_t number = grass_load(from);
-    grass_copy_out(&head, from + sizeof(struct grass_record), sizeof head);
-    if (!number || !grass_words_head_is_whole(&head, number)) continue;
+    if (!number) continue;
+    if (layout->features & GRASS_FEATURE_KEYS) {
+      uint64_t length = grass_load(from + offsetof(struct grass_record, length));
+      if (length > grass_record_capacity(layout->words_size)) continue;
+      if (grass_load(from + grass_record_size(length) - 8) != number) continue;
+    } else {
+      grass_copy_out(&head, from + sizeof(struct grass_record), sizeof head);
+      if (!grass_words_head_is_whole(&head, number)) continue;
+    }
     keeper->words.places[place] = (struct grass_words_place){.number = number};
     if (number > keeper->words.newest) keeper->words.newest = number;
   }
@@ -530,6 +552,21 @@ static uint64_t end_words(struct grass_detectors *detectors) {
   return sizeof *head + size;
 }
 
+#if !defined(__NVPTX__) || GRASS_GPU_KEYS
+/// Seals last words in place: their head by itself, so that who lists them need not read them.
+static void seal_words(struct grass_keeper *keeper, uint8_t *words, uint64_t length, uint64_t check[2]) {
+  struct grass_words_head *head = (struct grass_words_head *)words;
+  const struct grass_group *group = group_of(keeper);
+  struct grass_group_place under = grass_group_next(group, &keeper->editions);
+  head->reserved[2] = under.generation;
+  head->reserved[3] = under.edition;
+  grass_group_seal(
+      group, under, GRASS_GROUP_WORDS_HEAD, keeper->words.newest, words, offsetof(struct grass_words_head, reserved) + 2 * sizeof(uint64_t),
+      head->check);
+  grass_group_seal(group, under, GRASS_GROUP_WORDS, keeper->words.newest, words + sizeof *head, length - sizeof *head, check);
+}
+#endif
+
 #if !defined(__NVPTX__)
 bool grass_inbox_put(struct grass_inbox *inbox, const struct grass_finding_content *content) {
   uint64_t put = grass_load(&inbox->put);
@@ -541,18 +578,6 @@ bool grass_inbox_put(struct grass_inbox *inbox, const struct grass_finding_conte
 }
 
 void grass_detectors_set_hypervisor(struct grass_detectors *detectors, uint64_t state) { set(&detectors->hypervisor, state); }
-
-/// Seals last words in place: their head by itself, so that who lists them need not read them.
-static void seal_words(struct grass_keeper *keeper, uint8_t *words, uint64_t length, uint64_t check[2]) {
-  struct grass_words_head *head = (struct grass_words_head *)words;
-  struct grass_group_place under = grass_group_next(keeper->group, &keeper->editions);
-  head->reserved[2] = under.generation;
-  head->reserved[3] = under.edition;
-  grass_group_seal(
-      keeper->group, under, GRASS_GROUP_WORDS_HEAD, keeper->words.newest, words, offsetof(struct grass_words_head, reserved) + 2 * sizeof(uint64_t),
-      head->check);
-  grass_group_seal(keeper->group, under, GRASS_GROUP_WORDS, keeper->words.newest, words + sizeof *head, length - sizeof *head, check);
-}
 
 /// Gathers last words where they are to be, and writes them over what lies in their place, so that who reads meanwhile sees
 /// that it is torn.

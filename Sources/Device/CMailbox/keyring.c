@@ -6,10 +6,11 @@ static void copy(void *to, const void *from, uint64_t count) {
   for (uint64_t index = 0; index < count; index++) ((uint8_t *)to)[index] = ((const uint8_t *)from)[index];
 }
 
+/// Whether two public keys are the same; they are no secret.
 static bool is_same(const uint8_t *one, const uint8_t *other) {
-  uint8_t difference = 0;
-  for (unsigned index = 0; index < 32; index++) difference |= one[index] ^ other[index];
-  return difference == 0;
+  for (unsigned index = 0; index < 32; index++)
+    if (one[index] != other[index]) return false;
+  return true;
 }
 
 /// A number without its epoch.
@@ -25,33 +26,38 @@ static bool is_past(uint64_t now, uint64_t since, uint64_t span) {
 static void note(
     struct grass_keyring *keyring, uint32_t kind, uint32_t rights, const uint8_t *key, const uint8_t *by, const char *comment,
     const struct grass_session_state *session) {
+  struct grass_key_events *events = keyring->beside.events;
   uint64_t put = keyring->event_put;
-  if (put - __atomic_load_n(&keyring->event_taken, __ATOMIC_ACQUIRE) >= GRASS_KEY_EVENTS) {
-    keyring->event_lost++;
+  if (put - grass_load(&events->taken) >= GRASS_KEY_EVENTS) {
+    grass_store(&events->lost, grass_load(&events->lost) + 1);
     return;
   }
-  struct grass_key_event *event = &keyring->events[put % GRASS_KEY_EVENTS];
+  struct grass_key_event *event = &events->entries[put % GRASS_KEY_EVENTS];
   *event = (struct grass_key_event){.kind = kind, .rights = rights};
   copy(event->key, key, sizeof event->key);
   if (by) copy(event->by, by, sizeof event->by);
   if (session) event->read = session->read, event->runs = session->runs;
   if (comment) copy(event->comment, comment, sizeof event->comment);
-  __atomic_store_n(&keyring->event_put, put + 1, __ATOMIC_RELEASE);
+  keyring->event_put = put + 1;
+  grass_store(&events->put, put + 1);
 }
 
-bool grass_keyring_take_event(struct grass_keyring *keyring, struct grass_key_event *event) {
-  uint64_t taken = keyring->event_taken;
-  if (taken == __atomic_load_n(&keyring->event_put, __ATOMIC_ACQUIRE)) return false;
-  *event = keyring->events[taken % GRASS_KEY_EVENTS];
-  __atomic_store_n(&keyring->event_taken, taken + 1, __ATOMIC_RELEASE);
+#if !defined(__NVPTX__)
+bool grass_key_events_take(struct grass_key_events *events, struct grass_key_event *event) {
+  uint64_t taken = events->taken;
+  if (taken == grass_load(&events->put)) return false;
+  *event = events->entries[taken % GRASS_KEY_EVENTS];
+  grass_store(&events->taken, taken + 1);
   return true;
 }
+#endif
 
 // MARK: - The list of keys
 
 static struct grass_key_line *find(struct grass_keyring *keyring, const uint8_t *key) {
-  for (uint32_t index = 0; index < keyring->line_count; index++)
-    if (is_same(keyring->lines[index].key, key)) return &keyring->lines[index];
+  struct grass_key_list *list = keyring->beside.list;
+  for (uint32_t index = 0; index < list->count; index++)
+    if (is_same(list->lines[index].key, key)) return &list->lines[index];
   return 0;
 }
 
@@ -61,9 +67,10 @@ static bool is_over(const struct grass_keyring *keyring, const struct grass_key_
 
 /// Makes a new key for what is said to all, which those that are not in the list any more do not have.
 static void renew_group(struct grass_keyring *keyring) {
-  uint64_t next = keyring->group.generation + 1;
-  grass_random_fill(&keyring->random, keyring->group.keys[next % GRASS_GROUP_KEYS], 32);
-  __atomic_store_n(&keyring->group.generation, next, __ATOMIC_RELEASE);
+  struct grass_group *group = keyring->beside.group;
+  uint64_t next = group->generation + 1;
+  grass_random_fill(&keyring->random, group->keys[next % GRASS_GROUP_KEYS], 32);
+  grass_store(&group->generation, next);
 }
 
 static void end(struct grass_keyring *keyring, uint32_t session) {
@@ -91,7 +98,8 @@ static void apply(struct grass_keyring *keyring, const uint8_t *key, uint32_t ri
 
 static void remove_line(struct grass_keyring *keyring, struct grass_key_line *line) {
   struct grass_key_line gone = *line;
-  *line = keyring->lines[--keyring->line_count];
+  struct grass_key_list *list = keyring->beside.list;
+  *line = list->lines[--list->count];
   apply(keyring, gone.key, 0);
   if (gone.rights & GRASS_RIGHT_WATCH) keyring->is_group_stale = true;
 }
@@ -116,20 +124,45 @@ uint32_t grass_keyring_set(struct grass_keyring *keyring, uint32_t action, const
   if (action != GRASS_KEY_ADD || line->reserved || !line->rights || line->rights & ~GRASS_ALL_RIGHTS || !any ||
       !is_plain)
     return GRASS_BAD_FIELD;
-  if (!old && keyring->line_count == GRASS_MAX_KEYS) return GRASS_BAD_KEY;
+  struct grass_key_list *list = keyring->beside.list;
+  if (!old && list->count == GRASS_MAX_KEYS) return GRASS_BAD_KEY;
   bool loses = old && old->rights & ~line->rights & GRASS_RIGHT_WATCH;
   note(keyring, old ? GRASS_KEY_EVENT_CHANGED : GRASS_KEY_EVENT_ADDED, line->rights, line->key, by, line->comment, 0);
-  if (!old) old = &keyring->lines[keyring->line_count++];
+  if (!old) old = &list->lines[list->count++];
   *old = *line;
   apply(keyring, line->key, line->rights);
   if (loses) keyring->is_group_stale = true;
   return GRASS_OK;
 }
 
+static bool is_same_line(const struct grass_key_line *one, const struct grass_key_line *other) {
+  const uint8_t *first = (const uint8_t *)one, *second = (const uint8_t *)other;
+  for (uint64_t index = 0; index < sizeof *one; index++)
+    if (first[index] != second[index]) return false;
+  return true;
+}
+
+void grass_keyring_replace(struct grass_keyring *keyring, const struct grass_key_list *list) {
+  struct grass_key_list *own = keyring->beside.list;
+  uint32_t count = list->count < GRASS_MAX_KEYS ? list->count : GRASS_MAX_KEYS;
+  for (uint32_t index = 0; index < own->count;) {
+    bool stays = false;
+    for (uint32_t other = 0; other < count && !stays; other++) stays = is_same(own->lines[index].key, list->lines[other].key);
+    // The last line takes the place of one that goes.
+    if (stays) index++;
+    else grass_keyring_set(keyring, GRASS_KEY_REMOVE, &own->lines[index], 0);
+  }
+  for (uint32_t index = 0; index < count; index++) {
+    struct grass_key_line line = list->lines[index];
+    const struct grass_key_line *old = find(keyring, line.key);
+    if (!old || !is_same_line(old, &line)) grass_keyring_set(keyring, GRASS_KEY_ADD, &line, 0);
+  }
+}
+
 // MARK: - Sessions
 
 void grass_keyring_start(
-    struct grass_keyring *keyring, const struct grass_header *layout, const uint8_t private_key[32], const uint8_t seed[64],
+    struct grass_keyring *keyring, struct grass_keyring_places beside, const struct grass_header *layout, const uint8_t private_key[32], const uint8_t seed[64],
     uint64_t utc_offset, uint64_t now) {
   grass_wipe(keyring, sizeof *keyring);
   grass_random_mix(&keyring->random, seed, 64);
@@ -140,10 +173,12 @@ void grass_keyring_start(
   grass_wipe(own, sizeof own);
   keyring->prologue = *layout;
   keyring->utc_offset = utc_offset;
+  keyring->beside = beside;
+  keyring->event_put = grass_load(&beside.events->put);
   keyring->slot_count = layout->slot_count;
   keyring->swept = now;
-  for (uint32_t slot = 0; slot < GRASS_MAX_SLOTS; slot++) keyring->owners[slot] = GRASS_NO_SESSION;
-  renew_group(keyring);
+  for (uint32_t slot = 0; slot < GRASS_KEYRING_SLOTS; slot++) keyring->owners[slot] = GRASS_NO_SESSION;
+  if (!beside.group->generation) renew_group(keyring);
 }
 
 struct grass_session_state *grass_keyring_session(struct grass_keyring *keyring, uint32_t slot) {
@@ -179,8 +214,8 @@ static void advance(struct grass_keyring *keyring, uint32_t session, uint64_t no
 void grass_keyring_sweep(struct grass_keyring *keyring, uint64_t now) {
   if (!is_past(now, keyring->swept, GRASS_SWEEP_NS)) return;
   keyring->swept = now;
-  for (uint32_t index = 0; index < keyring->line_count;) {
-    struct grass_key_line *line = &keyring->lines[index];
+  for (uint32_t index = 0; index < keyring->beside.list->count;) {
+    struct grass_key_line *line = &keyring->beside.list->lines[index];
     if (!is_over(keyring, line, now)) {
       index++;
       continue;
@@ -371,12 +406,46 @@ void grass_keyring_accept(struct grass_keyring *keyring, uint32_t slot, const st
   else if (state->records >= GRASS_EPOCH_RECORDS) advance(keyring, opened->session, now);
 }
 
+const uint8_t *grass_keyring_response_key(
+    const struct grass_keyring *keyring, uint32_t slot, uint64_t sequence, uint64_t *token) {
+  uint32_t owner = keyring->owners[slot];
+  if (owner == GRASS_NO_SESSION) return 0;
+  const struct grass_session_keys *keys = &keyring->sessions[owner].keys;
+  const struct grass_epoch_keys *of = grass_session_keys_of(keys, (uint32_t)grass_epoch(sequence));
+  *token = keys->token;
+  return of ? of->response : 0;
+}
+
+const uint8_t *grass_keyring_request_key(
+    const struct grass_keyring *keyring, uint32_t slot, uint64_t sequence, uint64_t *token) {
+  uint32_t owner = keyring->owners[slot];
+  if (owner == GRASS_NO_SESSION || number_of(sequence) <= keyring->doors[slot].last) return 0;
+  const struct grass_session_keys *keys = &keyring->sessions[owner].keys;
+  const struct grass_epoch_keys *of = grass_session_keys_of(keys, (uint32_t)grass_epoch(sequence));
+  *token = keys->token;
+  return of ? of->request : 0;
+}
+
+struct grass_next_record grass_keyring_next(const struct grass_keyring *keyring, uint32_t slot) {
+  uint32_t owner = keyring->owners[slot];
+  if (owner == GRASS_NO_SESSION) return (struct grass_next_record){0};
+  const struct grass_session_state *state = &keyring->sessions[owner];
+  if (!(state->rights & GRASS_RIGHT_WATCH) || state->keys.epoch == 0) return (struct grass_next_record){0};
+  uint64_t number = number_of(keyring->doors[slot].last + 1);
+  return (struct grass_next_record){
+      .request = state->keys.now.request,
+      .response = state->keys.now.response,
+      .token = state->keys.token,
+      .sequence = number | (uint64_t)state->keys.epoch << GRASS_EPOCH_SHIFT,
+  };
+}
+
 bool grass_keyring_seal(
     struct grass_keyring *keyring, uint32_t slot, uint64_t sequence, uint8_t *payload, uint64_t length, uint64_t check[2]) {
-  const struct grass_session_state *state = grass_keyring_session(keyring, slot);
-  const struct grass_epoch_keys *keys = state ? grass_session_keys_of(&state->keys, (uint32_t)grass_epoch(sequence)) : 0;
-  if (!keys) return false;
-  grass_record_seal_payload(keys->response, state->keys.token, slot, sequence, payload, length, payload, (uint8_t *)check);
+  uint64_t token;
+  const uint8_t *key = grass_keyring_response_key(keyring, slot, sequence, &token);
+  if (!key) return false;
+  grass_record_seal_payload(key, token, slot, sequence, payload, length, payload, (uint8_t *)check);
   return true;
 }
 
@@ -404,10 +473,11 @@ static uint64_t answer_session(struct grass_keyring *keyring, const struct grass
       .rights = state->rights, .expiry = line ? line->expiry : 0, .utc = now + keyring->utc_offset};
   uint64_t size = sizeof response + sizeof answer;
   if (state->rights & GRASS_RIGHT_WATCH) {
-    uint64_t newest = keyring->group.generation, count = newest < GRASS_GROUP_KEYS ? newest : GRASS_GROUP_KEYS;
+    const struct grass_group *group = keyring->beside.group;
+    uint64_t newest = group->generation, count = newest < GRASS_GROUP_KEYS ? newest : GRASS_GROUP_KEYS;
     for (uint64_t generation = newest - count + 1; generation <= newest; generation++, response.count++) {
       struct grass_group_key key = {.generation = generation};
-      copy(key.key, keyring->group.keys[generation % GRASS_GROUP_KEYS], sizeof key.key);
+      copy(key.key, group->keys[generation % GRASS_GROUP_KEYS], sizeof key.key);
       copy(to + size, &key, sizeof key);
       grass_wipe(&key, sizeof key);
       size += sizeof key;
@@ -437,12 +507,15 @@ uint64_t grass_keyring_answer(
   case GRASS_SESSION:
     if (capacity < size + sizeof(struct grass_session_answer) + GRASS_GROUP_KEYS * sizeof(struct grass_group_key)) break;
     return answer_session(keyring, state, to, now);
-  case GRASS_KEYS:
-    if (capacity < size + keyring->line_count * sizeof keyring->lines[0]) break;
-    response.count = keyring->line_count;
-    copy(to + size, keyring->lines, keyring->line_count * sizeof keyring->lines[0]);
+  case GRASS_KEYS: {
+    const struct grass_key_list *list = keyring->beside.list;
+    uint64_t count = list->count * sizeof list->lines[0];
+    if (capacity < size + count) break;
+    response.count = list->count;
+    copy(to + size, list->lines, count);
     copy(to, &response, sizeof response);
-    return size + keyring->line_count * sizeof keyring->lines[0];
+    return size + count;
+  }
   case GRASS_SET_KEY: {
     struct grass_key_request change;
     if (length != sizeof change || request->count) {
@@ -478,7 +551,7 @@ uint64_t grass_keyring_answer(
 
 struct grass_group_place grass_group_next(const struct grass_group *group, uint64_t *editions) {
   return (struct grass_group_place){
-      .generation = __atomic_load_n(&group->generation, __ATOMIC_ACQUIRE), .edition = ++*editions};
+      .generation = grass_load(&group->generation), .edition = ++*editions};
 }
 
 void grass_group_seal(

@@ -48,6 +48,7 @@ final class Driver: Sendable {
   let moduleLoadData: @convention(c) (UnsafeMutablePointer<Handle?>, UnsafeRawPointer) -> Result
   let moduleUnload: @convention(c) (Handle?) -> Result
   let moduleGetFunction: @convention(c) (UnsafeMutablePointer<Handle?>, Handle?, UnsafePointer<CChar>) -> Result
+  let functionSetAttribute: @convention(c) (Handle?, Int32, Int32) -> Result
   let occupancy: @convention(c) (UnsafeMutablePointer<Int32>, Handle?, Int32, Int) -> Result
   let launch:
     @convention(c) (
@@ -130,6 +131,8 @@ final class Driver: Sendable {
     moduleUnload = try find("cuModuleUnload", as: End.self)
     typealias GetFunction = @convention(c) (UnsafeMutablePointer<Handle?>, Handle?, UnsafePointer<CChar>) -> Result
     moduleGetFunction = try find("cuModuleGetFunction", as: GetFunction.self)
+    functionSetAttribute = try find(
+      "cuFuncSetAttribute", as: (@convention(c) (Handle?, Int32, Int32) -> Result).self)
     typealias Occupancy = @convention(c) (UnsafeMutablePointer<Int32>, Handle?, Int32, Int) -> Result
     occupancy = try find("cuOccupancyMaxActiveBlocksPerMultiprocessor", as: Occupancy.self)
     typealias Launch =

@@ -72,35 +72,50 @@ public struct GPUProgram: ~Copyable {
     try? context.use { _ in _ = driver.moduleUnload(module) }
   }
 
-  /// Blocks of `threads` threads that one multiprocessor holds at once.
-  public borrowing func blocksPerMultiprocessor(_ kernel: String, threads: Int) throws(CUDAError) -> Int {
+  /// Blocks of `threads` threads that one multiprocessor holds at once, each with `shared` bytes of shared memory beside what it
+  /// names itself.
+  ///
+  /// - Throws: ``CUDAError`` where no block can have as much.
+  public borrowing func blocksPerMultiprocessor(
+    _ kernel: String, threads: Int, shared: Int = 0
+  ) throws(CUDAError) -> Int {
     let module = module
     return try context.use { driver throws(CUDAError) in
       var function: Driver.Handle?
       try driver.check("cuModuleGetFunction", driver.moduleGetFunction(&function, module, kernel))
       var blocks: Int32 = 0
+      try Self.allow(shared, function, driver)
       try driver.check(
-        "cuOccupancyMaxActiveBlocksPerMultiprocessor", driver.occupancy(&blocks, function, Int32(threads), 0))
+        "cuOccupancyMaxActiveBlocksPerMultiprocessor", driver.occupancy(&blocks, function, Int32(threads), shared))
       return Int(blocks)
     }
   }
 
+  /// Lets a kernel's blocks have more shared memory than the 48 KiB that they may have unasked.
+  private static func allow(_ shared: Int, _ function: Driver.Handle?, _ driver: Driver) throws(CUDAError) {
+    guard shared > 0 else { return }
+    // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES.
+    try driver.check("cuFuncSetAttribute", driver.functionSetAttribute(function, 8, Int32(shared)))
+  }
+
   /// Starts a kernel.
   ///
-  /// Its parameters are 64-bit words.
+  /// Its parameters are 64-bit words; each block has `shared` bytes of shared memory beside what it names itself.
   public borrowing func launch(
-    _ kernel: String, blocks: Int, threads: Int, on stream: borrowing GPUStream, _ parameters: [UInt64]
+    _ kernel: String, blocks: Int, threads: Int, shared: Int = 0, on stream: borrowing GPUStream, _ parameters: [UInt64]
   ) throws(CUDAError) {
     let module = module
     let queue = stream.handle
     try context.use { driver throws(CUDAError) in
       var function: Driver.Handle?
       try driver.check("cuModuleGetFunction", driver.moduleGetFunction(&function, module, kernel))
+      try Self.allow(shared, function, driver)
       var words = parameters
       var result: Driver.Result = 0
       words.withUnsafeMutableBytes { bytes in
         var pointers = parameters.indices.map { index in bytes.baseAddress.map { $0 + index * 8 } }
-        result = driver.launch(function, UInt32(blocks), 1, 1, UInt32(threads), 1, 1, 0, queue, &pointers, nil)
+        result = driver.launch(
+          function, UInt32(blocks), 1, 1, UInt32(threads), 1, 1, UInt32(shared), queue, &pointers, nil)
       }
       try driver.check("cuLaunchKernel", result)
     }

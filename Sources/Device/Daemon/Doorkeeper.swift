@@ -16,6 +16,8 @@ final class Doorkeeper {
   private var outgoing: [grass_finding_content] = []
   private var uses: [[UInt8]: Use] = [:]
   private var refusals: [[UInt8]: Use] = [:]
+  /// The device's own key, as it was last.
+  private var own: [UInt8]?
 
   /// How often a key's owner asked, since when.
   private struct Use {
@@ -40,10 +42,32 @@ final class Doorkeeper {
     lines = try read()
   }
 
+  /// What a GPU is told of keys; it asks for the device's own with each program.
+  func keysOfGPU() throws -> GPUKeys {
+    let options = options
+    // What is wrong with it ends the daemon before it serves.
+    _ = try Self.identity(options)
+    return GPUKeys(
+      lines: lines, followsLists: options.followsFile,
+      certificate: try options.certificate.map { try Self.certificate($0) } ?? []
+    ) { take throws(DeviceError) in
+      do {
+        guard let own = try Self.identity(options) else { return take(nil) }
+        own.withPrivateKey { take($0) }
+      } catch {
+        throw DeviceError(.keys("\(error)"))
+      }
+    }
+  }
+
+  private static func identity(_ options: Server.Keys) throws(KeyError) -> Identity? {
+    if let path = options.identity { return try Identity(contentsOf: path) }
+    return try Identity.credential(named: "grass-identity")
+  }
+
   /// The device's keys for a region of this layout.
   func keyring(for layout: RegionLayout) throws -> Keyring {
-    let identity = try options.identity.map { path throws(KeyError) in try Identity(contentsOf: path) }
-    let own = try identity ?? Identity.credential(named: "grass-identity")
+    let own = try Self.identity(options)
     let keyring: Keyring
     if let own {
       keyring = try own.withPrivateKey { try Keyring(for: layout, privateKey: $0, lines: lines) }
@@ -83,6 +107,14 @@ final class Doorkeeper {
   /// Does what is due: takes what happened at the device's door, and reads the file again where that was asked for.
   func look(_ device: any Device) {
     followFile(device)
+    let now = device.publicKey
+    if let own, let now, own != now {
+      report(
+        .init(
+          weight: .warning, text: "the device has made itself another key; clients that know the old one refuse it",
+          details: [("key", name(now, ""))]))
+    }
+    own = now
     while let event = device.takeKeyEvent() { take(event) }
     while let first = outgoing.first, device.hand(first) { outgoing.removeFirst() }
     guard outgoing.count > Self.mostWaiting else { return }

@@ -21,11 +21,16 @@ package final class MonitorFiles: MonitorSource {
   private let device: DeviceName
   private let known: BuildFolder?
   private let hasDetectors: Bool
+  private let hasKeys: Bool
   /// The program that was made last.
   private var program: MonitorProgram?
 
-  /// `hasDetectors` says whether the detectors that come with GRASS are added.
-  package init(_ paths: [String], for device: DeviceName, known: BuildFolder? = nil, hasDetectors: Bool = false) {
+  /// `hasDetectors` says whether the detectors that come with GRASS are added, `hasKeys` whether the region is one with keys.
+  package init(
+    _ paths: [String], for device: DeviceName, known: BuildFolder? = nil, hasDetectors: Bool = false,
+    hasKeys: Bool = false
+  ) {
+    self.hasKeys = hasKeys
     self.known = known
     self.hasDetectors = hasDetectors
     self.paths = paths
@@ -67,6 +72,7 @@ package final class MonitorFiles: MonitorSource {
       }
     try Compiler.run(
       paths + ["--memory", memory.path, "--target", target, "--output", output]
+        + (hasKeys && device != .cpu ? ["--keys"] : [])
         + (hasDetectors ? ["--detectors"] : []) + (known.map { ["--known", $0.path] } ?? ["--no-known"]))
     return try MonitorProgram(path: output)
   }

@@ -106,7 +106,8 @@ public final class Server {
     let layouts = try MemoryImage.open(options.memory)
     guard let first = layouts.first else { throw ServerError.noMemory(options.memory) }
     let monitors = MonitorFiles(
-      options.monitors, for: options.device, known: options.known, hasDetectors: options.detectorPeriod != nil)
+      options.monitors, for: options.device, known: options.known, hasDetectors: options.detectorPeriod != nil,
+      hasKeys: options.keys != nil)
     let told = Told()
     watch = Watch(layouts: layouts, known: options.known, monitors: monitors) { event in
       report(ServerEvent(event, path: options.memory))
@@ -126,10 +127,9 @@ public final class Server {
     let place = try Place(options)
     self.place = place
     doorkeeper = try options.keys.map { try Doorkeeper($0, report: report) }
-    let keyring = try doorkeeper?.keyring(for: place.region.layout)
-    publicKey = try keyring.map { keyring throws(KeyError) in try PublicKey(bytes: keyring.publicKey) }
     let program: MonitorProgram?
-    (device, program) = try Self.device(options, place, memory, watch.kernel, monitors, keyring)
+    (device, program) = try Self.device(options, place, memory, watch.kernel, monitors, doorkeeper)
+    publicKey = try device.publicKey.map { key throws(KeyError) in try PublicKey(bytes: key) }
     if let period = options.checkPeriod {
       // Files that cannot be used are refused now, not by who looks later.
       _ = try options.rules.map { path throws(DetectionFileError) in try Allowance.rules(file: path) }
@@ -149,8 +149,9 @@ public final class Server {
 
     var responders: [any Responder] = []
     let monitor = device
+    let keyed = options.keys != nil
     addresses = try options.listen.map { address in
-      let keeper = DeviceSlots(device: monitor, isKeyed: keyring != nil)
+      let keeper = DeviceSlots(device: monitor, isKeyed: keyed)
       guard let responder = try address.serve(place.region, keeper: keeper) else { return address }
       responders.append(responder)
       return responder.address
@@ -232,9 +233,10 @@ public final class Server {
   /// The device, and the program that it was started with: a GPU cannot do without one.
   private static func device(
     _ options: Options, _ place: Place, _ memory: FileMemory, _ kernel: Kernel?, _ monitors: MonitorFiles,
-    _ keyring: Keyring?
+    _ doorkeeper: Doorkeeper?
   ) throws -> (any Device, MonitorProgram?) {
     guard let context = place.context else {
+      let keyring = try doorkeeper?.keyring(for: place.region.layout)
       let device = try CPUDevice(
         region: place.region, segments: memory.mappedSegments, owner: memory,
         period: options.detectorPeriod ?? .seconds(1), keyring: keyring)
@@ -244,13 +246,12 @@ public final class Server {
       try device.load(program, for: KernelMapping(kernel.addressSpace, slide: kernel.found.slide))
       return (device, program)
     }
-    guard keyring == nil else { throw ServerError.keysOnGPU }
     guard let kernel else { throw ServerError.noKernel(options.memory) }
     let program = try monitors.program(for: kernel, isFresh: true)
     let device = try GPUDevice(
       context, region: place.region, segments: memory.mappedSegments, owner: memory, program: program,
       kernel: KernelMapping(kernel.addressSpace, slide: kernel.found.slide),
-      period: options.detectorPeriod ?? .milliseconds(100))
+      period: options.detectorPeriod ?? .milliseconds(100), keys: try doorkeeper?.keysOfGPU())
     return (device, program)
   }
 }

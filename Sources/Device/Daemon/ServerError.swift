@@ -18,7 +18,6 @@ public enum ServerError: Error {
   case hypervisor(String, String)
   /// Keys that cannot be used: the file, and why.
   case keys(String, String)
-  case keysOnGPU
 }
 
 extension ServerError: CustomStringConvertible {
@@ -39,8 +38,6 @@ extension ServerError: CustomStringConvertible {
       "\(path) is for kernel \(program), but this host runs \(found); make it again with `grassd compile`"
     case .hypervisor(let path, let why): "--qmp \(path): \(why)"
     case .keys(let path, let why): "\(path): \(why)"
-    case .keysOnGPU:
-      "--keys: a GPU has no keys yet; serve with --device cpu, or without --keys at this machine's own addresses and over RDMA in a network of its own"
     case .compiler(let why): "the monitors were not compiled: \(why)"
     }
   }

@@ -88,11 +88,7 @@ public final class CPUDevice: Device, @unchecked Sendable {
       region: region,
       summary: (UnsafeMutableRawPointer(mailbox) + (MemoryLayout<grass_mailbox>.offset(of: \.summary) ?? 0))
         .assumingMemoryBound(to: grass_summary.self),
-      group: keyring.map { keyring in
-        UnsafePointer(
-          (UnsafeMutableRawPointer(keyring.keyring) + (MemoryLayout<grass_keyring>.offset(of: \.group) ?? 0))
-            .assumingMemoryBound(to: grass_group.self))
-      })
+      group: keyring.map { UnsafePointer($0.group) })
     guard started else { throw DeviceError(.badRegion) }
     if let keyring {
       grass_mailbox_set_keyring(mailbox, keyring.keyring, answer?.assumingMemoryBound(to: UInt8.self))
@@ -280,6 +276,8 @@ public final class CPUDevice: Device, @unchecked Sendable {
   }
 
   public func groupKeys() -> [UInt64: [UInt8]] { keyring?.groupKeys() ?? [:] }
+
+  public var publicKey: [UInt8]? { keyring?.publicKey }
 
   public func takeKeyEvent() -> KeyEvent? { keyring?.takeEvent() }
 

@@ -41,6 +41,9 @@ public protocol Device: AnyObject, Sendable {
   /// Makes the list of keys this one; those that are in it no more lose their sessions.
   func setKeys(_ lines: [grass_key_line])
 
+  /// Its own public key, 32 bytes, which a GPU's changes with each program where none was given; nil where it has no keys.
+  var publicKey: [UInt8]? { get }
+
   /// What happened to keys and sessions next, nil where nothing did since. One thread at a time may ask.
   func takeKeyEvent() -> KeyEvent?
 
@@ -80,6 +83,7 @@ extension Device {
   public func assist() {}
   public func release(_ slots: Range<Int>) {}
   public func setKeys(_ lines: [grass_key_line]) {}
+  public var publicKey: [UInt8]? { nil }
   public func takeKeyEvent() -> KeyEvent? { nil }
   public func newestFinding() -> UInt64? { nil }
   public func groupKeys() -> [UInt64: [UInt8]] { [:] }

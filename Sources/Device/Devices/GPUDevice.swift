@@ -6,6 +6,7 @@ import Glibc
 import Host
 public import Memory
 public import Region
+import Synchronization
 
 /// A GPU that runs the mailbox: a program launched once, which polls the region and reads the watched memory over PCIe
 /// as long as the machine has power, whatever becomes of its kernel.
@@ -24,6 +25,14 @@ public final class GPUDevice: Device, @unchecked Sendable {
   private var current: (MonitorProgram, KernelMapping)?
   /// Whether its kernel is gone: what its detectors remember is of a boot that is over.
   private var isWithdrawn = false
+  /// Of a region with keys: how this machine and the program talk.
+  private let door: GPUDoor?
+  /// Whether there is a program, or will be again.
+  private let isServed = ServedFlag()
+
+  private final class ServedFlag: Sendable {
+    let value = Atomic<Bool>(true)
+  }
 
   /// All that lives on the GPU, or is mapped into it, in the order in which it is taken down.
   private struct Parts: ~Copyable {
@@ -34,9 +43,11 @@ public final class GPUDevice: Device, @unchecked Sendable {
     var names: GPUMemory
     let scratch: GPUMemory
     let response: GPUMemory
+    let output: GPUMemory
     let places: GPUMemory
     let items: GPUMemory
     let detectors: GPUMemory
+    let keys: GPUMemory
     let regionView: RegisteredMemory
     let memoryViews: MemoryViews
   }
@@ -71,12 +82,15 @@ public final class GPUDevice: Device, @unchecked Sendable {
   ///   - program: the resident program, with monitors that fit `kernel`.
   ///   - kernel: how the watched kernel maps its memory.
   ///   - period: how often detectors look.
+  ///   - keys: whom it lets in, where the region is one with keys.
   /// - Throws: ``DeviceError`` where the GPU cannot map the memory, does not see what changes in it, or refuses the
   ///   program.
   public init(
     _ context: GPUContext, region: SharedRegion, segments watched: [MappedSegment], owner: AnyObject?,
-    program: MonitorProgram, kernel: KernelMapping, period: Duration = .milliseconds(100)
+    program: MonitorProgram, kernel: KernelMapping, period: Duration = .milliseconds(100),
+    keys: GPUKeys? = nil
   ) throws(DeviceError) {
+    precondition(region.layout.hasKeys == (keys != nil), "a region with keys and a device without them, or otherwise")
     gpu = context.gpu
     self.period = period
     self.context = context
@@ -85,6 +99,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
     do throws(CUDAError) {
       guard gpu.mapsHostMemory else { throw CUDAError(.program("\(gpu.name) cannot map host memory")) }
       control = try PinnedPages(context)
+      door = try keys.map { keys throws(CUDAError) in try GPUDoor(context, keys) }
     } catch {
       throw DeviceError(.gpu("\(error)"))
     }
@@ -102,7 +117,7 @@ public final class GPUDevice: Device, @unchecked Sendable {
     } catch {
       throw DeviceError(.unpinnableRegion(region.path ?? "(anonymous)", "\(error)"))
     }
-    let code = try Self.code(program, for: gpu, in: context)
+    let code = try Self.code(program, for: gpu, in: context, hasKeys: keys != nil)
     do throws(CUDAError) {
       parts = try makeParts(
         code, names: program, regionView: regionView, watched: watched.sorted { $0.segment.start < $1.segment.start })
@@ -126,6 +141,19 @@ public final class GPUDevice: Device, @unchecked Sendable {
       SystemCall.sleep(nanoseconds: 100_000)
     }
     try tellTime()
+  }
+
+  /// Waits until the resident program has taken its keys, and wiped what it took.
+  private func awaitKeys() throws(DeviceError) {
+    guard let door else { return }
+    let deadline = SystemCall.monotonicNanoseconds() + Self.patience
+    while !door.isTaken {
+      if let failure = failure() { throw failure }
+      guard SystemCall.monotonicNanoseconds() < deadline else {
+        throw DeviceError(.gpu("the resident program does not take its keys"))
+      }
+      SystemCall.sleep(nanoseconds: 100_000)
+    }
   }
 
   /// Tells the GPU what time it is: its own clock, which the beacon has, begins anywhere.
@@ -172,14 +200,21 @@ public final class GPUDevice: Device, @unchecked Sendable {
   public func load(_ program: MonitorProgram, for kernel: KernelMapping) throws(DeviceError) {
     guard isRunning else { return }
     // Compiled while the old one goes on; then the region is nobody's for some milliseconds.
-    let code = try Self.code(program, for: gpu, in: context)
-    try end(GRASS_GPU_HAND_OVER)
+    let code = try Self.code(program, for: gpu, in: context, hasKeys: door != nil)
+    try door?.handOver()
+    do throws(DeviceError) {
+      try end(GRASS_GPU_HAND_OVER)
+    } catch {
+      door?.takeBack()
+      throw error
+    }
     do throws(DeviceError) {
       try exchange(code, program)
       try start(program, kernel: kernel, isFirst: false)
       current = (program, kernel)
     } catch {
       // The old one goes on.
+      try door?.handOver()
       if let (program, kernel) = current { try start(program, kernel: kernel, isFirst: false) }
       throw error
     }
@@ -209,7 +244,40 @@ public final class GPUDevice: Device, @unchecked Sendable {
     }
   }
 
+  public var publicKey: [UInt8]? { door?.publicKey }
+  public func takeKeyEvent() -> KeyEvent? { door?.takeEvent() }
+  public func newestFinding() -> UInt64? { door?.newestFinding }
+
+  public func release(_ slots: Range<Int>) {
+    door?.release(slots) { isServed.value.load(ordering: .acquiring) }
+  }
+
+  public func setKeys(_ lines: [grass_key_line]) {
+    door?.setKeys(lines) { isServed.value.load(ordering: .acquiring) && failure() == nil }
+  }
+
+  public func groupKeys() -> [UInt64: [UInt8]] {
+    guard door != nil else { return [:] }
+    let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: MemoryLayout<grass_group>.size, alignment: 8)
+    defer {
+      if let base = bytes.baseAddress { explicit_bzero(base, bytes.count) }
+      bytes.deallocate()
+    }
+    do throws(CUDAError) {
+      let offset = MemoryLayout<grass_gpu_keys>.offset(of: \.group) ?? 0
+      guard try withParts({ parts throws(CUDAError) in try parts.keys.load(into: bytes, at: offset) }) != nil,
+        let base = bytes.baseAddress
+      else { return [:] }
+      return Keyring.groupKeys(base)
+    } catch {
+      // A GPU that cannot be copied from is a failure that is looked for elsewhere.
+      return [:]
+    }
+  }
+
   public func stop() {
+    isServed.value.store(false, ordering: .releasing)
+    door?.takeBack()
     try? end(GRASS_GPU_STOP)
     if !isRunning { parts = nil }
   }
@@ -220,14 +288,21 @@ public final class GPUDevice: Device, @unchecked Sendable {
     do throws(CUDAError) { return try body() } catch { throw DeviceError(.gpu("\(error)")) }
   }
 
-  private static func code(_ program: MonitorProgram, for gpu: GPU, in context: GPUContext) throws(DeviceError)
-    -> GPUCode
-  {
+  private static func code(
+    _ program: MonitorProgram, for gpu: GPU, in context: GPUContext, hasKeys: Bool
+  ) throws(DeviceError) -> GPUCode {
     guard case .gpu(let ptx, let capability) = program.code else {
       throw DeviceError(.wrongTarget("it is a processor's, this device is a GPU of sm_\(gpu.capability)"))
     }
     guard capability <= gpu.capability else {
       throw DeviceError(.wrongTarget("it is for sm_\(capability) on, \(gpu.name) has sm_\(gpu.capability)"))
+    }
+    guard program.hasKeys == hasKeys else {
+      throw DeviceError(
+        .wrongTarget(
+          hasKeys
+            ? "the region is one with keys, and it is for regions without (--keys makes one)"
+            : "it is for regions with keys, and this one has none"))
     }
     return try onGPU { () throws(CUDAError) in try GPUCode(context, ptx: ptx) }
   }
@@ -290,11 +365,13 @@ public final class GPUDevice: Device, @unchecked Sendable {
       names: try Self.names(program, in: context),
       scratch: try GPUMemory(context, count: region.layout.requestSize),
       response: try GPUMemory(context, count: region.layout.responseSize),
+      output: try GPUMemory(context, count: region.layout.responseSize),
       places: try GPUMemory(
         context,
         count: (region.layout.requestSize / MemoryLayout<grass_range>.size + 1) * MemoryLayout<grass_place>.stride),
       items: try GPUMemory(context, count: 2 * Self.mostItems * MemoryLayout<grass_item>.stride),
       detectors: try GPUMemory(context, count: DetectorParts(region.layout).size),
+      keys: try GPUMemory(context, count: MemoryLayout<grass_gpu_keys>.stride),
       regionView: regionView, memoryViews: views)
   }
 
@@ -384,9 +461,12 @@ public final class GPUDevice: Device, @unchecked Sendable {
       }
     }
     let blocks = gpu.multiprocessors
+    if isFirst { try door?.handOver() }
     try Self.onGPU { () throws(CUDAError) in
       try withParts { parts throws(CUDAError) in
-        guard try parts.program.blocksPerMultiprocessor("grass_resident", threads: Self.threads) > 0 else {
+        let shared = door == nil ? 0 : Int(GRASS_GPU_KEYS_SIZE)
+        guard try parts.program.blocksPerMultiprocessor("grass_resident", threads: Self.threads, shared: shared) > 0
+        else {
           throw CUDAError(.program("a block of it needs more than \(gpu.name) has"))
         }
         if !isFirst {
@@ -430,15 +510,25 @@ public final class GPUDevice: Device, @unchecked Sendable {
         state.monitors.most_budget = Self.mostBudget
         state.control = UnsafePointer(pointer(control.deviceAddress) as UnsafeMutablePointer<grass_gpu_control>?)
         state.response = pointer(parts.response.address)
+        state.output = pointer(parts.output.address)
         state.places = pointer(parts.places.address)
+        if let door {
+          if isFirst {
+            try parts.keys.clear()
+            try Self.store([door.firstList], in: parts.keys)
+          }
+          state.keys = pointer(parts.keys.address)
+          state.door = pointer(door.deviceAddress)
+        }
         try prepareDetectors(program, in: parts, state: &state, isFirst: isFirst, isSameBoot: isSameBoot)
         try Self.store([state], in: parts.state)
         try parts.program.launch(
           "grass_resident", blocks: 1 + Int(state.monitors.most_workers) + (detectors.isEmpty ? 0 : 1),
-          threads: Self.threads, on: parts.stream, [parts.state.address])
+          threads: Self.threads, shared: shared, on: parts.stream, [parts.state.address])
       }
     }
     isRunning = true
+    try awaitKeys()
   }
 
   /// Where in one piece of the GPU's memory lies what its detectors work with.
@@ -519,6 +609,11 @@ public final class GPUDevice: Device, @unchecked Sendable {
     }
     detectors.keeper.region = state.mailbox.region
     detectors.keeper.kept = pointer(places.kept)
+    detectors.keeper.group =
+      door == nil
+      ? nil
+      : UnsafePointer(
+        bitPattern: UInt(parts.keys.address) + UInt(MemoryLayout<grass_gpu_keys>.offset(of: \.group) ?? 0))
     detectors.inbox = UnsafeMutablePointer(bitPattern: UInt(control.deviceAddress) + UInt(control.inbox))
     detectors.keeper.summary = UnsafeMutablePointer(
       bitPattern: UInt(parts.state.address)

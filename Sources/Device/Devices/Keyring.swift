@@ -13,6 +13,7 @@ public final class Keyring: @unchecked Sendable {
   /// The device's own public key, 32 bytes.
   public let publicKey: [UInt8]
   private let memory: LockedMemory
+  private let beside: grass_keyring_places
 
   /// Makes the keys of a device that serves a region of this layout.
   ///
@@ -26,12 +27,14 @@ public final class Keyring: @unchecked Sendable {
   ) throws(DeviceError) {
     precondition(privateKey.map { $0.count == 32 } ?? true)
     do throws(SystemCallError) {
-      memory = try LockedMemory(byteCount: MemoryLayout<grass_keyring>.size)
+      memory = try LockedMemory(byteCount: Places.size)
     } catch {
       throw DeviceError(.keys(error.description))
     }
     let keyring = memory.base.bindMemory(to: grass_keyring.self, capacity: 1)
     self.keyring = keyring
+    let beside = Places.make(in: memory.base)
+    self.beside = beside
     var seed = InlineArray<64, UInt8>(repeating: 0)
     var header = layout.header
     var now = timespec()
@@ -43,7 +46,7 @@ public final class Keyring: @unchecked Sendable {
     span.withUnsafeMutableBytes { seed in
       status = getentropy(seed.baseAddress, seed.count)
       grass_keyring_start(
-        keyring, &header, privateKey?.baseAddress?.assumingMemoryBound(to: UInt8.self),
+        keyring, beside, &header, privateKey?.baseAddress?.assumingMemoryBound(to: UInt8.self),
         seed.baseAddress?.assumingMemoryBound(to: UInt8.self), offset, clock)
       if let base = seed.baseAddress { explicit_bzero(base, seed.count) }
     }
@@ -77,19 +80,24 @@ public final class Keyring: @unchecked Sendable {
   ///
   /// Sessions of keys that are in it no more end.
   func replace(with lines: [grass_key_line]) {
-    let old = withUnsafeBytes(of: &keyring.pointee.lines) { bytes in
-      Array(bytes.bindMemory(to: grass_key_line.self).prefix(Int(keyring.pointee.line_count)))
-    }
-    for line in old where !lines.contains(where: { $0.hasKey(of: line) }) { _ = set(line, GRASS_KEY_REMOVE) }
-    for line in lines where !old.contains(where: { $0.isSame(as: line) }) { _ = set(line, GRASS_KEY_ADD) }
+    let list = UnsafeMutablePointer<grass_key_list>.allocate(capacity: 1)
+    defer { list.deallocate() }
+    list.initialize(to: grass_key_list())
+    list.pointee.fill(lines)
+    grass_keyring_replace(keyring, list)
   }
 
+  /// The keys of what the device says to all, and where they lie.
+  var group: UnsafeMutablePointer<grass_group> { Places.group(in: memory.base) }
+
   /// The keys of what the device says to all, 32 bytes each, by generation.
-  func groupKeys() -> [UInt64: [UInt8]] {
-    let group = UnsafeMutableRawPointer(keyring) + (MemoryLayout<grass_keyring>.offset(of: \.group) ?? 0)
+  func groupKeys() -> [UInt64: [UInt8]] { Self.groupKeys(UnsafeMutableRawPointer(group)) }
+
+  static func groupKeys(_ group: UnsafeMutableRawPointer) -> [UInt64: [UInt8]] {
     // Read as who keeps the findings does: the generation before its key.
     let newest = grass_load(group), keys = MemoryLayout<grass_group>.offset(of: \.keys) ?? 0
     let count = UInt64(GRASS_GROUP_KEYS)
+    guard newest > 0 else { return [:] }
     return Dictionary(
       uniqueKeysWithValues: (newest - min(newest, count) + 1...max(newest, 1)).map { generation in
         let key = UnsafeRawBufferPointer(start: group + keys + Int(generation % count) * 32, count: 32)
@@ -100,9 +108,49 @@ public final class Keyring: @unchecked Sendable {
   /// What happened to keys and sessions next, nil where nothing did since.
   ///
   /// One thread at a time may ask.
-  public func takeEvent() -> KeyEvent? {
+  public func takeEvent() -> KeyEvent? { KeyEvent.take(from: beside.events) }
+}
+
+/// Where what lies beside a keyring lies in one piece of memory.
+private enum Places {
+  private static func end<Value>(_ type: Value.Type, from start: Int) -> Int {
+    start + (MemoryLayout<Value>.size + 63) / 64 * 64
+  }
+  private static let list = end(grass_keyring.self, from: 0)
+  private static let groups = end(grass_key_list.self, from: list)
+  private static let events = end(grass_group.self, from: groups)
+  static let size = end(grass_key_events.self, from: events)
+
+  static func group(in memory: UnsafeMutableRawPointer) -> UnsafeMutablePointer<grass_group> {
+    (memory + groups).assumingMemoryBound(to: grass_group.self)
+  }
+
+  static func make(in memory: UnsafeMutableRawPointer) -> grass_keyring_places {
+    grass_keyring_places(
+      list: (memory + list).bindMemory(to: grass_key_list.self, capacity: 1),
+      group: (memory + groups).bindMemory(to: grass_group.self, capacity: 1),
+      events: (memory + events).bindMemory(to: grass_key_events.self, capacity: 1))
+  }
+}
+
+extension grass_key_list {
+  /// Puts these lines in, as many as there is room for.
+  mutating func fill(_ lines: [grass_key_line]) {
+    let lines = lines.prefix(Int(GRASS_MAX_KEYS))
+    count = UInt32(lines.count)
+    withUnsafeMutableBytes(of: &self.lines) { bytes in
+      for (index, line) in lines.enumerated() {
+        bytes.storeBytes(of: line, toByteOffset: index * MemoryLayout<grass_key_line>.stride, as: grass_key_line.self)
+      }
+    }
+  }
+}
+
+extension KeyEvent {
+  /// The next one, nil where nothing happened since.
+  static func take(from events: UnsafeMutablePointer<grass_key_events>) -> KeyEvent? {
     var event = grass_key_event()
-    guard grass_keyring_take_event(keyring, &event), let kind = KeyEvent.Kind(rawValue: event.kind) else { return nil }
+    guard grass_key_events_take(events, &event), let kind = KeyEvent.Kind(rawValue: event.kind) else { return nil }
     return KeyEvent(
       kind: kind, rights: event.rights, key: withUnsafeBytes(of: event.key) { Array($0) },
       by: withUnsafeBytes(of: event.by) { $0.contains { $0 != 0 } ? Array($0) : nil },
@@ -134,15 +182,4 @@ public struct KeyEvent: Hashable, Sendable {
   public var comment: String
   /// Of a session that ended: bytes of memory that it was given, and monitors that it had run.
   public var read, runs: UInt64
-}
-
-extension grass_key_line {
-  fileprivate func hasKey(of other: grass_key_line) -> Bool {
-    withUnsafeBytes(of: key) { one in withUnsafeBytes(of: other.key) { one.elementsEqual($0) } }
-  }
-
-  fileprivate func isSame(as other: grass_key_line) -> Bool {
-    hasKey(of: other) && rights == other.rights && expiry == other.expiry
-      && withUnsafeBytes(of: comment) { one in withUnsafeBytes(of: other.comment) { one.elementsEqual($0) } }
-  }
 }

@@ -13,6 +13,8 @@ public struct MonitorProgram: Sendable {
   /// The kernel that they fit: its release, a space and its build ID.
   public let kernel: String
   let code: Code
+  /// Whether a GPU's program is one for regions with keys; it serves no others.
+  let hasKeys: Bool
 
   enum Code: Sendable {
     case native(NativeCode)
@@ -82,6 +84,7 @@ public struct MonitorProgram: Sendable {
     self.kernel = String(cString: kernel.assumingMemoryBound(to: CChar.self))
     let forms = dlsym(handle, "grass_forms")
     self.forms = self.names.indices.map { forms?.load(fromByteOffset: $0 * 8, as: UInt64.self) ?? 0 }
+    hasKeys = false
     code = .native(NativeCode(handle: handle, file: file, dispatch: dispatch))
   }
 
@@ -101,6 +104,7 @@ public struct MonitorProgram: Sendable {
     let forms = (values["forms"] ?? "").split(separator: " ").map { UInt64($0, radix: 16) ?? 0 }
     self.forms = self.names.indices.map { $0 < forms.count ? forms[$0] : 0 }
     self.kernel = kernel
+    hasKeys = values["keys"] != nil
     code = .gpu(ptx: ptx, capability: capability)
   }
 

@@ -16,12 +16,14 @@ final class PinnedPages: @unchecked Sendable {
 
   static let size = 4096
 
-  init(_ context: GPUContext) throws(CUDAError) {
-    let base = UnsafeMutableRawPointer.allocate(byteCount: Self.size, alignment: Self.size)
-    base.initializeMemory(as: UInt8.self, repeating: 0, count: Self.size)
+  /// `count` bytes at least; those of the places above are one page.
+  init(_ context: GPUContext, count: Int = size) throws(CUDAError) {
+    let count = (count + Self.size - 1) / Self.size * Self.size
+    let base = UnsafeMutableRawPointer.allocate(byteCount: count, alignment: Self.size)
+    base.initializeMemory(as: UInt8.self, repeating: 0, count: count)
     do throws(CUDAError) {
       let view = try RegisteredMemory(
-        context, UnsafeRawBufferPointer(start: base, count: Self.size), isReadOnly: false)
+        context, UnsafeRawBufferPointer(start: base, count: count), isReadOnly: false)
       deviceAddress = view.parts[0].device
       self.view = consume view
     } catch {

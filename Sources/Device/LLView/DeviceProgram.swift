@@ -13,9 +13,12 @@ public struct DeviceProgram {
   /// - Parameters:
   ///   - monitors: all bound to the same kernel, each with a name of its own of up to 31 bytes.
   ///   - target: the processor or GPU.
+  ///   - hasKeys: whether a GPU is to serve a region with keys, and no other; a processor serves both.
   /// - Returns: a shared object, or PTX.
   /// - Throws: ``LLViewError`` where two monitors have one name, or LLVM or the linker fails.
-  public static func code(_ monitors: [BoundMonitor], for target: Target) throws(LLViewError) -> [UInt8] {
+  public static func code(_ monitors: [BoundMonitor], for target: Target, hasKeys: Bool = false) throws(LLViewError)
+    -> [UInt8]
+  {
     let names = monitors.map(\.name)
     for (index, name) in names.enumerated() {
       guard name.utf8.count < 32, name.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7f && $0 != 0x22 && $0 != 0x5c }) else {
@@ -36,7 +39,7 @@ public struct DeviceProgram {
       for monitor in monitors { try add(monitor, to: &module, subject: subject) }
       return try FrontEnd().link(try machine.emit(module, LLVMObjectFile, monitor: subject), name: "program")
     case .nvidia(let capability):
-      var module = try IRModule(try FrontEnd.resident.get(), name: subject)
+      var module = try IRModule(try (hasKeys ? FrontEnd.residentWithKeys : FrontEnd.resident).get(), name: subject)
       machine.adopt(module)
       try module.link(Array(dispatch(names, exports: annotations).utf8), name: subject)
       for monitor in monitors { try add(monitor, to: &module, subject: subject) }
@@ -54,6 +57,7 @@ public struct DeviceProgram {
       let head =
         "// grass program 2\n// kernel \(kernel)\n// target sm_\(capability)\n// monitors \(names.joined(separator: " "))\n"
         + "// forms \(monitors.map { String($0.form, radix: 16) }.joined(separator: " "))\n"
+        + (hasKeys ? "// keys\n" : "")
       return Array(head.utf8) + text
     }
   }

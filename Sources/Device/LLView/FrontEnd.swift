@@ -25,11 +25,12 @@ public struct FrontEnd: Sendable {
 
   /// The GPU's resident program is no monitor: it is compiled for the GPU from the start.
   ///
-  /// Without vectors of bytes: clang 19 loads 16 of them by one instruction wherever they lie, and a GPU faults at one whose
-  /// address is no multiple of 16.
+  /// Without vectors of bytes: clang 19 loads several of them by one instruction wherever they lie, and a GPU faults at one whose
+  /// address is no multiple of its size.
   private static let gpuArguments = [
     "-target", "nvptx64-nvidia-cuda", "-march=sm_70", "-Xclang", "-target-feature", "-Xclang", "+ptx70", "-std=gnu17",
-    "-O2", "-fno-slp-vectorize", "-ffreestanding", "-fno-strict-aliasing", "-fwrapv", "-Wall", "-Werror", "-emit-llvm",
+    "-O2", "-fno-slp-vectorize", "-fno-vectorize", "-ffreestanding", "-fno-strict-aliasing", "-fwrapv", "-Wall",
+    "-Werror", "-emit-llvm",
     "-c",
   ]
 
@@ -121,13 +122,32 @@ public struct FrontEnd: Sendable {
   }
 
   /// A GPU's resident program.
-  static let resident = Result { () throws(LLViewError) in
+  static let resident = Result { () throws(LLViewError) in try resident(hasKeys: false) }
+
+  /// The same for regions with keys.
+  static let residentWithKeys = Result { () throws(LLViewError) in try resident(hasKeys: true) }
+
+  private static func resident(hasKeys: Bool) throws(LLViewError) -> [UInt8] {
     let own = [
       "resident.c": PackageResources.resident_c, "grass_gpu.h": PackageResources.grass_gpu_h,
       "grass_mailbox.h": PackageResources.grass_mailbox_h, "grass_region.h": PackageResources.grass_region_h,
       "grass_detect.h": PackageResources.grass_detect_h, "detect.c": PackageResources.detect_c,
+      "grass_keyring.h": PackageResources.grass_keyring_h, "grass_chacha20.h": PackageResources.grass_chacha20_h,
+      "grass_noise.h": PackageResources.grass_noise_h, "grass_poly1305.h": PackageResources.grass_poly1305_h,
+      "grass_random.h": PackageResources.grass_random_h, "grass_seal.h": PackageResources.grass_seal_h,
+      "grass_session.h": PackageResources.grass_session_h, "grass_sha256.h": PackageResources.grass_sha256_h,
+      "grass_wipe.h": PackageResources.grass_wipe_h, "grass_x25519.h": PackageResources.grass_x25519_h,
     ]
-    return try compile("resident", headers.merging(own) { $1 }, gpuArguments)
+    let keys = [
+      "keyed.c": PackageResources.keyed_c, "keyring.c": PackageResources.keyring_c, "bytes.h": PackageResources.bytes_h,
+      "chacha20.c": PackageResources.chacha20_c, "noise.c": PackageResources.noise_c,
+      "poly1305.c": PackageResources.poly1305_c, "random.c": PackageResources.random_c,
+      "seal.c": PackageResources.seal_c, "session.c": PackageResources.session_c,
+      "sha256.c": PackageResources.sha256_c, "wipe.c": PackageResources.wipe_c, "x25519.c": PackageResources.x25519_c,
+    ]
+    let sources = headers.merging(own) { $1 }
+    guard hasKeys else { return try compile("resident", sources, gpuArguments) }
+    return try compile("resident", sources.merging(keys) { $1 }, gpuArguments + ["-DGRASS_GPU_KEYS=1"])
   }
 
   private static func compile(

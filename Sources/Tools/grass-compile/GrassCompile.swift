@@ -46,10 +46,16 @@ struct GrassCompile: ParsableCommand {
   @Flag(help: "Add the detectors that come with GRASS, which the device runs by itself.")
   var detectors = false
 
+  @Flag(help: "For a GPU: make a program for regions with keys (grassd --keys), and for no others.")
+  var keys = false
+
   func validate() throws {
     guard parsedTarget != nil else { throw ValidationError("--target takes native, or sm_ and a number.") }
     guard output != nil || (target == "native" && sources.count == 1) else {
       throw ValidationError("One monitor runs on this machine's processor; all else needs --output.")
+    }
+    guard !keys || target != "native" else {
+      throw ValidationError("--keys is for a GPU's program; a processor's serves regions with keys and without.")
     }
     guard (1...4096).contains(lanes) else { throw ValidationError("--lanes takes 1 to 4096.") }
   }
@@ -79,7 +85,7 @@ struct GrassCompile: ParsableCommand {
       // What remote hosts may ask for has the first numbers.
       bound = bound.filter { !$0.isDetector } + bound.filter { $0.isDetector }
       if let output {
-        try write(try DeviceProgram.code(bound, for: parsedTarget ?? .native), to: output)
+        try write(try DeviceProgram.code(bound, for: parsedTarget ?? .native, hasKeys: keys), to: output)
       } else if let memory = kernel.memory as? FileMemory {
         let result = try NativeMonitor(bound[0]).run(
           on: WatchedMachine(memory, space: kernel.addressSpace, slide: kernel.found.slide),

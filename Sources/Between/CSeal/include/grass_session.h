@@ -46,6 +46,9 @@ const struct grass_epoch_keys *grass_session_keys_of(const struct grass_session_
 /// The slot that the line of a session is sealed as.
 #define GRASS_LINE_SLOT 0xffffffffu
 
+/// The nonce of a record. The associated data are the session's token, 8 bytes.
+void grass_record_nonce(uint8_t nonce[12], uint32_t slot, uint64_t sequence);
+
 /// Seals a record's payload. `sealed` is `text`, or does not overlap it.
 void grass_record_seal_payload(
     const uint8_t key[32], uint64_t token, uint32_t slot, uint64_t sequence, const uint8_t *text, uint64_t length,

@@ -4,7 +4,14 @@
 //
 // All threads of the mailbox block take the same way through the code below but where a single thread or warp is named:
 // what they decide by lies in shared memory, with a barrier before and after.
+//
+// With GRASS_GPU_KEYS it is a program for regions with keys, and for no others: keyed.c. One without starts faster, for the driver
+// compiles it at each start.
 #include "grass_gpu.h"
+
+#if !defined(GRASS_GPU_KEYS)
+#define GRASS_GPU_KEYS 0
+#endif
 
 #define SHARED static __attribute__((address_space(3), loader_uninitialized))
 #define KERNEL __attribute__((nvptx_kernel))
@@ -80,6 +87,20 @@ static void store_release_gpu(void *place, uint64_t value) {
 static void add_release_gpu32(void *place, uint32_t value) {
   __asm__ volatile("red.release.gpu.add.u32 [%0], %1;" : : "l"(place), "r"(value) : "memory");
 }
+
+#if GRASS_GPU_KEYS
+// The core of sessions' keys, as on a processor.
+#include "chacha20.c"
+#include "keyring.c"
+#include "noise.c"
+#include "poly1305.c"
+#include "random.c"
+#include "seal.c"
+#include "session.c"
+#include "sha256.c"
+#include "wipe.c"
+#include "x25519.c"
+#endif
 
 // What keeps the findings, as on a processor.
 #include "detect.c"
@@ -229,16 +250,29 @@ static void complete(
   gpu->mailbox.served++;
 }
 
-/// Moves a response's payload, zero padded to whole words, from the GPU's memory to its slot and makes it visible, by all
-/// threads.
-static void publish(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint64_t length) {
+#if GRASS_GPU_KEYS
+static void publish_sealed(struct grass_gpu *gpu, uint8_t *text, uint32_t slot, uint64_t sequence, uint64_t length);
+#endif
+
+/// Moves a response's payload, zero padded to whole words, from `text` in the GPU's memory to its slot and makes it visible, by
+/// all threads. Sealed, it is sealed in its place.
+static void publish_text(struct grass_gpu *gpu, uint8_t *text, uint32_t slot, uint64_t sequence, uint64_t length) {
+#if GRASS_GPU_KEYS
+  // Of epoch 0 are the messages of handshakes alone.
+  if (grass_epoch(sequence)) return publish_sealed(gpu, text, slot, sequence, length);
+#endif
   if (thread() == 0) sums[0] = sums[1] = 0;
   barrier();
   uint64_t *payload = (uint64_t *)(response_record(&gpu->mailbox, slot) + sizeof(struct grass_record));
-  send_part(payload, (const uint64_t *)gpu->response, length, 0, 1);
+  send_part(payload, (const uint64_t *)text, length, 0, 1);
   barrier();
   if (thread() == 0) complete(gpu, slot, sequence, length, (const uint64_t *)sums);
   barrier();
+}
+
+/// The same of what lies in `gpu->response`.
+static void publish(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint64_t length) {
+  publish_text(gpu, gpu->response, slot, sequence, length);
 }
 
 /// Answers with an error, by all threads.
@@ -251,6 +285,7 @@ static void refuse(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint
   publish(gpu, slot, sequence, sizeof(struct grass_response));
 }
 
+#if !GRASS_GPU_KEYS
 /// Answers a heartbeat, whose record's words are all in `words`, by one thread. Returns whether it was one.
 static bool answer_heartbeat(struct grass_gpu *gpu, uint32_t slot, uint64_t words[HEAD_WORDS]) {
   struct grass_mailbox *mailbox = &gpu->mailbox;
@@ -279,6 +314,7 @@ static bool answer_heartbeat(struct grass_gpu *gpu, uint32_t slot, uint64_t word
   __atomic_fetch_add(&mailbox->served, 1, __ATOMIC_RELAXED);
   return true;
 }
+#endif
 
 static void answer_info(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, uint64_t capacity) {
   struct grass_mailbox *mailbox = &gpu->mailbox;
@@ -566,7 +602,7 @@ static bool begin_run(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, c
         job->flags = run->flags;
         for (unsigned index = 0; index < GRASS_ARGUMENTS; index++) job->arguments[index] = run->arguments[index];
         // The records are made where they are sent from.
-        job->output.bytes = gpu->response + sizeof(struct grass_response) + sizeof(struct grass_run_answer);
+        job->output.bytes = gpu->output + sizeof(struct grass_response) + sizeof(struct grass_run_answer);
         job->output.capacity = capacity - head;
         job->output.used = 0;
         job->faulted = 0;
@@ -601,8 +637,8 @@ static void finish_run(struct grass_gpu *gpu) {
     uint32_t count = job->faulted < GRASS_MAX_FAULTS ? job->faulted : GRASS_MAX_FAULTS;
     uint64_t size = job->output.used < job->output.capacity ? job->output.used : job->output.capacity;
     if (thread() == 0) {
-      *(struct grass_response *)gpu->response = (struct grass_response){.operation = GRASS_RUN, .count = count};
-      *(struct grass_run_answer *)(gpu->response + sizeof(struct grass_response)) = (struct grass_run_answer){
+      *(struct grass_response *)gpu->output = (struct grass_response){.operation = GRASS_RUN, .count = count};
+      *(struct grass_run_answer *)(gpu->output + sizeof(struct grass_response)) = (struct grass_run_answer){
           .elapsed = clock_now() - monitors->since,
           .size = size,
           .lanes = job->lanes,
@@ -613,7 +649,8 @@ static void finish_run(struct grass_gpu *gpu) {
     if (thread() < fault_size / 8)
       ((uint64_t *)(job->output.bytes + size))[thread()] = ((const uint64_t *)job->faults)[thread()];
     length = sizeof(struct grass_response) + sizeof(struct grass_run_answer) + size + fault_size;
-    if (length > LONG_PAYLOAD) {
+    // Sealed by this block alone: whoever shares in it needs the session's key, which stays here.
+    if (!GRASS_GPU_KEYS && length > LONG_PAYLOAD) {
       barrier();
       if (thread() == 0) {
         parcel->sums[0] = parcel->sums[1] = 0;
@@ -626,7 +663,7 @@ static void finish_run(struct grass_gpu *gpu) {
   }
   barrier();
   if (is_wanted) {
-    if (!is_sent) publish(gpu, slot, sequence, length);
+    if (!is_sent) publish_text(gpu, gpu->output, slot, sequence, length);
     else if (thread() == 0) complete(gpu, slot, sequence, length, parcel->sums);
   }
   if (thread() == 0) monitors->is_running = work.is_busy = false;
@@ -644,6 +681,7 @@ static bool ends_soon(struct grass_gpu *gpu) {
   return false;
 }
 
+#if !GRASS_GPU_KEYS
 /// Serves one request, by all threads. Returns whether the slot has been dealt with; else it is looked at again.
 ///
 /// Called, lest what it needs take registers from the poll.
@@ -716,6 +754,11 @@ __attribute__((noinline)) static bool serve(struct grass_gpu *gpu, uint32_t slot
   }
   return true;
 }
+#endif
+
+#if GRASS_GPU_KEYS
+static void tell_newest(uint64_t number);
+#endif
 
 static void publish_beacon(struct grass_mailbox *mailbox, uint64_t now, uint32_t state) {
   struct grass_beacon beacon = {
@@ -726,16 +769,20 @@ static void publish_beacon(struct grass_mailbox *mailbox, uint64_t now, uint32_t
       .served = mailbox->served,
       .counter_end = mailbox->counter,
   };
+#if GRASS_GPU_KEYS
+  // What everybody reads says then no more than that it lives.
+  tell_newest(beacon.newest_finding);
+  beacon.newest_finding = beacon.served = 0;
+#endif
   grass_check(beacon.check, beacon.counter, &beacon, offsetof(struct grass_beacon, check));
   uint64_t *to = (uint64_t *)(mailbox->region + mailbox->layout.beacon_offset), *from = (uint64_t *)&beacon;
   for (unsigned word = 0; word < sizeof beacon / 8; word++) store_word(to + word, from[word]);
   mailbox->beacon_time = now;
 }
 
-/// Writes each session's line, by one thread.
-__attribute__((noinline)) static void publish_lines(struct grass_mailbox *mailbox, uint64_t now, uint32_t state) {
+static struct grass_session_line line_now(const struct grass_mailbox *mailbox, uint64_t now, uint32_t state) {
   const struct grass_summary *summary = &mailbox->summary;
-  struct grass_session_line line = grass_make_line(
+  return grass_make_line(
       mailbox->counter, now, state,
       (struct grass_summary){
           .tick = get(&summary->tick),
@@ -744,6 +791,12 @@ __attribute__((noinline)) static void publish_lines(struct grass_mailbox *mailbo
           .open = get(&summary->open),
           .suspended = get(&summary->suspended),
       });
+}
+
+#if !GRASS_GPU_KEYS
+/// Writes each session's line, by one thread.
+__attribute__((noinline)) static void publish_lines(struct grass_mailbox *mailbox, uint64_t now, uint32_t state) {
+  struct grass_session_line line = line_now(mailbox, now, state);
   const uint64_t *from = (const uint64_t *)&line;
   for (uint32_t index = 0; index < mailbox->layout.line_count; index++) {
     uint64_t *to = (uint64_t *)(mailbox->region + mailbox->layout.lines_offset + index * mailbox->layout.line_size);
@@ -751,6 +804,11 @@ __attribute__((noinline)) static void publish_lines(struct grass_mailbox *mailbo
   }
   mailbox->lines_time = now;
 }
+#endif
+
+#if GRASS_GPU_KEYS
+#include "keyed.c"
+#endif
 
 static void run_mailbox(struct grass_gpu *gpu) {
   struct grass_mailbox *mailbox = &gpu->mailbox;
@@ -768,6 +826,9 @@ static void run_mailbox(struct grass_gpu *gpu) {
     work.meetings = 0;
   }
   barrier();
+#if GRASS_GPU_KEYS
+  begin_keys(gpu);
+#endif
   for (unsigned turn = 0;; turn++) {
     // One transaction a slot; all are on their way together. A second look at the same words would only queue behind
     // the first: the bus answers one reader of a line after the other.
@@ -775,6 +836,9 @@ static void run_mailbox(struct grass_gpu *gpu) {
     // Meanwhile a job may end.
     if (work.is_busy && __nvvm_bar0_or(thread() == 0 && ends_soon(gpu))) finish_run(gpu);
     if (thread() == 0 && turn % 64 == 0) stop = load_word(&gpu->control->stop);
+#if GRASS_GPU_KEYS
+    if (thread() == 0) look_for_orders(gpu, turn);
+#endif
     heads[thread()] = value;
     uint64_t sequence = from_lane(value, thread() % WARP / HEAD_WORDS * HEAD_WORDS);
     bool is_new = polls && sequence != 0 && sequence != served;
@@ -782,9 +846,16 @@ static void run_mailbox(struct grass_gpu *gpu) {
     if (is_new && word == 0) {
       uint64_t words[HEAD_WORDS];
       for (unsigned index = 0; index < HEAD_WORDS; index++) words[index] = heads[thread() + index];
+#if GRASS_GPU_KEYS
+      bool is_done = answer_sealed_heartbeat(gpu, slot, words);
+      if (is_done) mailbox->slots[slot].served = sequence;
+      else is_new = may_look(mailbox, slot, sequence);
+      fresh[slot] = !is_done && is_new;
+#else
       bool is_done = answer_heartbeat(gpu, slot, words);
       if (is_done) mailbox->slots[slot].served = sequence;
       fresh[slot] = !is_done;
+#endif
     } else if (polls && word == 0) {
       fresh[slot] = false;
     }
@@ -792,25 +863,45 @@ static void run_mailbox(struct grass_gpu *gpu) {
       ending = (uint32_t)stop;
       uint64_t now = clock_now();
       if (now - mailbox->beacon_time >= GRASS_BEACON_NS) publish_beacon(mailbox, now, GRASS_STATE_RUNNING);
+#if !GRASS_GPU_KEYS
       if (now - mailbox->lines_time >= GRASS_LINES_NS) publish_lines(mailbox, now, GRASS_STATE_RUNNING);
+#endif
     }
+#if GRASS_GPU_KEYS
+    bool is_due = thread() == 0 && are_keys_due(mailbox);
+    if (!__nvvm_bar0_or((is_new && word == 0) || is_due || (thread() == 0 && ending))) continue;
+    settle(gpu);
+#else
     if (!__nvvm_bar0_or(is_new || (thread() == 0 && ending))) continue;
+#endif
     for (unsigned index = 0; index < mailbox->layout.slot_count; index++) {
       if (!fresh[index]) continue;
+#if GRASS_GPU_KEYS
+      serve_keyed(gpu, index);
+#else
       uint64_t number = heads[index * HEAD_WORDS];
       bool is_done = serve(gpu, index);
       if (thread() == 0 && is_done) mailbox->slots[index].served = number;
+#endif
       barrier();
     }
+#if GRASS_GPU_KEYS
+    finish_turn(mailbox);
+#endif
     if (polls) served = mailbox->slots[slot].served;
     bool ends = ending && !monitors->is_running;
     barrier();
     if (ends) break;
   }
+#if GRASS_GPU_KEYS
+  end_keys(gpu, ending == GRASS_GPU_STOP);
+#endif
   if (thread() == 0) {
     if (ending == GRASS_GPU_STOP) {
       publish_beacon(mailbox, clock_now(), GRASS_STATE_STOPPED);
+#if !GRASS_GPU_KEYS
       publish_lines(mailbox, clock_now(), GRASS_STATE_STOPPED);
+#endif
     }
     store_release_gpu(&monitors->job.turn, GRASS_JOB_END);
   }
@@ -828,7 +919,7 @@ static void send_parcel(struct grass_gpu *gpu, uint32_t worker, uint32_t workers
   barrier();
   uint64_t *payload =
       (uint64_t *)(response_record(&gpu->mailbox, gpu->monitors.slot) + sizeof(struct grass_record));
-  send_part(payload, (const uint64_t *)gpu->response, length, worker, workers);
+  send_part(payload, (const uint64_t *)gpu->output, length, worker, workers);
   barrier();
   if (thread() == 0) {
     __atomic_fetch_add(&parcel->sums[0], sums[0], __ATOMIC_RELAXED);
@@ -1020,8 +1111,12 @@ static void keep_words(struct grass_detectors *detectors) {
   barrier();
   if (!is_due) return;
   run_detector(detectors);
+  uint64_t tag[2] = {0, 0};
   if (thread() == 0) {
     decided[0] = end_words(detectors);
+#if GRASS_GPU_KEYS
+    if (decided[0]) seal_words(&detectors->keeper, detectors->words, decided[0], tag);
+#endif
     sums[0] = sums[1] = 0;
   }
   barrier();
@@ -1034,8 +1129,8 @@ static void keep_words(struct grass_detectors *detectors) {
   send_part((uint64_t *)(record + sizeof(struct grass_record)), (const uint64_t *)detectors->words, length, 0, 1);
   barrier();
   if (thread() == 0) {
-    uint64_t check[2];
-    grass_check_finish(check, (const uint64_t *)sums, number, length);
+    uint64_t check[2] = {tag[0], tag[1]};
+    if (!GRASS_GPU_KEYS) grass_check_finish(check, (const uint64_t *)sums, number, length);
     store_word(record + sizeof(struct grass_record) + length, number);
     store_word(record + offsetof(struct grass_record, length), length);
     store_word(record + offsetof(struct grass_record, check), check[0]);

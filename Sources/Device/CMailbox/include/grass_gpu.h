@@ -35,6 +35,45 @@ struct grass_parcel {
   uint64_t sums[2];
 };
 
+// MARK: With keys
+
+/// Dynamic shared memory of a block of a program with keys: the first block has its keyring there, which no other block and no
+/// copy by the driver reaches. Less than half of what a multiprocessor has since sm_80, so that the caches keep the rest.
+#define GRASS_GPU_KEYS_SIZE (80u << 10)
+
+/// What a program with keys is given at its launch. It lies in pinned host memory; the program copies it, and zeroes all of it.
+struct grass_gpu_handover {
+  uint64_t is_given;      // Until it is taken.
+  uint32_t has_identity;  // Whether private_key is the device's own; else it makes one.
+  uint32_t takes_lists;   // Whether a later list is taken, too.
+  uint8_t seed[64];
+  uint8_t private_key[32];
+  uint32_t certificate_length;
+  uint8_t certificate[GRASS_MAX_CERTIFICATE];
+};
+
+/// What the host says to a program with keys, and hears of it: in pinned host memory.
+struct grass_gpu_door {
+  // One question at a time: it lies there before `asked` counts up; once `answered` is the same, it is done.
+  uint64_t asked;
+  uint64_t answered;
+  uint64_t released;  // Slots whose sessions are to be forgotten, a bit each.
+  uint64_t has_list;  // Whether `list` is to be the list.
+  struct grass_key_list list;
+  // The program's.
+  uint64_t newest_finding;
+  uint8_t public_key[32];
+  struct grass_key_events events;
+  struct grass_gpu_handover handover;
+};
+
+/// What a program with keys leaves to the next: the list, and the keys of what is said to all, which both the mailbox's block and
+/// the detectors' see, and the daemon asks for. Sessions and the device's own key end with each program.
+struct grass_gpu_keys {
+  struct grass_key_list list;
+  struct grass_group group;
+};
+
 struct grass_gpu {
   // All pointers are the GPU's. `mailbox.scratch` holds a request.
   struct grass_mailbox mailbox;
@@ -46,8 +85,11 @@ struct grass_gpu {
   uint32_t arrived;  // How often a worker has come to the end of a stage, or of its part of a parcel.
   const struct grass_gpu_control *control;
   uint8_t *response;           // A response's payload, response_size bytes.
+  uint8_t *output;             // That of a run, which others are answered beside.
   struct grass_place *places;  // As many as ranges fit a request.
   struct grass_detectors *detectors;  // The last block's; its count is 0 where there are none.
+  struct grass_gpu_keys *keys;        // With `door`, of a region with keys; else NULL.
+  struct grass_gpu_door *door;
 };
 
 /// What the test of the GPU's view of host memory works on, in pinned host memory.

@@ -1,5 +1,6 @@
 // Who may ask a device, and under which keys: its own key, the list of others' keys, and the sessions that handshakes made. All of
-// it is private to the device; keys lie in it from start to end.
+// it is private to the device; keys lie in it from start to end. What is no secret of one session (the list of public keys, what
+// happened, and the keys of what is said to all) lies beside it, so that a GPU can have the rest where nobody else reaches.
 //
 // A handshake is answered in the slot that it comes in and disturbs no session there: what it makes waits until a record came that
 // opens under its keys, which shows that whoever began it holds the key that it named. Then it takes the place of the session
@@ -21,6 +22,13 @@
 #define GRASS_REFUSAL_NS 1000000000ull
 /// Of what the time allows, handshakes take this part at most: one in four.
 #define GRASS_HANDSHAKE_SHARE 4u
+
+/// The slots that a keyring has room for: a GPU's lies in the shared memory of one block.
+#if defined(__NVPTX__)
+#define GRASS_KEYRING_SLOTS GRASS_GPU_SLOTS
+#else
+#define GRASS_KEYRING_SLOTS GRASS_MAX_SLOTS
+#endif
 
 /// A session, or one that waits to be confirmed. All zeros is none.
 struct grass_session_state {
@@ -70,22 +78,41 @@ struct grass_key_event {
 
 #define GRASS_KEY_EVENTS 64u
 
+/// What happened: entry n lies at n % GRASS_KEY_EVENTS. One writes, one takes; what is not taken in time is lost, and counted.
+struct grass_key_events {
+  uint64_t put, taken, lost;
+  struct grass_key_event entries[GRASS_KEY_EVENTS];
+};
+
+/// Whom a device lets in.
+struct grass_key_list {
+  uint32_t count;
+  uint32_t reserved;
+  struct grass_key_line lines[GRASS_MAX_KEYS];
+};
+
 #define GRASS_NO_SESSION 0xffffffffu
+
+/// What lies beside a keyring. All of it is the caller's and must outlive it; what is not new in it stays: a group that has keys,
+/// and a list.
+struct grass_keyring_places {
+  struct grass_key_list *list;
+  struct grass_group *group;
+  struct grass_key_events *events;
+};
 
 struct grass_keyring {
   struct grass_key_pair identity;
   struct grass_random random;
   struct grass_header prologue;
   uint64_t utc_offset;  // What makes nanoseconds since 1970 of the device's clock.
+  struct grass_keyring_places beside;
   uint32_t slot_count;
-  uint32_t line_count;
-  struct grass_key_line lines[GRASS_MAX_KEYS];
   uint32_t certificate_length;
   uint8_t certificate[GRASS_MAX_CERTIFICATE];
-  uint32_t owners[GRASS_MAX_SLOTS];  // The slot whose session a slot is of; GRASS_NO_SESSION for none.
-  struct grass_session_state sessions[GRASS_MAX_SLOTS];  // Of the slot in which each was made.
-  struct grass_door doors[GRASS_MAX_SLOTS];
-  struct grass_group group;
+  uint32_t owners[GRASS_KEYRING_SLOTS];  // The slot whose session a slot is of; GRASS_NO_SESSION for none.
+  struct grass_session_state sessions[GRASS_KEYRING_SLOTS];  // Of the slot in which each was made.
+  struct grass_door doors[GRASS_KEYRING_SLOTS];
   uint64_t dropped;    // Records that did not open, or came again.
   uint64_t refused;    // Handshakes that failed.
   uint64_t swept;
@@ -95,16 +122,14 @@ struct grass_keyring {
   uint32_t has_handshake;
   uint64_t refusal_told;
   uint64_t is_group_stale;  // A new key is to be made for what is said to all.
-  // What happened: entry n lies at n % GRASS_KEY_EVENTS. One writes, one takes; what is not taken in time is lost, and counted.
-  uint64_t event_put, event_taken, event_lost;
-  struct grass_key_event events[GRASS_KEY_EVENTS];
+  uint64_t event_put;  // Its own count of them.
 };
 
 /// Begins. `private_key` is the device's own, NULL to make one; `seed` is random. The caller wipes both.
 ///
-/// `layout` is the region's, with GRASS_FEATURE_KEYS.
+/// `layout` is the region's, with GRASS_FEATURE_KEYS, of GRASS_KEYRING_SLOTS slots at most.
 void grass_keyring_start(
-    struct grass_keyring *keyring, const struct grass_header *layout, const uint8_t private_key[32], const uint8_t seed[64],
+    struct grass_keyring *keyring, struct grass_keyring_places beside, const struct grass_header *layout, const uint8_t private_key[32], const uint8_t seed[64],
     uint64_t utc_offset, uint64_t now);
 
 /// Puts a key into the list, or another's rights in its place; or removes one. `by` is NULL for the machine itself. Returns a
@@ -149,6 +174,26 @@ struct grass_session_state *grass_keyring_session(struct grass_keyring *keyring,
 bool grass_keyring_seal(
     struct grass_keyring *keyring, uint32_t slot, uint64_t sequence, uint8_t *payload, uint64_t length, uint64_t check[2]);
 
+/// What the answer in a slot to a record of this number is sealed under, and its session's token; NULL where its session is over.
+const uint8_t *grass_keyring_response_key(
+    const struct grass_keyring *keyring, uint32_t slot, uint64_t sequence, uint64_t *token);
+
+/// The same of a request of the session that has the slot already, in an epoch at hand, with a number that it may have; else NULL.
+const uint8_t *grass_keyring_request_key(
+    const struct grass_keyring *keyring, uint32_t slot, uint64_t sequence, uint64_t *token);
+
+/// What tells a heartbeat of a slot, and its answer, before it has come: its keys and its number, where it is the next one of a
+/// session that may watch.
+struct grass_next_record {
+  const uint8_t *request, *response;
+  uint64_t token;
+  uint64_t sequence;  // 0 where nothing of it is known.
+};
+struct grass_next_record grass_keyring_next(const struct grass_keyring *keyring, uint32_t slot);
+
+/// Makes the list this one: sessions of keys that are in it no more end.
+void grass_keyring_replace(struct grass_keyring *keyring, const struct grass_key_list *list);
+
 /// Seals a session's line. Returns false where there is no session in this slot: then the line is zero.
 bool grass_keyring_line(struct grass_keyring *keyring, uint32_t slot, struct grass_session_line *line);
 
@@ -175,8 +220,8 @@ static inline uint32_t grass_right_of(uint32_t operation) {
   }
 }
 
-/// Takes the next event. Returns false where there is none.
-bool grass_keyring_take_event(struct grass_keyring *keyring, struct grass_key_event *event);
+/// Takes the next event. Returns false where there is none. One thread at a time may ask.
+bool grass_key_events_take(struct grass_key_events *events, struct grass_key_event *event);
 
 // MARK: - What is said to all
 

@@ -1,0 +1,1 @@
+../../../Between/CSeal/chacha20.c

@@ -1,0 +1,1 @@
+../../CMailbox/include/grass_keyring.h

@@ -1,0 +1,1 @@
+../../../Between/CSeal/include/grass_session.h

@@ -1,0 +1,1 @@
+../../../Between/CSeal/include/grass_x25519.h

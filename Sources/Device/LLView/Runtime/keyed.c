@@ -1,0 +1,1 @@
+../../CMailbox/gpu/keyed.c

@@ -1,0 +1,1 @@
+../../CMailbox/keyring.c

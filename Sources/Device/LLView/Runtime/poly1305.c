@@ -1,0 +1,1 @@
+../../../Between/CSeal/poly1305.c

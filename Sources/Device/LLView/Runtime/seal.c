@@ -1,0 +1,1 @@
+../../../Between/CSeal/seal.c

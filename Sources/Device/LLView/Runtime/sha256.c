@@ -1,0 +1,1 @@
+../../../Between/CSeal/sha256.c

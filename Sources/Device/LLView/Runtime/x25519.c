@@ -1,0 +1,1 @@
+../../../Between/CSeal/x25519.c
