@@ -2,6 +2,9 @@
 
 #include "grass_wipe.h"
 
+/// Kept once in the program, as in the core of sessions' keys: a GPU's driver compiles the program at each start.
+#define APART __attribute__((noinline)) static
+
 static void copy(void *to, const void *from, uint64_t count) {
   for (uint64_t index = 0; index < count; index++) ((uint8_t *)to)[index] = ((const uint8_t *)from)[index];
 }
@@ -23,7 +26,7 @@ static bool is_past(uint64_t now, uint64_t since, uint64_t span) {
 
 // MARK: - What happened
 
-static void note(
+APART void note(
     struct grass_keyring *keyring, uint32_t kind, uint32_t rights, const uint8_t *key, const uint8_t *by, const char *comment,
     const struct grass_session_state *session) {
   struct grass_key_events *events = keyring->beside.events;
@@ -54,26 +57,26 @@ bool grass_key_events_take(struct grass_key_events *events, struct grass_key_eve
 
 // MARK: - The list of keys
 
-static struct grass_key_line *find(struct grass_keyring *keyring, const uint8_t *key) {
+APART struct grass_key_line *find(struct grass_keyring *keyring, const uint8_t *key) {
   struct grass_key_list *list = keyring->beside.list;
   for (uint32_t index = 0; index < list->count; index++)
     if (is_same(list->lines[index].key, key)) return &list->lines[index];
   return 0;
 }
 
-static bool is_over(const struct grass_keyring *keyring, const struct grass_key_line *line, uint64_t now) {
+APART bool is_over(const struct grass_keyring *keyring, const struct grass_key_line *line, uint64_t now) {
   return line->expiry && (now + keyring->utc_offset) / 1000000000ull >= line->expiry;
 }
 
 /// Makes a new key for what is said to all, which those that are not in the list any more do not have.
-static void renew_group(struct grass_keyring *keyring) {
+APART void renew_group(struct grass_keyring *keyring) {
   struct grass_group *group = keyring->beside.group;
   uint64_t next = group->generation + 1;
   grass_random_fill(&keyring->random, group->keys[next % GRASS_GROUP_KEYS], 32);
   grass_store(&group->generation, next);
 }
 
-static void end(struct grass_keyring *keyring, uint32_t session) {
+APART void end(struct grass_keyring *keyring, uint32_t session) {
   struct grass_session_state *state = &keyring->sessions[session];
   if (state->is_live && state->rights) {
     const struct grass_key_line *line = find(keyring, state->key);
@@ -85,7 +88,7 @@ static void end(struct grass_keyring *keyring, uint32_t session) {
 }
 
 /// Gives the sessions of a key the rights that it has now. Those that it takes all of them end.
-static void apply(struct grass_keyring *keyring, const uint8_t *key, uint32_t rights) {
+APART void apply(struct grass_keyring *keyring, const uint8_t *key, uint32_t rights) {
   for (uint32_t slot = 0; slot < keyring->slot_count; slot++) {
     struct grass_session_state *waiting = &keyring->doors[slot].waiting;
     if (waiting->keys.epoch && is_same(waiting->key, key)) waiting->rights = rights;
@@ -96,7 +99,7 @@ static void apply(struct grass_keyring *keyring, const uint8_t *key, uint32_t ri
   }
 }
 
-static void remove_line(struct grass_keyring *keyring, struct grass_key_line *line) {
+APART void remove_line(struct grass_keyring *keyring, struct grass_key_line *line) {
   struct grass_key_line gone = *line;
   struct grass_key_list *list = keyring->beside.list;
   *line = list->lines[--list->count];
@@ -187,7 +190,7 @@ struct grass_session_state *grass_keyring_session(struct grass_keyring *keyring,
 }
 
 /// Takes a slot out of the session that has it. Whoever repeats that session's records there does not get it back.
-static void leave(struct grass_keyring *keyring, uint32_t slot) {
+APART void leave(struct grass_keyring *keyring, uint32_t slot) {
   struct grass_session_state *state = grass_keyring_session(keyring, slot);
   if (state) state->floor = state->highest;
   keyring->owners[slot] = GRASS_NO_SESSION;
@@ -201,7 +204,7 @@ void grass_keyring_release(struct grass_keyring *keyring, uint32_t slot) {
 }
 
 /// Goes on to the next epoch. Where there is none, the session has come to its end.
-static void advance(struct grass_keyring *keyring, uint32_t session, uint64_t now) {
+APART void advance(struct grass_keyring *keyring, uint32_t session, uint64_t now) {
   struct grass_session_state *state = &keyring->sessions[session];
   if (!grass_session_keys_next(&state->keys)) {
     end(keyring, session);
@@ -261,7 +264,7 @@ bool grass_keyring_may_shake(struct grass_keyring *keyring, uint32_t slot) {
 }
 
 /// Makes a session of a handshake that has ended, which waits until somebody shows that he has its keys.
-static void make_session(struct grass_keyring *keyring, uint32_t slot, uint64_t now) {
+APART void make_session(struct grass_keyring *keyring, uint32_t slot, uint64_t now) {
   struct grass_door *door = &keyring->doors[slot];
   struct grass_session_state *waiting = &door->waiting;
   struct grass_cipher send, receive;
@@ -331,7 +334,7 @@ uint64_t grass_keyring_handshake(
 // MARK: - Records
 
 /// Whether a record opens under a session's keys: those of its epoch, or of the next one, which who sealed it has begun.
-static bool opens(const struct grass_session_keys *keys, uint32_t slot, const struct grass_record *head, uint8_t *payload) {
+APART bool opens(const struct grass_session_keys *keys, uint32_t slot, const struct grass_record *head, uint8_t *payload) {
   uint32_t epoch = (uint32_t)grass_epoch(head->sequence);
   const struct grass_epoch_keys *of = grass_session_keys_of(keys, epoch);
   if (of)
