@@ -378,7 +378,7 @@ int main(void) {
   change.change.action = GRASS_KEY_REMOVE;
   uint64_t generation = kept.group.generation;
   EXPECT(ask_for(&mine, 3, &change, sizeof change, got, 60) == 16 && response->status == GRASS_OK);
-  EXPECT(kept.group.generation == generation + 1);
+  AWAIT(grass_load(&kept.group.generation) == generation + 1);
   AWAIT(line_of(20) == 0);
   EXPECT(!beats_heart(&its, 20, 0.3));
   EXPECT(beats_heart(&mine, 3, 60));

@@ -400,15 +400,17 @@ static void finish_turn(struct grass_mailbox *mailbox) {
 /// How long a sealed request that does not open is left alone, in nanoseconds: at first, while it may be on its way, and at most.
 #define SHORTEST_LOOK 20000u
 #define LONGEST_LOOK 1000000u
+#define NANOSECONDS_PER_BYTE 16u
 
-/// Whether a request is to be looked at now, by its slot's first thread.
-static bool may_look(const struct grass_mailbox *mailbox, uint32_t slot, uint64_t sequence) {
-  const struct grass_slot_state *state = &mailbox->slots[slot];
-  return state->pending != sequence || clock_now() >= state->next_look;
+/// Whether a slot is to be looked at now, by its first thread.
+static bool may_look(const struct grass_mailbox *mailbox, uint32_t slot) {
+  return clock_now() >= mailbox->slots[slot].next_look;
 }
 
 /// Notes that a request cannot be used as it is now: it may be on its way, or another's, whom the true one then follows.
-static void look_later(struct grass_mailbox *mailbox, uint32_t slot, uint64_t sequence) {
+///
+/// `length` is what of it was looked at: who sends what does not open pays with his own time.
+static void look_later(struct grass_mailbox *mailbox, uint32_t slot, uint64_t sequence, uint64_t length) {
   if (thread() != 0) return;
   struct grass_slot_state *state = &mailbox->slots[slot];
   uint64_t now = clock_now();
@@ -418,7 +420,9 @@ static void look_later(struct grass_mailbox *mailbox, uint32_t slot, uint64_t se
     mailbox->torn++;
   }
   uint64_t pause = (now - state->pending_since) / 2;
-  state->next_look = now + (pause < SHORTEST_LOOK ? SHORTEST_LOOK : pause > LONGEST_LOOK ? LONGEST_LOOK : pause);
+  if (pause < SHORTEST_LOOK) pause = SHORTEST_LOOK;
+  pause += length * NANOSECONDS_PER_BYTE;
+  state->next_look = now + (pause > LONGEST_LOOK ? LONGEST_LOOK : pause);
 }
 
 /// Publishes what thread 0 put together, `decided[0]` bytes, by all threads.
@@ -437,7 +441,7 @@ static void serve_handshake(struct grass_gpu *gpu, uint32_t slot, const struct g
   const uint8_t *payload = (const uint8_t *)(head + 1);
   uint64_t check[2], sequence = head->sequence;
   check_together(check, sequence, (const uint64_t *)(head + 1), head->length);
-  if (check[0] != head->check[0] || check[1] != head->check[1]) return look_later(mailbox, slot, sequence);
+  if (check[0] != head->check[0] || check[1] != head->check[1]) return look_later(mailbox, slot, sequence, head->length);
   if (thread() == 0) {
     decided[0] = grass_keyring_handshake(
         keyring_here(), slot, payload, head->length, gpu->response, grass_record_capacity(mailbox->layout.response_size),
@@ -448,20 +452,21 @@ static void serve_handshake(struct grass_gpu *gpu, uint32_t slot, const struct g
 }
 
 /// What becomes of a request that was opened.
-enum { LATER, REFUSED, ALLOWED };
+enum { FALSE, LATER, REFUSED, ALLOWED };
 
 /// Judges a request that was opened, or could not be, and takes it, by one thread.
 static uint32_t take_request(
     struct grass_gpu *gpu, uint32_t slot, const struct grass_record *head, bool is_open, const struct grass_opened *opened) {
   struct grass_mailbox *mailbox = &gpu->mailbox;
   struct grass_keyring *keyring = keyring_here();
-  if (!is_open) return LATER;
+  if (!is_open) return FALSE;
   const struct grass_request *request = (const struct grass_request *)(head + 1);
   uint32_t operation = head->length < sizeof *request ? 0 : request->operation;
   // A session that has yet to be confirmed has no slot before it is accepted.
   if (!opened->is_waiting && operation == GRASS_RUN && gpu->monitors.is_running) return LATER;
   grass_keyring_accept(keyring, slot, opened, clock_now());
   mailbox->slots[slot].served = head->sequence;
+  mailbox->slots[slot].next_look = 0;
   const struct grass_session_state *session = grass_keyring_session(keyring, slot);
   uint32_t right = grass_right_of(operation);
   if (opened->is_waiting) keyed.sends_lines = true;
@@ -477,14 +482,14 @@ __attribute__((noinline)) static void serve_keyed(struct grass_gpu *gpu, uint32_
   uint64_t *copied = (uint64_t *)mailbox->scratch;
   bool is_handshake = grass_epoch(sequence) == 0;
   if (is_handshake && (!keyring->utc_offset || !grass_keyring_may_shake(keyring, slot))) return;
-  if (length > grass_record_capacity(mailbox->layout.request_size)) return look_later(mailbox, slot, sequence);
+  if (length > grass_record_capacity(mailbox->layout.request_size)) return look_later(mailbox, slot, sequence, 0);
   uint64_t words = grass_record_size(length) / 8;
   for (uint64_t word = thread(); word < words; word += GRASS_GPU_THREADS)
     copied[word] = word < HEAD_WORDS ? heads[slot * HEAD_WORDS + word] : load_word(record + word * 8);
   barrier();
   const struct grass_record *head = (const struct grass_record *)copied;
   uint8_t *payload = (uint8_t *)(copied + sizeof *head / 8);
-  if (copied[words - 1] != sequence) return look_later(mailbox, slot, sequence);
+  if (copied[words - 1] != sequence) return look_later(mailbox, slot, sequence, length);
   if (is_handshake) {
     serve_handshake(gpu, slot, head);
     return forget_next();
@@ -500,7 +505,8 @@ __attribute__((noinline)) static void serve_keyed(struct grass_gpu *gpu, uint32_
   barrier();
   uint32_t outcome = (uint32_t)decided[0];
   barrier();
-  if (outcome == LATER) return look_later(mailbox, slot, sequence);
+  if (outcome == LATER) return look_later(mailbox, slot, sequence, 0);
+  if (outcome == FALSE) return look_later(mailbox, slot, sequence, length);
   forget_next();
 
   uint64_t capacity = grass_record_capacity(mailbox->layout.response_size);

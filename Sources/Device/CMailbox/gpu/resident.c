@@ -849,7 +849,7 @@ static void run_mailbox(struct grass_gpu *gpu) {
 #if GRASS_GPU_KEYS
       bool is_done = answer_sealed_heartbeat(gpu, slot, words);
       if (is_done) mailbox->slots[slot].served = sequence;
-      else is_new = may_look(mailbox, slot, sequence);
+      else is_new = may_look(mailbox, slot);
       fresh[slot] = !is_done && is_new;
 #else
       bool is_done = answer_heartbeat(gpu, slot, words);
