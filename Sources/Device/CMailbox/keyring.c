@@ -16,6 +16,9 @@ static bool is_same(const uint8_t *one, const uint8_t *other) {
   return true;
 }
 
+/// After how long without a request whoever has a slot may be gone, in nanoseconds.
+#define GONE_NS 1000000000ull
+
 /// A number without its epoch.
 static uint64_t number_of(uint64_t sequence) { return sequence & ((1ull << GRASS_EPOCH_SHIFT) - 1); }
 
@@ -365,8 +368,9 @@ bool grass_keyring_open(
     opened->session = first;
     return true;
   }
-  // Whom nobody lets in takes no slot from whom somebody does.
-  bool may_enter = door->waiting.rights || !owner || !owner->rights;
+  // Whom nobody lets in takes no slot from whom somebody does, unless that one is gone: who only reads makes his session anew.
+  bool may_enter =
+      door->waiting.rights || !owner || !owner->rights || is_past(keyring->swept, owner->used, GONE_NS);
   if (door->waiting.keys.epoch && may_enter && opens(&door->waiting.keys, slot, head, payload)) {
     opened->session = slot;
     opened->is_waiting = true;

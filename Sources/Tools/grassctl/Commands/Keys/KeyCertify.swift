@@ -2,6 +2,7 @@ import ArgumentParser
 import Hosts
 import Keys
 import Output
+import Remote
 
 extension KeyCommand {
   struct Certify: ParsableCommand {

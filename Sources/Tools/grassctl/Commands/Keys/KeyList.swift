@@ -56,7 +56,10 @@ extension KeyCommand {
     @Argument(help: "The line: [RIGHTS] grass-x25519 BASE64 [COMMENT].") var line: [String]
 
     func run() throws {
-      let key = try reporting { try AuthorizedKey(parsing: line.joined(separator: " ")) }
+      let key = try reporting {
+        // As a file's line has it, with or without its end.
+        try AuthorizedKey(parsing: line.flatMap { $0.split(whereSeparator: \.isNewline) }.joined(separator: " "))
+      }
       let session = try HostOptions.connect(host, timeout: timeout)
       try reporting { try session.add(key) }
     }
