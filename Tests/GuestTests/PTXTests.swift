@@ -14,10 +14,11 @@ extension GuestTests {
       var assemblies: [PTXAssembly] = []
       // What regions with keys need is added for one of them: it is most of such a program.
       for (capability, hasKeys) in [(70, false), (80, false), (90, false), (90, true)] {
+        let form: [String] = hasKeys ? ["--keys"] : []
         let compiled = try BuiltTool(name: "grassd").run(
           ["compile"] + (allMonitors + ["swift/ps.swift"]).map(monitorPath) + [
             "--memory", guest.memoryPath, "--detectors", "--target", "sm_\(capability)", "-o", output.path,
-          ] + (hasKeys ? ["--keys"] : []))
+          ] + form)
         #expect(compiled.status == 0, "\(compiled.errors)")
         let code = Array(try Data(contentsOf: output))
         let lines = String(decoding: code.prefix(4000), as: UTF8.self).split(separator: "\n")
