@@ -164,7 +164,8 @@ for target in targets where target.name == "LLView" {
     "grass_paging.h", "grass_fault.h", "grass_segment.h", "grass_digest.h",
     "grass_finding.h", "grass_words.h", "grass_detect.h", "detect.c",
     "keyring.c", "keyed.c", "grass_keyring.h", "chacha20.c", "noise.c", "poly1305.c", "random.c", "seal.c", "session.c",
-    "sha256.c", "wipe.c", "x25519.c", "bytes.h", "grass_chacha20.h", "grass_noise.h", "grass_poly1305.h", "grass_random.h",
+    "sha256.c", "wipe.c", "x25519.c", "bytes.h", "grass_chacha20.h", "grass_noise.h", "grass_poly1305.h",
+    "grass_random.h",
     "grass_seal.h", "grass_session.h", "grass_sha256.h", "grass_wipe.h", "grass_x25519.h",
   ].map { .embedInCode("Runtime/\($0)") }
   // What monitors include, wherever their files lie.

@@ -63,8 +63,9 @@ struct HostTrust {
         + "`grassctl key trust \(destination.address) --fingerprint \(key.fingerprint)`")
   }
 
-  /// Asks the user, as ssh does, whether the host is to be known by the key that it has just proven, where it has one that nobody
-  /// knows and there is a terminal. Whoever waits for an answer keeps no connection: the host would end it.
+  /// Asks the user, as ssh does, whether the host is to be known by the key that it has just proven, where it has one that nobody knows and there is a terminal.
+  ///
+  /// Whoever waits for an answer keeps no connection: the host would end it.
   ///
   /// - Returns: whether it is known now.
   /// - Throws: `HostsError` where that cannot be written down.
