@@ -159,7 +159,8 @@ extension OwnGuestTests {
         wait
         grep -h answered /tmp/beat1 /tmp/beat2 /tmp/beat3
         """)
-      #expect(output.contains("took 4 slots"), "\(output)")
+      // Of sixteen, while three others have one each.
+      #expect(output.contains("took 3 slots"), "\(output)")
       #expect(output.contains("1 sent, 1 answered"), "\(output)")
       #expect(output.components(separatedBy: "200 sent, 200 answered, 0.0% lost").count == 4, "\(output)")
     }

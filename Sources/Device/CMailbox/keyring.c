@@ -19,6 +19,9 @@ static bool is_same(const uint8_t *one, const uint8_t *other) {
 /// After how long without a request whoever has a slot may be gone, in nanoseconds.
 #define GONE_NS 1000000000ull
 
+/// How many sessions of slots below one are tried that its own does not open.
+#define MOST_NEIGHBOURS 4u
+
 /// A number without its epoch.
 static uint64_t number_of(uint64_t sequence) { return sequence & ((1ull << GRASS_EPOCH_SHIFT) - 1); }
 
@@ -360,13 +363,17 @@ bool grass_keyring_open(
   *opened = (struct grass_opened){.session = keyring->owners[slot], .sequence = head->sequence};
   const struct grass_session_state *owner = grass_keyring_session(keyring, slot);
   if (owner && number > door->last && opens(&owner->keys, slot, head, payload)) return true;
-  // A client's slots are neighbours, and its session is that of the first: also where another has got into this one.
-  uint32_t first = slot;
-  while (first > 0 && !keyring->sessions[first].is_live) first--;
-  const struct grass_session_state *state = &keyring->sessions[first];
-  if (state != owner && state->is_live && number > state->floor && opens(&state->keys, slot, head, payload)) {
-    opened->session = first;
-    return true;
+  // A client's slots are neighbours, and its session is that of the first: also where others, who are gone by now, had sessions in
+  // some of them.
+  uint32_t tried = 0;
+  for (uint32_t first = slot + 1; first-- > 0 && tried < MOST_NEIGHBOURS;) {
+    const struct grass_session_state *state = &keyring->sessions[first];
+    if (!state->is_live || state == owner) continue;
+    tried++;
+    if (number > state->floor && opens(&state->keys, slot, head, payload)) {
+      opened->session = first;
+      return true;
+    }
   }
   // Whom nobody lets in takes no slot from whom somebody does, unless that one is gone: who only reads makes his session anew.
   bool may_enter =

@@ -24,11 +24,12 @@ public final class CardLab: Sendable {
   ///   - watching: the guest to watch, or nil for none.
   ///   - hasRemote: whether the remote host is a guest of its own.
   ///   - tools: paths of more programs of this machine, for the card and the remote host.
-  ///   - slots: how `grassd` is to lay out its slots, as it takes it; by default as it does by itself.
+  ///   - slots: how `grassd` is to lay out its slots, as it takes it; by default few: each client has the region pinned for itself,
+  ///     which takes an emulated card seconds where the region is as large as usual.
   ///   - kernel: which kernel the card and the remote host boot.
   /// - Throws: ``LabError`` where a guest does not come up or `grassd` does not serve.
   public init(
-    programs: URL, watching: GuestOptions?, hasRemote: Bool, tools: [String] = [], slots: String = "",
+    programs: URL, watching: GuestOptions?, hasRemote: Bool, tools: [String] = [], slots: String = "--slots 16",
     kernel: String = "6.1"
   ) throws {
     let own = ["grassd", "grassctl", "linkcheck"].map { programs.appendingPathComponent($0).path }

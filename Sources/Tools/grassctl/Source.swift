@@ -16,7 +16,15 @@ enum HostOptions {
   ///
   /// `slots` is how many requests are to be in flight at once; who stays long asks for one.
   static func connect(_ url: String, timeout: Double, slots: Int = 4) throws -> Session {
-    try reporting { try session(url, timeout: timeout, slots: slots) }
+    do {
+      return try session(url, timeout: timeout, slots: slots)
+    } catch let error as HostsError {
+      // A host that nothing leads to is one that cannot be reached.
+      writeNote("\(error)")
+      throw ExitStatus.unreachable
+    } catch {
+      return try reporting { throw error }
+    }
   }
 
   /// Connects, with the user's keys where the host asks for some.

@@ -169,6 +169,27 @@ extension SealedSessionTests {
   }
 }
 
+extension SealedSessionTests {
+  /// Whoever takes over slots in which others, who are gone, had sessions of their own, has all of them.
+  ///
+  /// Over shared memory nobody tells the device that a client has gone.
+  @Test func slotsOfOthersWhoAreGoneAreTaken() throws {
+    let (me, others) = (Identity.generate(), (0..<4).map { _ in Identity.generate() })
+    let host = try WatchedHost(keys: [Self.line(me, .all)] + others.map { Self.line($0, .all) })
+    do {
+      let sessions = try others.map { try Session(to: host.sharedMemory, slots: 1, keys: Self.keys($0, of: host)) }
+      for session in sessions { try session.heartbeat() }
+    }
+    let session = try Session(to: host.sharedMemory, keys: Self.keys(me, of: host))
+    #expect(session.slotCount == 4)
+    let memory = try RemoteMemory(session: session)
+    var batch = ReadBatch<PhysicalAddress>()
+    batch.add(PhysicalAddress(0), count: host.bytes.count)
+    memory.read(&batch)
+    #expect(batch.faults.isEmpty)
+  }
+}
+
 // MARK: - Somebody between
 
 extension SealedSessionTests {
