@@ -253,7 +253,7 @@ final class Exchange: @unchecked Sendable {
   /// Asks something where this side has only read for long: a device forgets who never asks.
   func staySeen(until deadline: ContinuousClock.Instant) throws(SessionError) {
     guard let sealing, ContinuousClock.now - sealing.asked > .seconds(300) else { return }
-    try askForGroup(until: deadline)
+    try revive(until: deadline)
   }
 
   /// Has `body` open something that is said to all, and again with newer keys where the device has made some.
