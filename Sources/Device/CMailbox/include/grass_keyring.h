@@ -203,7 +203,7 @@ uint64_t grass_keyring_answer(
     struct grass_keyring *keyring, uint32_t slot, const struct grass_request *request, const uint8_t *payload, uint64_t length,
     uint8_t *to, uint64_t capacity, uint64_t now);
 
-/// What a right a request needs: 0 for none, all bits for what nobody may.
+/// The right that a request needs; 0 where every session may ask.
 static inline uint32_t grass_right_of(uint32_t operation) {
   switch (operation) {
   case GRASS_SESSION: return 0;
