@@ -141,17 +141,23 @@ void grass_keeper_forget(struct grass_keeper *keeper, uint32_t detector) {
 }
 
 void grass_keeper_take_clock(struct grass_keeper *keeper, const struct grass_host_clock *clock) {
-  bool is_known = false, is_other = false;
+  bool is_known = false, knows = false, is_other = false;
   for (unsigned byte = 0; byte < sizeof clock->boot; byte++) {
     is_known |= keeper->boot[byte] != 0;
+    knows |= clock->boot[byte] != 0;
     is_other |= keeper->boot[byte] != clock->boot[byte];
   }
   // A kernel that nobody has asked for the id of its boot has none yet: then the clock tells, which only a boot sets back.
   bool is_back = clock->now + 1000000000ull < keeper->guest;
-  if ((is_known && is_other) || is_back)
+  // No kernel that runs has a clock at zero, and none loses the id of its boot while its clock goes on: the host's memory is being
+  // erased, page by page. What was found of its boot holds until another one's clock is there.
+  if (!clock->now) return;
+  bool is_erased = is_known && !knows && !is_back;
+  if (((is_known && is_other) || is_back) && !is_erased)
     for (uint32_t index = 0; index < keeper->used; index++)
       if (keeper->kept[index].content.identity) close(keeper, &keeper->kept[index], false);
   keeper->guest = clock->now;
+  if (is_erased) return;
   for (unsigned byte = 0; byte < sizeof clock->boot; byte++) keeper->boot[byte] = clock->boot[byte];
 }
 
@@ -479,6 +485,12 @@ static bool is_same_boot(const uint8_t *one, const uint8_t *other) {
   return is_same;
 }
 
+static bool has_no_boot(const uint8_t *boot) {
+  bool is_none = true;
+  for (unsigned byte = 0; byte < 16; byte++) is_none &= boot[byte] == 0;
+  return is_none;
+}
+
 /// Whether what was gathered is of the boot at hand, from its first to its last byte; then how far its log had got.
 static bool is_of_one_boot(
     const struct grass_keeper *keeper, const uint8_t *bytes, uint64_t size, uint64_t *log_head) {
@@ -491,7 +503,9 @@ static bool is_of_one_boot(
       struct grass_words_state state;
       __builtin_memcpy(&state, bytes + at, sizeof state);
       *log_head = state.log_head;
-      return state.is_ended == 1 && is_same_boot(state.boot, state.end_boot) && is_same_boot(state.boot, keeper->boot) &&
+      // Whoever erases the id alone does not keep last words from being kept.
+      bool is_ours = is_same_boot(state.boot, keeper->boot) || has_no_boot(state.boot);
+      return state.is_ended == 1 && is_same_boot(state.boot, state.end_boot) && is_ours &&
              state.now <= state.end_now && state.now + 1000000000ull >= keeper->guest &&
              state.panic_cpu == state.end_panic_cpu &&
              (keeper->words.detector != GRASS_DETECTOR_PANIC || state.panic_cpu != -1);

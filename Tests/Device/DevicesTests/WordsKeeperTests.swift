@@ -144,7 +144,7 @@ import Testing
       change(&WordsKeeperTests.host)
       for _ in 0..<count {
         now += 1_000_000_000
-        WordsKeeperTests.host.now += 1_000_000_000
+        WordsKeeperTests.host.now &+= 1_000_000_000
         grass_detectors_tick(detectors, grass_moment(device: now, utc: now + 7))
       }
     }
@@ -219,6 +219,27 @@ import Testing
     #expect(other.numbers[0] == 1)
     other.tick(60) { ($0.logHead, $0.faults) = (8, false) }
     #expect(LastWords(record: other.record(0))?.head.faulted == 0)
+  }
+
+  /// While the id of the boot and the clock are erased already, what the kernel said of its panic may be there still: that is no
+  /// panic of another boot.
+  @Test func aBootThatIsErasedIsNotAnother() throws {
+    let bench = try Bench()
+    bench.tick {
+      ($0.hasPanicked, $0.logHead) = (true, 7)
+    }
+    let first = bench.record(0)
+    bench.tick(10) { ($0.boot, $0.logHead) = (0, 0) }
+    for _ in 0..<10 { bench.tick { $0.now = 0 &- 1_000_000_000 } }
+    #expect(bench.numbers == [1, 0, 0] && bench.record(0) == first)
+    // Nor does it keep what says more from being kept, as when somebody erases the id alone.
+    bench.tick(60) { ($0.now, $0.logHead) = (20_000_000_000, nil) }
+    #expect(bench.numbers[0] > 1 && bench.numbers[1] == 0)
+    // The next boot has a clock of its own, and panics by itself.
+    let kept = bench.record(0)
+    bench.tick { ($0.now, $0.hasPanicked) = (0, false) }
+    bench.tick { $0.hasPanicked = true }
+    #expect(bench.record(0) == kept && bench.numbers[1] > bench.numbers[0])
   }
 
   @Test func theOldestMakesRoomAndBeforeThatWhatWasSurvived() throws {

@@ -99,7 +99,8 @@ void grass_keeper_forget(struct grass_keeper *keeper, uint32_t detector);
 
 /// Begins a tick. One that is late counts for nothing that has to be seen in several.
 void grass_keeper_begin(struct grass_keeper *keeper, struct grass_moment now, bool is_late);
-/// Takes the watched kernel's clock. With another boot than before, what was open is no more.
+/// Takes the watched kernel's clock. With another boot than before, what was open is no more. One whose
+/// memory is being erased is not taken.
 void grass_keeper_take_clock(struct grass_keeper *keeper, const struct grass_host_clock *clock);
 /// Takes what a detector saw in this tick.
 void grass_keeper_sight(struct grass_keeper *keeper, const struct grass_sighting *sighting);
