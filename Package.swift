@@ -226,7 +226,7 @@ targets += [
     ]),
   tool("grasslab", ["Host", "Lab"]),
   // The conformance suite as a program, to be run inside guests.
-  tool("linkcheck", ["CLinux", "Host", "Links", "LinkConformance", "Region", "Verbs"]),
+  tool("linkcheck", ["CLinux", "Host", "Keys", "Links", "LinkConformance", "Memory", "Region", "Remote", "Verbs"]),
 
   // What all of them have in common.
   .testTarget(

@@ -3,7 +3,7 @@ import Lab
 import Testing
 
 /// Sanitized programs need more memory and time than the guests here have.
-private let isSanitized = BuiltTool.directory.path.contains("san/")
+let isSanitized = BuiltTool.directory.path.contains("san/")
 
 extension OwnGuestTests {
   /// Real RDMA, by software devices: a card guest that watches another's RAM over PCI, and a remote guest that asks it.

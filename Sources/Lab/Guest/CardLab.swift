@@ -11,6 +11,8 @@ public final class CardLab: Sendable {
   public let remote: Guest
   /// Where `grassd` answers in the card.
   public let url: String
+  /// What sits between card and remote host, where that was asked for.
+  public let tap: WireTap?
 
   private static let cardAddress = "10.71.0.1"
   private static let remoteAddress = "10.71.0.2"
@@ -27,26 +29,30 @@ public final class CardLab: Sendable {
   ///   - slots: how `grassd` is to lay out its slots, as it takes it; by default few: each client has the region pinned for itself,
   ///     which takes an emulated card seconds where the region is as large as usual.
   ///   - kernel: which kernel the card and the remote host boot.
+  ///   - isTapped: whether somebody sits on the cable between the card and the remote host.
   /// - Throws: ``LabError`` where a guest does not come up or `grassd` does not serve.
   public init(
     programs: URL, watching: GuestOptions?, hasRemote: Bool, tools: [String] = [], slots: String = "--slots 16",
-    kernel: String = "6.1"
+    kernel: String = "6.1", isTapped: Bool = false
   ) throws {
     let own = ["grassd", "grassctl", "linkcheck"].map { programs.appendingPathComponent($0).path }
     let cable = "grass-cable-\(UUID().uuidString)"
-    func options(_ address: String, holdsCable: Bool) -> GuestOptions {
+    func options(_ address: String, on cable: String, holdsCable: Bool) -> GuestOptions {
       // Without it 6.1 takes the emulated HPET for its clock, each look at which costs more than a whole read over RDMA.
       GuestOptions(
         kernel: kernel, memory: 1024, sleepers: nil, commandLine: "tsc=reliable",
         network: .init(address: address, cable: cable, holdsCable: holdsCable), programs: own + Self.tools + tools)
     }
     let watched = try watching.map { try Guest($0) }
-    var cardOptions = options(Self.cardAddress, holdsCable: true)
+    var cardOptions = options(Self.cardAddress, on: cable, holdsCable: true)
     cardOptions.watched = watched.map { .init(path: $0.memoryPath, size: $0.options.memory) }
     let card = try Guest(cardOptions)
     self.watched = watched
     self.card = card
-    remote = hasRemote ? try Guest(options(Self.remoteAddress, holdsCable: false)) : card
+    let tap = isTapped ? try WireTap(holding: cable) : nil
+    self.tap = tap
+    remote =
+      hasRemote ? try Guest(options(Self.remoteAddress, on: tap?.cable ?? cable, holdsCable: false)) : card
     url = "verbs://\(Self.cardAddress):7471"
     if watched != nil { try startDaemon(slots) }
   }

@@ -13,7 +13,10 @@ struct LinkCheck: ParsableCommand {
     commandName: "linkcheck",
     abstract: "Runs the conformance suite against a link.",
     version: "linkcheck \(Version.current)",
-    subcommands: [Serve.self, Promises.self, Peer.self, Soak.self, Memory.self, Vanish.self, Flood.self])
+    subcommands: [
+      Serve.self, Promises.self, Peer.self, Soak.self, Memory.self, Vanish.self, Flood.self, Pattern.Make.self,
+      Sealed.self,
+    ])
 }
 
 /// A region with a scratch part, and no monitor.

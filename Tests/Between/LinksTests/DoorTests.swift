@@ -286,7 +286,7 @@ struct DoorTests {
 
   @Test func whoHasNoSessionReadsItsOwnAndNothingElse() throws {
     let sessions = Sessions()
-    let served = try Served(keeper: sessions, limits: TCPLimits(proof: 600_000_000_000))
+    let served = try Served(keeper: sessions, limits: TCPLimits(silence: 600_000_000_000))
     defer { served.responder.stop() }
     let layout = served.region.layout
     let link = try served.connect(slots: 1)
@@ -323,17 +323,25 @@ struct DoorTests {
   }
 
   @Test func whoProvesNothingLosesItsSlots() throws {
-    let served = try Served(keeper: Sessions(), limits: TCPLimits(proof: 50_000_000))
+    let served = try Served(keeper: Sessions(), limits: TCPLimits(silence: 50_000_000, handshake: 2_000_000_000))
     defer { served.responder.stop() }
     let raw = try Raw(served)
     try raw.say(Self.hello(slots: 1))
     #expect(try raw.isClosed())
     #expect(try Self.eventually { (try? served.region.claim(slots: 4))?.slots == 0..<4 })
+    // Who says something has time to end it.
+    let link = try served.connect(slots: 1)
+    let start = ContinuousClock.now
+    try link.write(
+      (1...64).map { UInt8($0) }, to: link.grant.requests,
+      offset: served.region.layout.requestOffset(slot: link.grant.slots.lowerBound))
+    #expect(try Self.eventually { (try? served.region.claim(slots: 4))?.slots == 0..<4 })
+    #expect(ContinuousClock.now - start > .seconds(1))
   }
 
   @Test func aSessionThatEndsIsNone() throws {
     let served = try Served(
-      keeper: Sessions(), limits: TCPLimits(proof: 600_000_000_000, renewal: 50_000_000))
+      keeper: Sessions(), limits: TCPLimits(silence: 600_000_000_000, renewal: 50_000_000))
     defer { served.responder.stop() }
     let link = try served.connect(slots: 1)
     let slot = link.grant.slots.lowerBound
@@ -347,7 +355,7 @@ struct DoorTests {
   @Test func whereSlotsAreShortTheOldestThatProvedNothingGoes() throws {
     let sessions = Sessions()
     let served = try Served(
-      slots: 2, keeper: sessions, limits: TCPLimits(patience: 600_000_000_000, proof: 600_000_000_000))
+      slots: 2, keeper: sessions, limits: TCPLimits(patience: 600_000_000_000, silence: 600_000_000_000))
     defer { served.responder.stop() }
     let proven = try served.connect(slots: 1)
     try Self.setLine(served, proven.grant.slots.lowerBound, 1)
@@ -366,7 +374,7 @@ struct DoorTests {
   }
 
   @Test func bytesWithoutASessionAreBounded() throws {
-    let served = try Served(keeper: Sessions(), limits: TCPLimits(proof: 600_000_000_000))
+    let served = try Served(keeper: Sessions(), limits: TCPLimits(silence: 600_000_000_000))
     defer { served.responder.stop() }
     let link = try served.connect(slots: 1)
     let own = served.region.layout.responses(of: link.grant.slots)

@@ -7,7 +7,7 @@ import Synchronization
 ///
 /// Who says nothing costs a descriptor and no more, for a second at most, and where such ones are too many, the oldest
 /// goes. Who has said hello waits in order for slots, where none are free. In a region with keys, slots are lent on trust: who
-/// proves no key within a second loses them, and where others wait, the first of those loses them at once. Without keys, that is who
+/// says nothing within a second or proves no key within five loses them, and where others wait, the first of those loses them at once. Without keys, that is who
 /// has asked for nothing yet. Next goes who takes no answers.
 final class TCPDoor: @unchecked Sendable {
   // But for the flag, used only by the thread that runs it.
@@ -34,7 +34,7 @@ final class TCPDoor: @unchecked Sendable {
   private struct Lent {
     let borrower: TCPBorrower
     let thread: DedicatedThread
-    var proof = SlotProof()
+    var proof: SlotProof
     var isEvicted = false
   }
 
@@ -253,6 +253,7 @@ final class TCPDoor: @unchecked Sendable {
 
   private func serve(_ borrower: TCPBorrower) {
     let (region, keeper, waker, limits) = (region, keeper, waker, limits)
+    let proof = SlotProof(region: region, slots: borrower.slots)
     borrower.socket.watchForDeath()
     do throws(SystemCallError) {
       let thread = try DedicatedThread(name: "grass-tcp") {
@@ -261,7 +262,7 @@ final class TCPDoor: @unchecked Sendable {
         borrower.end()
         waker.wake()
       }
-      lent.append(Lent(borrower: borrower, thread: thread))
+      lent.append(Lent(borrower: borrower, thread: thread, proof: proof))
     } catch {
       refuse(borrower.socket, "the monitored side can start no more threads: \(describeError(error.code))")
       borrower.end()
@@ -286,7 +287,8 @@ final class TCPDoor: @unchecked Sendable {
       // The connection may have seen a session that is gone already.
       let wasProven = borrower.isProven.exchange(line != 0, ordering: .relaxed)
       let isOverdue = lent[index].proof.isOverdue(
-        hasSession: line != 0 || wasProven, granted: granted, now: now, proof: limits.proof, renewal: limits.renewal)
+        hasSession: line != 0 || wasProven, region: region, slots: borrower.slots, granted: granted, now: now,
+        silence: limits.silence, handshake: limits.handshake, renewal: limits.renewal)
       if isOverdue { evict(index) }
     }
   }

@@ -8,8 +8,10 @@ struct TCPLimits: Sendable {
   var hello: UInt64 = 1_000_000_000
   /// How long one may wait for slots.
   var patience: UInt64 = 2_000_000_000
-  /// How long a borrower may hold slots without a session, in a region with keys.
-  var proof = SlotProof.proof
+  /// How long a borrower may hold slots without a word, in a region with keys.
+  var silence = SlotProof.silence
+  /// How long one may hold them without a session.
+  var handshake = SlotProof.handshake
   /// How long one may hold them after its session has ended, without a new one.
   var renewal = SlotProof.renewal
   /// How long a borrower may take nothing of what it asked for.

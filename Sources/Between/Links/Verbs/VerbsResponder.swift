@@ -8,7 +8,8 @@ import Verbs
 ///
 /// Each session has a protection domain of its own, in which the requests of its slots can be written, and the responses
 /// part read, and nothing else. Its connections are probed, so that the slots of a remote host that vanished come back. In a
-/// region with keys, a session that proves none within a second ends, and where slots are short, the first of those at once.
+/// region with keys, a session that says nothing within a second ends, or proves none within five; where slots are short, the
+/// first of those at once.
 public final class VerbsResponder: Sendable {
   /// Where it listens, with the port that it got.
   public let address: LinkAddress
@@ -118,8 +119,10 @@ private final class VerbsService: @unchecked Sendable {
   private final class Session {
     let name = RegionToken.random()
     let claim: SlotClaim
+    /// When its slots were granted, and when its first connection was established; 0 while it is not.
     let granted = SystemCall.monotonicNanoseconds()
-    var proof = SlotProof()
+    var established: UInt64 = 0
+    var proof: SlotProof
     let connection: Connection
     let domain: ProtectionDomain
     let parts: [MemoryRegion]
@@ -129,6 +132,7 @@ private final class VerbsService: @unchecked Sendable {
 
     init(region: SharedRegion, claim: SlotClaim, connection: Connection) throws {
       self.claim = claim
+      proof = SlotProof(region: region, slots: claim.slots)
       self.connection = connection
       let domain = try ProtectionDomain(connection: connection)
       self.domain = domain
@@ -251,6 +255,7 @@ private final class VerbsService: @unchecked Sendable {
     switch event.kind {
     case .established:
       path.isEstablished = true
+      if session.established == 0 { session.established = SystemCall.monotonicNanoseconds() }
       if path.isFirst { describe(session, path) }
     case .disconnected, .deviceRemoved, .failed, .rejected: drop([path])
     default: break
@@ -329,7 +334,7 @@ private final class VerbsService: @unchecked Sendable {
           _ = isOverdue(session, now)
           return !session.proof.isProven
         }
-        return now > session.granted + SlotProof.proof && !session.paths.contains { $0.isEstablished }
+        return now > session.granted + SlotProof.silence && !session.paths.contains { $0.isEstablished }
       }
       guard let idle else { throw error }
       drop(idle.paths)
@@ -339,11 +344,12 @@ private final class VerbsService: @unchecked Sendable {
 
   /// Whether a session has been without a key for too long.
   private func isOverdue(_ session: Session, _ now: UInt64) -> Bool {
-    // A device that cannot be read says nothing against anybody.
-    guard let line = try? region.word(at: region.layout.lineOffset(slot: session.claim.slots.lowerBound)) else {
+    // What takes long to be established is ended by its probes. A device that cannot be read says nothing against anybody.
+    guard session.established != 0, let line = try? region.word(at: region.layout.lineOffset(slot: session.claim.slots.lowerBound)) else {
       return false
     }
-    return session.proof.isOverdue(hasSession: line != 0, granted: session.granted, now: now)
+    return session.proof.isOverdue(
+      hasSession: line != 0, region: region, slots: session.claim.slots, granted: session.established, now: now)
   }
 
   /// Tells a session what it was granted.
