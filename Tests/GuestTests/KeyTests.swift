@@ -1,6 +1,9 @@
 import Foundation
 import Keys
 import Lab
+import Links
+import Memory
+import Remote
 import Testing
 
 extension OwnGuestTests {
@@ -93,14 +96,16 @@ extension OwnGuestTests {
       // 1. A key, 2. its line, 3. grassd, 4. grassd's key, 5. the view.
       let made = try me.run("key", "new")
       try #require(made.status == 0, "\(made.errors)")
-      try "all \(me.publicKey)".write(to: lists, atomically: true, encoding: .utf8)
+      let here = Identity.generate()
+      try "all \(me.publicKey)\nread,watch \(here.publicKey)\n".write(to: lists, atomically: true, encoding: .utf8)
       try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: lists.path)
+      let region = "/dev/shm/grass-keys-\(UUID().uuidString)"
       let own = Identity.generate()
       let ownPath = place.appendingPathComponent("device").path
       try own.write(to: ownPath)
       let daemon = try start(
         hosts, guest.memoryPath,
-        ["--listen", host, "--keys", lists.path, "--identity", ownPath, "--detectors", "--no-known"],
+        ["--listen", host, "shm://\(region)", "--keys", lists.path, "--identity", ownPath, "--detectors", "--no-known"],
         logs: place)
       defer {
         daemon.process.terminate()
@@ -108,7 +113,7 @@ extension OwnGuestTests {
         #expect(daemon.process.terminationStatus == 0)
       }
       let said = try daemon.wait(for: "key grass-x25519")
-      #expect(said.contains("ready \(host)\nkey \(own.publicKey)\n"))
+      #expect(said.contains("ready \(host)\nready shm://\(region)\nkey \(own.publicKey)\n"))
       let unknown = try me.run("ps", "--host", host)
       #expect(unknown.status != 0)
       let trust = "grassctl key trust \(host) --fingerprint \(own.publicKey.fingerprint)"
@@ -149,6 +154,27 @@ extension OwnGuestTests {
         )
         #expect(!isReadable && !isInGuest)
       }
+      // Nor do a session's keys, once it has been used; but in this process, which is its client.
+      let session = try Session(
+        to: LinkAddress("shm://\(region)"), keys: SessionKeys(identity: here, known: own.publicKey) { _, _ in })
+      let memory = try RemoteMemory(session: session)
+      var batch = ReadBatch<PhysicalAddress>()
+      batch.add(PhysicalAddress(1 << 20), count: 1 << 20)
+      memory.read(&batch)
+      try session.heartbeat()
+      #expect(batch.faults.isEmpty && session.isSealed)
+      var count = 0
+      try session.withKeys { key in
+        count += 1
+        let bytes = Array(key)
+        let isReadable = try Self.readable(of: daemon.process.processIdentifier, holds: bytes)
+        let isInGuest = try Self.file(guest.memoryPath, holds: bytes)
+        let isInRegion = try Self.file(region, holds: bytes)
+        let isHere = try Self.readable(of: getpid(), holds: bytes)
+        #expect(!isReadable && !isInGuest && !isInRegion && isHere)
+      }
+      #expect(count == 3)
+      session.close()
       // The search itself finds what is there to be found.
       #expect(try Self.readable(of: daemon.process.processIdentifier, holds: own.publicKey.bytes) == true)
 

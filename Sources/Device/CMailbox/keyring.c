@@ -93,23 +93,36 @@ APART void end(struct grass_keyring *keyring, uint32_t session) {
     if (keyring->owners[slot] == session) keyring->owners[slot] = GRASS_NO_SESSION;
 }
 
-/// Gives the sessions of a key the rights that it has now. Those that it takes all of them end.
-APART void apply(struct grass_keyring *keyring, const uint8_t *key, uint32_t rights) {
+/// Gives the sessions of a key the rights that it has now, and its line. Those that it takes all rights end.
+APART void apply(struct grass_keyring *keyring, const uint8_t *key, uint32_t rights, uint64_t line) {
   for (uint32_t slot = 0; slot < keyring->slot_count; slot++) {
     struct grass_session_state *waiting = &keyring->doors[slot].waiting;
-    if (waiting->keys.epoch && is_same(waiting->key, key)) waiting->rights = rights;
+    if (waiting->keys.epoch && is_same(waiting->key, key)) {
+      waiting->rights = rights;
+      waiting->line = line;
+    }
     struct grass_session_state *state = &keyring->sessions[slot];
     if (!state->is_live || !is_same(state->key, key)) continue;
+    state->line = line;
     if (rights) state->rights = rights;
     else end(keyring, slot);
   }
 }
 
+/// The number of a line of the list; GRASS_NO_LINE for none.
+static uint64_t index_of(const struct grass_keyring *keyring, const struct grass_key_line *line) {
+  return line ? (uint64_t)(line - keyring->beside.list->lines) : GRASS_NO_LINE;
+}
+
 APART void remove_line(struct grass_keyring *keyring, struct grass_key_line *line) {
   struct grass_key_line gone = *line;
   struct grass_key_list *list = keyring->beside.list;
-  *line = list->lines[--list->count];
-  apply(keyring, gone.key, 0);
+  // The last one takes its place.
+  uint64_t last = --list->count, index = index_of(keyring, line);
+  *line = list->lines[last];
+  list->uses[index] = list->uses[last];
+  apply(keyring, gone.key, 0, GRASS_NO_LINE);
+  if (index != last) apply(keyring, line->key, line->rights, index);
   if (gone.rights & GRASS_RIGHT_WATCH) keyring->is_group_stale = true;
 }
 
@@ -137,9 +150,12 @@ uint32_t grass_keyring_set(struct grass_keyring *keyring, uint32_t action, const
   if (!old && list->count == GRASS_MAX_KEYS) return GRASS_BAD_KEY;
   bool loses = old && old->rights & ~line->rights & GRASS_RIGHT_WATCH;
   note(keyring, old ? GRASS_KEY_EVENT_CHANGED : GRASS_KEY_EVENT_ADDED, line->rights, line->key, by, line->comment, 0);
-  if (!old) old = &list->lines[list->count++];
+  if (!old) {
+    list->uses[list->count] = (struct grass_key_use){0};
+    old = &list->lines[list->count++];
+  }
   *old = *line;
-  apply(keyring, line->key, line->rights);
+  apply(keyring, line->key, line->rights, index_of(keyring, old));
   if (loses) keyring->is_group_stale = true;
   return GRASS_OK;
 }
@@ -249,6 +265,7 @@ void grass_keyring_sweep(struct grass_keyring *keyring, uint64_t now) {
 // MARK: - Handshakes
 
 void grass_keyring_tell(struct grass_keyring *keyring, uint64_t now) {
+  keyring->round++;
   // One for all keys that were taken out together.
   if (keyring->is_group_stale) {
     keyring->is_group_stale = false;
@@ -280,6 +297,7 @@ APART void make_session(struct grass_keyring *keyring, uint32_t slot, uint64_t n
     copy(waiting->key, door->noise.remote_static, sizeof waiting->key);
     const struct grass_key_line *line = find(keyring, waiting->key);
     waiting->rights = line && !is_over(keyring, line, now) ? line->rights : 0;
+    waiting->line = index_of(keyring, line);
     waiting->used = waiting->epoch_since = now;
   }
   grass_wipe(&send, sizeof send);
@@ -335,6 +353,46 @@ uint64_t grass_keyring_handshake(
   response.count = (uint32_t)written;
   copy(to, &response, sizeof response);
   return sizeof response + written;
+}
+
+// MARK: - What a key may have
+
+/// Whether what is due at a time is further off than what may be had at once.
+static bool is_ahead(uint64_t due, uint64_t now) { return is_past(due, now, GRASS_BURST_NS); }
+
+bool grass_keyring_may_ask(const struct grass_keyring *keyring, uint32_t slot, uint64_t now) {
+  uint32_t owner = keyring->owners[slot];
+  if (owner == GRASS_NO_SESSION) return true;
+  uint64_t index = keyring->sessions[owner].line;
+  const struct grass_key_list *list = keyring->beside.list;
+  if (index >= list->count) return true;
+  const struct grass_key_use *use = &list->uses[index];
+  const struct grass_key_line *line = &list->lines[index];
+  if (use->round == keyring->round && use->bytes >= GRASS_ROUND_BYTES) return false;
+  return !(line->requests && is_ahead(use->requests_due, now)) && !(line->kibibytes && is_ahead(use->bytes_due, now));
+}
+
+/// Moves on when a key will have been due to have `amount` more, of which it may have `rate` in a second.
+static uint64_t later(uint64_t due, uint64_t now, uint64_t amount, uint64_t rate) {
+  return (is_past(due, now, 0) ? due : now) + amount * 1000000000ull / rate;
+}
+
+void grass_keyring_charge(struct grass_keyring *keyring, uint32_t slot, uint64_t requests, uint64_t bytes, uint64_t now) {
+  uint32_t owner = keyring->owners[slot];
+  if (owner == GRASS_NO_SESSION) return;
+  uint64_t index = keyring->sessions[owner].line;
+  struct grass_key_list *list = keyring->beside.list;
+  if (index >= list->count) return;
+  struct grass_key_use *use = &list->uses[index];
+  const struct grass_key_line *line = &list->lines[index];
+  if (use->round != keyring->round) {
+    use->round = keyring->round;
+    use->bytes = 0;
+  }
+  use->bytes += bytes;
+  // No request has more bytes than 32 bits hold: nothing overflows.
+  if (line->requests && requests) use->requests_due = later(use->requests_due, now, requests, line->requests);
+  if (line->kibibytes && bytes) use->bytes_due = later(use->bytes_due, now, bytes, (uint64_t)line->kibibytes << 10);
 }
 
 // MARK: - Records

@@ -264,7 +264,8 @@ static uint8_t *answer_place(struct grass_mailbox *mailbox, uint32_t slot) {
 }
 
 /// Seals a response that was put together in private memory, moves it to its slot and makes it visible.
-static void publish_sealed(struct grass_mailbox *mailbox, uint32_t slot, uint64_t sequence, uint64_t length) {
+static void publish_sealed(
+    struct grass_mailbox *mailbox, uint32_t slot, uint64_t sequence, uint64_t length, uint64_t now) {
   uint64_t check[2];
   // Whose session is over waits for nothing.
   if (!grass_keyring_seal(mailbox->keyring, slot, sequence, mailbox->answer, length, check)) return;
@@ -277,6 +278,7 @@ static void publish_sealed(struct grass_mailbox *mailbox, uint32_t slot, uint64_
   grass_store(record + offsetof(struct grass_record, check), check[0]);
   grass_store(record + offsetof(struct grass_record, check) + 8, check[1]);
   grass_store(record, sequence);
+  grass_keyring_charge(mailbox->keyring, slot, 0, length, now);
 }
 
 /// Takes the slot's old response back before a new one is written over it, lest it be read half and half.
@@ -515,7 +517,7 @@ static bool finish_run(struct grass_mailbox *mailbox, uint64_t now) {
   if (mailbox->slots[monitors->slot].served == monitors->sequence) {
     withdraw(mailbox, monitors->slot);
     uint64_t size = answer_run(mailbox, answer_place(mailbox, monitors->slot), now);
-    if (mailbox->keyring) publish_sealed(mailbox, monitors->slot, monitors->sequence, size);
+    if (mailbox->keyring) publish_sealed(mailbox, monitors->slot, monitors->sequence, size, now);
     else publish(mailbox, monitors->slot, monitors->sequence, size);
   }
   mailbox->served++;
@@ -634,7 +636,7 @@ static bool serve_keyed(struct grass_mailbox *mailbox, uint32_t slot, uint64_t n
   if (sequence == state->served || sequence == 0) return false;
   if (now < state->next_look) return false;
   bool is_handshake = grass_epoch(sequence) == 0;
-  if (is_handshake && !grass_keyring_may_shake(keyring, slot)) return false;
+  if (is_handshake ? !grass_keyring_may_shake(keyring, slot) : !grass_keyring_may_ask(keyring, slot, now)) return false;
   uint64_t length = grass_load(record + offsetof(struct grass_record, length));
   if (length > grass_record_capacity(mailbox->layout.request_size)) return look_later(mailbox, state, sequence, 0, now);
   uint64_t size = grass_record_size(length), copied;
@@ -669,7 +671,9 @@ static bool serve_keyed(struct grass_mailbox *mailbox, uint32_t slot, uint64_t n
   state->served = sequence;
   mailbox->served++;
   uint64_t answered;
-  if (!is_allowed(mailbox, slot, length, &operation)) {
+  bool may = is_allowed(mailbox, slot, length, &operation);
+  grass_keyring_charge(keyring, slot, operation != GRASS_HEARTBEAT, may ? grass_digested(payload, length) : 0, now);
+  if (!may) {
     answered = refuse(mailbox, mailbox->answer, operation, GRASS_NOT_ALLOWED);
   } else if (operation == GRASS_RUN) {
     uint32_t status = GRASS_BAD_RUN;
@@ -684,7 +688,7 @@ static bool serve_keyed(struct grass_mailbox *mailbox, uint32_t slot, uint64_t n
     if (operation == GRASS_GATHER) grass_keyring_session(keyring, slot)->read += answered;
   }
   withdraw(mailbox, slot);
-  publish_sealed(mailbox, slot, sequence, answered);
+  publish_sealed(mailbox, slot, sequence, answered, now);
   // A session that this made is told at once that it lives.
   if (opened.is_waiting) publish_lines(mailbox, now, GRASS_STATE_RUNNING);
   return true;

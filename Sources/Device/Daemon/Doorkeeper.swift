@@ -99,6 +99,8 @@ final class Doorkeeper {
       withUnsafeMutableBytes(of: &line.key) { $0.copyBytes(from: entry.key.bytes) }
       line.rights = entry.rights.rawValue
       line.expiry = entry.expiry ?? 0
+      line.requests = entry.limits.requests ?? 0
+      line.kibibytes = entry.limits.kibibytes ?? 0
       withUnsafeMutableBytes(of: &line.comment) { $0.copyBytes(from: Array(entry.comment.utf8).prefix($0.count)) }
       return line
     }

@@ -82,7 +82,9 @@ public final class WireTap: Sendable {
     return descriptor
   }
 
-  /// One end: what came and is no whole frame yet. QEMU puts each frame's length before it, 4 bytes, highest first.
+  /// One end: what came and is no whole frame yet.
+  ///
+  /// QEMU puts each frame's length before it, 4 bytes, highest first.
   private struct End {
     let descriptor: Int32
     var bytes: [UInt8] = []

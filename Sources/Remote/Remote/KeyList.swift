@@ -13,6 +13,13 @@ extension Session {
   /// Whether this session's records are sealed.
   public var isSealed: Bool { withExchange { $0.sealing != nil } }
 
+  /// Runs `body` with each of the session's own keys, 32 bytes; not at all where it has none.
+  ///
+  /// They are copied nowhere else.
+  package func withKeys(_ body: (UnsafeRawBufferPointer) throws -> Void) rethrows {
+    try withExchange { exchange in try exchange.sealing?.withKeys(body) }
+  }
+
   /// What this session may do.
   public var rights: SessionRights {
     withExchange { SessionRights(rights: $0.rights, expiry: $0.expiry == 0 ? nil : $0.expiry) }
@@ -47,7 +54,10 @@ extension Session {
         keys.append(
           try AuthorizedKey(
             key: PublicKey(bytes: withUnsafeBytes(of: line.key) { Array($0) }), rights: Rights(rawValue: line.rights),
-            expiry: line.expiry == 0 ? nil : line.expiry, comment: String(validating: comment, as: UTF8.self) ?? ""))
+            expiry: line.expiry == 0 ? nil : line.expiry,
+            limits: .init(
+              requests: line.requests == 0 ? nil : line.requests, kibibytes: line.kibibytes == 0 ? nil : line.kibibytes),
+            comment: String(validating: comment, as: UTF8.self) ?? ""))
       } catch {
         throw badAnswer("a key of its list is none")
       }
@@ -64,6 +74,8 @@ extension Session {
     var line = grass_key_line()
     line.rights = key.rights.rawValue
     line.expiry = key.expiry ?? 0
+    line.requests = key.limits.requests ?? 0
+    line.kibibytes = key.limits.kibibytes ?? 0
     withUnsafeMutableBytes(of: &line.comment) { comment in
       comment.copyBytes(from: Array(key.comment.utf8).prefix(comment.count))
     }

@@ -45,6 +45,15 @@ final class Sealing: @unchecked Sendable {
     keys.deallocate()
   }
 
+  /// Runs `body` with each key that this end has of the session, 32 bytes: who looks for them elsewhere has to know them.
+  func withKeys(_ body: (UnsafeRawBufferPointer) throws -> Void) rethrows {
+    try withUnsafeBytes(of: &keys.pointee.now) { keys in
+      for start in stride(from: 0, to: keys.count, by: 32) {
+        try body(UnsafeRawBufferPointer(rebasing: keys[start..<start + 32]))
+      }
+    }
+  }
+
   /// The number of the next record that this end sends.
   ///
   /// - Returns: nil where the session has come to its end.

@@ -152,7 +152,9 @@ public final class Session: Sendable {
     return try exchange.withLock { exchange throws(SessionError) in try exchange.beacon(until: deadline) }
   }
 
-  func withExchange<Value>(_ body: (Exchange) -> Value) -> Value { exchange.withLock { body($0) } }
+  func withExchange<Value, Failure>(_ body: (Exchange) throws(Failure) -> Value) throws(Failure) -> Value {
+    try exchange.withLock { exchange throws(Failure) in try body(exchange) }
+  }
 
   /// Has `body` read what the device writes without being asked, as one round trip.
   func read<Value>(

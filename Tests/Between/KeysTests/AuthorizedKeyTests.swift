@@ -27,6 +27,33 @@ struct AuthorizedKeyTests {
   }
 
   @Test(
+    "what a key may ask for in a second",
+    arguments: [
+      ("watch", .none), ("requests=500", .init(requests: 500)),
+      ("all,bytes=64M,requests=1", .init(requests: 1, kibibytes: 65536)),
+      ("bytes=1M", .init(kibibytes: 1024)), ("bytes=1500K", .init(kibibytes: 1500)),
+      ("bytes=2G", .init(kibibytes: 2 << 20)),
+      ("requests=4294967295,bytes=4294967295K", .init(requests: .max, kibibytes: .max)),
+    ] as [(String, AuthorizedKey.Limits)])
+  func limits(options: String, limits: AuthorizedKey.Limits) throws {
+    let parsed = try AuthorizedKey(parsing: "\(options) \(Self.key)")
+    #expect(parsed.limits == limits)
+    #expect(try AuthorizedKey(parsing: "\(parsed)") == parsed)
+  }
+
+  @Test(
+    "limits that cannot be are told",
+    arguments: [
+      "requests=0", "requests=", "requests=-1", "requests=4294967296", "requests=1,requests=2", "bytes=64",
+      "bytes=1023K",
+      "bytes=M", "bytes=5000G", "bytes=1M,bytes=1M", "bytes=64m", "bytes=0x10M",
+    ])
+  func badLimits(options: String) {
+    let reason = reason { try AuthorizedKey(parsing: "\(options) \(Self.key)") }
+    #expect(reason.contains("option") && reason.contains("write"))
+  }
+
+  @Test(
     "a line that cannot be used says why",
     arguments: [
       ("watch", "does not begin with"), ("watch,run", "does not begin with"),

@@ -13,7 +13,7 @@ import Testing
 
 /// Sessions that prove both ends and seal every record, over a device in this process.
 struct SealedSessionTests {
-  private static func line(_ identity: Identity, _ rights: Rights, expiry: UInt64 = 0) -> grass_key_line {
+  static func line(_ identity: Identity, _ rights: Rights, expiry: UInt64 = 0) -> grass_key_line {
     var line = grass_key_line()
     withUnsafeMutableBytes(of: &line.key) { $0.copyBytes(from: identity.publicKey.bytes) }
     line.rights = rights.rawValue
@@ -113,6 +113,49 @@ extension SealedSessionTests {
     #expect(refusal { try reading.heartbeat() } == .notAllowed("read"))
     #expect(try reading.line().clock > 0)
     #expect(try reading.line().state == .unknown(0))
+  }
+
+  /// A key that may ask for little waits, and another one does not.
+  @Test func aKeyIsHeldToWhatItMayHave() throws {
+    let (me, limited, slow) = (Identity.generate(), Identity.generate(), Identity.generate())
+    var few = Self.line(limited, .all)
+    few.requests = 20
+    var little = Self.line(slow, .all)
+    little.kibibytes = 4096
+    let host = try WatchedHost(keys: [Self.line(me, .all), few, little])
+    func time(_ identity: Identity, _ body: (Session) throws -> Void) throws -> Duration {
+      let session = try Session(to: host.sharedMemory, timeout: .seconds(30), keys: Self.keys(identity, of: host))
+      let start = ContinuousClock.now
+      try body(session)
+      return ContinuousClock.now - start
+    }
+    func info(_ count: Int) -> (Session) throws -> Void { { session in for _ in 0..<count { _ = try session.info() } } }
+    func read(_ count: Int) -> (Session) throws -> Void {
+      { session in
+        let memory = try RemoteMemory(session: session)
+        for _ in 0..<count {
+          var batch = ReadBatch<PhysicalAddress>()
+          batch.add(PhysicalAddress(0), count: 1 << 20)
+          memory.read(&batch)
+          #expect(batch.faults.isEmpty)
+        }
+      }
+    }
+    // A second's worth at once, and half a second for ten more; of bytes the same.
+    #expect(try time(limited, info(31)) > .milliseconds(450))
+    #expect(try time(slow, read(6)) > .milliseconds(400))
+    // A minute's worth, were they counted.
+    _ = try time(limited) { session in for _ in 0..<1200 { try session.heartbeat() } }
+    // Whoever's line moves up keeps his limits.
+    let admin = try Session(to: host.sharedMemory, keys: Self.keys(me, of: host))
+    #expect(
+      try admin.keys().map(\.limits) == [.none, .init(requests: 20), .init(kibibytes: 4096)])
+    try admin.remove(limited.publicKey)
+    #expect(try admin.keys().map(\.limits) == [.none, .init(kibibytes: 4096)])
+    #expect(try time(slow, read(6)) > .milliseconds(400))
+    // Whose limits are taken away is held no more: an hour's worth.
+    try admin.add(AuthorizedKey(key: limited.publicKey, rights: .all))
+    _ = try time(limited, info(20 * 3600 / 100))
   }
 
   @Test func theListChangesByAdminsAlone() throws {

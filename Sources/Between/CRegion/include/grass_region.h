@@ -222,9 +222,12 @@ struct grass_key_line {
   uint32_t rights;  // enum grass_right
   uint32_t reserved;
   uint64_t expiry;  // Seconds since 1970, 0 for never.
+  // What it may ask for in a second over all its sessions, heartbeats apart: so many requests, and KiB of memory; 0 for as much as
+  // others leave.
+  uint32_t requests, kibibytes;
   char comment[GRASS_KEY_COMMENT];  // UTF-8, zero padded.
 };
-_Static_assert(sizeof(struct grass_key_line) == 112, "part of the protocol");
+_Static_assert(sizeof(struct grass_key_line) == 120, "part of the protocol");
 
 /// The most keys that a device knows, and bytes of what certifies its own.
 #define GRASS_MAX_KEYS 256u
@@ -249,7 +252,7 @@ struct grass_key_request {
   uint32_t reserved;
   struct grass_key_line line;
 };
-_Static_assert(sizeof(struct grass_key_request) == 120, "part of the protocol");
+_Static_assert(sizeof(struct grass_key_request) == 128, "part of the protocol");
 
 /// How many keys of the group are told: the newest, and those of what is still in the log from before keys were removed.
 #define GRASS_GROUP_KEYS 32u

@@ -345,7 +345,9 @@ private final class VerbsService: @unchecked Sendable {
   /// Whether a session has been without a key for too long.
   private func isOverdue(_ session: Session, _ now: UInt64) -> Bool {
     // What takes long to be established is ended by its probes. A device that cannot be read says nothing against anybody.
-    guard session.established != 0, let line = try? region.word(at: region.layout.lineOffset(slot: session.claim.slots.lowerBound)) else {
+    guard session.established != 0,
+      let line = try? region.word(at: region.layout.lineOffset(slot: session.claim.slots.lowerBound))
+    else {
       return false
     }
     return session.proof.isOverdue(

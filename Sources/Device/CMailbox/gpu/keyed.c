@@ -262,6 +262,7 @@ __attribute__((noinline)) static void publish_sealed(
     store_word(record + offsetof(struct grass_record, check) + 8, check[1]);
     grass_store(record, sequence);
     gpu->mailbox.served++;
+    grass_keyring_charge(keyring_here(), slot, 0, length, clock_now());
     grass_wipe(share, sizeof *share);
   }
   barrier();
@@ -404,7 +405,9 @@ static void finish_turn(struct grass_mailbox *mailbox) {
 
 /// Whether a slot is to be looked at now, by its first thread.
 static bool may_look(const struct grass_mailbox *mailbox, uint32_t slot) {
-  return clock_now() >= mailbox->slots[slot].next_look;
+  uint64_t now = clock_now();
+  bool is_handshake = grass_epoch(heads[slot * HEAD_WORDS]) == 0;
+  return now >= mailbox->slots[slot].next_look && (is_handshake || grass_keyring_may_ask(keyring_here(), slot, now));
 }
 
 /// Notes that a request cannot be used as it is now: it may be on its way, or another's, whom the true one then follows.
@@ -470,7 +473,10 @@ static uint32_t take_request(
   const struct grass_session_state *session = grass_keyring_session(keyring, slot);
   uint32_t right = grass_right_of(operation);
   if (opened->is_waiting) keyed.sends_lines = true;
-  return session && (session->rights & right) == right ? ALLOWED : REFUSED;
+  bool may = session && (session->rights & right) == right;
+  grass_keyring_charge(
+      keyring, slot, operation != GRASS_HEARTBEAT, may ? grass_digested((const uint8_t *)request, head->length) : 0, clock_now());
+  return may ? ALLOWED : REFUSED;
 }
 
 /// Looks at the request in one slot, by all threads.

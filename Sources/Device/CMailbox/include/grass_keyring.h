@@ -20,6 +20,10 @@
 #define GRASS_SWEEP_NS 100000000ull
 /// How often a session of a key that nobody lets in is told, at most.
 #define GRASS_REFUSAL_NS 1000000000ull
+/// In one round over the slots a key is answered until it has had so many bytes; then the others have their turn.
+#define GRASS_ROUND_BYTES (256u << 10)
+/// How much a key may have at once of what it may have with time, in nanoseconds.
+#define GRASS_BURST_NS 1000000000ull
 /// Of what the time allows, handshakes take this part at most: one in four.
 #define GRASS_HANDSHAKE_SHARE 4u
 
@@ -36,6 +40,7 @@ struct grass_session_state {
   uint8_t key[32];   // Of the client, public.
   uint32_t rights;   // enum grass_right; 0 where the list has no such key.
   uint32_t is_live;
+  uint64_t line;     // The key's line in the list; GRASS_NO_LINE where it has none.
   uint64_t highest;  // The highest number, without its epoch, of all records that were accepted.
   uint64_t floor;    // A slot joins with a higher one only.
   uint64_t records;  // In this epoch.
@@ -84,12 +89,21 @@ struct grass_key_events {
   struct grass_key_event entries[GRASS_KEY_EVENTS];
 };
 
+/// What a key has had: when it will have been due to have all of that, and what of it in which round.
+struct grass_key_use {
+  uint64_t requests_due, bytes_due;
+  uint64_t round, bytes;
+};
+
 /// Whom a device lets in.
 struct grass_key_list {
   uint32_t count;
   uint32_t reserved;
   struct grass_key_line lines[GRASS_MAX_KEYS];
+  struct grass_key_use uses[GRASS_MAX_KEYS];  // Line by line. The device's own: of a list that it is given they mean nothing.
 };
+
+#define GRASS_NO_LINE (~0ull)
 
 #define GRASS_NO_SESSION 0xffffffffu
 
@@ -123,6 +137,7 @@ struct grass_keyring {
   uint64_t refusal_told;
   uint64_t is_group_stale;  // A new key is to be made for what is said to all.
   uint64_t event_put;  // Its own count of them.
+  uint64_t round;      // Counts rounds over the slots.
 };
 
 /// Begins. `private_key` is the device's own, NULL to make one; `seed` is random. The caller wipes both.
@@ -146,6 +161,11 @@ void grass_keyring_sweep(struct grass_keyring *keyring, uint64_t now);
 bool grass_keyring_may_shake(struct grass_keyring *keyring, uint32_t slot);
 /// Says what time it is, once every round over the slots.
 void grass_keyring_tell(struct grass_keyring *keyring, uint64_t now);
+
+/// Whether the key of the session that has a slot may be answered now: in this round, and by what its line says.
+bool grass_keyring_may_ask(const struct grass_keyring *keyring, uint32_t slot, uint64_t now);
+/// Notes what the key of the session that has a slot was given: requests that were taken, and bytes that were read for it or told.
+void grass_keyring_charge(struct grass_keyring *keyring, uint32_t slot, uint64_t requests, uint64_t bytes, uint64_t now);
 
 /// Answers a message of a handshake, whose record was whole: `length` bytes of payload in private memory. Returns the length of
 /// the answer's payload.
@@ -218,6 +238,20 @@ static inline uint32_t grass_right_of(uint32_t operation) {
   case GRASS_CERTIFY: return GRASS_RIGHT_ADMIN;
   default: return GRASS_RIGHT_WATCH;  // Which does not help: there is no such operation.
   }
+}
+
+/// How many bytes a request has read of which it is told digests only; its payload lies in private memory.
+static inline uint64_t grass_digested(const uint8_t *payload, uint64_t length) {
+  struct grass_request request;
+  uint64_t bytes = 0, at = sizeof request + sizeof(struct grass_digest_request);
+  if (length < at) return 0;
+  __builtin_memcpy(&request, payload, sizeof request);
+  if (request.operation != GRASS_DIGEST) return 0;
+  for (struct grass_range range; at + sizeof range <= length; at += sizeof range) {
+    __builtin_memcpy(&range, payload + at, sizeof range);
+    bytes += range.length;
+  }
+  return bytes;
 }
 
 /// Takes the next event. Returns false where there is none. One thread at a time may ask.
