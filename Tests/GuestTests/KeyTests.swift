@@ -105,7 +105,9 @@ extension OwnGuestTests {
       try own.write(to: ownPath)
       let daemon = try start(
         hosts, guest.memoryPath,
-        ["--listen", host, "shm://\(region)", "--keys", lists.path, "--identity", ownPath, "--detectors", "--no-known"],
+        [
+          "--listen", host, "shm://\(region)", "--keys", lists.path, "--identity", ownPath, "--detectors", "--no-known",
+        ],
         logs: place)
       defer {
         daemon.process.terminate()
