@@ -4,12 +4,13 @@ public import Remote
 
 /// Takes the time of heartbeats, requests and results over one link, in GRASS's own sequence and in the paper's.
 ///
-/// Both have a connection of their own to the same monitor. Used by one thread at a time.
+/// Both have a connection of their own to the same monitor. Where sessions carry keys, which the paper's sequence has none of, there
+/// is only GRASS's own. Used by one thread at a time.
 public final class LinkBenchmark {
   public let address: LinkAddress
   private let timeout: Duration
   private let session: Session
-  private let paper: PaperSequence
+  private let paper: PaperSequence?
   private let source: MemorySegment
 
   /// How often to change between the sequences, so that what else the machine does meets both alike.
@@ -24,14 +25,31 @@ public final class LinkBenchmark {
   ///   - slots: what to ask for; the paper's sequence needs one more.
   ///   - timeout: how long one sample may take.
   /// - Throws: ``SessionError`` where there is no connection, or no slot for the paper's sequence.
-  public init(_ address: LinkAddress, slots: Int = 4, timeout: Duration = .seconds(5)) throws(SessionError) {
+  public convenience init(
+    _ address: LinkAddress, slots: Int = 4, timeout: Duration = .seconds(5)
+  ) throws(SessionError) {
+    try self.init(Session(to: address, slots: slots, timeout: timeout), at: address, timeout: timeout)
+  }
+
+  /// Takes a session, and connects once more for the paper's sequence, unless the session is sealed.
+  ///
+  /// - Parameters:
+  ///   - session: with the region; this object's own from then on.
+  ///   - address: where the region is.
+  ///   - timeout: how long one sample may take.
+  /// - Throws: ``SessionError`` where there is no second connection, or no slot for it.
+  public init(_ session: Session, at address: LinkAddress, timeout: Duration = .seconds(5)) throws(SessionError) {
     self.address = address
     self.timeout = timeout
-    session = try Session(to: address, slots: slots, timeout: timeout)
+    self.session = session
     guard let largest = try session.info().segments.max(by: { $0.count < $1.count }) else {
       throw SessionError(address.description, .badAnswer("it sees no memory"))
     }
     source = largest
+    guard !session.isSealed else {
+      paper = nil
+      return
+    }
     do throws(LinkError) {
       paper = try PaperSequence(link: address.connect(slots: 1, within: timeout), within: timeout)
     } catch {
@@ -46,8 +64,11 @@ public final class LinkBenchmark {
   /// A second call does nothing.
   public func close() {
     session.close()
-    paper.close()
+    paper?.close()
   }
+
+  /// Whose message sequences can be measured here.
+  public var sequences: [Figure.Sequence] { paper == nil ? [.own] : [.own, .paper] }
 
   /// The longest result that the monitor's memory gives.
   public var longestResult: UInt64 { source.count }
@@ -66,11 +87,15 @@ public final class LinkBenchmark {
     _ what: Figure.What, byteCount: Int, sequences: [Figure.Sequence], count: Int, limit: Duration
   ) throws(SessionError) -> [Figure] {
     precondition(what != .ping, "a ping goes over no link")
+    precondition(sequences.allSatisfy(self.sequences.contains), "the paper's sequence has no keys")
     var own = Errand(
       what, byteCount: byteCount, source: source, limits: (session.requestCapacity, session.responseCapacity),
       slots: session.slotCount)
     var whole = Errand(
-      what, byteCount: byteCount, source: source, limits: (paper.requestCapacity, paper.responseCapacity), slots: 1)
+      what, byteCount: byteCount, source: source,
+      limits: paper.map { ($0.requestCapacity, $0.responseCapacity) }
+        ?? (session.requestCapacity, session.responseCapacity),
+      slots: 1)
     var times = [[Double]](repeating: [], count: sequences.count)
     let clock = ContinuousClock()
     let turns = min(Self.turns, count)
@@ -86,7 +111,7 @@ public final class LinkBenchmark {
           let start = clock.now
           switch sequence {
           case .own: try perform(own)
-          case .paper: try paper.perform(whole, until: start + timeout)
+          case .paper: try paper?.perform(whole, until: start + timeout)
           }
           let stop = clock.now
           if warmUp > 0, stop < end {

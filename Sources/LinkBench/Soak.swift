@@ -37,11 +37,15 @@ public struct Soak: Sendable {
   public func run(
     _ address: LinkAddress, timeout: Duration = .seconds(10), progress: (String) -> Void = { _ in }
   ) throws(SessionError) -> Outcome {
-    let session = try Session(to: address, timeout: timeout)
+    try run(Session(to: address, timeout: timeout), progress: progress)
+  }
+
+  /// The same over a session, which is closed at the end.
+  public func run(_ session: Session, progress: (String) -> Void = { _ in }) throws(SessionError) -> Outcome {
     defer { session.close() }
     let before = try session.info()
     guard let source = before.segments.max(by: { $0.count < $1.count }), source.count >= Self.longest else {
-      throw SessionError(address.description, .badAnswer("it sees too little memory"))
+      throw SessionError(session.host, .badAnswer("it sees too little memory"))
     }
     let limits = (request: session.requestCapacity, response: session.responseCapacity)
     // Prepared before, so that nothing here grows by itself.

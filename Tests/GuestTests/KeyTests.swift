@@ -262,22 +262,35 @@ extension OwnGuestTests {
       defer { close(memory) }
       let needle = Data(secret)
       var range: Range<Int>?
-      for line in try String(contentsOfFile: "/proc/\(process)/smaps", encoding: .utf8).split(separator: "\n") {
+      for line in try mappings(of: process).split(separator: "\n") {
         let words = line.split(separator: " ")
         if let first = words.first, !first.hasSuffix(":") {
           let ends = first.split(separator: "-").compactMap { Int($0, radix: 16) }
           range =
+            // A guest's memory is looked at by itself.
             ends.count == 2 && words.count > 1 && words[1].hasPrefix("r") && !line.hasSuffix("[vvar]")
+              && !line.contains("/memfd:")
             ? ends[0]..<ends[1] : nil
         } else if line.hasPrefix("VmFlags:"), let place = range, !words.contains("lo") {
-          // A guest's memory is looked at by itself.
-          guard place.count <= 256 << 20 else { continue }
-          var bytes = Data(count: place.count)
-          let count = bytes.withUnsafeMutableBytes { pread(memory, $0.baseAddress, $0.count, off_t(place.lowerBound)) }
-          if count > 0, bytes.prefix(count).range(of: needle) != nil { return true }
+          // Piece by piece, each with the beginning of the next.
+          for start in stride(from: place.lowerBound, to: place.upperBound, by: 16 << 20) {
+            var bytes = Data(count: min(place.upperBound - start, (16 << 20) + needle.count))
+            let count = bytes.withUnsafeMutableBytes { pread(memory, $0.baseAddress, $0.count, off_t(start)) }
+            if count > 0, bytes.prefix(count).range(of: needle) != nil { return true }
+          }
         }
       }
       return false
+    }
+
+    /// A process's mappings, all of them: Foundation takes a short read of such a file for its end.
+    private static func mappings(of process: Int32) throws -> String {
+      let file = open("/proc/\(process)/smaps", O_RDONLY)
+      try #require(file >= 0)
+      defer { close(file) }
+      var (text, piece) = ([UInt8](), [UInt8](repeating: 0, count: 1 << 16))
+      while case let count = read(file, &piece, piece.count), count > 0 { text += piece[..<count] }
+      return String(decoding: text, as: UTF8.self)
     }
 
     private static func file(_ path: String, holds secret: [UInt8]) throws -> Bool {

@@ -198,7 +198,7 @@ extension OwnGuestTests {
         #expect(output.text.contains("status 0") && !output.text.contains("false"), "\(attack): \(output.text)")
         let last = Second.all(in: output.text).last
         #expect((last?.right ?? 0) > 0, "\(attack): \(output.text)")
-        #expect(deeds > 1, "\(attack) did only \(deeds) times anything")
+        #expect(deeds > 0, "\(attack) did only \(deeds) times anything")
       }
     }
   }

@@ -2,6 +2,7 @@ import ArgumentParser
 import LinkBench
 import Links
 import Output
+import Remote
 import Views
 
 /// What all benchmarks share.
@@ -60,7 +61,11 @@ struct BenchOptions: ParsableArguments {
     var all: [Figure] = []
     for url in host {
       let benchmark = try reporting {
-        try LinkBenchmark(LinkAddress(url), slots: slots, timeout: .seconds(timeout))
+        let session = try HostOptions.connect(url, timeout: timeout, slots: slots)
+        return try LinkBenchmark(session, at: LinkAddress(session.host), timeout: .seconds(timeout))
+      }
+      if benchmark.sequences == [.own] {
+        writeNote("\(url): sessions carry keys, and the paper's sequence has none: it is left out")
       }
       all += try reporting { try body(benchmark) }
       benchmark.close()
@@ -78,7 +83,8 @@ struct BenchOptions: ParsableArguments {
   ) throws -> [Figure] {
     writeNote("\(benchmark.address): \(what.rawValue)\(byteCount > 0 ? " of \(Plot.label(byteCount))" : "")")
     return try benchmark.measure(
-      what, byteCount: byteCount, sequences: sequence.sequences, count: count, limit: .seconds(limit))
+      what, byteCount: byteCount, sequences: sequence.sequences.filter(benchmark.sequences.contains), count: count,
+      limit: .seconds(limit))
   }
 
   func ping(_ benchmark: LinkBenchmark) -> [Figure] {

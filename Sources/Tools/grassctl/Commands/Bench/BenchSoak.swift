@@ -1,7 +1,6 @@
 import ArgumentParser
 import Glibc
 import LinkBench
-import Links
 
 struct BenchSoak: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -40,7 +39,7 @@ struct BenchSoak: ParsableCommand {
     let soak = Soak(
       heartbeats: heartbeats, requests: requests, processes: [getpid()] + (daemon.map { [$0] } ?? []))
     let outcome = try reporting {
-      try soak.run(LinkAddress(host), timeout: .seconds(timeout)) { writeNote($0) }
+      try soak.run(HostOptions.connect(host, timeout: timeout)) { writeNote($0) }
     }
     writeOutput(
       "\(host): \(heartbeats) heartbeats and \(requests) requests in \(Heartbeat.tenths(outcome.seconds)) s, \(outcome.answered) answered, \(outcome.served) served\n"
