@@ -266,8 +266,8 @@ extension OwnGuestTests {
         let words = line.split(separator: " ")
         if let first = words.first, !first.hasSuffix(":") {
           let ends = first.split(separator: "-").compactMap { Int($0, radix: 16) }
-          range =
-            // A guest's memory is looked at by itself.
+          range// A guest's memory is looked at by itself.
+          =
             ends.count == 2 && words.count > 1 && words[1].hasPrefix("r") && !line.hasSuffix("[vvar]")
               && !line.contains("/memfd:")
             ? ends[0]..<ends[1] : nil
