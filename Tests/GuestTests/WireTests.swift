@@ -18,6 +18,13 @@ extension OwnGuestTests {
       case resets, setUp
     }
 
+    /// What the card's processor does no more once its kernel is dead: connections are not made any more, those that are there work.
+    private static func passNoNewConnections(
+      _ frame: [UInt8], _ direction: WireTap.Direction
+    ) -> [(frame: [UInt8], direction: WireTap.Direction)] {
+      RoCEPacket(frame: frame)?.destination == 1 ? [] : [(frame, direction)]
+    }
+
     /// Who sits on the cable.
     private final class Meddler: Sendable {
       private struct State {
@@ -140,6 +147,27 @@ extension OwnGuestTests {
       }
     }
 
+    /// Who has connections to spare lends them when nobody can make any more.
+    private func aRelayLetsNewcomersIn(_ lab: CardLab, _ tap: WireTap, key: String) throws {
+      let started = try lab.remote.run(
+        """
+        export GRASS_CONFIG=/tmp/me
+        grassctl key trust \(Self.served) \(key) && grassctl key trust tcp://127.0.0.1:7117 \(key) || exit 1
+        grassctl relay --host \(Self.served) --listen tcp://127.0.0.1:7117 --spare 2 --timeout 20 > /tmp/relay 2>&1 &
+        for i in $(seq 300); do grep -q ^ready /tmp/relay && exit 0; kill -0 $! 2> /dev/null || break; sleep 0.1; done
+        cat /tmp/relay; exit 1
+        """, timeout: .seconds(60))
+      try #require(started.status == 0, "\(started.text)")
+      tap.set { Self.passNoNewConnections($0, $1) }
+      let ask = "GRASS_CONFIG=/tmp/me grassctl heartbeat --count 5 --interval 0.1 --timeout 3 --host"
+      let direct = try lab.remote.run("\(ask) \(Self.served)", timeout: .seconds(60))
+      #expect(direct.status != 0, "\(direct.text)")
+      let lent = try lab.remote.run("\(ask) tcp://127.0.0.1:7117", timeout: .seconds(60))
+      let log = try lab.remote.run("cat /tmp/relay")
+      #expect(lent.status == 0 && lent.text.contains("5 sent, 5 answered"), "\(lent.text) \(log.text)")
+      tap.set(nil)
+    }
+
     /// A line that `linkcheck sealed` prints each second.
     private struct Second {
       let right, failed, sessions: Int
@@ -200,6 +228,7 @@ extension OwnGuestTests {
         #expect((last?.right ?? 0) > 0, "\(attack): \(output.text)")
         #expect(deeds > 0, "\(attack) did only \(deeds) times anything")
       }
+      try aRelayLetsNewcomersIn(lab, tap, key: String(key))
     }
   }
 }

@@ -136,6 +136,17 @@ public final class SharedRegion: @unchecked Sendable {
     try SlotClaim(path: "/proc/self/fd/\(descriptor)", layout: layout, count: count, hasPages: device == nil)
   }
 
+  /// Takes slots for the region's owner itself, whom nobody is lent them from then on.
+  ///
+  /// - Returns: whether it has them now: false where one of them is a session's.
+  @discardableResult
+  public func reserve(_ slots: Range<Int>) -> Bool {
+    SlotClaim.lock(descriptor, byte: 1 + slots.lowerBound, count: slots.count)
+  }
+
+  /// Gives back what ``reserve(_:)`` took.
+  public func free(_ slots: Range<Int>) { SlotClaim.unlock(descriptor, byte: 1 + slots.lowerBound, count: slots.count) }
+
   private static func removeAbandoned(_ path: String) throws(RegionError) {
     let descriptor = SystemCall.retrying { open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) }
     guard descriptor >= 0 else {

@@ -88,9 +88,15 @@ public final class SlotClaim: @unchecked Sendable {
     return fcntl(descriptor, setLock, &lock) == 0
   }
 
-  private static func request(byte: Int, count: Int) -> flock {
+  /// Gives locked bytes of a file back.
+  static func unlock(_ descriptor: Int32, byte: Int, count: Int) {
+    var lock = request(F_UNLCK, byte: byte, count: count)
+    _ = fcntl(descriptor, setLock, &lock)
+  }
+
+  private static func request(_ type: Int32 = F_WRLCK, byte: Int, count: Int) -> flock {
     var lock = flock()
-    lock.l_type = Int16(F_WRLCK)
+    lock.l_type = Int16(type)
     lock.l_whence = Int16(SEEK_SET)
     lock.l_start = byte
     lock.l_len = count

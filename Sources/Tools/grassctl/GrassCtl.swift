@@ -32,7 +32,7 @@ struct GrassCtl: ParsableCommand {
   /// Each command says its name: for one that leaves that to its type, every start of grassctl pays a million instructions.
   private static let device: [any ParsableCommand.Type] = [
     Heartbeat.self, BeaconCommand.self, Life.self, Cpu.self, MemoryCommand.self, PanicCommand.self, Run.self,
-    BenchCommand.self,
+    BenchCommand.self, RelayCommand.self,
   ]
 
   /// The commands about a kernel that are no view.
