@@ -10,7 +10,9 @@ struct FuzzTarget: Sendable {
   let run: @Sendable ([UInt8]) -> Void
 
   static let all: [FuzzTarget] = [
-    .images, .walk, .coreInfo, .kallsyms, .types, .log, .tasks, .mailbox, .remote, .runtime, .views,
+    .images, .walk, .coreInfo, .kallsyms, .types, .log, .tasks, .mailbox, .handshake, .sealed, .keyFiles, .remote,
+    .runtime,
+    .views,
   ]
 
   /// The one that GRASS_FUZZ_TARGET names: libFuzzer keeps the command line for itself.

@@ -83,7 +83,7 @@ extension FuzzTarget {
 }
 
 /// What a device with one monitor has for its mailbox.
-private final class MonitorStorage {
+final class MonitorStorage {
   let monitors: UnsafeMutablePointer<grass_monitors>
   let output: UnsafeMutablePointer<UInt8>
   private let name: UnsafeMutablePointer<grass_monitor_answer>

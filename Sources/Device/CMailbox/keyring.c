@@ -274,6 +274,7 @@ void grass_keyring_tell(struct grass_keyring *keyring, uint64_t now) {
   if (keyring->has_handshake) {
     keyring->has_handshake = false;
     uint64_t took = is_past(now, keyring->handshake_began, 0) ? now - keyring->handshake_began : 0;
+    if (took > GRASS_HANDSHAKE_NS) took = GRASS_HANDSHAKE_NS;
     keyring->handshake_next = now + (GRASS_HANDSHAKE_SHARE - 1) * took;
     return;
   }

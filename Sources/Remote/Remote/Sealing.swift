@@ -1,20 +1,20 @@
-import CRegion
+package import CRegion
 import CSeal
 import Glibc
 import Host
-import Keys
-import Records
+package import Keys
+package import Records
 
 /// What a session's records are sealed under at this end, and the keys of what the device says to all.
 ///
 /// Used only under its session's lock.
-final class Sealing: @unchecked Sendable {
+package final class Sealing: @unchecked Sendable {
   private let keys: UnsafeMutablePointer<grass_session_keys>
   private var number: UInt64
   private var records = 0
   private var since = ContinuousClock.now
   /// Of what the device says to all.
-  var group = GroupKeys()
+  package var group = GroupKeys()
   /// When this end asked last; a device forgets who does not for long.
   private(set) var asked = ContinuousClock.now
   /// The newest line that was opened: an older one was kept back by somebody, and sent again.
@@ -25,7 +25,7 @@ final class Sealing: @unchecked Sendable {
   private static let epochTime = Duration.seconds(100)
 
   /// Begins with what a handshake gave, 32 bytes each.
-  init(request: SecretBytes, response: SecretBytes, hash: [UInt8]) {
+  package init(request: SecretBytes, response: SecretBytes, hash: [UInt8]) {
     let keys = UnsafeMutablePointer<grass_session_keys>.allocate(capacity: 1)
     keys.initialize(to: grass_session_keys())
     request.withUnsafeBytes { request in
@@ -57,7 +57,7 @@ final class Sealing: @unchecked Sendable {
   /// The number of the next record that this end sends.
   ///
   /// - Returns: nil where the session has come to its end.
-  func next() -> UInt64? {
+  package func next() -> UInt64? {
     if records >= Self.epochRecords || ContinuousClock.now - since > Self.epochTime {
       guard grass_session_keys_next(keys) else { return nil }
       records = 0
@@ -71,7 +71,7 @@ final class Sealing: @unchecked Sendable {
   }
 
   /// Seals a record around a payload that lies `sizeof(grass_record)` bytes behind `record`, in place.
-  func seal(_ record: UnsafeMutableRawBufferPointer, slot: Int, sequence: UInt64, length: Int) {
+  package func seal(_ record: UnsafeMutableRawBufferPointer, slot: Int, sequence: UInt64, length: Int) {
     guard let base = record.baseAddress, let of = grass_session_keys_of(keys, UInt32(grass_epoch(sequence))) else {
       return
     }
@@ -95,7 +95,7 @@ final class Sealing: @unchecked Sendable {
   }
 
   /// Judges a copy of an answer's first bytes, and opens it in place where it is whole.
-  func open(
+  package func open(
     _ record: UnsafeMutableRawBufferPointer, slot: Int, slotSize: Int, isExpected: (UInt64) -> Bool,
     length: inout UInt64
   ) -> grass_verdict {
@@ -123,7 +123,7 @@ final class Sealing: @unchecked Sendable {
 
   /// Opens a session's line: one of this epoch, or of the next, which the device has begun by itself; nil where it is torn or not
   /// the device's.
-  func open(_ line: grass_session_line) -> grass_session_line? {
+  package func open(_ line: grass_session_line) -> grass_session_line? {
     guard line.counter == line.counter_end, line.counter != 0 else { return nil }
     let epoch = UInt32(grass_epoch(line.counter))
     var next = grass_session_keys()

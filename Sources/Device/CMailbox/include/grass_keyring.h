@@ -26,6 +26,9 @@
 #define GRASS_BURST_NS 1000000000ull
 /// Of what the time allows, handshakes take this part at most: one in four.
 #define GRASS_HANDSHAKE_SHARE 4u
+/// No handshake takes as long. Where one seems to, the device did something else meanwhile, or stood still, and the others do not
+/// wait for that.
+#define GRASS_HANDSHAKE_NS 50000000ull
 
 /// The slots that a keyring has room for: a GPU's lies in the shared memory of one block.
 #if defined(__NVPTX__)
