@@ -266,11 +266,11 @@ extension OwnGuestTests {
         let words = line.split(separator: " ")
         if let first = words.first, !first.hasSuffix(":") {
           let ends = first.split(separator: "-").compactMap { Int($0, radix: 16) }
-          range// A guest's memory is looked at by itself.
-          =
+          // A guest's memory is looked at by itself.
+          let isLooked =
             ends.count == 2 && words.count > 1 && words[1].hasPrefix("r") && !line.hasSuffix("[vvar]")
-              && !line.contains("/memfd:")
-            ? ends[0]..<ends[1] : nil
+            && !line.contains("/memfd:")
+          range = isLooked ? ends[0]..<ends[1] : nil
         } else if line.hasPrefix("VmFlags:"), let place = range, !words.contains("lo") {
           // Piece by piece, each with the beginning of the next.
           for start in stride(from: place.lowerBound, to: place.upperBound, by: 16 << 20) {

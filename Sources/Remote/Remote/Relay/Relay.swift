@@ -46,7 +46,7 @@ public final class Relay: Sendable {
   /// - Parameters:
   ///   - host: where the host is.
   ///   - keys: the relay's own, which need no right but `watch`.
-  ///   - spares: how many to keep, one for each who is to be served at once.
+  ///   - count: how many to keep, one for each who is to be served at once.
   ///   - listen: an address of this machine.
   ///   - port: 0 lets the kernel choose.
   /// - Throws: ``SessionError`` where not one connection can be made, or nobody can listen there.
