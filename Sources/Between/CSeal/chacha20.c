@@ -83,11 +83,6 @@ void grass_chacha20_pair(
 typedef uint32_t four_words __attribute__((vector_size(16)));
 typedef uint32_t eight_words __attribute__((vector_size(32)));
 
-#if defined(__x86_64__) && !defined(GRASS_NO_AVX2)
-#define GRASS_AVX2 __attribute__((target("avx2")))
-static bool has_avx2(void) { return __builtin_cpu_supports("avx2"); }
-#endif
-
 #define ROTATE(x, bits) (x = x << bits | x >> (32 - bits))
 
 /// A quarter round of four columns at once: `a` to `d` are the rows of one block, or of two.
@@ -199,7 +194,7 @@ GRASS_AVX2 static void chacha20_two_fast(const uint32_t state[16], uint32_t firs
 
 static void chacha20_two_anywhere(const uint32_t state[16], uint32_t first[16], uint32_t second[16]) {
 #if defined(GRASS_AVX2)
-  if (has_avx2()) {
+  if (grass_has_avx2()) {
     chacha20_two_fast(state, first, second);
     return;
   }
@@ -221,7 +216,7 @@ GRASS_APART void grass_chacha20_xor(
   uint32_t state[16], words[16];
   chacha20_state(state, key, nonce, counter);
 #if defined(GRASS_AVX2)
-  if (length >= 512 && has_avx2())
+  if (length >= 512 && grass_has_avx2())
     for (; length >= 512; length -= 512, from += 512, to += 512) chacha20_xor_eight(state, from, to);
 #endif
 #if !defined(__NVPTX__)
