@@ -196,7 +196,7 @@ targets += module(
   tests: ["Devices", "LinkConformance"])
 
 // Images of a host's memory, written.
-targets += module("Acquisition", in: "Remote", ["Host", "Memory"], tests: ["Scratch"])
+targets += module("Acquisition", in: "Remote", ["Host", "CCompression", "Memory", crypto], tests: ["Scratch"])
 
 // MARK: Figures, guests, tools
 

@@ -38,7 +38,7 @@ extension AcquisitionError: CustomStringConvertible {
     case .busy: "\(subject) is being written by another process"
     case .otherImage(let found, let wanted):
       "\(subject) is a part of another image (\(found)) than the one asked for (\(wanted)); "
-        + "remove it and its .journal, or give another name"
+        + "remove it with its .plan and .journal, or give another name"
     case .tooManyRuns(let most): "the memory has more than \(most) runs, and \(subject) takes no more"
     case .memory(let fault): "the memory cannot be reached any more: \(fault)"
     case .cancelled: "\(subject) is not whole: it was cancelled"

@@ -13,6 +13,9 @@ public struct AcquisitionSummary: Sendable {
   /// The lines `KEY=VALUE` of the image's note.
   public internal(set) var note: [String] = []
 
+  /// The classes of frames as ``FrameMapRecord`` writes them; empty where they were not known.
+  public internal(set) var frames: [UInt8] = []
+
   /// So many ranges are named; what comes after them is only counted.
   public static let mostUnread = 4096
 

@@ -20,9 +20,9 @@ enum ELFLayout {
   static func layout(_ contents: ImageContents) throws(AcquisitionError) -> ImageLayout {
     guard contents.runs.count <= mostRuns else { throw AcquisitionError("an ELF core", .tooManyRuns(mostRuns)) }
     var notes = ByteWriter()
-    if let text = contents.coreInfo { notes.note("VMCOREINFO", type: 0, text) }
+    if let text = contents.kernel?.coreInfo, !text.isEmpty { notes.note("VMCOREINFO", type: 0, text) }
     let notesOffset = headerSize + segmentSize * (contents.runs.count + 1)
-    let frames = contents.frames.map { FrameMapRecord.bytes(of: $0) } ?? []
+    let frames = contents.frames
     let framesOffset = UInt64(notesOffset + notes.bytes.count)
     let start = aligned(framesOffset + UInt64(frames.count))
 
@@ -51,7 +51,7 @@ enum ELFLayout {
     for placement in placements {
       let run = placement.segment
       head.append(UInt32(1), UInt32(7))
-      let mapped = contents.directMap.map { $0.rawValue &+ run.start.rawValue } ?? 0
+      let mapped = contents.kernel.map { $0.directMap.rawValue &+ run.start.rawValue } ?? 0
       head.append(placement.offset, mapped, run.start.rawValue, run.count, run.count, 0)
     }
     head.bytes += notes.bytes + frames

@@ -59,14 +59,17 @@ struct ImageLayout {
 }
 
 extension ImageFormat {
-  /// The layout of an image of `contents`.
+  /// What writes an image of `contents`.
   ///
   /// - Throws: ``AcquisitionError`` where the format has no room for them.
-  func layout(_ contents: ImageContents) throws(AcquisitionError) -> ImageLayout {
+  func writer(
+    _ contents: ImageContents, _ compression: PageCompression = .zstd
+  ) throws(AcquisitionError) -> any ImageWriter {
     switch self {
-    case .elf: try ELFLayout.layout(contents)
-    case .lime: LiMELayout.layout(contents)
-    case .raw: RawImageLayout.layout(contents)
+    case .elf: PlainWriter(layout: try ELFLayout.layout(contents))
+    case .kdump: try KdumpWriter(contents, compression)
+    case .lime: PlainWriter(layout: LiMELayout.layout(contents))
+    case .raw: PlainWriter(layout: RawImageLayout.layout(contents))
     }
   }
 }

@@ -9,17 +9,27 @@ final class ImageOutput {
   let name: String
   private let path: String?
   private let descriptor: CInt
+  /// Whether each piece has its offset and size before it: makedumpfile's flattened form, for pipes.
+  private let isFlattened: Bool
   /// How far a pipe has got, in bytes.
   private var position: UInt64 = 0
 
   /// The name under which a file is written that is not whole yet.
   static func partialPath(of path: String) -> String { path + ".part" }
 
-  /// What is open already, and stays so.
-  init(stream: CInt) {
+  /// What is open already, and stays so; flattened where an image has to be written in another order than that of its bytes.
+  init(stream: CInt, isFlattened: Bool) throws(AcquisitionError) {
+    self.isFlattened = isFlattened
     name = stream == STDOUT_FILENO ? "standard output" : "descriptor \(stream)"
     path = nil
     descriptor = stream
+    guard isFlattened else { return }
+    // Name, type 1, version 1, big endian; padded to a page. Source: makedumpfile, struct makedumpfile_header.
+    var header = ByteWriter()
+    header.bytes = Array("makedumpfile".utf8) + [0, 0, 0, 0]
+    header.append(UInt64(1).bigEndian, UInt64(1).bigEndian)
+    header.align(ZeroPages.size)
+    try send(header.bytes)
   }
 
   /// The file that `path` is to become, as a part of it was left or empty.
@@ -28,6 +38,7 @@ final class ImageOutput {
   init(path: String) throws(AcquisitionError) {
     name = path
     self.path = path
+    isFlattened = false
     guard access(path, F_OK) != 0 else { throw AcquisitionError(path, .exists) }
     let partial = Self.partialPath(of: path)
     descriptor = open(partial, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
@@ -51,7 +62,7 @@ final class ImageOutput {
 
   /// Cuts a file, or lengthens it by a hole.
   func setSize(_ size: UInt64) throws(AcquisitionError) {
-    guard !isStream else { return try pad(to: size) }
+    if isStream { return isFlattened ? () : try pad(to: size) }
     guard SystemCall.retrying({ ftruncate(descriptor, off_t(clamping: size)) }) == 0 else { throw failure("ftruncate") }
   }
 
@@ -59,9 +70,14 @@ final class ImageOutput {
   ///
   /// Pages of zeros are passed over in a file that has nothing there.
   func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(AcquisitionError) {
+    if isFlattened {
+      guard !bytes.isEmpty else { return }
+      try sendHeader(Int64(clamping: offset), Int64(bytes.count))
+      return try send(bytes)
+    }
     guard !isStream else {
       try pad(to: offset)
-      try put(bytes) { rest, _ in Glibc.write(self.descriptor, rest.baseAddress, rest.count) }
+      try send(bytes)
       position += UInt64(bytes.count)
       return
     }
@@ -111,6 +127,7 @@ final class ImageOutput {
 
   /// Gives the file its name: it is whole.
   func finish() throws(AcquisitionError) {
+    if isFlattened { try sendHeader(-1, -1) }
     guard let path else { return }
     try synchronize()
     // Not over a file that somebody made meanwhile.
@@ -129,12 +146,25 @@ final class ImageOutput {
     while position < offset {
       let count = Int(min(UInt64(zeros.count), offset - position))
       try zeros.span.bytes.withUnsafeBytes { bytes throws(AcquisitionError) in
-        try put(UnsafeRawBufferPointer(rebasing: bytes[..<count])) { rest, _ in
-          Glibc.write(self.descriptor, rest.baseAddress, rest.count)
-        }
+        try send(UnsafeRawBufferPointer(rebasing: bytes[..<count]))
       }
       position += UInt64(count)
     }
+  }
+
+  /// What stands before each piece of a flattened image, and at its end.
+  private func sendHeader(_ offset: Int64, _ count: Int64) throws(AcquisitionError) {
+    var header = ByteWriter()
+    header.append(offset.bigEndian, count.bigEndian)
+    try send(header.bytes)
+  }
+
+  private func send(_ bytes: [UInt8]) throws(AcquisitionError) {
+    try bytes.span.bytes.withUnsafeBytes { bytes throws(AcquisitionError) in try send(bytes) }
+  }
+
+  private func send(_ bytes: UnsafeRawBufferPointer) throws(AcquisitionError) {
+    try put(bytes) { rest, _ in Glibc.write(self.descriptor, rest.baseAddress, rest.count) }
   }
 
   private func put(

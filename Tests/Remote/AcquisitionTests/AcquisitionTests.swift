@@ -18,7 +18,7 @@ struct AcquisitionTests {
 
     init() {
       whole.add(AcquisitionTests.bytes(40 * AcquisitionTests.page, seed: 1), at: PhysicalAddress(0x1000))
-      whole.add(AcquisitionTests.bytes(600 * AcquisitionTests.page, seed: 2), at: PhysicalAddress(0x10_0000))
+      whole.add(AcquisitionTests.bytes(2600 * AcquisitionTests.page, seed: 2), at: PhysicalAddress(0x10_0000))
       // A few pages of zeros, which become a hole of the file.
       whole.write([UInt8](repeating: 0, count: 64 * AcquisitionTests.page), at: PhysicalAddress(0x18_0000))
     }
@@ -61,17 +61,21 @@ struct AcquisitionTests {
   static let coreInfo = Array("OSRELEASE=6.1.0-test\nPAGESIZE=4096\n".utf8)
 
   static func contents(_ memory: any PhysicalMemory) -> ImageContents {
-    ImageContents(runs: memory.segments, coreInfo: coreInfo, directMap: VirtualAddress(0xffff_8880_0000_0000))
+    ImageContents(
+      of: memory.segments,
+      kernel: KernelFacts(
+        coreInfo: coreInfo, release: "6.1.0-test", version: "#1 SMP", directMap: VirtualAddress(0xffff_8880_0000_0000),
+        physicalBase: 0x100_0000))
   }
 
-  @Test(arguments: ImageFormat.allCases)
+  @Test(arguments: [ImageFormat.elf, .lime, .raw])
   func whatWasWrittenReadsAsTheMemory(_ format: ImageFormat) throws {
     let scratch = try Scratch()
     var memory = Holed()
     memory.bad = [0x120]
     let path = scratch.file("image")
     let summary = try Acquisition(of: memory, Self.contents(memory), as: format).run(to: .file(path))
-    #expect(summary.byteCount == UInt64(640 * Self.page))
+    #expect(summary.byteCount == UInt64(2640 * Self.page))
     #expect(summary.unread == [MemorySegment(start: PhysicalAddress(0x12_0000), count: 4096)])
     #expect(summary.unreadCount == 4096)
     #expect(summary.note.contains("UNREAD=0x120000+0x1000"))
@@ -92,15 +96,16 @@ struct AcquisitionTests {
     let scratch = try Scratch()
     let memory = Holed()
     try scratch.write([], to: "stream")
-    let layout = try format.layout(Self.contents(memory))
+    let writer = try format.writer(Self.contents(memory))
     let descriptor = open(scratch.file("stream"), O_WRONLY)
     defer { close(descriptor) }
     _ = try Acquisition(of: memory, Self.contents(memory), as: format).run(to: .descriptor(descriptor))
     _ = try Acquisition(of: memory, Self.contents(memory), as: format).run(to: .file(scratch.file("file")))
-    // The tail has the time in it.
-    let count = Int(layout.end)
-    let (stream, file) = (try scratch.read("stream"), try scratch.read("file"))
+    var (stream, file) = (try scratch.read("stream"), try scratch.read("file"))
+    if format == .kdump { stream = try KdumpImage.unflattened(stream) }
     #expect(stream.count == file.count)
+    // What comes behind the memory has the time in it.
+    let count = format == .kdump ? try KdumpImage(file).notesOffset : Int(writer.layout.end)
     #expect(stream.prefix(count) == file.prefix(count))
   }
 
@@ -109,8 +114,7 @@ struct AcquisitionTests {
     var memory = Holed()
     memory.bad = [0x101, 0x102]
     let path = scratch.file("core")
-    let contents = ImageContents(
-      of: memory.segments, nil, [], coreInfo: Self.coreInfo, directMap: VirtualAddress(0xffff_8880_0000_0000))
+    let contents = Self.contents(memory)
     _ = try Acquisition(of: memory, contents, as: .elf).run(to: .file(path))
     let file = try scratch.read("core")
     let elf = ByteReader(file.span.bytes)
@@ -162,7 +166,7 @@ struct AcquisitionTests {
       (.max, .max), (0x5000, 0), (0x2000, 0x2000), (0x1000, 0x2000), (1 << 52, 1), ((1 << 52) - 4096, .max),
       (0x1800, 0x100),
     ]
-    let contents = ImageContents(runs: claimed.map(segment))
+    let contents = ImageContents(of: claimed.map(segment))
     let last = segment((1 << 52) - 4096, 4096)
     #expect(contents.runs == [segment(0x1000, 0x2000), segment(0x3000, 0x1000), last])
     #expect(contents.byteCount == 0x4000)
@@ -173,7 +177,7 @@ struct AcquisitionTests {
       MemorySegment(start: PhysicalAddress(0x1000), count: 0x3000),
       MemorySegment(start: PhysicalAddress(0x8000), count: 0x1000),
     ]
-    let layout = try ImageFormat.lime.layout(ImageContents(runs: runs))
+    let layout = try ImageFormat.lime.writer(ImageContents(of: runs)).layout
     // Headers of 32 bytes come before each run.
     let pieces = layout.pieces(0x1000..<0x3800)
     let first = ImageLayout.Placement(

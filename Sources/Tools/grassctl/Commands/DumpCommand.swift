@@ -9,8 +9,10 @@ struct DumpCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "dump", abstract: "Writes an image of the host's physical memory.",
     discussion: """
-      Formats: elf, a core with the kernel's VMCOREINFO, for crash, drgn, makedumpfile and Volatility; lime; raw, each byte at its \
-      physical address, with holes for what is not there. Until the image is whole the file is called FILE.part. Memory that \
+      Formats: elf, a core with the kernel's VMCOREINFO, for crash, drgn, makedumpfile and Volatility; kdump, the same with each \
+      page compressed by itself, flattened where it goes to standard output; lime; raw, each byte at its physical address, with \
+      holes for what is not there. Until the image is whole the file is called FILE.part, and the same command again goes on \
+      with it, on a host of the same boot. Memory that \
       cannot be read becomes zeros, is named in the image (of lime and raw: in FILE.notes beside it, and the classes of its frames in FILE.frames), and the exit status is then 1. \
       A host that runs changes while it is read.
       """)
@@ -37,6 +39,9 @@ struct DumpCommand: ParsableCommand {
     help: "crash leaves out all that is not the kernel's (level 31), evidence nothing (level 0). (default: evidence)")
   var profile: DumpProfile?
 
+  @Option(help: "How a kdump's pages are compressed; Debian's makedumpfile knows only zlib of these.")
+  var compression = CompressionArgument.zstd
+
   @Flag(help: "Say how far it has got, also where standard error is no terminal: a line every second.")
   var progress = false
 
@@ -50,11 +55,10 @@ struct DumpCommand: ParsableCommand {
   func run() throws {
     let (memory, kernel) = try source.openMemory()
     let map = try frames(of: kernel)
-    var contents = ImageContents(
-      of: memory.segments, map, chosenLevel, coreInfo: kernel?.found.coreInfo.map { Array($0.text.utf8) },
-      directMap: kernel?.addressSpace.linearRanges.first { $0.physical.rawValue == 0 }?.start)
-    if let kernel { contents.remarks.append("OSRELEASE=\(kernel.release)") }
-    let acquisition = Acquisition(of: memory, contents, as: format.format)
+    let contents = ImageContents(of: memory.segments, map, chosenLevel, kernel: kernel.map(KernelFacts.init))
+    let acquisition = Acquisition(
+      of: memory, contents, as: format.format, compression: compression.compression,
+      identity: kernel.map(Self.identity) ?? "no kernel")
     Interruption.watch()
     signal(SIGPIPE, SIG_IGN)
     var meter = ProgressMeter(isAsked: progress)
@@ -67,15 +71,24 @@ struct DumpCommand: ParsableCommand {
     } catch {
       meter.end()
       writeNote("\(error)")
+      if error.isInterruption, output != "-" { writeNote("the same command again goes on with it") }
       if case .memory = error.reason { throw ExitStatus.unreachable }
       throw ExitStatus.partial
     }
     meter.end()
-    try keepNote(summary, map)
+    if summary.resumed > 0 {
+      writeNote("went on after \(ProgressMeter.size(Double(summary.resumed))) that were there already")
+    }
+    try keepNote(summary)
     guard summary.unreadCount > 0 else { return }
     for range in summary.unread.prefix(8) { writeNote("cannot be read: \(range.count) bytes from \(range.start) on") }
     writeNote("\(summary.unreadCount) bytes could not be read and are zeros in the image")
     throw ExitStatus.partial
+  }
+
+  /// What tells a boot of a kernel from others: its build and where it lies.
+  private static func identity(_ kernel: Kernel) -> String {
+    "Linux \(kernel.release) \(kernel.found.buildID ?? "") at \(kernel.found.rootPageTable)"
   }
 
   /// The classes of page frames; nil where there are none to be had and none are needed.
@@ -99,15 +112,27 @@ struct DumpCommand: ParsableCommand {
   }
 
   /// Writes the note beside an image whose format has no place for it.
-  private func keepNote(_ summary: AcquisitionSummary, _ map: FrameMap?) throws {
+  private func keepNote(_ summary: AcquisitionSummary) throws {
     guard !format.format.holdsNote else { return }
     let text = Array((summary.note.joined(separator: "\n") + "\n").utf8)
     if output == "-" {
       for line in summary.note { writeNote(line) }
     } else {
       try write(text, to: output + ".notes")
-      if let map { try write(FrameMapRecord.bytes(of: map), to: output + ".frames") }
+      if !summary.frames.isEmpty { try write(summary.frames, to: output + ".frames") }
     }
+  }
+}
+
+extension KernelFacts {
+  /// What an image says of a kernel that was found.
+  fileprivate init(_ kernel: Kernel) {
+    // The banner ends with what uname -v prints.
+    let version = kernel.found.banner.firstIndex(of: "#").map { String(kernel.found.banner[$0...]) } ?? ""
+    self.init(
+      coreInfo: kernel.coreInfo().map { Array($0.text.utf8) } ?? [], release: kernel.release, version: version,
+      directMap: kernel.addressSpace.linearRanges.first { $0.physical.rawValue == 0 }?.start ?? VirtualAddress(0),
+      physicalBase: kernel.found.physicalBase)
   }
 }
 
@@ -129,6 +154,13 @@ struct FormatArgument: ExpressibleByArgument {
 
   static var allValueStrings: [String] { ImageFormat.allCases.map(\.rawValue) }
   var defaultValueDescription: String { format.rawValue }
+}
+
+/// How pages are compressed, as it is given on the command line.
+enum CompressionArgument: String, ExpressibleByArgument, CaseIterable {
+  case zstd, zlib
+
+  var compression: PageCompression { self == .zstd ? .zstd : .zlib }
 }
 
 /// What an image is for.

@@ -62,7 +62,7 @@ struct FrameClassReader: KernelReader {
 
   init(kernel: Kernel) throws {
     let types = kernel.types
-    let note = kernel.found.coreInfo
+    let note = kernel.coreInfo()
     pages = try kernel.reader()
     let page = try types.structure("page")
     flagsOffset = try page.field("flags").offset
