@@ -72,6 +72,7 @@ extension GuestTests {
     func levelsLeaveOutWhatMakedumpfileLeavesOut(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
       let folder = try Folder()
+      try #require(try ExpertTests.loadDevices(guest), "scripts/setup fetches the modules of this kernel")
       let work = try guest.run(
         """
         echo 6 > /proc/sys/vm/nr_hugepages

@@ -159,7 +159,14 @@ struct FrameClassReader: KernelReader {
     var hasTails = false
   }
 
+  /// The most frames of which the classes are kept, 64 TiB of memory: who says how much there is may be wrong.
+  private static let mostFrames: UInt64 = 1 << 34
+
   func map(_ segments: [MemorySegment], in space: AddressSpace) throws(KernelError) -> FrameMap {
+    let count = segments.reduce(UInt64(0)) { $0 + min($1.count / FrameMap.frameSize, Self.mostFrames) }
+    guard count <= Self.mostFrames else {
+      throw KernelError(Self.subject, .inconsistent("the memory has \(count) frames, more than \(Self.mostFrames)"))
+    }
     var map = FrameMap(of: segments)
     let start: VirtualAddress
     do throws(MemoryFault) { start = try pages.start(in: space) } catch {
