@@ -195,6 +195,9 @@ targets += module(
   ["Host", "Memory", "Paging", "Region", "CRegion", "CSeal", "Keys", "Records", "Links"],
   tests: ["Devices", "LinkConformance"])
 
+// Images of a host's memory, written.
+targets += module("Acquisition", in: "Remote", ["Host", "CCompression", "Memory", crypto], tests: ["Scratch"])
+
 // MARK: Figures, guests, tools
 
 targets += module(
@@ -222,7 +225,7 @@ targets += [
     [
       "Host", "ToolOptions", "Memory", "Paging", "KernelInfo", "KernelFile", "LinuxKernel", "Views", "KernelViews",
       "Detection", "Output", "Records", "Links", "Keys", "Hosts",
-      "Remote", "LinkBench",
+      "Remote", "Acquisition", "LinkBench",
     ]),
   tool("grasslab", ["Host", "Lab"]),
   // The conformance suite as a program, to be run inside guests.

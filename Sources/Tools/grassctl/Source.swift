@@ -90,6 +90,41 @@ struct SourceOptions: ParsableArguments {
   }
 }
 
+extension SourceOptions {
+  /// Opens the memory, and the kernel in it where one is found: an image is worth having also where none is.
+  ///
+  /// Says what its users ought to know, or why there is no memory, and exits.
+  func openMemory(slots: Int = 4) throws -> (memory: any PhysicalMemory, kernel: Kernel?) {
+    func withoutKernel(_ memory: any PhysicalMemory, _ error: any Error) -> (any PhysicalMemory, Kernel?) {
+      writeNote("\(error)")
+      writeNote("the image will hold the memory, and nothing that says what kernel is in it")
+      return (memory, nil)
+    }
+    func noted(_ kernel: Kernel) -> (any PhysicalMemory, Kernel?) {
+      for note in kernel.notes { writeNote(note) }
+      return (kernel.memory, kernel)
+    }
+    if let host {
+      let session = try HostOptions.connect(host, timeout: timeout, slots: slots)
+      let memory = try reporting { try RemoteMemory(session: session) }
+      do throws(KernelError) {
+        return noted(try Kernel(memory: memory, hint: memory.kernelHint, known: known.folder))
+      } catch {
+        if error.isOfSource { try reporting { throw error } }
+        return withoutKernel(memory, error)
+      }
+    }
+    let layouts = try reporting { try MemoryImage.open(memory ?? "") }
+    do throws(KernelError) {
+      return noted(try Kernel.open(layouts, known: known.folder))
+    } catch {
+      // The last one takes the file as it is.
+      guard let memory = layouts.last else { return try reporting { throw error } }
+      return withoutKernel(memory, error)
+    }
+  }
+}
+
 /// Runs `body`, and turns its failure into a message on standard error and an exit status.
 func reporting<T>(_ body: () throws -> T) throws -> T {
   do {

@@ -1,0 +1,166 @@
+import Crypto
+import Glibc
+public import Memory
+
+/// Writes an image of a host's physical memory.
+///
+/// The memory is read once, in ascending order, some MiB at a time, and while one part is written the next is read. What
+/// cannot be read becomes zeros, and is named in the image's note. Until it is whole the file is called `FILE.part`, and beside it
+/// lie `FILE.part.plan` and `FILE.part.journal`, by which whoever runs the same acquisition again goes on with it.
+public struct Acquisition: Sendable {
+  /// Where an image goes.
+  public enum Destination: Sendable {
+    /// A file of this name, which must not be there yet.
+    case file(String)
+    /// A pipe or whatever else is open and takes bytes in their order; it stays the caller's.
+    case descriptor(CInt)
+  }
+
+  public let memory: any PhysicalMemory
+  public let contents: ImageContents
+  public let format: ImageFormat
+  /// How pages of a kdump are compressed.
+  public let compression: PageCompression
+  /// What tells this image from any other: the host and its boot, the format, the level.
+  public let identity: String
+
+  public init(
+    of memory: any PhysicalMemory, _ contents: ImageContents, as format: ImageFormat,
+    compression: PageCompression = .zstd, identity: String = ""
+  ) {
+    (self.memory, self.contents, self.format, self.compression) = (memory, contents, format, compression)
+    let form = format == .kdump ? "\(format.rawValue) with \(compression.rawValue)" : format.rawValue
+    self.identity = "\(form), level \(contents.level.rawValue)\(identity.isEmpty ? "" : ", \(identity)")"
+  }
+
+  /// Writes the image, or goes on with one that was begun: what a file's plan says counts then, not ``contents``.
+  ///
+  /// - Parameters:
+  ///   - destination: where to.
+  ///   - progress: called after each part; the acquisition ends where it returns false, and can be gone on with.
+  /// - Returns: what was written, and what of it could not be read.
+  /// - Throws: ``AcquisitionError`` where it cannot be written, the memory is gone, or `progress` ended it. Cost: one pass over
+  ///   the memory, and some 64 MiB here whatever its size; to go on, a pass over what the file has.
+  public func run(
+    to destination: Destination, progress: (AcquisitionProgress) -> Bool = { _ in true }
+  ) throws(AcquisitionError) -> AcquisitionSummary {
+    switch destination {
+    case .descriptor(let descriptor):
+      let output = try ImageOutput(stream: descriptor, isFlattened: format == .kdump)
+      let plan = ImagePlan(identity: identity, began: Self.now(), contents: fitting)
+      return try write(plan, to: output, format.writer(plan.contents, compression), journal: nil, done: [], progress)
+    case .file(let path):
+      let output = try ImageOutput(path: path)
+      var (plan, done) = (ImagePlan(identity: identity, began: Self.now(), contents: fitting), [ImageJournal.Part]())
+      if let begun = ImageJournal.plan(of: path) {
+        guard begun.identity == identity else {
+          throw AcquisitionError(
+            ImageOutput.partialPath(of: path), .otherImage(found: begun.identity, wanted: identity))
+        }
+        plan = begun
+        done = ImageJournal.parts(of: path)
+      }
+      var writer = try format.writer(plan.contents, compression)
+      done = try Self.proven(done, writer, output)
+      if let last = done.last { writer.state = last.state }
+      let journal = try ImageJournal(of: path, plan: plan, parts: done)
+      do throws(AcquisitionError) {
+        let summary = try write(plan, to: output, writer, journal: journal, done: done, progress)
+        journal.close(isWhole: true, of: path)
+        return summary
+      } catch {
+        journal.close(isWhole: false, of: path)
+        throw error
+      }
+    }
+  }
+
+  /// As many of the parts of a journal as the file has, as they were written.
+  private static func proven(
+    _ parts: [ImageJournal.Part], _ writer: any ImageWriter, _ output: ImageOutput
+  ) throws(AcquisitionError) -> [ImageJournal.Part] {
+    var state = writer.state
+    for (index, part) in parts.enumerated() {
+      guard part.range.upperBound <= writer.layout.byteCount, part.state >= state,
+        part.range.upperBound - part.range.lowerBound <= PieceReader.largest,
+        part.state - state <= 2 * PieceReader.largest
+      else { return Array(parts[..<index]) }
+      var digest = SHA256()
+      for range in writer.fileRanges(part.range, states: state..<part.state) {
+        let bytes = try output.read(range.lowerBound, count: Int(range.upperBound - range.lowerBound))
+        // The file's end may be a hole that was not written yet; in the image it is zeros.
+        digest.update(data: bytes)
+        digest.update(data: [UInt8](repeating: 0, count: Int(range.upperBound - range.lowerBound) - bytes.count))
+      }
+      guard digest.finalize() == part.digest else { return Array(parts[..<index]) }
+      state = part.state
+    }
+    return parts
+  }
+
+  private func write(
+    _ plan: ImagePlan, to output: ImageOutput, _ begun: any ImageWriter, journal: ImageJournal?,
+    done: [ImageJournal.Part], _ progress: (AcquisitionProgress) -> Bool
+  ) throws(AcquisitionError) -> AcquisitionSummary {
+    var writer = begun
+    let layout = writer.layout
+    var summary = AcquisitionSummary()
+    summary.byteCount = layout.byteCount
+    summary.resumed = done.last?.range.upperBound ?? 0
+    summary.frames = plan.contents.frames
+    for part in done { for range in part.unread { summary.add(unread: range) } }
+    // Zeros are holes, so what comes after the last part that counts must be gone.
+    if !output.isStream { try output.setSize(done.isEmpty ? 0 : writer.end(of: done)) }
+    if done.isEmpty { try writer.begin(output) }
+    let clock = ContinuousClock()
+    let start = clock.now
+    let reader = PieceReader(memory, layout, from: summary.resumed)
+    while let piece = reader.next() {
+      if let fault = piece.failure { throw AcquisitionError(output.name, .memory(fault)) }
+      let digest = try writer.write(piece, to: output)
+      for range in piece.unread { summary.add(unread: range) }
+      try journal?.append(
+        ImageJournal.Part(range: piece.range, state: writer.state, digest: Array(digest), unread: piece.unread))
+      let isWanted = progress(
+        AcquisitionProgress(
+          done: piece.range.upperBound, total: layout.byteCount, resumed: summary.resumed,
+          elapsed: clock.now - start))
+      if !isWanted { throw AcquisitionError(output.name, .cancelled) }
+    }
+    summary.note = note(plan, summary)
+    try writer.finish(output, note: Array(summary.note.joined(separator: "\n").utf8))
+    try output.finish()
+    return summary
+  }
+
+  /// The contents as this format can have them: in no more runs than it takes, and in whole pages where it has no others.
+  private var fitting: ImageContents {
+    var contents = format == .kdump ? contents.wholeFrames() : contents
+    guard let most = format.mostRuns, contents.runs.count > most else { return contents }
+    contents.runs = FrameSelection.join(
+      contents.runs, most: most, forbidden: contents.forbidden, segments: contents.segments)
+    return contents
+  }
+
+  /// What the image says of itself, a line each.
+  private func note(_ plan: ImagePlan, _ summary: AcquisitionSummary) -> [String] {
+    var lines = ["FORMAT=1", "BEGAN=\(plan.began)", "ENDED=\(Self.now())", "BYTES=\(summary.byteCount)"]
+    if summary.resumed > 0 { lines.append("RESUMED=\(summary.resumed)") }
+    // Caches of the host are snooped by who reads its memory; registers are not in memory at all.
+    lines.append("REGISTERS=absent")
+    lines += plan.contents.remarks
+    lines.append("UNREAD_BYTES=\(summary.unreadCount)")
+    lines += summary.unread.map { "UNREAD=\($0.start)+0x\(String($0.count, radix: 16))" }
+    return lines
+  }
+
+  /// The time of this machine, in UTC, to the second.
+  private static func now() -> String {
+    var seconds = time(nil)
+    var parts = tm()
+    gmtime_r(&seconds, &parts)
+    var text = [CChar](repeating: 0, count: 32)
+    strftime(&text, text.count, "%Y-%m-%dT%H:%M:%SZ", &parts)
+    return String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
+}

@@ -1,0 +1,131 @@
+import Crypto
+import Glibc
+import Host
+import Memory
+
+/// Which parts of an image are in its file, and what they are: lines of text beside it, appended as they are written.
+///
+/// ```
+/// part POSITION COUNT STATE SHA256     bytes of memory from POSITION on; where in the file the next part goes
+/// unread ADDRESS COUNT                 before the part that it belongs to
+/// ```
+/// The hash is of what the file has of the part. Parts are believed only as far as the file still has them.
+struct ImageJournal {
+  struct Part: Equatable {
+    var range: Range<UInt64>
+    var state: UInt64
+    var digest: [UInt8]
+    var unread: [MemorySegment] = []
+  }
+
+  private let path: String
+  private let descriptor: CInt
+
+  static func path(of image: String) -> String { ImageOutput.partialPath(of: image) + ".journal" }
+  static func planPath(of image: String) -> String { ImageOutput.partialPath(of: image) + ".plan" }
+
+  /// The plan that an image was begun with; nil where none was begun.
+  static func plan(of image: String) -> ImagePlan? { ImagePlan(contents(planPath(of: image))) }
+
+  /// The parts that an image's journal names, in order: they begin at 0, and each where the one before it ends.
+  static func parts(of image: String) -> [Part] {
+    var parts: [Part] = []
+    var unread: [MemorySegment] = []
+    var end: UInt64 = 0
+    for line in String(decoding: contents(path(of: image)), as: UTF8.self).split(separator: "\n") {
+      let words = line.split(separator: " ")
+      let numbers = words.dropFirst().prefix(words.first == "part" ? 3 : 2).compactMap { UInt64($0) }
+      if words.count == 3, words[0] == "unread", numbers.count == 2 {
+        unread.append(MemorySegment(start: PhysicalAddress(numbers[0]), count: numbers[1]))
+      } else if words.count == 5, words[0] == "part", numbers.count == 3, numbers[0] == end,
+        let digest = bytes(words[4]), numbers[1] > 0, numbers[1] <= .max - end
+      {
+        parts.append(Part(range: end..<end + numbers[1], state: numbers[2], digest: digest, unread: unread))
+        end += numbers[1]
+        unread = []
+      } else {
+        // Cut while it was written.
+        break
+      }
+    }
+    return parts
+  }
+
+  /// A journal to append to, of an image that begins with `parts`.
+  ///
+  /// - Throws: ``AcquisitionError`` where it or the plan cannot be written.
+  init(of image: String, plan: ImagePlan, parts: [Part]) throws(AcquisitionError) {
+    path = Self.path(of: image)
+    // The plan first: without it the journal says nothing.
+    if parts.isEmpty { try Self.replace(Self.planPath(of: image), plan.bytes) }
+    try Self.replace(path, Array(parts.map(Self.lines).joined().utf8))
+    descriptor = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW)
+    guard descriptor >= 0 else { throw AcquisitionError(path, .system(call: "open", errno)) }
+  }
+
+  /// Notes a part that was written.
+  func append(_ part: Part) throws(AcquisitionError) {
+    let bytes = Array(Self.lines(part).utf8)
+    guard SystemCall.retrying({ write(descriptor, bytes, bytes.count) }) == bytes.count else {
+      throw AcquisitionError(path, .system(call: "write", errno))
+    }
+  }
+
+  /// Ends it; with the image whole, nothing of it stays.
+  func close(isWhole: Bool, of image: String) {
+    Glibc.close(descriptor)
+    guard isWhole else { return }
+    unlink(path)
+    unlink(Self.planPath(of: image))
+  }
+
+  private static func lines(_ part: Part) -> String {
+    let digits = Array("0123456789abcdef".utf8)
+    let hex = String(decoding: part.digest.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
+    return part.unread.map { "unread \($0.start.rawValue) \($0.count)\n" }.joined()
+      + "part \(part.range.lowerBound) \(part.range.upperBound - part.range.lowerBound) \(part.state) \(hex)\n"
+  }
+
+  private static func bytes(_ hex: Substring) -> [UInt8]? {
+    let text = Array(hex.utf8)
+    guard text.count == 2 * SHA256.byteCount else { return nil }
+    let bytes = stride(from: 0, to: text.count, by: 2).compactMap {
+      UInt8(String(decoding: text[$0..<$0 + 2], as: UTF8.self), radix: 16)
+    }
+    return bytes.count == SHA256.byteCount ? bytes : nil
+  }
+
+  /// Writes a file under another name first: there is the old one or the new one, and never half of one.
+  private static func replace(_ path: String, _ bytes: [UInt8]) throws(AcquisitionError) {
+    let new = path + ".new"
+    unlink(new)
+    let descriptor = open(new, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 else { throw AcquisitionError(new, .system(call: "open", errno)) }
+    defer { Glibc.close(descriptor) }
+    var done = 0
+    while done < bytes.count {
+      let count = SystemCall.retrying {
+        bytes[done...].withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+      }
+      guard count > 0 else { throw AcquisitionError(new, .system(call: "write", errno)) }
+      done += count
+    }
+    guard fdatasync(descriptor) == 0 || errno == EINVAL, rename(new, path) == 0 else {
+      throw AcquisitionError(path, .system(call: "rename", errno))
+    }
+  }
+
+  /// All of a file; nothing where there is none.
+  private static func contents(_ path: String) -> [UInt8] {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
+    guard descriptor >= 0 else { return [] }
+    defer { Glibc.close(descriptor) }
+    var bytes: [UInt8] = []
+    var buffer = [UInt8](repeating: 0, count: 1 << 16)
+    while true {
+      let count = SystemCall.retrying { read(descriptor, &buffer, buffer.count) }
+      if count <= 0 { return bytes }
+      bytes += buffer[..<count]
+    }
+  }
+}

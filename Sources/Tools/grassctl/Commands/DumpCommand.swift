@@ -1,0 +1,239 @@
+import Acquisition
+import ArgumentParser
+import Glibc
+import KernelViews
+import Memory
+import Synchronization
+
+struct DumpCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "dump", abstract: "Writes an image of the host's physical memory.",
+    discussion: """
+      Formats: elf, a core with the kernel's VMCOREINFO, for crash, drgn, makedumpfile and Volatility; kdump, the same with each \
+      page compressed by itself, flattened where it goes to standard output; lime; raw, each byte at its physical address, with \
+      holes for what is not there. Until the image is whole the file is called FILE.part, and the same command again goes on \
+      with it, on a host of the same boot. Memory that \
+      cannot be read becomes zeros, is named in the image (of lime and raw: in FILE.notes beside it, and the classes of its frames in FILE.frames), and the exit status is then 1. \
+      A host that runs changes while it is read.
+      """)
+
+  @OptionGroup var source: SourceOptions
+
+  @Option(
+    name: .shortAndLong,
+    help: ArgumentHelp("Where to write it, which must not be there yet; - for standard output.", valueName: "file"))
+  var output: String
+
+  @Option(help: "The image's format.")
+  var format = FormatArgument(.elf)
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      What to leave out, in makedumpfile's numbers, added up: 1 zeros, 2 page cache, 4 page cache with private data, 8 memory of \
+      processes, 16 free pages.
+      """, valueName: "number"))
+  var level: Int?
+
+  @Option(
+    help: "crash leaves out all that is not the kernel's (level 31), evidence nothing (level 0). (default: evidence)")
+  var profile: DumpProfile?
+
+  @Option(help: "How a kdump's pages are compressed; Debian's makedumpfile knows only zlib of these.")
+  var compression = CompressionArgument.zstd
+
+  @Flag(help: "Say how far it has got, also where standard error is no terminal: a line every second.")
+  var progress = false
+
+  func validate() throws {
+    if let level, !(0...31).contains(level) { throw ValidationError("--level takes a number from 0 to 31.") }
+    if level != nil, profile != nil { throw ValidationError("Give --level or --profile, not both.") }
+  }
+
+  private var chosenLevel: DumpLevel { level.map { DumpLevel(rawValue: $0) } ?? (profile ?? .evidence).level }
+
+  func run() throws {
+    let (memory, kernel) = try source.openMemory()
+    let map = try frames(of: kernel)
+    let contents = ImageContents(of: memory.segments, map, chosenLevel, kernel: kernel.map(KernelFacts.init))
+    let acquisition = Acquisition(
+      of: memory, contents, as: format.format, compression: compression.compression,
+      identity: kernel.map(Self.identity) ?? "no kernel")
+    Interruption.watch()
+    signal(SIGPIPE, SIG_IGN)
+    var meter = ProgressMeter(isAsked: progress)
+    let summary: AcquisitionSummary
+    do throws(AcquisitionError) {
+      summary = try acquisition.run(to: output == "-" ? .descriptor(STDOUT_FILENO) : .file(output)) { progress in
+        meter.show(progress)
+        return !Interruption.isAsked
+      }
+    } catch {
+      meter.end()
+      writeNote("\(error)")
+      if error.isInterruption, output != "-" { writeNote("the same command again goes on with it") }
+      if case .memory = error.reason { throw ExitStatus.unreachable }
+      throw ExitStatus.partial
+    }
+    meter.end()
+    if summary.resumed > 0 {
+      writeNote("went on after \(ProgressMeter.size(Double(summary.resumed))) that were there already")
+    }
+    try keepNote(summary)
+    guard summary.unreadCount > 0 else { return }
+    for range in summary.unread.prefix(8) { writeNote("cannot be read: \(range.count) bytes from \(range.start) on") }
+    writeNote("\(summary.unreadCount) bytes could not be read and are zeros in the image")
+    throw ExitStatus.partial
+  }
+
+  /// What tells a boot of a kernel from others: its build and where it lies.
+  private static func identity(_ kernel: Kernel) -> String {
+    "Linux \(kernel.release) \(kernel.found.buildID ?? "") at \(kernel.found.rootPageTable)"
+  }
+
+  /// The classes of page frames; nil where there are none to be had and none are needed.
+  private func frames(of kernel: Kernel?) throws -> FrameMap? {
+    do {
+      guard let kernel else { throw NoKernel() }
+      let map = try kernel.frameMap()
+      if let fault = map.faults.first {
+        writeNote("descriptions of page frames cannot be read, and these stay in the image; the first: \(fault)")
+      }
+      return map
+    } catch {
+      guard chosenLevel.needsClasses else {
+        writeNote("pages that are broken cannot be told from others: \(error)")
+        return nil
+      }
+      writeNote("\(error)")
+      writeNote("--level \(chosenLevel.rawValue) needs the classes of page frames; level 0 and 1 do without")
+      throw ExitStatus.unreadable
+    }
+  }
+
+  /// Writes the note beside an image whose format has no place for it.
+  private func keepNote(_ summary: AcquisitionSummary) throws {
+    guard !format.format.holdsNote else { return }
+    let text = Array((summary.note.joined(separator: "\n") + "\n").utf8)
+    if output == "-" {
+      for line in summary.note { writeNote(line) }
+    } else {
+      try write(text, to: output + ".notes")
+      if !summary.frames.isEmpty { try write(summary.frames, to: output + ".frames") }
+    }
+  }
+}
+
+extension KernelFacts {
+  /// What an image says of a kernel that was found.
+  fileprivate init(_ kernel: Kernel) {
+    // The banner ends with what uname -v prints.
+    let version = kernel.found.banner.firstIndex(of: "#").map { String(kernel.found.banner[$0...]) } ?? ""
+    self.init(
+      coreInfo: kernel.coreInfo().map { Array($0.text.utf8) } ?? [], release: kernel.release, version: version,
+      directMap: kernel.addressSpace.linearRanges.first { $0.physical.rawValue == 0 }?.start ?? VirtualAddress(0),
+      physicalBase: kernel.found.physicalBase)
+  }
+}
+
+/// Why there are no classes of page frames.
+private struct NoKernel: Error, CustomStringConvertible {
+  var description: String { "no kernel was found that describes them" }
+}
+
+/// A format as it is given on the command line.
+struct FormatArgument: ExpressibleByArgument {
+  let format: ImageFormat
+
+  init(_ format: ImageFormat) { self.format = format }
+
+  init?(argument: String) {
+    guard let format = ImageFormat(rawValue: argument) else { return nil }
+    self.format = format
+  }
+
+  static var allValueStrings: [String] { ImageFormat.allCases.map(\.rawValue) }
+  var defaultValueDescription: String { format.rawValue }
+}
+
+/// How pages are compressed, as it is given on the command line.
+enum CompressionArgument: String, ExpressibleByArgument, CaseIterable {
+  case zstd, zlib
+
+  var compression: PageCompression { self == .zstd ? .zstd : .zlib }
+}
+
+/// What an image is for.
+enum DumpProfile: String, ExpressibleByArgument, CaseIterable {
+  /// The kernel's own data: for whoever looks for why it died.
+  case crash
+  /// Everything: what nobody uses any more may be what somebody left.
+  case evidence
+
+  var level: DumpLevel { self == .crash ? .all : [] }
+}
+
+/// Whether the user wants to end what runs, by ^C or SIGTERM; a second one ends it at once.
+enum Interruption {
+  private static let flag = Atomic<Bool>(false)
+
+  static var isAsked: Bool { flag.load(ordering: .relaxed) }
+
+  static func watch() {
+    // Made before a signal can come.
+    flag.store(false, ordering: .relaxed)
+    var action = sigaction()
+    action.sa_flags = Int32(bitPattern: UInt32(SA_RESETHAND))
+    action.__sigaction_handler.sa_handler = { _ in Interruption.flag.store(true, ordering: .relaxed) }
+    sigaction(SIGINT, &action, nil)
+    sigaction(SIGTERM, &action, nil)
+  }
+}
+
+/// Says on standard error how far a dump has got: one line over and over on a terminal, else a line every second where that is
+/// asked for.
+struct ProgressMeter {
+  private let isTerminal = isatty(STDERR_FILENO) == 1
+  private let isAsked: Bool
+  private var last: Duration?
+
+  init(isAsked: Bool) { self.isAsked = isAsked }
+
+  mutating func show(_ progress: AcquisitionProgress) {
+    guard isTerminal || isAsked else { return }
+    if let last, progress.elapsed - last < .seconds(isTerminal ? 0.2 : 1), progress.done < progress.total { return }
+    last = progress.elapsed
+    var text = "\(Self.size(Double(progress.done))) of \(Self.size(Double(progress.total)))"
+    text += ", \(Self.size(progress.rate))/s"
+    if let left = progress.left { text += ", \(Self.time(left)) left" }
+    if isTerminal { Self.put("\r\u{1b}[K\(text)") } else { writeNote(text) }
+  }
+
+  /// Leaves the line.
+  mutating func end() {
+    if isTerminal, last != nil { Self.put("\n") }
+    last = nil
+  }
+
+  private static func put(_ text: String) {
+    let bytes = Array(text.utf8)
+    _ = Glibc.write(STDERR_FILENO, bytes, bytes.count)
+  }
+
+  /// Bytes with a unit: `3.9 GiB`.
+  static func size(_ bytes: Double) -> String {
+    var (value, unit) = (bytes, 0)
+    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
+    while value >= 1024, unit < units.count - 1 { (value, unit) = (value / 1024, unit + 1) }
+    let tenths = Int((value * 10).rounded())
+    return unit == 0 ? "\(Int(value)) B" : "\(tenths / 10).\(tenths % 10) \(units[unit])"
+  }
+
+  /// Minutes and seconds, with hours where there are some: `1:02:03`.
+  static func time(_ duration: Duration) -> String {
+    let seconds = duration.components.seconds
+    func two(_ number: Int64) -> String { number < 10 ? "0\(number)" : "\(number)" }
+    let minutes = "\(seconds / 3600 > 0 ? two(seconds / 60 % 60) : "\(seconds / 60)"):\(two(seconds % 60))"
+    return seconds / 3600 > 0 ? "\(seconds / 3600):\(minutes)" : minutes
+  }
+}

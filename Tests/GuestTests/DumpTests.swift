@@ -1,0 +1,247 @@
+import Foundation
+import Lab
+import Testing
+
+extension GuestTests {
+  /// Images that `grassctl dump` writes of a guest that stands still, held against its memory and against what other
+  /// programs make of them.
+  @Suite(.serialized) struct DumpTests {
+    private let grassctl = BuiltTool(name: "grassctl")
+
+    /// A folder of its own, removed afterwards.
+    private final class Folder {
+      let url = FileManager.default.temporaryDirectory.appendingPathComponent("grass-dump-\(UUID().uuidString)")
+      init() throws { try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true) }
+      deinit { try? FileManager.default.removeItem(at: url) }
+      func file(_ name: String) -> String { url.appendingPathComponent(name).path }
+    }
+
+    /// Runs another program; what it says comes with a failure.
+    private func run(_ program: String, _ arguments: [String], environment: [String: String] = [:]) throws -> String {
+      let process = Process()
+      process.executableURL = URL(filePath: "/usr/bin/env")
+      process.arguments = environment.map { "\($0)=\($1)" } + [program] + arguments
+      process.standardInput = FileHandle.nullDevice
+      let output = Pipe()
+      process.standardOutput = output
+      process.standardError = output
+      try Spawner.shared.start(process)
+      let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+      process.waitUntilExit()
+      try #require(process.terminationStatus == 0, "\(program): \(text)")
+      return text
+    }
+
+    @Test(arguments: standardGuests)
+    func everyFormatSaysWhatLiveMemorySays(_ kind: GuestOptions) throws {
+      let guest = try SharedGuests.shared.guest(kind)
+      let folder = try Folder()
+      try guest.pause()
+      defer { try? guest.resume() }
+      let daemon = try GrassDaemon(memory: guest.memoryPath)
+      defer { daemon.stop() }
+      let raw = folder.file("of QEMU")
+      try guest.dump(to: raw, format: .raw)
+      let url = try #require(daemon.urls.last)
+      func live(_ arguments: [String]) throws -> (arguments: [String], answer: [UInt8]) {
+        let result = try grassctl.run(arguments + ["--memory", guest.memoryPath])
+        #expect(result.status == 0 && result.output.count > 500, "\(result.errors)")
+        return (arguments, result.output)
+      }
+      let (tasks, log) = (try live(["ps", "--threads", "--json"]), try live(["dmesg", "--json"]))
+      for (name, arguments) in [
+        ("elf", ["--format", "elf", "--memory", guest.memoryPath]), ("far elf", ["--host", url]),
+        ("lime", ["--format", "lime", "--memory", guest.memoryPath]),
+        ("raw", ["--format", "raw", "--memory", guest.memoryPath]),
+        ("crash", ["--profile", "crash", "--memory", guest.memoryPath]),
+      ] {
+        let image = folder.file(name)
+        let dump = try grassctl.run(["dump", "-o", image] + arguments)
+        #expect(dump.status == 0, "\(name): \(dump.errors)")
+        // What a process wrote into its own memory is not the kernel's: no command lines in an image without it.
+        let command = name == "crash" ? log : tasks
+        let result = try grassctl.run(command.arguments + ["--memory", image])
+        #expect(result.status == 0, "\(name): \(result.errors)")
+        #expect(result.output == command.answer, "\(command.arguments[0]) of \(name) differs")
+      }
+      _ = try run("cmp", [raw, folder.file("raw")])
+    }
+
+    /// Frames of each class come from work that makes some: files on a disk in a file, large pages, processes' memory.
+    @Test(arguments: standardGuests.filter { $0.kernel == "6.1" })
+    func levelsLeaveOutWhatMakedumpfileLeavesOut(_ kind: GuestOptions) throws {
+      let guest = try SharedGuests.shared.guest(kind)
+      let folder = try Folder()
+      try #require(try ExpertTests.loadDevices(guest), "scripts/setup fetches the modules of this kernel")
+      let work = try guest.run(
+        """
+        echo 6 > /proc/sys/vm/nr_hugepages
+        mkdir -p /tmp/levels /tmp/large /tmp/disk; mount -t tmpfs -o huge=always large /tmp/large
+        seq 1 300000 > /tmp/levels/numbers; seq 1 900000 > /tmp/large/numbers
+        dd if=/dev/zero of=/tmp/levels/disk bs=64k count=32 2> /dev/null
+        mkdosfs /tmp/levels/disk && losetup /dev/loop4 /tmp/levels/disk && mount -t vfat /dev/loop4 /tmp/disk &&
+          seq 1 100000 > /tmp/disk/numbers && sync
+        """)
+      #expect(work.status == 0, "\(work.text)")
+      defer {
+        _ = try? guest.run(
+          """
+          echo 0 > /proc/sys/vm/nr_hugepages; umount /tmp/large; umount /tmp/disk; losetup -d /dev/loop4
+          rm -r /tmp/levels /tmp/large /tmp/disk
+          """)
+      }
+      try guest.pause()
+      defer { try? guest.resume() }
+      let whole = folder.file("whole")
+      #expect(try grassctl.run(["dump", "-o", whole, "--memory", guest.memoryPath]).status == 0)
+      let all = PageSets.count(try PageSets.elf(whole))
+      var sizes: Set<Int> = []
+      #expect(all == kind.memory * 256)
+      for level in [1, 2, 4, 8, 16, 31] {
+        let (theirs, ours) = (folder.file("theirs"), folder.file("ours"))
+        _ = try run("makedumpfile", ["-c", "-d", "\(level)", whole, theirs])
+        let dump = try grassctl.run(["dump", "-o", ours, "--level", "\(level)", "--memory", guest.memoryPath])
+        #expect(dump.status == 0, "\(dump.errors)")
+        let (expected, found) = (try PageSets.kdump(theirs), try PageSets.elf(ours))
+        #expect(found == expected, "level \(level): \(PageSets.difference(found, expected))")
+        if level == 31 {
+          let kdump = folder.file("kdump")
+          let options = ["--level", "31", "--format", "kdump", "--memory", guest.memoryPath]
+          #expect(try grassctl.run(["dump", "-o", kdump] + options).status == 0)
+          #expect(try PageSets.kdump(kdump) == expected)
+          // Debian's makedumpfile has no zstd, and goes through a dump again that it knows: nothing more is to be left out.
+          let (zlib, again) = (folder.file("zlib"), folder.file("again"))
+          #expect(try grassctl.run(["dump", "-o", zlib, "--compression", "zlib"] + options).status == 0)
+          _ = try run("makedumpfile", ["-c", "-d", "31", zlib, again])
+          #expect(try PageSets.kdump(again) == expected)
+          // makedumpfile takes the flattened form apart, and what it makes of it is the same image.
+          let flat = try grassctl.run(["dump", "-o", "-"] + options)
+          #expect(flat.status == 0, "\(flat.errors)")
+          try Data(flat.output).write(to: URL(filePath: folder.file("flat")))
+          _ = try run("sh", ["-c", "makedumpfile -R '\(folder.file("rearranged"))' < '\(folder.file("flat"))'"])
+          #expect(try PageSets.kdump(folder.file("rearranged")) == expected)
+        }
+        sizes.insert(PageSets.count(found))
+        for path in [theirs, ours] { try FileManager.default.removeItem(atPath: path) }
+      }
+      #expect(sizes.count == 6, "levels differ: \(sizes)")
+    }
+
+    /// Whenever it is killed, the same command goes on with it, and the image is that of the memory.
+    @Test func killedAtAnyPointItGoesOn() throws {
+      let guest = try SharedGuests.shared.guest(standardGuests[0])
+      let folder = try Folder()
+      try guest.pause()
+      defer { try? guest.resume() }
+      let daemon = try GrassDaemon(memory: guest.memoryPath)
+      defer { daemon.stop() }
+      let raw = folder.file("of QEMU")
+      try guest.dump(to: raw, format: .raw)
+      for format in ["raw", "kdump"] {
+        let image = folder.file(format)
+        let command = ["dump", "--host", try #require(daemon.urls.last), "-o", image, "--format", format]
+        var kills = 0
+        for milliseconds in [300, 900] {
+          let process = Process()
+          process.executableURL = BuiltTool.directory.appendingPathComponent("grassctl")
+          process.arguments = command
+          process.standardError = FileHandle.nullDevice
+          process.standardInput = FileHandle.nullDevice
+          try Spawner.shared.start(process)
+          Thread.sleep(forTimeInterval: Double(milliseconds) / 1000)
+          kill(process.processIdentifier, SIGKILL)
+          process.waitUntilExit()
+          if process.terminationReason == .uncaughtSignal { kills += 1 } else { break }
+        }
+        #expect(kills > 0)
+        if !FileManager.default.fileExists(atPath: image) {
+          let last = try grassctl.run(command)
+          #expect(last.status == 0, "\(last.errors)")
+        }
+        if format == "raw" {
+          _ = try run("cmp", [raw, image])
+        } else {
+          let drgn = KernelStore().directory.appendingPathComponent("../drgn==0.3.0").standardizedFileURL.path
+          _ = try run("python3", ["-c", Self.script, image, raw], environment: ["PYTHONPATH": drgn])
+        }
+        #expect(!FileManager.default.fileExists(atPath: image + ".part.journal"))
+      }
+    }
+
+    /// Pages here and there, by their physical addresses and through the page tables, and the kernel's own name.
+    private static let script = """
+      import drgn, sys
+      image, raw = sys.argv[1:3]
+      program = drgn.Program()
+      program.set_core_dump(image)
+      note = dict(line.split("=", 1) for line in program["VMCOREINFO"].string_().decode().splitlines() if "=" in line)
+      same = absent = 0
+      with open(raw, "rb") as memory:
+          memory.seek(0, 2)
+          for frame in range(1, memory.tell() // 4096, 41):
+              memory.seek(frame * 4096)
+              try:
+                  page = program.read(frame * 4096, 4096, physical=True)
+              except drgn.FaultError:
+                  absent += 1
+                  continue
+              assert page == memory.read(4096), f"frame {frame} differs"
+              same += 1
+      names = program.read(int(note["SYMBOL(init_uts_ns)"], 16), 512)
+      assert note["OSRELEASE"].encode() in names
+      print(same, absent)
+      """
+
+    @Test(arguments: standardGuests)
+    func drgnReadsTheSamePages(_ kind: GuestOptions) throws {
+      let guest = try SharedGuests.shared.guest(kind)
+      let folder = try Folder()
+      try guest.pause()
+      defer { try? guest.resume() }
+      let drgn = KernelStore().directory.appendingPathComponent("../drgn==0.3.0").standardizedFileURL.path
+      for (format, level) in [("elf", 31), ("kdump", 0)] {
+        let image = folder.file("\(format) \(level)")
+        let dump = try grassctl.run(
+          ["dump", "-o", image, "--format", format, "--level", "\(level)", "--memory", guest.memoryPath])
+        #expect(dump.status == 0, "\(dump.errors)")
+        let said = try run(
+          "python3", ["-c", Self.script, image, guest.memoryPath], environment: ["PYTHONPATH": drgn])
+        let numbers = said.split(whereSeparator: \.isWhitespace).compactMap { Int($0) }
+        try #require(numbers.count == 2, "\(said)")
+        #expect(level == 0 ? numbers[1] == 0 && numbers[0] > 6000 : numbers[0] > 100 && numbers[1] > 1000, "\(said)")
+      }
+    }
+
+    /// crash needs the debug information of the kernel, which `scripts/setup --debug` fetches.
+    @Test(.enabled(if: debugKernel != nil))
+    func crashOpensEveryImage() throws {
+      let kind = try #require(standardGuests.first { $0.kernel == "6.1" })
+      let guest = try SharedGuests.shared.guest(kind)
+      let folder = try Folder()
+      try guest.pause()
+      defer { try? guest.resume() }
+      let commands = folder.file("commands")
+      try Data("sys\nlog\nkmem -i\nquit\n".utf8).write(to: URL(filePath: commands))
+      var answers: [String: String] = [:]
+      for (format, level) in [("elf", 0), ("elf", 31), ("kdump", 0), ("kdump", 31)] {
+        let image = folder.file("image")
+        let dump = try grassctl.run(
+          ["dump", "-o", image, "--format", format, "--level", "\(level)", "--memory", guest.memoryPath])
+        #expect(dump.status == 0, "\(dump.errors)")
+        let said = try run("crash", ["-s", "-i", commands, debugKernel ?? "", image])
+        #expect(
+          said.contains("NODENAME: grass-guest") && said.contains("Linux version 6.1"), "\(format) \(level): \(said)")
+        answers["\(format) \(level)"] = said.split(separator: "\n").filter { !$0.contains("DUMPFILE") }.joined(
+          separator: "\n")
+        try FileManager.default.removeItem(atPath: image)
+      }
+      #expect(Set(answers.values).count == 1, "\(answers)")
+    }
+  }
+}
+
+/// The file with the debug information of the first kernel; nil where it was not fetched.
+private let debugKernel: String? = (try? KernelStore().kernel("6.1")).flatMap { kernel in
+  let path = kernel.image.deletingLastPathComponent().appendingPathComponent("vmlinux.debug").path
+  return FileManager.default.fileExists(atPath: path) ? path : nil
+}
