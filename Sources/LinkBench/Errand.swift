@@ -20,14 +20,16 @@ struct Errand {
 
   /// Plans an errand of `byteCount` bytes.
   ///
-  /// `limits` are the longest payloads that a slot takes. What is long enough is spread over `slots` slots.
+  /// `limits` are the longest payloads that a slot takes. What is long enough is spread over `slots` slots, in pieces of what
+  /// `pieceSize` says for an even share.
   init(
-    _ what: Figure.What, byteCount: Int, source: MemorySegment, limits: (request: Int, response: Int), slots: Int
+    _ what: Figure.What, byteCount: Int, source: MemorySegment, limits: (request: Int, response: Int), slots: Int,
+    pieceSize: (Int) -> Int = { $0 }
   ) {
     self.what = what
     self.source = source
     let most = what == .result ? limits.response - Self.resultHead : limits.request - Self.requestHead
-    let size = slots == 1 ? most : min(Session.pieceSize(share: byteCount / slots / 8 * 8), most)
+    let size = slots == 1 ? most : min(pieceSize(byteCount / slots / 8 * 8), most)
     pieces =
       byteCount == 0
       ? [0] : stride(from: 0, to: byteCount, by: size).map { min(size, byteCount - $0) }

@@ -90,7 +90,7 @@ public final class LinkBenchmark {
     precondition(sequences.allSatisfy(self.sequences.contains), "the paper's sequence has no keys")
     var own = Errand(
       what, byteCount: byteCount, source: source, limits: (session.requestCapacity, session.responseCapacity),
-      slots: session.slotCount)
+      slots: session.slotCount, pieceSize: session.pieceSize(share:))
     var whole = Errand(
       what, byteCount: byteCount, source: source,
       limits: paper.map { ($0.requestCapacity, $0.responseCapacity) }

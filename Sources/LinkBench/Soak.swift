@@ -50,7 +50,9 @@ public struct Soak: Sendable {
     let limits = (request: session.requestCapacity, response: session.responseCapacity)
     // Prepared before, so that nothing here grows by itself.
     let errands = [Figure.What.request, .result].flatMap { what in
-      [8, 1000, 4096, Self.longest].map { Errand(what, byteCount: $0, source: source, limits: limits, slots: 4) }
+      [8, 1000, 4096, Self.longest].map {
+        Errand(what, byteCount: $0, source: source, limits: limits, slots: 4, pieceSize: session.pieceSize(share:))
+      }
     }
     let total = heartbeats + requests
     let every = max(1, total / 10)

@@ -81,7 +81,7 @@ struct Gather {
   private func cut(_ counts: [Int]) throws(SessionError) -> [[Piece]] {
     let total = counts.reduce(0, +) + (counts.count + session.slotCount) * Self.statusSize
     let share = total / session.slotCount + Self.responseSize + Self.statusSize + 1
-    let answerLimit = min(Session.pieceSize(share: share), session.responseCapacity)
+    let answerLimit = min(session.pieceSize(share: share), session.responseCapacity)
     let rangeLimit = (session.requestCapacity - MemoryLayout<grass_request>.size) / Self.rangeSize
     let overhead = Self.responseSize + Self.statusSize
     guard rangeLimit > 0, answerLimit > overhead else { throw SessionError(session.host, .tooLarge) }

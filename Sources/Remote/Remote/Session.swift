@@ -23,6 +23,7 @@ public final class Session: Sendable {
   public let slotCount: Int
   /// How many last words the region has room for.
   let wordsCount: Int
+  private let isKeyed: Bool
   private let exchange: Locked<Exchange>
   private let waves = Atomic<Int>(0)
 
@@ -51,6 +52,7 @@ public final class Session: Sendable {
     requestCapacity = exchange.requestCapacity
     responseCapacity = exchange.responseCapacity
     slotCount = exchange.slotCount
+    isKeyed = exchange.layout.hasKeys
     wordsCount = exchange.layout.wordsCount
     self.exchange = Locked(exchange)
   }
@@ -59,7 +61,9 @@ public final class Session: Sendable {
 
   /// How many bytes to ask for with one request where an even share is `share`: less is not worth a request of its own, and
   /// of more, all would be answered before the first is taken out.
-  package static func pieceSize(share: Int) -> Int { min(max(share, 64 * 1024), 512 * 1024) }
+  ///
+  /// What is sealed is opened here while the device seals the next, and each takes long: so it comes in smaller pieces.
+  package func pieceSize(share: Int) -> Int { min(max(share, 64 * 1024), (isKeyed ? 64 : 512) * 1024) }
 
   /// Ends the session and its link.
   ///
