@@ -81,7 +81,7 @@ package final class Sealing: @unchecked Sendable {
     var head = grass_record(sequence: sequence, length: UInt64(length), check: (0, 0))
     withUnsafeMutableBytes(of: &head.check) { check in
       let bytes = payload.assumingMemoryBound(to: UInt8.self)
-      Self.with(of, \.request) { key in
+      Self.with(of, Self.requestKey) { key in
         grass_record_seal_payload(
           key, keys.pointee.token, UInt32(slot), sequence, bytes, UInt64(length), bytes,
           check.baseAddress?.assumingMemoryBound(to: UInt8.self))
@@ -112,7 +112,7 @@ package final class Sealing: @unchecked Sendable {
     guard let of = grass_session_keys_of(keys, UInt32(grass_epoch(head.sequence))) else { return GRASS_RECORD_OTHER }
     let bytes = (base + headSize).assumingMemoryBound(to: UInt8.self)
     let isOpen = withUnsafeBytes(of: head.check) { check in
-      Self.with(of, \.response) { key in
+      Self.with(of, Self.responseKey) { key in
         grass_record_open_payload(
           key, keys.pointee.token, UInt32(slot), head.sequence, bytes, head.length,
           check.baseAddress?.assumingMemoryBound(to: UInt8.self), bytes)
@@ -153,7 +153,7 @@ package final class Sealing: @unchecked Sendable {
     let size = (MemoryLayout<grass_session_line>.offset(of: \.check) ?? 0) - start
     let isOpen = withUnsafeMutableBytes(of: &open) { bytes -> Bool in
       guard let text = bytes.baseAddress?.assumingMemoryBound(to: UInt8.self) else { return false }
-      return with(of, \.line) { key in
+      return with(of, lineKey) { key in
         grass_record_open_payload(
           key, token, UInt32(GRASS_LINE_SLOT), line.counter, text + start, UInt64(size), text + start + size,
           text + start)
@@ -162,17 +162,15 @@ package final class Sealing: @unchecked Sendable {
     return isOpen ? open : nil
   }
 
-  private static func with<Result>(
-    _ of: UnsafePointer<grass_epoch_keys>, _ key: KeyPath<grass_epoch_keys, Key>,
-    _ body: (UnsafePointer<UInt8>) -> Result
-  ) -> Result {
-    // A C array of 32 bytes, where it lies.
-    let base = UnsafeRawPointer(of) + (MemoryLayout<grass_epoch_keys>.offset(of: key) ?? 0)
-    return body(base.assumingMemoryBound(to: UInt8.self))
-  }
+  /// Where in an epoch's keys each lies; asked for once, since a key path costs as much as sealing a short record.
+  private static let requestKey = MemoryLayout<grass_epoch_keys>.offset(of: \.request) ?? 0
+  private static let responseKey = MemoryLayout<grass_epoch_keys>.offset(of: \.response) ?? 0
+  private static let lineKey = MemoryLayout<grass_epoch_keys>.offset(of: \.line) ?? 0
 
-  private typealias Key = (
-    UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8,
-    UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8
-  )
+  /// Lends a key, 32 bytes, where it lies.
+  private static func with<Result>(
+    _ of: UnsafePointer<grass_epoch_keys>, _ offset: Int, _ body: (UnsafePointer<UInt8>) -> Result
+  ) -> Result {
+    body((UnsafeRawPointer(of) + offset).assumingMemoryBound(to: UInt8.self))
+  }
 }
