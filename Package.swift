@@ -40,7 +40,7 @@ targets += module("Host", in: "", ["CLinux"])
 // Layouts and numbers that C and Swift share: pieces of memory, faults, page tables.
 targets += [c("CLayouts", in: "Watched")]
 let kernel: [Target.Dependency] = ["Memory", "Paging", "KernelInfo", "Binding", "LinuxKernel"]
-targets += module("Memory", in: "Watched", ["CLayouts", "CLinux"], tests: ["Samples"])
+targets += module("Memory", in: "Watched", ["CLayouts", "CLinux", "CCompression"], tests: ["Samples"])
 targets += module("Paging", in: "Watched", ["CLayouts", "Memory"], tests: ["Samples", "CPageWalk"])
 targets += module("KernelInfo", in: "Watched", ["Memory"])
 targets += module("Binding", in: "Watched", ["Memory", "Paging", "KernelInfo"])

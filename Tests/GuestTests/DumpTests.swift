@@ -53,6 +53,7 @@ extension GuestTests {
         ("elf", ["--format", "elf", "--memory", guest.memoryPath]), ("far elf", ["--host", url]),
         ("lime", ["--format", "lime", "--memory", guest.memoryPath]),
         ("raw", ["--format", "raw", "--memory", guest.memoryPath]),
+        ("kdump", ["--format", "kdump", "--memory", guest.memoryPath]),
         ("crash", ["--profile", "crash", "--memory", guest.memoryPath]),
       ] {
         let image = folder.file(name)
@@ -104,6 +105,11 @@ extension GuestTests {
         #expect(dump.status == 0, "\(dump.errors)")
         let (expected, found) = (try PageSets.kdump(theirs), try PageSets.elf(ours))
         #expect(found == expected, "level \(level): \(PageSets.difference(found, expected))")
+        // What makedumpfile wrote says the same here.
+        let (log, own) = (
+          try grassctl.run(["dmesg", "--memory", theirs]), try grassctl.run(["dmesg", "--memory", ours])
+        )
+        #expect(log.status == 0 && log.output == own.output, "level \(level): \(log.errors)")
         if level == 31 {
           let kdump = folder.file("kdump")
           let options = ["--level", "31", "--format", "kdump", "--memory", guest.memoryPath]

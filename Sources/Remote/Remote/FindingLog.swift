@@ -102,6 +102,17 @@ extension Session {
   }
 }
 
+extension Session {
+  /// Whether one read of this session's line brought one that is its own.
+  func opensLine(until deadline: ContinuousClock.Instant) throws(SessionError) -> Bool {
+    try read(until: deadline) { exchange throws(SessionError) in
+      try exchange.read(
+        MemoryLayout<grass_session_line>.size, at: exchange.layout.lineOffset(slot: exchange.firstSlot), until: deadline
+      ) { bytes in exchange.sealing?.open(bytes.loadUnaligned(as: grass_session_line.self)) != nil }
+    }
+  }
+}
+
 extension Exchange {
   /// This session's line, once it is whole and the device's.
   fileprivate func line(until deadline: ContinuousClock.Instant) throws(SessionError) -> SessionLine {

@@ -33,22 +33,48 @@ public final class Session: Sendable {
   public convenience init(
     to address: LinkAddress, slots: Int = 4, timeout: Duration = .seconds(5), keys: SessionKeys? = nil
   ) throws(SessionError) {
-    let link: any Link
-    do throws(LinkError) {
-      link = try address.connect(slots: slots, within: timeout)
-    } catch {
-      throw SessionError(address.description, .link(error))
+    let made = try Self.begin(to: address, slots: slots, timeout: timeout, keys: keys)
+    self.init(made.exchange, host: made.link.address, timeout: timeout)
+  }
+
+  /// Connects, and makes a session; once more where this side was so slow that the other took it for one who says nothing.
+  ///
+  /// `lent` is what the session uses of the link.
+  static func begin(
+    to address: LinkAddress, slots: Int, timeout: Duration, keys: SessionKeys?, _ lent: (any Link) -> any Link = { $0 }
+  ) throws(SessionError) -> (link: any Link, exchange: Exchange) {
+    let end = ContinuousClock.now + timeout
+    while true {
+      let start = ContinuousClock.now
+      let link: any Link
+      do throws(LinkError) {
+        link = lent(try address.connect(slots: slots, within: max(end - start, .milliseconds(1))))
+      } catch {
+        throw SessionError(address.description, .link(error))
+      }
+      do throws(SessionError) {
+        return (link, try Exchange(link: link, keys: keys, until: end))
+      } catch {
+        guard case .link(let cause) = error.reason, cause.reason == .peerGone,
+          ContinuousClock.now - start > .milliseconds(500), ContinuousClock.now < end
+        else { throw error }
+      }
     }
-    try self.init(link: link, timeout: timeout, keys: keys)
   }
 
   /// Begins a session over a link, which is the session's own from then on.
   ///
   /// - Throws: ``SessionError`` where the region's header cannot be read or is not of this version.
-  public init(link: any Link, timeout: Duration = .seconds(5), keys: SessionKeys? = nil) throws(SessionError) {
-    host = link.address
+  public convenience init(
+    link: any Link, timeout: Duration = .seconds(5), keys: SessionKeys? = nil
+  ) throws(SessionError) {
+    self.init(try Exchange(link: link, keys: keys, until: .now + timeout), host: link.address, timeout: timeout)
+  }
+
+  /// A session over an exchange that has begun.
+  init(_ exchange: sending Exchange, host: String, timeout: Duration) {
+    self.host = host
     self.timeout = timeout
-    let exchange = try Exchange(link: link, keys: keys, until: .now + timeout)
     requestCapacity = exchange.requestCapacity
     responseCapacity = exchange.responseCapacity
     slotCount = exchange.slotCount

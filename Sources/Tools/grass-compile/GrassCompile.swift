@@ -71,7 +71,7 @@ struct GrassCompile: ParsableCommand {
   func run() throws {
     do {
       let kernel = try Kernel.open(
-        try MemoryImage.open(memory), known: known.folder)
+        try MemoryImage.openReadable(memory), known: known.folder)
       for note in kernel.notes { fail(note) }
       let names = KernelNames(kernel.found)
       var bound = try sources.map { source in

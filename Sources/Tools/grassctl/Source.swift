@@ -86,7 +86,7 @@ struct SourceOptions: ParsableArguments {
         return try Kernel(memory: memory, hint: memory.kernelHint, known: known.folder)
       }
     }
-    return try reporting { try Kernel.open(try MemoryImage.open(memory ?? ""), known: known.folder) }
+    return try reporting { try Kernel.open(try MemoryImage.openReadable(memory ?? ""), known: known.folder) }
   }
 }
 
@@ -114,7 +114,7 @@ extension SourceOptions {
         return withoutKernel(memory, error)
       }
     }
-    let layouts = try reporting { try MemoryImage.open(memory ?? "") }
+    let layouts = try reporting { try MemoryImage.openReadable(memory ?? "") }
     do throws(KernelError) {
       return noted(try Kernel.open(layouts, known: known.folder))
     } catch {

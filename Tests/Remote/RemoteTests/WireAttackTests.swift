@@ -168,12 +168,12 @@ struct WireAttackTests {
     let key = try PublicKey(bytes: #require(host.publicKey))
     // Both kinds of handshake take their turns.
     var isKnown = false
-    func connect() throws(SessionError) -> Session {
+    func connect(within timeout: Duration = .seconds(2)) throws(SessionError) -> Session {
       isKnown.toggle()
       let keys = SessionKeys(identity: me, known: isKnown ? key : nil) { proved, _ throws(KeyRefusal) in
         guard proved == key else { throw KeyRefusal("its key is another") }
       }
-      return try Session(to: proxy.address, timeout: .seconds(2), keys: keys)
+      return try Session(to: proxy.address, timeout: timeout, keys: keys)
     }
     func ask(_ session: Session) throws {
       try session.heartbeat()
@@ -185,7 +185,7 @@ struct WireAttackTests {
       memory.read(&batch)
       if batch.faults.isEmpty { #expect(try batch.reader(0).copy() == Array(truth[start..<start + 65_536])) }
     }
-    var session: Session? = try connect()
+    var session: Session? = try connect(within: .seconds(60))
     proxy.set(attack)
     let end = ContinuousClock.now + .seconds(2)
     var asked = 0
@@ -203,7 +203,7 @@ struct WireAttackTests {
     }
     proxy.set(nil)
     // What is in flight, and what he holds, ends with its connection.
-    try ask(connect())
+    try ask(connect(within: .seconds(60)))
     #expect(proxy.deeds > 0)
   }
 }

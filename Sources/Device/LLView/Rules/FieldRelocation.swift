@@ -36,15 +36,20 @@ struct FieldRelocation {
     let calls = module.functions.flatMap(\.instructions).filter { $0.callee != nil }
     func named(_ prefix: String) -> [LLVMValueRef] { calls.filter { $0.callee?.name.hasPrefix(prefix) ?? false } }
 
-    for call in named("llvm.preserve.array.access.index") { replaceArrayAccess(call) }
+    // All of them before any is replaced: a call that is gone cannot be asked for its name.
+    let arrays = named("llvm.preserve.array.access.index")
     let accesses = named("llvm.preserve.struct.access.index") + named("llvm.preserve.union.access.index")
+    let fields = named("llvm.bpf.preserve.field.info")
+    let types = named("llvm.bpf.preserve.type.info")
+    let enumerators = named("llvm.bpf.preserve.enum.value")
+    for call in arrays { replaceArrayAccess(call) }
     for call in accesses {
       _ = try path(of: call)
       noteStructure(call)
     }
-    for call in named("llvm.bpf.preserve.field.info") { try replaceFieldInfo(call, module) }
-    for call in named("llvm.bpf.preserve.type.info") { try replaceTypeInfo(call) }
-    for call in named("llvm.bpf.preserve.enum.value") { try replaceEnumerator(call, module) }
+    for call in fields { try replaceFieldInfo(call, module) }
+    for call in types { try replaceTypeInfo(call) }
+    for call in enumerators { try replaceEnumerator(call, module) }
     for call in accesses { try relocate(call, module) }
     // Inner accesses served as bases of outer ones; those are computed from the outermost base now.
     for call in accesses.reversed() where LLVMGetFirstUse(call) == nil { LLVMInstructionEraseFromParent(call) }

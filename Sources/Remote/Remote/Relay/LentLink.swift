@@ -42,6 +42,8 @@ final class LentLink: Link, Sendable {
 
   func close() {}
 
+  deinit { link.close() }
+
   /// Ends the link for all who use it.
   func end() { lock.withLock { _ in link.close() } }
 }

@@ -21,27 +21,17 @@ final class Spare: Sendable {
   }
 
   /// How long the host may take for one access.
-  private static let patience = Duration.seconds(2)
-  /// How long a line may take that is known to be there.
-  private static let lineTime = Duration.milliseconds(20)
+  private static let patience = Duration.seconds(5)
 
   /// Connects, and makes the relay's own session.
   ///
   /// - Throws: ``SessionError`` where there is no connection, or the host does not let the relay in.
   init(to address: LinkAddress, keys: SessionKeys?, timeout: Duration) throws(SessionError) {
-    do throws(LinkError) {
-      link = LentLink(try address.connect(slots: 1, within: timeout))
-    } catch {
-      throw SessionError(address.description, .link(error))
-    }
+    let made = try Session.begin(to: address, slots: 1, timeout: timeout, keys: keys) { LentLink($0) }
+    guard let link = made.link as? LentLink else { preconditionFailure("another link than was made") }
+    self.link = link
     self.keys = keys
-    let session: Session
-    do throws(SessionError) {
-      session = try Session(link: link, timeout: timeout, keys: keys)
-    } catch {
-      link.end()
-      throw error
-    }
+    let session = Session(made.exchange, host: link.address, timeout: Self.patience)
     layout = session.withExchange { $0.layout }
     slot = link.grant.slots.lowerBound
     state = Locked(State(session: session, request: [UInt8](repeating: 0, count: layout.requestSize)))
@@ -109,7 +99,11 @@ final class Spare: Sendable {
   private var isOurs: Bool {
     state.withLock { state in
       guard layout.hasKeys, let session = state.session else { return false }
-      if (try? session.line(within: Self.lineTime)) != nil { return true }
+      // It may be read while it is written.
+      for _ in 0..<4 {
+        guard let opens = try? session.opensLine(until: .now + Self.patience) else { break }
+        if opens { return true }
+      }
       state.session = nil
       return false
     }

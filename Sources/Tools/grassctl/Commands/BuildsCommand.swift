@@ -85,7 +85,7 @@ struct BuildsCommand: ParsableCommand {
       let folder = try BuildsCommand.folder(known)
       let entry = try reporting {
         if let kernel { return try folder.approve([try KernelFile.open(kernel)]) }
-        if let memory { return try folder.approve(try MemoryImage.open(memory)) }
+        if let memory { return try folder.approve(try MemoryImage.openReadable(memory)) }
         return try folder.approve(digest: digest ?? "")
       }
       BuildsCommand.show([entry], asJSON: json)

@@ -1,14 +1,25 @@
-/// Opens a file as physical memory, whatever its format: a guest's shared RAM, a raw image, an ELF core, LiME, or a driver that
-/// shows this machine's own memory.
+/// Opens a file as physical memory, whatever its format: a guest's shared RAM, a raw image, an ELF core, LiME, a kdump, or a driver
+/// that shows this machine's own memory.
 public enum MemoryImage {
-  /// The ways in which the file at `path` can be read as physical memory, the most likely first.
+  /// The ways in which the file at `path` can be read, as ``open(_:)`` says, also where its pages lie there compressed.
+  ///
+  /// - Throws: ``MemoryImageError`` with what the file is and what to do. Cost: a read of the file's headers; of a kdump, of a bit for each
+  ///   page.
+  public static func openReadable(_ path: String) throws(MemoryImageError) -> [any PhysicalMemory] {
+    let file = try MappedFile(path: path)
+    if file.bytes(at: 0, count: 16).starts(with: KdumpMemory.magic) { return [try KdumpMemory(file)] }
+    return try open(file)
+  }
+
+  /// The ways in which the file at `path` can be read as physical memory in its place, the most likely first.
   ///
   /// There is more than one only for a raw file so large that QEMU splits it around the hole that PCI devices take below
   /// 4 GiB: the file does not say whether and where. Whoever finds a kernel in it knows.
   ///
   /// - Throws: ``MemoryImageError`` with what the file is and what to do. Cost: a read of the file's headers.
-  public static func open(_ path: String) throws(MemoryImageError) -> [FileMemory] {
-    let file = try MappedFile(path: path)
+  public static func open(_ path: String) throws(MemoryImageError) -> [FileMemory] { try open(MappedFile(path: path)) }
+
+  private static func open(_ file: MappedFile) throws(MemoryImageError) -> [FileMemory] {
     if let ram = file.ram {
       let extents = ram.map { range in
         FileMemory.Extent(
@@ -19,7 +30,7 @@ public enum MemoryImage {
     }
     let magic = file.bytes(at: 0, count: 16)
     for (bytes, what, remedy) in foreignFormats where magic.starts(with: bytes) {
-      throw MemoryImageError(path, .unsupported(what, remedy: remedy))
+      throw MemoryImageError(file.path, .unsupported(what, remedy: remedy))
     }
     if magic.starts(with: ELFCore.magic) { return [try ELFCore.open(file)] }
     if magic.starts(with: LiME.magic) { return [try LiME.open(file)] }
@@ -30,8 +41,11 @@ public enum MemoryImage {
 
   /// What people have and try that is not plain memory: first bytes, what it is, and what to do about it.
   private static let foreignFormats: [([UInt8], String, String)] = [
-    (Array("KDUMP   ".utf8), "a compressed kdump", "make an ELF core of it with makedumpfile -E or crash"),
-    (Array("makedumpfile".utf8), "a flattened kdump", "rearrange it with makedumpfile -R, then make an ELF core of it"),
+    (
+      Array("KDUMP   ".utf8), "a compressed kdump",
+      "look into it with grassctl, or make an ELF core of it with makedumpfile -E"
+    ),
+    (Array("makedumpfile".utf8), "a flattened kdump", "make a file of it with makedumpfile -R"),
     (Array("DISKDUMP".utf8), "a diskdump", "make an ELF core of it"),
     (Array("AVML".utf8), "a compressed AVML image", "convert it to LiME with avml-convert"),
     (Array("PAGEDU64".utf8), "a Windows crash dump", "GRASS watches Linux"),

@@ -1,0 +1,241 @@
+import CCompression
+import Glibc
+import Synchronization
+
+/// A kdump-compressed image: what makedumpfile writes, QEMU's dump-guest-memory -z, and grassctl dump; each page compressed by itself.
+///
+/// ```
+/// block 0     "KDUMP   ", u32 version, struct utsname, ...; at 424: u32 status, block size, blocks of the second header and of the
+///             bitmaps, number of frames
+/// block 1     the second header; at 12: u32 1 for a part of a split image; at 96, from version 6 on: u64 number of frames
+/// then        two bitmaps of equal length, a bit a frame: frames that the memory has, frames that are in the image
+///             for each of these, 24 bytes: u64 offset in the file, u32 size, u32 how it is compressed, u64 flags
+/// ```
+/// Source: makedumpfile's IMPLEMENTATION and diskdump_mod.h.
+final class KdumpMemory: PhysicalMemory {
+  static let magic = Array("KDUMP   ".utf8)
+  private static let format = "a kdump"
+
+  let segments: [MemorySegment]
+  private let file: MappedFile
+  /// Where the second bitmap and the table of pages begin in the file, and how many frames the bitmap is for.
+  private let bitmap, table: Int
+  private let frameLimit: UInt64
+  /// How many frames of the image come before each group of ``groupSize``.
+  private let ranks: [UInt32]
+  private let pages = Mutex(PageCache())
+
+  private static let pageSize = 4096
+  private static let entrySize = 24
+  /// Frames to a group, whose bits are counted one by one.
+  private static let groupSize: UInt64 = 512
+
+  /// How a page is compressed, as its entry's flags say.
+  private enum Compression {
+    static let zlib: UInt32 = 0x1
+    static let lzo: UInt32 = 0x2
+    static let snappy: UInt32 = 0x4
+    static let zstd: UInt32 = 0x20
+    static let all = zlib | lzo | snappy | zstd
+  }
+
+  /// Pages that were unpacked before: who follows pointers comes back to the same ones.
+  private struct PageCache {
+    private var pages: [UInt64: [UInt8]] = [:]
+    private static let most = 4096
+
+    subscript(frame: UInt64) -> [UInt8]? { pages[frame] }
+
+    mutating func keep(_ page: [UInt8], of frame: UInt64) {
+      if pages.count >= Self.most { pages.removeAll(keepingCapacity: true) }
+      pages[frame] = page
+    }
+  }
+
+  /// Reads the image's headers and bitmap.
+  ///
+  /// - Throws: ``MemoryImageError`` where it is broken, or compressed in a way that is not known here. Cost: the bitmap is read, a bit a page.
+  init(_ file: MappedFile) throws(MemoryImageError) {
+    self.file = file
+    func malformed(_ what: String) -> MemoryImageError { MemoryImageError(file.path, .malformed(Self.format, what)) }
+    func unsupported(_ what: String, _ remedy: String) -> MemoryImageError {
+      MemoryImageError(file.path, .unsupported("\(Self.format) \(what)", remedy: remedy))
+    }
+    let head = file.bytes(at: 0, count: 2 * Self.pageSize)
+    let header = ByteReader(head.span.bytes)
+    let fields: (version: UInt32, status: UInt32, block: UInt32, second: UInt32, bitmaps: UInt32, frames: UInt64)
+    let isPart: Bool
+    do throws(MemoryFault) {
+      let version = try header.u32(8)
+      fields = (
+        version, try header.u32(424), try header.u32(428), try header.u32(432), try header.u32(436),
+        version >= 6 ? try header.u64(Self.pageSize + 96) : UInt64(try header.u32(440))
+      )
+      isPart = version >= 2 ? try header.u32(Self.pageSize + 12) != 0 : false
+    } catch {
+      throw malformed("it ends within its headers; was it cut short?")
+    }
+    guard fields.block == UInt32(Self.pageSize) else {
+      throw unsupported("of pages of \(fields.block) bytes", "give an image of an x86-64 machine")
+    }
+    guard !isPart else {
+      throw unsupported("that was split", "join its parts with makedumpfile --reassemble")
+    }
+    for (flag, name) in [(Compression.lzo, "LZO"), (Compression.snappy, "snappy")] where fields.status & flag != 0 {
+      throw unsupported(
+        "compressed with \(name)",
+        "make an ELF core of it with makedumpfile -E, or compress it with zlib (makedumpfile -c)")
+    }
+    // In 64 bits nothing overflows: blocks are counted in 32.
+    let first = (1 + UInt64(fields.second)) * UInt64(Self.pageSize)
+    let half = UInt64(fields.bitmaps) / 2 * UInt64(Self.pageSize)
+    let table = first + 2 * half
+    guard fields.frames <= UInt64(UInt32.max) else {
+      throw unsupported("of more than 16 TiB", "make an ELF core of it with makedumpfile -E")
+    }
+    guard half > 0, fields.frames <= half * 8, table <= UInt64(file.count) else {
+      throw malformed("its bitmaps are too short, or reach beyond the file's end; was it cut short?")
+    }
+    frameLimit = fields.frames
+    bitmap = Int(first + half)
+    self.table = Int(table)
+    (segments, ranks) = Self.index(file.base + Int(first + half), fields.frames)
+    let count = UInt64(ranks.last ?? 0)
+    guard count > 0 else { throw malformed("it holds no memory") }
+    // So what it claims to hold is bounded by how long it is.
+    guard count * UInt64(Self.entrySize) <= UInt64(file.count) - table else {
+      throw malformed("its table of pages reaches beyond the file's end; was it cut short?")
+    }
+  }
+
+  /// The runs of frames whose bits are set, and how many come before each group; last of all, how many there are.
+  private static func index(_ bits: UnsafeRawPointer, _ limit: UInt64) -> ([MemorySegment], [UInt32]) {
+    var segments: [MemorySegment] = []
+    var ranks: [UInt32] = []
+    var count: UInt32 = 0
+    var start: UInt64?
+    func end(_ frame: UInt64) {
+      guard let first = start else { return }
+      segments.append(
+        MemorySegment(
+          start: PhysicalAddress(first * UInt64(pageSize)), count: (frame - first) * UInt64(pageSize)))
+      start = nil
+    }
+    var frame: UInt64 = 0
+    while frame < limit {
+      if frame % groupSize == 0 { ranks.append(count) }
+      // 64 frames at once; the bitmap has whole blocks.
+      var word = bits.loadUnaligned(fromByteOffset: Int(frame / 8), as: UInt64.self)
+      if limit - frame < 64 { word &= (1 << (limit - frame)) - 1 }
+      count += UInt32(word.nonzeroBitCount)
+      if word == 0 {
+        end(frame)
+      } else if word == .max {
+        if start == nil { start = frame }
+      } else {
+        for bit in 0..<min(64, limit - frame) {
+          if word >> bit & 1 == 0 { end(frame + bit) } else if start == nil { start = frame + bit }
+        }
+      }
+      frame += 64
+    }
+    end(limit)
+    return (segments, ranks + [count])
+  }
+
+  func read(_ batch: inout ReadBatch<PhysicalAddress>) {
+    batch.fill { (address, target) throws(MemoryFault) in try copy(address, to: target) }
+    if !file.isWhole {
+      batch.fail(
+        MemoryFault(.physical(PhysicalAddress(0)), .sourceFailed("\(file.path) became shorter while it was read")))
+    }
+  }
+
+  private func copy(_ address: PhysicalAddress, to target: UnsafeMutableRawBufferPointer) throws(MemoryFault) {
+    var done = 0
+    while done < target.count {
+      let (place, overflows) = address.rawValue.addingReportingOverflow(UInt64(done))
+      guard !overflows else { throw MemoryFault(.physical(address), .absent) }
+      let offset = Int(place % UInt64(Self.pageSize))
+      let count = min(Self.pageSize - offset, target.count - done)
+      let page = try page(place / UInt64(Self.pageSize), keeps: target.count < 16 * Self.pageSize)
+      page.withUnsafeBytes { bytes in
+        UnsafeMutableRawBufferPointer(rebasing: target[done..<done + count])
+          .copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + count]))
+      }
+      done += count
+    }
+  }
+
+  /// A frame's page; kept, unless somebody looks through memory rather than follow it.
+  private func page(_ frame: UInt64, keeps: Bool) throws(MemoryFault) -> [UInt8] {
+    if let page = pages.withLock({ $0[frame] }) { return page }
+    let page = try unpack(frame)
+    if keeps { pages.withLock { $0.keep(page, of: frame) } }
+    return page
+  }
+
+  private func unpack(_ frame: UInt64) throws(MemoryFault) -> [UInt8] {
+    let place = MemoryFault.Place.physical(PhysicalAddress(frame &* UInt64(Self.pageSize)))
+    guard let index = rank(frame) else { throw MemoryFault(place, .absent) }
+    func broken(_ what: String) -> MemoryFault { MemoryFault(place, .sourceFailed("\(file.path): its page \(what)")) }
+    let entry = file.base + table + index * Self.entrySize
+    let offset = entry.loadUnaligned(as: UInt64.self)
+    let size = Int(entry.loadUnaligned(fromByteOffset: 8, as: UInt32.self))
+    let flags = entry.loadUnaligned(fromByteOffset: 12, as: UInt32.self)
+    guard size > 0, size <= 2 * Self.pageSize, offset <= UInt64(file.count), UInt64(size) <= UInt64(file.count) - offset
+    else { throw broken("lies outside the file") }
+    let data = UnsafeRawBufferPointer(start: file.base + Int(offset), count: size)
+    var filled = 0
+    let page = [UInt8](unsafeUninitializedCapacity: Self.pageSize) { bytes, count in
+      filled = Self.unpack(data, flags, to: UnsafeMutableRawBufferPointer(bytes))
+      count = filled == Self.pageSize ? filled : 0
+    }
+    guard filled == Self.pageSize else {
+      let isKnown = flags & (Compression.lzo | Compression.snappy) == 0
+      throw broken(isKnown ? "does not unpack to \(Self.pageSize) bytes" : "is compressed with LZO or snappy")
+    }
+    return page
+  }
+
+  /// Unpacks a page, and returns how many bytes it has; less than 0 or others than a page's where it is broken.
+  private static func unpack(
+    _ data: UnsafeRawBufferPointer, _ flags: UInt32, to page: UnsafeMutableRawBufferPointer
+  ) -> Int {
+    switch flags & Compression.all {
+    case 0:
+      guard data.count == page.count else { return -1 }
+      page.copyMemory(from: data)
+      return data.count
+    case Compression.zlib:
+      var count = uLongf(page.count)
+      let code = uncompress(
+        page.baseAddress?.assumingMemoryBound(to: UInt8.self), &count,
+        data.baseAddress?.assumingMemoryBound(to: UInt8.self), uLong(data.count))
+      return code == Z_OK ? Int(count) : -1
+    case Compression.zstd:
+      let count = ZSTD_decompress(page.baseAddress, page.count, data.baseAddress, data.count)
+      return ZSTD_isError(count) == 0 ? count : -1
+    default: return -1
+    }
+  }
+
+  /// How many frames of the image come before one of them; nil where the image does not hold it.
+  private func rank(_ frame: UInt64) -> Int? {
+    guard frame < frameLimit else { return nil }
+    func word(_ frame: UInt64) -> UInt64 {
+      (file.base + bitmap).loadUnaligned(fromByteOffset: Int(frame / 64 * 8), as: UInt64.self)
+    }
+    let own = word(frame)
+    guard own >> (frame % 64) & 1 == 1 else { return nil }
+    var rank = Int(ranks[Int(frame / Self.groupSize)])
+    var first = frame / Self.groupSize * Self.groupSize
+    while first < frame / 64 * 64 {
+      rank += word(first).nonzeroBitCount
+      first += 64
+    }
+    rank += (own & ((1 << (frame % 64)) - 1)).nonzeroBitCount
+    // The file may be written by others meanwhile: what was counted at first is what the table has room for.
+    return rank < Int(ranks.last ?? 0) ? rank : nil
+  }
+}
