@@ -37,7 +37,8 @@ private struct HandshakeAttack {
     // Whatever it was: who has a key of the list gets in.
     device.setKey(0, UInt32(GRASS_ALL_RIGHTS))
     let (slot, pattern) = (Int(last) % KeyedMailbox.slotCount, last & 4 == 0 ? GRASS_NOISE_IK : GRASS_NOISE_XX)
-    let garbage = input.remaining().prefix(80)
+    // As long as the true one.
+    let garbage = [UInt8](repeating: last, count: 64)
     var client = device.requireSession(0, pattern: pattern, slot: slot, sequence: 1 << 30, ephemeral: 0x80) {
       sequence in
       // A message that is refused leaves the handshake as it was.
@@ -228,6 +229,10 @@ extension FuzzTarget {
         [3] + [
           0 | 128, 1, 0, 7, 0, 8, 8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 0x77, 7, 0, 4, 1, 2, 3, 4, 5, 6, 7, 8,
         ],
+        // Somebody who is not in the list, where somebody has a session who is.
+        [0] + begin(0, 0, 0) + answer + ask + begin(4, 0, 0) + [10, 4, 10, 4, 4, 1, 0] + [6 | 128, 1, 0, 1],
+        // More happens than is taken note of.
+        [0] + [UInt8](repeating: 0, count: 10).flatMap { _ in [13, 0, 13, 15] as [UInt8] } + [14, 9, 13, 0],
         // By an admin: a key that goes and comes, a certificate, a run.
         [0] + begin(0, 1, 0) + [4, 0, 0, 6 | 128, 0, 1, 1, 6 | 128, 0, 1, 5, 2, 1, 0, 6 | 128, 0, 1, 5, 1, 1, 1]
           + [6 | 128, 0, 1, 8, 4, 1, 2, 3, 4, 6 | 128, 0, 1, 3, 15 | 128, 13 | 128, 2, 14, 9],

@@ -1,9 +1,10 @@
 import Hosts
 import Keys
 
-/// A key of a device, two of certifiers, and what one of these vouches for, anew in each process.
+/// Keys of two devices, one of a certifier, and what it vouches for of the first, anew in each process.
 private struct KeyFilesGround: Sendable {
   let device = Identity.generate().publicKey
+  let other = Identity.generate().publicKey
   let certifier = CertifierIdentity.generate()
   let certificate: Certificate?
   static let shared = KeyFilesGround()
@@ -43,10 +44,12 @@ extension FuzzTarget {
         @cert-authority * \(certifier)
         @revoked shm:///run/* \(key)
         """
+      let revoked = "db1:7117 \(key)\n@revoked * \(key)\n"
       let configuration =
         "identity ~/id\nhost db1\n  address tcp://db1:7117\n  key \(key)\nhost b\n address shm:///run/g\n"
       return [
-        [0] + Array(lines.utf8), [1] + Array(hosts.utf8), [2] + Array(configuration.utf8), [3] + certificate,
+        [0] + Array(lines.utf8), [1] + Array(hosts.utf8), [1] + Array(revoked.utf8), [2] + Array(configuration.utf8),
+        [3] + certificate,
         [4, 0, 0, 0, 8, 0, 1], [5] + Array(key.utf8), [5] + Array(certifier.utf8),
         [5] + Array("2027-01-31T12:00:15Z".utf8),
       ]
@@ -88,6 +91,8 @@ extension FuzzTarget {
     let lines = bytes.count { $0 == UInt8(ascii: "\n") } + 1
     require(file.entries.count + file.problems.count <= lines, "more lines than there are")
     let ground = KeyFilesGround.shared
+    let certified = KnownHosts(
+      parsing: bytes + Array("\n@cert-authority * \(ground.certifier.publicKey)\n".utf8), path: "known_hosts")
     for address in ["tcp://db1:7117", "db1.example.org:7117", "shm:///run/grass", "[::1]:1"] {
       guard let host = try? HostName(address: address, alias: "db1") else { continue }
       let keys = file.keys(of: host)
@@ -97,11 +102,18 @@ extension FuzzTarget {
         require(file.entries.contains { $0.line == line }, "line \(line)")
       }
       require(keys.isEmpty || file.knowsKey(of: host), "a host with keys that has none")
-      // Whose key nobody could have written there, and which only a certifier that is none of theirs vouches for.
-      let verdict = file.judge(ground.device, of: host, certificate: ground.certificate, at: 1500)
-      require(!verdict.isTrusted, "a key of nobody is trusted: \(verdict)")
+      // Whose keys nobody could have written there: one is trusted by its certificate, where its certifier is, and the other never.
+      require(
+        !file.judge(ground.device, of: host, certificate: ground.certificate, at: 1500).isTrusted,
+        "a key of nobody is trusted")
+      require(
+        !certified.judge(ground.other, of: host, certificate: ground.certificate, at: 1500).isTrusted,
+        "a key is trusted for another's certificate")
+      require(
+        !certified.judge(ground.device, of: host, certificate: ground.certificate, at: 2000).isTrusted,
+        "a key is trusted for a certificate that is over")
       for entry in file.entries {
-        guard case .revoked(let key) = entry.subject, entry.pattern == host.text else { continue }
+        guard case .revoked(let key) = entry.subject, [host.text, "*"].contains(entry.pattern) else { continue }
         require(!file.judge(key, of: host, at: 1500).isTrusted, "a key is trusted that was revoked")
       }
     }
@@ -132,12 +144,10 @@ extension FuzzTarget {
   }
 
   private static func text(_ text: String) {
-    if let key = try? PublicKey(parsing: text) {
-      require((try? PublicKey(parsing: key.description)) == key, "another key")
-    }
-    if let key = try? CertifierKey(parsing: text) {
-      require((try? CertifierKey(parsing: key.description)) == key, "another certifier")
-    }
+    // There is one text for each key, but for blanks.
+    let words = text.split(whereSeparator: \.isWhitespace).joined(separator: " ")
+    if let key = try? PublicKey(parsing: text) { require(key.description == words, "another key") }
+    if let key = try? CertifierKey(parsing: text) { require(key.description == words, "another certifier") }
     if let time = UTCTime.parse(text) { require(UTCTime.parse(UTCTime.text(time)) == time, "another time") }
     if let rights = try? Rights(parsing: text) {
       require((try? Rights(parsing: rights.description)) == rights, "other rights")

@@ -6,7 +6,10 @@ import Samples
 struct KeyBytes: Hashable {
   private let words: SIMD4<UInt64>
 
+  static let zero = KeyBytes([UInt8](repeating: 0, count: 32))
+
   init(_ place: UnsafeRawPointer) { words = place.loadUnaligned(as: SIMD4<UInt64>.self) }
+  init<Value>(of value: Value) { words = withUnsafeBytes(of: value) { $0.loadUnaligned(as: SIMD4<UInt64>.self) } }
   init(_ bytes: [UInt8]) { words = bytes.withUnsafeBytes { $0.loadUnaligned(as: SIMD4<UInt64>.self) } }
 }
 

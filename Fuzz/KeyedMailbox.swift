@@ -53,8 +53,11 @@ final class KeyedMailbox: @unchecked Sendable {
     var executed: [Counted: UInt64] = [:]
     /// Who began a handshake that proves his key by its first message.
     var began = Set<Int>()
+    /// The keys of what is said to all, by generation.
+    var groupKeys: [UInt64: [UInt8]] = [:]
     /// What answers say, as the device meant them.
     var answers: [Place: [[UInt8]]] = [:]
+    var unknown = Set<Place>()
   }
   private var ledger = Ledger()
   private var releasing = Set<Int>()
@@ -217,9 +220,11 @@ final class KeyedMailbox: @unchecked Sendable {
   /// Notes a handshake that its client has ended: no other makes a session.
   func note(_ client: Client) {
     ledger.proofs[client.keys.token] = Proof(
-      person: client.person, request: KeyBytes(rawBytes(client.keys.now.request)))
+      person: client.person, request: KeyBytes(of: client.keys.now.request))
   }
 
+  /// Whether the device's answer under this number could be looked at.
+  func isKnown(slot: Int, sequence: UInt64) -> Bool { !ledger.unknown.contains(Place(slot: slot, sequence: sequence)) }
   /// What the device answered under this number in this slot, in clear; several where sessions had the same number.
   func answers(slot: Int, sequence: UInt64) -> [[UInt8]] { ledger.answers[Place(slot: slot, sequence: sequence)] ?? [] }
 
@@ -282,10 +287,11 @@ final class KeyedMailbox: @unchecked Sendable {
   /// A session before a step.
   private struct Before {
     var token: UInt64 = 0
+    var keys = grass_session_keys()
     var used: UInt64 = 0
     var epoch: UInt32 = 0
     var rights: UInt32 = 0
-    var key = KeyBytes([UInt8](repeating: 0, count: 32))
+    var key = KeyBytes.zero
     var served: UInt64 = 0
     var sequence: UInt64 = 0
   }
@@ -296,17 +302,20 @@ final class KeyedMailbox: @unchecked Sendable {
     let before = (0..<Self.slotCount).map { slot in
       let session = session(slot).pointee
       return Before(
-        token: session.is_live != 0 ? session.keys.token : 0, used: session.used, epoch: session.keys.epoch,
-        rights: session.rights, key: KeyBytes(rawBytes(session.key)), served: served(slot),
+        token: session.is_live != 0 ? session.keys.token : 0, keys: session.keys, used: session.used,
+        epoch: session.keys.epoch,
+        rights: session.rights, key: KeyBytes(of: session.key), served: served(slot),
         sequence: (region + requestOffset(slot)).load(as: UInt64.self))
     }
     let ran = monitors.monitors.pointee.is_running ? Int(monitors.monitors.pointee.slot) : -1
-    let turn = monitors.monitors.pointee.job.turn
+    let (turn, swept) = (monitors.monitors.pointee.job.turn, keyring.pointee.swept)
     let (generation, linesTime) = (group.pointee.generation, mailbox.pointee.lines_time)
     grass_mailbox_step(mailbox, now)
 
     require(
       (generation...generation + 1).contains(group.pointee.generation), "a generation of \(group.pointee.generation)")
+    checkGroup()
+    if keyring.pointee.swept != swept { checkExpiries() }
     var executed: [(slot: Int, sent: Sent)] = []
     var handshakes = 0
     for slot in 0..<Self.slotCount where served(slot) != before[slot].served {
@@ -323,7 +332,7 @@ final class KeyedMailbox: @unchecked Sendable {
       require(
         served(slot) != before[slot].served || slot == ran && hasEnded,
         "an answer changed that nobody asked for")
-      checkAnswer(slot)
+      checkAnswer(slot, before)
     }
     for (slot, sent) in executed { check(sent, slot, before, isOnly: executed.count == 1) }
     checkEnds(before, executed)
@@ -337,6 +346,27 @@ final class KeyedMailbox: @unchecked Sendable {
     }
     memcpy(shadow, region, Int(header.requests_part_offset))
     releasing = []
+  }
+
+  /// What is over has gone by now.
+  private func checkExpiries() {
+    let first = UnsafeRawPointer(list) + (MemoryLayout<grass_key_list>.offset(of: \.lines) ?? 0)
+    for index in 0..<Int(list.pointee.count) {
+      let line = (first + index * MemoryLayout<grass_key_line>.stride).loadUnaligned(as: grass_key_line.self)
+      let time = (now &+ Self.offset) / 1_000_000_000
+      require(line.expiry == 0 || line.expiry > time, "a key that expired is in the list")
+    }
+  }
+
+  /// Each generation has a key of its own, which stays as long as it is told.
+  private func checkGroup() {
+    guard ledger.groupKeys[group.pointee.generation] == nil else { return }
+    let keys = groupKeys
+    require(keys.allSatisfy { key in key.value.contains { $0 != 0 } }, "a generation without a key")
+    require(Set(keys.values).count == keys.count, "a key of two generations")
+    require(
+      ledger.groupKeys.allSatisfy { keys[$0.key] == nil || keys[$0.key] == $0.value }, "a generation's key changed")
+    ledger.groupKeys = keys
   }
 
   /// The record that a slot's served number says was executed, which must be as its client made it, and new.
@@ -360,7 +390,7 @@ final class KeyedMailbox: @unchecked Sendable {
   static let numbers = (1 << UInt64(GRASS_EPOCH_SHIFT)) - 1 as UInt64
 
   /// Looks at an answer that is new: no secret is in it, and what is in clear is of a handshake.
-  private func checkAnswer(_ slot: Int) {
+  private func checkAnswer(_ slot: Int, _ before: [Before]) {
     let record = response(slot)
     let head = record.withUnsafeBytes { $0.loadUnaligned(as: grass_record.self) }
     // Withdrawn, and its session over meanwhile.
@@ -383,11 +413,26 @@ final class KeyedMailbox: @unchecked Sendable {
         "a handshake's answer: \(response)")
       return
     }
+    let place = Place(slot: slot, sequence: head.sequence)
     var token: UInt64 = 0
-    guard let key = grass_keyring_response_key(keyring, UInt32(slot), head.sequence, &token) else { return }
-    let text = opened(record, key: key, token: token, slot: slot)
-    guard let text else { fatalError("an answer that does not open") }
-    ledger.answers[Place(slot: slot, sequence: head.sequence), default: []].append(text)
+    if let key = grass_keyring_response_key(keyring, UInt32(slot), head.sequence, &token) {
+      guard let text = opened(record, key: key, token: token, slot: slot) else {
+        fatalError("an answer that does not open")
+      }
+      ledger.answers[place, default: []].append(text)
+      return
+    }
+    // Its session came to its end in the same round.
+    for session in before {
+      var keys = session.keys
+      guard let of = grass_session_keys_of(&keys, UInt32(grass_epoch(head.sequence)))?.pointee,
+        let text = opened(record, key: rawBytes(of.response), token: keys.token, slot: slot)
+      else { continue }
+      ledger.answers[place, default: []].append(text)
+      return
+    }
+    // One that began in it, too: what it was told nobody knows.
+    ledger.unknown.insert(place)
   }
 
   /// Judges what was answered to a request that was executed.
@@ -398,7 +443,9 @@ final class KeyedMailbox: @unchecked Sendable {
     require(session.keys.token == sent.token, "a record was executed for another's session")
     let operation = sent.text.count >= 4 ? sent.text.withUnsafeBytes { $0.loadUnaligned(as: UInt32.self) } : 0
     // Lists that change in the middle of a round are another test's.
-    guard isOnly, before.allSatisfy({ $0.token != sent.token || $0.rights == session.rights }) else { return }
+    let wasThere = before.contains { $0.token == sent.token && $0.rights == session.rights }
+    let isNew = before.allSatisfy { $0.token != sent.token } && operation != GRASS_SET_KEY.rawValue
+    guard isOnly, wasThere || isNew else { return }
     let sequence = served(slot)
     guard let answer = answers(slot: slot, sequence: sequence).last else { return }
     let response = answer.withUnsafeBytes { $0.loadUnaligned(as: grass_response.self) }
@@ -416,6 +463,10 @@ final class KeyedMailbox: @unchecked Sendable {
     case GRASS_HEARTBEAT.rawValue:
       let clock = answer.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 16, as: UInt64.self) }
       require(clock == now, "a heartbeat at \(clock)")
+    case GRASS_SESSION.rawValue:
+      let isTold = session.rights & GRASS_RIGHT_WATCH.rawValue != 0
+      require(
+        Int(response.count) == (isTold ? groupKeys.count : 0), "\(response.count) keys for rights \(session.rights)")
     case GRASS_GATHER.rawValue where response.count == 1:
       let range = sent.text.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 16, as: grass_range.self) }
       guard range.flags == 0, range.length > 0, answer[16..<20].allSatisfy({ $0 == 0 }) else { break }
@@ -430,7 +481,9 @@ final class KeyedMailbox: @unchecked Sendable {
     let changesList = executed.contains { $0.sent.text.starts(with: bytes(GRASS_SET_KEY.rawValue)) }
     for slot in 0..<Self.slotCount where before[slot].token != 0 {
       let (session, old) = (session(slot).pointee, before[slot])
-      if session.is_live != 0, session.keys.token == old.token {
+      let isLive = session.is_live != 0
+      if isLive, session.keys.token == old.token {
+        require(!releasing.contains(slot), "a session lives whose slot was lent anew")
         require(session.keys.epoch &- old.epoch <= 2, "epochs \(old.epoch) and \(session.keys.epoch)")
         continue
       }
@@ -439,6 +492,11 @@ final class KeyedMailbox: @unchecked Sendable {
       require(
         isSilent || isTaken || changesList || releasing.contains(slot) || old.epoch >= GRASS_LAST_EPOCH - 1
           || rights(of: old.key) == nil, "a session ended for no reason")
+      // Whoever nobody lets in takes no slot of one who was there a moment ago.
+      let isFresh = Int64(bitPattern: now &- old.used) < 1_000_000_000
+      require(
+        !isLive || session.rights != 0 || old.rights == 0 || !isFresh || changesList || releasing.contains(slot)
+          || rights(of: old.key) == nil, "somebody without rights took a slot")
     }
   }
 
@@ -469,9 +527,9 @@ final class KeyedMailbox: @unchecked Sendable {
       let session = session(slot).pointee
       if session.is_live != 0 {
         guard let proof = ledger.proofs[session.keys.token] else { fatalError("a session without a proof") }
-        let key = KeyBytes(rawBytes(session.key))
+        let key = KeyBytes(of: session.key)
         require(key == KeyBytes(Person.all[proof.person].publicKey), "a session of another key than was proved")
-        require(session.keys.epoch != 1 || KeyBytes(rawBytes(session.keys.now.request)) == proof.request, "other keys")
+        require(session.keys.epoch != 1 || KeyBytes(of: session.keys.now.request) == proof.request, "other keys")
         require(session.keys.epoch > 0 && session.keys.epoch <= GRASS_LAST_EPOCH, "epoch \(session.keys.epoch)")
         require(session.rights == 0 || session.rights == rights(of: key), "rights that the list does not give")
         require(session.records < GRASS_EPOCH_RECORDS, "\(session.records) records in an epoch")
@@ -479,7 +537,7 @@ final class KeyedMailbox: @unchecked Sendable {
       let waiting = door(slot).pointee.waiting
       guard waiting.keys.epoch != 0 else { continue }
       require(waiting.is_live == 0, "what waits is no session")
-      let key = KeyBytes(rawBytes(waiting.key))
+      let key = KeyBytes(of: waiting.key)
       let people = ledger.proofs[waiting.keys.token].map { [$0.person] } ?? Array(ledger.began)
       require(people.contains { KeyBytes(Person.all[$0].publicKey) == key }, "what waits is of nobody who began")
       require(waiting.rights == 0 || waiting.rights == rights(of: key), "rights that the list does not give")
@@ -515,10 +573,12 @@ final class KeyedMailbox: @unchecked Sendable {
 
   /// Nothing that the device keeps to itself is in what everybody can read.
   private func requireNoSecrets(_ bytes: ArraySlice<UInt8>) {
-    func seek(_ secret: some Any) {
-      let secret = rawBytes(secret)
-      guard secret.contains(where: { $0 != 0 }) else { return }
-      let isThere = bytes.withUnsafeBufferPointer { grass_fuzz_holds($0.baseAddress, UInt64($0.count), secret) }
+    func seek<Secret>(_ secret: Secret) {
+      let isThere = withUnsafeBytes(of: secret) { secret in
+        guard let sought = secret.baseAddress?.assumingMemoryBound(to: UInt8.self) else { return false }
+        return KeyBytes(sought) != .zero
+          && bytes.withUnsafeBufferPointer { grass_fuzz_holds($0.baseAddress, UInt64($0.count), sought) }
+      }
       require(!isThere, "a secret lies in the region")
     }
     seek(keyring.pointee.identity.private_key)

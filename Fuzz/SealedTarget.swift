@@ -159,11 +159,12 @@ private struct SealedAttack {
       index, pattern: GRASS_NOISE_IK, slot: slot, sequence: 1 << 30 + UInt64(slot) << 10, ephemeral: 0x80)
   }
 
+  /// `again` says that it is the same as before, under another number: an answer to the earlier ones counts, too.
   private mutating func note(
-    _ end: SealedEnd, _ text: [UInt8], _ slot: Int, _ sequence: UInt64, _ record: [UInt8]
+    _ end: SealedEnd, _ text: [UInt8], _ slot: Int, _ sequence: UInt64, _ record: [UInt8], again: Bool = false
   ) {
     device.note(.init(token: end.client.keys.token, record: record, text: text), slot: slot, sequence: sequence)
-    end.asked[slot] = (end.asked[slot] ?? []).suffix(7) + [sequence]
+    end.asked[slot] = (again ? (end.asked[slot] ?? []).suffix(7) : []) + [sequence]
     latest[slot] = (sequence, record)
     if heard.count < 48 { heard.append(record) }
   }
@@ -260,7 +261,7 @@ private struct SealedAttack {
     let text = sealedRequest(kind, &input)
     guard sent < 32, let (sequence, record) = end.seal(text, slot: slot) else { return }
     sent += 1
-    note(end, text, slot, sequence, record)
+    note(end, text, slot, sequence, record, again: kind & 128 != 0)
     guard alters else { return device.write(record, slot: slot) }
     var altered = record
     let (at, change) = (Int(input.next(UInt16.self)) % record.count, input.next(UInt8.self))
@@ -310,7 +311,8 @@ private struct SealedAttack {
       require(record != truth || answers.isEmpty || !isKnown, "a true answer was not taken")
       return
     }
-    require(answers.contains(text), "a false answer was taken")
+    require((end.asked[slot] ?? []).contains(sequence), "an answer was taken that nobody waits for")
+    require(answers.contains(text) || !device.isKnown(slot: slot, sequence: sequence), "a false answer was taken")
     takeGroup(end, text)
   }
 
@@ -443,6 +445,7 @@ extension FuzzTarget {
       return [
         [0] + ask(0, 0, 0) + read(0, 0, 0) + gather + ask(1, 2, 2) + [0, 0, 9] + read(1, 2, 0) + [13, 0, 13, 1],
         [8] + ask(0, 0, 1) + read(0, 0, 0) + [8, 0, 0, 0, 8, 0, 1, 12, 6, 5, 8, 0, 0, 0] + gather,
+        [8] + [8, 0, 0, 0, 6, 3, 8, 0, 0, 0, 8, 0, 2, 0] + gather + ask(0, 1, 0) + read(0, 1, 3) + [0],
         [8] + gather + read(0, 1, 1) + [40, 0, 1] + read(0, 1, 2) + [0] + read(0, 1, 3) + [0] + read(0, 1, 4) + [
           64, 0,
         ],
