@@ -11,6 +11,8 @@ struct GuestPermits: SuiteTrait, TestTrait, TestScoping {
   var isRecursive: Bool { true }
 
   private static let places = 3
+  /// Whether the test at work has its permissions: it may have this trait from several suites around it.
+  @TaskLocal private static var isHolding = false
   /// Whether another process runs guests of the same tests.
   ///
   /// One process alone lets one test after the other have them all.
@@ -20,7 +22,7 @@ struct GuestPermits: SuiteTrait, TestTrait, TestScoping {
     for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void
   ) async throws {
     // A suite's own trait is the innermost, and holds for its tests; what it inherits does nothing.
-    guard testCase != nil, test.guestPermits == count else { return try await function() }
+    guard testCase != nil, test.guestPermits == count, !Self.isHolding else { return try await function() }
     let wanted = Self.isShared ? count : Self.places
     // Who waits for several is the next to get them: nobody takes one from under him.
     let queue = try await Self.lock(["queue"])
@@ -37,7 +39,7 @@ struct GuestPermits: SuiteTrait, TestTrait, TestScoping {
       SharedGuests.shared.rest()
       for file in held { close(file) }
     }
-    try await function()
+    try await Self.$isHolding.withValue(true) { try await function() }
   }
 
   /// Takes the lock of the first of these files that is free, without taking a thread while it waits.
