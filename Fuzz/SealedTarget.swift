@@ -96,6 +96,8 @@ private struct SealedAttack {
   /// What findings say, by their kind, number and edition.
   private var findings: [[UInt64]: [UInt8]] = [:]
   private var editions: UInt64 = 0
+  /// The newest last words.
+  private var words: (sealed: [UInt8], head: [UInt8], body: [UInt8], generation: UInt64) = ([], [], [], 0)
 
   init(_ ground: SealedGround, _ bytes: [UInt8]) {
     device = ground.device
@@ -358,6 +360,7 @@ private struct SealedAttack {
     let (how, place, change) = (input.next(UInt8.self), Int(input.next(UInt16.self)), input.next(UInt8.self))
     let kind = how & 1 == 0 ? GRASS_GROUP_FINDING : GRASS_GROUP_OPEN
     let index = Int(how >> 5)
+    guard how & 16 == 0 else { return findWords(how, place, change, ends[index % ends.count]) }
     let length = MemoryLayout<grass_finding_content>.size
     if how & 2 != 0 {
       let number = UInt64(change) + 1
@@ -399,6 +402,49 @@ private struct SealedAttack {
       let isTrue = sealed == truth && asked == kind && word(sealed, 0) != 0
       require(!isTrue || end.group.keys[generation] == nil, "a true finding was not taken")
     }
+  }
+
+  /// The same with last words: a head that is sealed by itself, and what follows it.
+  private mutating func findWords(_ how: UInt8, _ place: Int, _ change: UInt8, _ end: SealedEnd) {
+    let (size, start) = (MemoryLayout<grass_words_head>.size, MemoryLayout<grass_record>.size)
+    // Of the head, before it says under what it is sealed.
+    let clear = size - 32
+    if how & 2 != 0 || words.sealed.isEmpty {
+      let number = UInt64(change) + 1
+      let head = bytes(number) + [UInt8](repeating: change, count: clear - 8)
+      let body = [UInt8](repeating: change ^ 0x55, count: Int(change))
+      let group = grass_group_next(device.group, &editions)
+      func seal(_ text: [UInt8], _ kind: grass_group_kind) -> (text: [UInt8], check: [UInt8]) {
+        var (sealed, check) = (text, (UInt64(0), UInt64(0)))
+        withUnsafeMutableBytes(of: &check) {
+          grass_group_seal(
+            device.group, group, kind.rawValue, number, &sealed, UInt64(sealed.count),
+            $0.baseAddress?.assumingMemoryBound(to: UInt64.self))
+        }
+        return (sealed, bytes(check.0, check.1))
+      }
+      let (first, rest) = (seal(head, GRASS_GROUP_WORDS_HEAD), seal(body, GRASS_GROUP_WORDS))
+      let payload = first.text + rawBytes(group) + first.check + rest.text
+      let padding = [UInt8](repeating: 0, count: (8 - payload.count % 8) % 8)
+      let record = bytes(number, UInt64(payload.count)) + rest.check + payload + padding + bytes(number)
+      words = (record, head, body, group.generation)
+    }
+    var record = words.sealed
+    if how & 4 != 0 { record[place % record.count] ^= change }
+    if how & 1 != 0 { record = Array(record.prefix(place % (record.count + 1))) }
+    let isTrue = record == words.sealed
+    let verdict = record.withUnsafeMutableBytes {
+      how & 8 == 0 ? end.group.openWords($0) : end.group.openWordsHead($0)
+    }
+    guard verdict == .open else {
+      require(!isTrue || end.group.keys[words.generation] == nil, "true last words were not taken")
+      return
+    }
+    require(record[start..<start + clear].elementsEqual(words.head), "a false head was taken")
+    guard how & 8 == 0 else { return }
+    require(
+      record[(start + size)..<(start + size + words.body.count)].elementsEqual(words.body), "false words were taken")
+    require(record[8..<16].elementsEqual(bytes(UInt64(size + words.body.count))), "words of another length were taken")
   }
 }
 
@@ -455,7 +501,10 @@ extension FuzzTarget {
         [0] + [1 | 128, 0, 0, 0, 40, 0, 1, 13 | 128, 0] + read(0, 0, 0) + [
           3 | 128, 0, 1, 4 | 128, 0, 33, 0, 5 | 128, 0, 2, 0,
         ],
-        [0] + [9, 2, 0, 0, 1, 9, 4, 40, 0, 1, 9, 8, 0, 0, 0, 10 | 128, 5, 0xe1, 9, 2, 0, 0, 2] + ask(0, 0, 1)
+        [0] + [
+          9, 2, 0, 0, 1, 9, 4, 40, 0, 1, 9, 8, 0, 0, 0, 9, 18, 0, 0, 3, 9, 20, 60, 0, 1, 10 | 128, 5, 0xe1, 9, 2, 0, 0,
+          2,
+        ] + ask(0, 0, 1)
           + read(0, 0, 0)
           + [9, 0, 0, 0, 0],
         [0] + ask(0, 0, 5) + key + [11 | 128, 1, 12 | 128, 4, 0, 12 | 128, 5, 2, 2, 40, 0, 1] + ask(0, 2, 4),
