@@ -92,6 +92,7 @@ private struct SealedAttack {
   /// What was asked last in each slot.
   private var latest: [Int: (sequence: UInt64, record: [UInt8])] = [:]
   private var sent = 0
+  private var renewals = 0
   private var plain: UInt64 = 1 << 20
   /// What findings say, by their kind, number and edition.
   private var findings: [[UInt64]: [UInt8]] = [:]
@@ -218,8 +219,9 @@ private struct SealedAttack {
     case 10:
       let (person, rights) = (Int(input.next(UInt8.self)) % Person.all.count, input.next(UInt8.self))
       device.setKey(person, UInt32(rights & 31))
-      // So that keys are made anew often enough to come around.
-      for _ in 0..<Int(rights >> 5) * 5 {
+      // So that keys are made anew often enough to come around, but not for ever.
+      for _ in 0..<Int(rights >> 5) * 5 where renewals < 80 {
+        renewals += 1
         device.setKey(5, GRASS_RIGHT_WATCH.rawValue)
         device.setKey(5, 0)
         device.step()
