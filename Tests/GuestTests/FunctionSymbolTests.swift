@@ -43,7 +43,7 @@ extension GuestTests {
 
       // Nor does anything announce it.
       try Self.wipeNotes(of: guest, in: copy)
-      try Self.plantTable(of: whole.found, in: copy)
+      try Self.plantTables(of: whole.found, in: copy)
       let silent = try Kernel.open(try MemoryImage.open(copy.path))
       #expect(!silent.found.listsVariables && silent.found.rootPageTable == whole.found.rootPageTable)
       for name in found { #expect(silent.symbols.address(of: name) == whole.symbols.address(of: name), "\(name)") }
@@ -52,22 +52,37 @@ extension GuestTests {
       }
     }
 
-    /// Puts a process's top page table where it may come to lie: near the image, before the kernel's own.
-    private static func plantTable(of found: FoundKernel, in copy: URL) throws {
+    /// Puts a process's top page table where it may come to lie: near the image, before the kernel's own; and in the part of the
+    /// image that was freed, where a word that is left over names it.
+    private static func plantTables(of found: FoundKernel, in copy: URL) throws {
       let memory = try #require(try MemoryImage.open(copy.path).first)
       var table = try memory.read(found.rootPageTable, count: 4096)
       // A program of its own.
       table.replaceSubrange(0..<8, with: [0x67, 0x10, 0x20, 0x30, 0, 0, 0, 0])
-      let text = try #require(found.symbols.address(of: "_text"))
-      let image = try #require(found.physicalAddress(ofImage: text)).rawValue
-      for start in stride(from: image - 4096, to: max(image, 33 << 20) - (32 << 20), by: -4096) {
-        guard try memory.read(PhysicalAddress(start), count: 4096).allSatisfy({ $0 == 0 }) else { continue }
-        let file = try FileHandle(forUpdating: copy)
-        try file.seek(toOffset: start)
-        try file.write(contentsOf: Data(table))
-        return
+      let file = try FileHandle(forUpdating: copy)
+      func write(_ bytes: [UInt8], at place: UInt64) throws {
+        try file.seek(toOffset: place)
+        try file.write(contentsOf: Data(bytes))
       }
-      Issue.record("no page before the kernel's image is free")
+      func isFree(_ place: UInt64) throws -> Bool {
+        try memory.read(PhysicalAddress(place), count: 4096).allSatisfy { $0 == 0 }
+      }
+      func place(of name: String) throws -> UInt64 {
+        let address = try #require(found.symbols.address(of: name), "\(name)")
+        return try #require(found.physicalAddress(ofImage: address)).rawValue
+      }
+      let text = try #require(found.symbols.address(of: "_text"))
+      let image = try place(of: "_text")
+      let pages = stride(from: image - 4096, to: max(image, 33 << 20) - (32 << 20), by: -4096)
+      let before = try pages.first(where: isFree)
+      try write(table, at: #require(before, "no page before the kernel's image is free"))
+
+      let freed = try stride(from: try place(of: "__init_begin"), to: try place(of: "__init_end"), by: 4096).filter(
+        isFree)
+      try #require(freed.count >= 2, "no two pages of the freed part are empty")
+      try write(table, at: freed[1])
+      let name = (text + Int(freed[1] - image)).rawValue
+      try write(withUnsafeBytes(of: name.littleEndian) { Array($0) }, at: freed[0] + 64)
     }
 
     private static func wipeNotes(of guest: Guest, in copy: URL) throws {

@@ -201,21 +201,39 @@ package struct ImageSearch {
   /// The kernel's own tables before all others.
   ///
   /// Processes' have the same entries for the image, and may lie near it: even in it, where parts of it were freed. But the
-  /// image names its own by where it is mapped itself (`init_mm.pgd`), and theirs are named by the direct map.
+  /// image names its own by where it is mapped itself (`init_mm.pgd`), and theirs are named by the direct map. What names a
+  /// freed part may be left over, too: it is not followed by where the kernel's text starts and ends, as the field of `init_mm` is.
+  ///
+  /// Source: include/linux/mm_types.h, struct mm_struct; mm/init-mm.c, `setup_initial_init_mm`.
   private func ownFirst(_ roots: [Root], of image: PhysicalAddress, at text: VirtualAddress) -> [Root] {
     guard roots.count > 1 else { return roots }
     let offsets = Set(roots.lazy.filter { $0.place >= image }.map { $0.place.distance(from: image) })
     var named: Set<UInt64> = []
+    var ofKernel: Set<UInt64> = []
     for piece in pieces(from: image) {
-      guard named.isEmpty, let bytes = read(piece.start, count: UInt64(piece.count)) else { break }
+      guard ofKernel.isEmpty, let bytes = read(piece.start, count: piece.whole) else { break }
       bytes.withUnsafeBytes { bytes in
-        for place in stride(from: 0, to: bytes.count & ~7, by: 8) {
-          let offset = bytes.loadUnaligned(fromByteOffset: place, as: UInt64.self) &- text.rawValue
-          if offset < Self.longestImage, offset % Self.pageSize == 0, offsets.contains(offset) { named.insert(offset) }
+        /// How far behind the start of the image the address at `place` is.
+        func offset(_ place: Int) -> UInt64 {
+          bytes.loadUnaligned(fromByteOffset: place, as: UInt64.self) &- text.rawValue
+        }
+        let end = bytes.count & ~7
+        for place in stride(from: 0, to: min(piece.count, end), by: 8) {
+          let table = offset(place)
+          guard table < Self.longestImage, table % Self.pageSize == 0, offsets.contains(table) else { continue }
+          named.insert(table)
+          let rest = stride(from: place + 8, to: min(place + Int(Self.overlap), end - 8), by: 8)
+          if rest.contains(where: { offset($0) == 0 && (1..<Self.longestImage).contains(offset($0 + 8)) }) {
+            ofKernel.insert(table)
+          }
         }
       }
     }
-    func isOwn(_ root: Root) -> Bool { root.place >= image && named.contains(root.place.distance(from: image)) }
-    return roots.filter(isOwn) + roots.filter { !isOwn($0) }
+    func rank(_ root: Root) -> Int {
+      guard root.place >= image else { return 0 }
+      let offset = root.place.distance(from: image)
+      return ofKernel.contains(offset) ? 2 : named.contains(offset) ? 1 : 0
+    }
+    return (0...2).reversed().flatMap { wanted in roots.filter { rank($0) == wanted } }
   }
 }
