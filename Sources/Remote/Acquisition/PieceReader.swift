@@ -113,8 +113,3 @@ final class PieceReader {
     return piece
   }
 }
-
-extension MemoryFault {
-  /// Whether the memory itself is gone, and not only what lies at an address.
-  fileprivate var isOfSource: Bool { if case .sourceFailed = reason { true } else { false } }
-}

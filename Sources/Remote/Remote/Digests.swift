@@ -5,66 +5,117 @@ import Memory
 struct Digests {
   let session: Session
 
-  /// A part of a range, which one request is about.
-  private struct Piece {
-    var range: Int
-    /// From the range's start, in bytes.
-    var offset: Int
-    var count: Int
-  }
+  /// The most bytes that one request is about.
+  private static let largest = UInt64(GRASS_MAX_DIGESTED)
+  private static let page: UInt64 = 4096
+
+  /// What the device says of a range: a digest for each unit of it.
+  private typealias Answer = Result<[MemoryDigest], MemoryFault>
 
   /// The digest of each range.
   ///
   /// - Throws: ``SessionError`` where the device cannot be asked, and ``MemoryFault`` where it cannot read one.
   func ask(_ ranges: [MemorySegment]) throws -> [MemoryDigest] {
-    var pieces: [Piece] = []
+    var pieces: [(range: Int, offset: Int, segment: MemorySegment)] = []
     for (index, range) in ranges.enumerated() {
-      for offset in stride(from: 0, to: Int(clamping: range.count), by: Int(GRASS_MAX_DIGESTED)) {
-        let count = min(Int(GRASS_MAX_DIGESTED), Int(clamping: range.count) - offset)
-        pieces.append(Piece(range: index, offset: offset, count: count))
+      for (offset, segment) in Self.pieces(of: range) { pieces.append((index, Int(offset), segment)) }
+    }
+    let answers = try answers(
+      pieces.map { ([$0.segment], MemoryDigest.Seed(MemoryDigest.seed(ofPieceAt: $0.offset), 0)) }, unit: 0)
+    var digests: [[(offset: Int, digest: MemoryDigest)]] = Array(repeating: [], count: ranges.count)
+    for (piece, answer) in zip(pieces, answers) {
+      for digest in try answer[0].get() { digests[piece.range].append((piece.offset, digest)) }
+    }
+    return digests.map { MemoryDigest(joining: $0) }
+  }
+
+  /// The digest of each page of `range`, nil where the device cannot read it.
+  ///
+  /// - Throws: ``SessionError`` where the device cannot be asked.
+  func pages(of range: MemorySegment, _ seed: MemoryDigest.Seed) throws(SessionError) -> [MemoryDigest?] {
+    let pieces = Self.pieces(of: range).map(\.segment)
+    let answers = try answers(pieces.map { ([$0], seed) }, unit: Self.page)
+    // A range fails as a whole: what of it can be read is asked for page by page.
+    let failed = answers.indices.filter { if case .failure = answers[$0][0] { true } else { false } }
+    let again = failed.map { piece in
+      stride(from: 0, to: pieces[piece].count, by: UInt64.Stride(Self.page)).map { offset in
+        MemorySegment(
+          start: pieces[piece].start + Int(offset), count: min(Self.page, pieces[piece].count - offset))
       }
     }
-    var digests: [[(offset: Int, digest: MemoryDigest)]] = Array(repeating: [], count: ranges.count)
-    var failure: MemoryFault?
-    let requestSize = MemoryLayout<grass_request>.size
+    let second = try self.answers(again.map { ($0, seed) }, unit: Self.page)
+    var singles = Dictionary(uniqueKeysWithValues: zip(failed, second))
+    return answers.enumerated().flatMap { index, answer -> [MemoryDigest?] in
+      if let pages = singles.removeValue(forKey: index) { return pages.map { try? $0.get().first } }
+      return (try? answer[0].get()) ?? []
+    }
+  }
+
+  private static func pieces(of range: MemorySegment) -> [(offset: UInt64, segment: MemorySegment)] {
+    stride(from: 0, to: range.count, by: UInt64.Stride(largest)).map { offset in
+      (offset, MemorySegment(start: range.start + Int(offset), count: min(largest, range.count - offset)))
+    }
+  }
+
+  /// What the device says to questions, each about ranges of ``largest`` bytes together: an answer for each range.
+  private func answers(
+    _ questions: [(ranges: [MemorySegment], seed: MemoryDigest.Seed)], unit: UInt64
+  ) throws(SessionError) -> [[Answer]] {
+    let requestSize = MemoryLayout<grass_request>.size + MemoryLayout<grass_digest_request>.size
     let responseSize = MemoryLayout<grass_response>.size
-    let answerSize = responseSize + MemoryLayout<grass_range_status>.size + MemoryLayout<grass_digest>.size
-    try session.perform(pieces.count, within: nil) { number, payload in
-      let piece = pieces[number]
+    func digestCount(_ range: MemorySegment) -> Int {
+      Int(grass_digest_count(UInt32(range.count), UInt32(unit)))
+    }
+    func answerSize(_ ranges: [MemorySegment]) -> Int {
+      ranges.reduce(responseSize + ranges.count * MemoryLayout<grass_range_status>.size) {
+        $0 + digestCount($1) * MemoryLayout<grass_digest>.size
+      }
+    }
+    var answers: [[Answer]] = Array(repeating: [], count: questions.count)
+    try session.perform(questions.count, within: nil) { number, payload in
+      let (ranges, seed) = questions[number]
       payload.storeBytes(
         of: grass_request(
-          operation: GRASS_DIGEST.rawValue, count: 1, format: GRASS_PAGES_NONE.rawValue, reserved: 0),
-        as: grass_request.self)
+          operation: GRASS_DIGEST.rawValue, count: UInt32(ranges.count), format: GRASS_PAGES_NONE.rawValue,
+          reserved: 0), as: grass_request.self)
       payload.storeBytes(
-        of: grass_digest_request(
-          kind: GRASS_DIGEST_FAST.rawValue, unit: 0, seed: (MemoryDigest.seed(ofPieceAt: piece.offset), 0)),
-        toByteOffset: requestSize, as: grass_digest_request.self)
-      payload.storeBytes(
-        of: grass_range(
-          address: (ranges[piece.range].start + piece.offset).rawValue, root: 0, length: UInt32(piece.count), flags: 0),
-        toByteOffset: requestSize + MemoryLayout<grass_digest_request>.size, as: grass_range.self)
-      return (
-        requestSize + MemoryLayout<grass_digest_request>.size + MemoryLayout<grass_range>.size, answerSize
-      )
-    } accept: { number, payload throws(SessionError) in
-      let response = try session.response(payload, to: GRASS_DIGEST)
-      guard response.count == 1, payload.count == answerSize else {
-        throw session.badAnswer("\(payload.count) bytes for a digest")
+        of: grass_digest_request(kind: GRASS_DIGEST_FAST.rawValue, unit: UInt32(unit), seed: (seed.low, seed.high)),
+        toByteOffset: MemoryLayout<grass_request>.size, as: grass_digest_request.self)
+      for (index, range) in ranges.enumerated() {
+        payload.storeBytes(
+          of: grass_range(address: range.start.rawValue, root: 0, length: UInt32(range.count), flags: 0),
+          toByteOffset: requestSize + index * MemoryLayout<grass_range>.size, as: grass_range.self)
       }
-      let status = payload.loadUnaligned(fromByteOffset: responseSize, as: grass_range_status.self)
-      guard let reason = MemoryFault.Reason(code: status.fault, level: Int(status.level), entry: status.entry) else {
+      return (requestSize + ranges.count * MemoryLayout<grass_range>.size, answerSize(ranges))
+    } accept: { number, payload throws(SessionError) in
+      let ranges = questions[number].ranges
+      let response = try session.response(payload, to: GRASS_DIGEST)
+      guard response.count == ranges.count, payload.count == answerSize(ranges) else {
+        throw session.badAnswer("\(payload.count) bytes for \(ranges.count) ranges' digests")
+      }
+      var place = responseSize + ranges.count * MemoryLayout<grass_range_status>.size
+      for (index, range) in ranges.enumerated() {
+        let status = payload.loadUnaligned(
+          fromByteOffset: responseSize + index * MemoryLayout<grass_range_status>.size, as: grass_range_status.self)
+        let count = digestCount(range)
+        defer { place += count * MemoryLayout<grass_digest>.size }
+        if let reason = MemoryFault.Reason(code: status.fault, level: Int(status.level), entry: status.entry) {
+          answers[number].append(
+            .failure(MemoryFault(.physical(PhysicalAddress(status.address)), reason)))
+          continue
+        }
         guard status.fault == GRASS_FAULT_NONE.rawValue else {
           throw session.badAnswer("a range failed with code \(status.fault)")
         }
-        let digest = payload.loadUnaligned(
-          fromByteOffset: responseSize + MemoryLayout<grass_range_status>.size, as: grass_digest.self)
-        digests[pieces[number].range].append(
-          (pieces[number].offset, MemoryDigest(low: digest.low, high: digest.high)))
-        return
+        answers[number].append(
+          .success(
+            (0..<count).map { number in
+              let digest = payload.loadUnaligned(
+                fromByteOffset: place + number * MemoryLayout<grass_digest>.size, as: grass_digest.self)
+              return MemoryDigest(low: digest.low, high: digest.high)
+            }))
       }
-      failure = MemoryFault(.physical(PhysicalAddress(status.address)), reason)
     }
-    if let failure { throw failure }
-    return digests.map { MemoryDigest(joining: $0) }
+    return answers
   }
 }

@@ -62,5 +62,17 @@ public final class RemoteMemory: TranslatingMemory {
     }
   }
 
+  /// The digests of the pages of `range`, by the device where it can.
+  public func digests(
+    ofPagesIn range: MemorySegment, _ seed: MemoryDigest.Seed
+  ) throws(MemoryFault) -> [MemoryDigest?] {
+    guard features.contains(.digests) else { return try readDigests(ofPagesIn: range, seed) }
+    do throws(SessionError) {
+      return try Digests(session: session).pages(of: range, seed)
+    } catch {
+      throw MemoryFault(.physical(range.start), Self.reason(error))
+    }
+  }
+
   private static func reason(_ error: SessionError) -> MemoryFault.Reason { .sourceFailed(error.description) }
 }

@@ -10,13 +10,24 @@ public struct MemoryDigest: Hashable, Sendable {
 
   public init(low: UInt64, high: UInt64) { (self.low, self.high) = (low, high) }
 
+  /// What digests are made under. Who does not know it cannot make other bytes of the same digest but by chance.
+  public struct Seed: Hashable, Sendable {
+    public let low: UInt64
+    public let high: UInt64
+
+    public init(_ low: UInt64, _ high: UInt64) { (self.low, self.high) = (low, high) }
+
+    /// One that nobody knows.
+    public static func random() -> Seed { Seed(.random(in: 0 ... .max), .random(in: 0 ... .max)) }
+  }
+
   /// The digest of `bytes`.
   ///
   /// Cost: some 3 ms for 10 MB.
-  package init(_ bytes: UnsafeRawBufferPointer) {
+  public init(_ bytes: UnsafeRawBufferPointer, _ seed: Seed = Seed(0, 0)) {
     let digest =
       bytes.baseAddress.map { start in
-        var seed: (UInt64, UInt64) = (0, 0)
+        var seed: (UInt64, UInt64) = (seed.low, seed.high)
         return withUnsafeBytes(of: &seed) {
           grass_digest_bytes(start, UInt64(bytes.count), $0.baseAddress?.assumingMemoryBound(to: UInt64.self))
         }

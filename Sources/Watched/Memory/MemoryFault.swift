@@ -38,6 +38,11 @@ public struct MemoryFault: Error, Hashable, Sendable {
   }
 }
 
+extension MemoryFault {
+  /// Whether the memory itself is gone, and not only what lies at an address.
+  package var isOfSource: Bool { if case .sourceFailed = reason { true } else { false } }
+}
+
 extension MemoryFault.Reason {
   /// What a device says: one of `enum grass_fault` that concerns memory, else nil.
   package init?(code: UInt32, level: Int, entry: UInt64) {

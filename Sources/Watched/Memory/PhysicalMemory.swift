@@ -18,6 +18,14 @@ public protocol PhysicalMemory: Sendable {
   /// - Throws: ``MemoryFault`` where they cannot be read. Cost: that of reading them, unless who owns the memory can compute it.
   func digests(of ranges: [MemorySegment]) throws(MemoryFault) -> [MemoryDigest]
 
+  /// The digest of each page of `range` under `seed`, in order; the last page may be cut. Nil for one that cannot be read.
+  ///
+  /// `range` begins at a page.
+  ///
+  /// - Throws: ``MemoryFault`` where the memory itself is gone. Cost: that of reading it, unless who owns the memory can compute
+  ///   them: 16 bytes a page travel then.
+  func digests(ofPagesIn range: MemorySegment, _ seed: MemoryDigest.Seed) throws(MemoryFault) -> [MemoryDigest?]
+
   /// What of `segment` may hold anything but zeros, in ascending order and without overlap, in whole pages but for the ends
   /// of `segment`. Ask anew for each scan: what a live host's memory takes grows.
   ///
@@ -44,6 +52,33 @@ extension PhysicalMemory {
     read(&batch)
     var digests: [MemoryDigest] = []
     for index in ranges.indices { digests.append(try batch.reader(index).bytes.withUnsafeBytes { MemoryDigest($0) }) }
+    return digests
+  }
+
+  public func digests(
+    ofPagesIn range: MemorySegment, _ seed: MemoryDigest.Seed
+  ) throws(MemoryFault) -> [MemoryDigest?] { try readDigests(ofPagesIn: range, seed) }
+
+  /// The digests of the pages of `range`, of bytes that are read for them, a MiB at a time.
+  package func readDigests(
+    ofPagesIn range: MemorySegment, _ seed: MemoryDigest.Seed
+  ) throws(MemoryFault) -> [MemoryDigest?] {
+    let (page, most): (UInt64, UInt64) = (4096, 1 << 20)
+    var digests: [MemoryDigest?] = []
+    var done: UInt64 = 0
+    while done < range.count {
+      let end = min(done + most, range.count)
+      var batch = ReadBatch<PhysicalAddress>()
+      for offset in stride(from: done, to: end, by: UInt64.Stride(page)) {
+        batch.add(range.start + Int(offset), count: Int(min(page, end - offset)))
+      }
+      read(&batch)
+      if let lost = batch.faults.values.first(where: \.isOfSource) { throw lost }
+      for index in batch.entries.indices {
+        digests.append(try? batch.reader(index).bytes.withUnsafeBytes { MemoryDigest($0, seed) })
+      }
+      done = end
+    }
     return digests
   }
 

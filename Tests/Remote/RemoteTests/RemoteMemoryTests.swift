@@ -90,6 +90,32 @@ import Testing
     }
   }
 
+  /// Page by page, those that are not there apart.
+  @Test(arguments: WatchedHost.Kind.allCases) func pagesHaveDigestsOfTheirOwn(_ kind: WatchedHost.Kind) throws {
+    let host = try WatchedHost(count: (3 << 20) + 5)
+    for address in stride(from: 0, to: 3 << 20, by: 8) {
+      host.store(UInt64(address / 8192) &* 0x9e37_79b9_7f4a_7c15, at: address)
+    }
+    let memory = try RemoteMemory(session: Session(to: host.address(kind)))
+    for (start, count) in [(0, 3 << 20), (0x1000, 0), (0x3000, 4097), (0x10_0000, (2 << 20) + 5)] {
+      let range = MemorySegment(start: PhysicalAddress(UInt64(start)), count: UInt64(count))
+      let seed = MemoryDigest.Seed.random()
+      let expected = stride(from: start, to: start + count, by: 4096).map { address in
+        MemoryDigest(
+          UnsafeRawBufferPointer(start: host.bytes.base + address, count: min(4096, start + count - address)), seed)
+      }
+      #expect(try memory.digests(ofPagesIn: range, seed) == expected)
+      #expect(try memory.readDigests(ofPagesIn: range, seed) == expected)
+      #expect(Set(expected).count >= expected.count / 2)
+    }
+    // Beyond the end.
+    let range = MemorySegment(start: PhysicalAddress(0x2f_e000), count: 0x4000)
+    let seed = MemoryDigest.Seed(1, 2)
+    let digests = try memory.digests(ofPagesIn: range, seed)
+    #expect(digests.count == 4 && digests.map { $0 == nil } == [false, false, true, true])
+    #expect(try memory.readDigests(ofPagesIn: range, seed) == digests)
+  }
+
   @Test(arguments: WatchedHost.Kind.allCases) func walksPageTablesAsTheWalkerDoes(_ kind: WatchedHost.Kind) throws {
     let host = try WatchedHost()
     for address in stride(from: 0, to: host.bytes.count, by: 8) {

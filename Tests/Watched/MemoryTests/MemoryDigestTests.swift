@@ -1,3 +1,4 @@
+import Foundation
 import Testing
 
 @testable import Memory
@@ -42,6 +43,33 @@ struct MemoryDigestTests {
         == 0xe220_a839_7b1d_cdaf)
     #expect(throws: MemoryFault.self) { try image.digests(of: [.init(start: PhysicalAddress(4098), count: 2)]) }
     #expect(throws: MemoryFault.self) { try image.digests(of: [.init(start: PhysicalAddress(.max), count: .max)]) }
+  }
+
+  /// Of a file with holes, whose pages are zeros, and which they stay.
+  @Test func pagesOfAFileHaveDigestsOfTheirOwn() throws {
+    let page = 4096
+    let bytes = (0..<3 * page + 5).map { UInt8(truncatingIfNeeded: $0 &* 37 ^ $0 >> 5) }
+    let file = try TemporaryFile(bytes)
+    let handle = try FileHandle(forWritingTo: URL(fileURLWithPath: file.path))
+    try handle.seek(toOffset: 1 << 20)
+    try handle.write(contentsOf: bytes)
+    try handle.close()
+    let whole = Array(try Data(contentsOf: URL(fileURLWithPath: file.path)))
+    let image = try #require(try MemoryImage.open(file.path).first)
+    let seed = MemoryDigest.Seed.random()
+    for range in [0..<whole.count, page..<page + 1, 2 * page..<page * 40, (1 << 20)..<whole.count, 0..<0] {
+      let segment = MemorySegment(start: PhysicalAddress(UInt64(range.lowerBound)), count: UInt64(range.count))
+      let digests = try image.digests(ofPagesIn: segment, seed)
+      let expected = stride(from: range.lowerBound, to: range.upperBound, by: page).map { start in
+        whole[start..<min(start + page, range.upperBound)].withUnsafeBytes { MemoryDigest($0, seed) }
+      }
+      #expect(digests == expected)
+      #expect(try SyntheticMemory(whole).digests(ofPagesIn: segment, seed) == expected)
+      let other = try image.digests(ofPagesIn: segment, .random())
+      #expect(expected.isEmpty || digests != other)
+    }
+    let past = MemorySegment(start: PhysicalAddress(UInt64(whole.count / page * page)), count: UInt64(page))
+    #expect(try image.digests(ofPagesIn: past, seed) == [nil])
   }
 
   @Test func eachByteAndItsPlaceMatter() {

@@ -123,6 +123,38 @@ public final class FileMemory: PhysicalMemory {
     return digests
   }
 
+  /// The digests of the bytes in place; holes are not looked at, and are zeros.
+  public func digests(
+    ofPagesIn range: MemorySegment, _ seed: MemoryDigest.Seed
+  ) throws(MemoryFault) -> [MemoryDigest?] {
+    let page: UInt64 = 4096
+    func digest(_ bytes: UnsafeRawPointer, _ count: UInt64) -> MemoryDigest {
+      MemoryDigest(UnsafeRawBufferPointer(start: bytes, count: Int(count)), seed)
+    }
+    let zeros = [UInt8](repeating: 0, count: Int(page)).withUnsafeBytes { MemoryDigest($0, seed) }
+    var digests = [MemoryDigest?](repeating: nil, count: Int((range.count + page - 1) / page))
+    for extent in extents {
+      let start = max(extent.segment.start.rawValue, range.start.rawValue)
+      let end = min(extent.segment.start.rawValue + extent.segment.count, range.start.rawValue + range.count)
+      guard start < end else { continue }
+      func offset(_ address: UInt64) -> Int { extent.fileOffset + Int(address - extent.segment.start.rawValue) }
+      var data = file.dataRanges(in: offset(start)..<offset(end))[...]
+      for index in Int((start - range.start.rawValue + page - 1) / page)..<digests.count {
+        let address = range.start.rawValue + UInt64(index) * page
+        let count = min(page, range.start.rawValue + range.count - address)
+        guard address + count <= end else { break }
+        let place = offset(address)
+        while let first = data.first, first.upperBound <= place { data.removeFirst() }
+        let isHole = data.first.map { $0.lowerBound >= place + Int(count) } ?? true
+        digests[index] = isHole && count == page ? zeros : digest(file.base + place, count)
+      }
+    }
+    guard file.isWhole else {
+      throw MemoryFault(.physical(PhysicalAddress(0)), .sourceFailed("\(path) became shorter while it was read"))
+    }
+    return digests
+  }
+
   /// What the file holds: holes of at least 64 KiB are passed over.
   public func dataRanges(in segment: MemorySegment) -> [MemorySegment] {
     let page: UInt64 = 4096
