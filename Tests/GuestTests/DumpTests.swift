@@ -1,5 +1,6 @@
 import Foundation
 import Lab
+import Memory
 import Testing
 
 extension GuestTests {
@@ -66,6 +67,63 @@ extension GuestTests {
         #expect(result.output == command.answer, "\(command.arguments[0]) of \(name) differs")
       }
       _ = try run("cmp", [raw, folder.file("raw")])
+    }
+
+    /// A guest that goes on meanwhile, and counts on its pages, 200 MB of them a second: what the image says is of one instant does not
+    /// contradict itself, and a mere copy does.
+    @Test(arguments: standardGuests.filter { $0.kernel == "6.1" })
+    func aRunningGuestIsOfOneInstant(_ kind: GuestOptions) throws {
+      let guest = try SharedGuests.shared.guest(kind)
+      let folder = try Folder()
+      let pages = 65_536
+      let daemon = try GrassDaemon(memory: guest.memoryPath)
+      defer { daemon.stop() }
+      let started = try guest.run(
+        """
+        MODE=stamps workload \(pages) 48 > /tmp/stamps & echo $! > /tmp/stamps.pid
+        for i in $(seq 600); do grep -q stamped /tmp/stamps && break; sleep 0.1; done; cat /tmp/stamps
+        """, timeout: .seconds(90))
+      defer { _ = try? guest.run("kill -9 $(cat /tmp/stamps.pid)") }
+      try #require(started.text.contains("stamped"), "\(started.text)")
+      /// The counts of the pages of an image that are of its instant, and how many pages have two.
+      func counts(_ arguments: [String]) throws -> (counts: [UInt64], torn: Int, note: String) {
+        let path = folder.file("image")
+        let result = try grassctl.run(["dump", "-o", path, "--format", "raw"] + arguments)
+        try #require(result.status == 0, "\(result.errors)")
+        let moved = FileManager.default.contents(atPath: path + ".moved").flatMap { MovedFrames(record: Array($0)) }
+        let frames = Set((moved?.runs ?? []).flatMap { Array($0.frames) })
+        let image = try Data(contentsOf: URL(filePath: path), options: .alwaysMapped)
+        let note = try String(contentsOfFile: path + ".notes", encoding: .utf8)
+        var (counts, torn): ([UInt64], Int) = ([], 0)
+        image.withUnsafeBytes { image in
+          for start in stride(from: 0, to: image.count, by: 4096) where !frames.contains(UInt64(start / 4096)) {
+            func word(_ index: Int) -> UInt64 {
+              image.loadUnaligned(fromByteOffset: start + 8 * index, as: UInt64.self)
+            }
+            guard word(0) == 0x5350_504d_4154_5347, word(1) < pages else { continue }
+            counts.append(word(511))
+            if (2..<512).contains(where: { word($0) != word(511) }) { torn += 1 }
+          }
+        }
+        for name in [path, path + ".moved", path + ".notes", path + ".frames"] { unlink(name) }
+        return (counts, torn, note)
+      }
+      let url = try #require(daemon.urls.last)
+      for source in [["--memory", guest.memoryPath], ["--host", url]] {
+        let (counts, torn, note) = try counts(source)
+        let spread = (counts.max() ?? 0) - (counts.min() ?? 0)
+        print(
+          "\(source[0]): \(counts.count) of \(pages) pages that change are of the instant, counts \(spread) apart; \(note)"
+        )
+        #expect(counts.count > pages / 100, "\(note)")
+        #expect(spread < pages && torn <= 1, "\(spread) \(torn)")
+      }
+      // As slowly as over a long line.
+      let naive = try counts(["--host", url, "--rounds", "0"])
+      print(
+        "a mere copy: counts \((naive.counts.max() ?? 0) - (naive.counts.min() ?? 0)) apart, \(naive.torn) pages torn")
+      #expect(naive.counts.count == pages)
+      #expect((naive.counts.max() ?? 0) - (naive.counts.min() ?? 0) >= pages || naive.torn > 1)
     }
 
     /// Frames of each class come from work that makes some: files on a disk in a file, large pages, processes' memory.

@@ -1,14 +1,21 @@
 /// How far an acquisition has got.
 public struct AcquisitionProgress: Sendable {
-  /// Bytes of memory that are in the image, and that are to be in it.
+  public enum Stage: Sendable, Equatable {
+    case copying
+    /// The image is held against the memory, for the n-th time; so many pages differ so far.
+    case comparing(round: Int, moved: UInt64)
+  }
+
+  public let stage: Stage
+  /// Bytes of memory that are in the image, or were compared, and how many there are to be.
   public let done: UInt64
   public let total: UInt64
   /// Bytes that were in it already when this run began.
   public let resumed: UInt64
-  /// Since this run began.
+  /// Since this stage began.
   public let elapsed: Duration
 
-  /// Bytes of memory a second, in this run.
+  /// Bytes of memory a second, in this stage.
   public var rate: Double {
     let seconds = elapsed / .seconds(1)
     return seconds > 0 ? Double(done - resumed) / seconds : 0

@@ -7,7 +7,8 @@ import Memory
 /// 0x40   program headers, 56 bytes each: notes first, which crash expects, then the runs by address
 ///        the notes, then the classes of frames
 ///        the runs, each from a multiple of 4096 on
-///        four section headers (none, `.grass.frames`, `.note.grass` with what went wrong, names), and the last two sections
+///        five section headers (none, `.grass.frames`, `.note.grass` with what went wrong, `.grass.moved` with MovedFrames, names),
+///        and the last three sections
 /// ```
 /// What went wrong is known only at the end, and a pipe cannot go back: so it lies in a section behind the memory. What
 /// was left out has no segment: it is absent, not zero. Source: elf(5); Documentation/admin-guide/kdump/vmcoreinfo.rst.
@@ -44,7 +45,7 @@ enum ELFLayout {
     head.append(UInt32(0))
     // Sizes and numbers of headers; which section has the names.
     head.append(UInt16(headerSize), UInt16(segmentSize), UInt16(contents.runs.count + 1))
-    head.append(UInt16(sectionSize), UInt16(4), UInt16(3))
+    head.append(UInt16(sectionSize), UInt16(5), UInt16(4))
     // Type and flags; offset, virtual and physical address; bytes in the file and in memory; no alignment.
     head.append(UInt32(4), UInt32(0))
     head.append(UInt64(notesOffset), 0, 0, UInt64(notes.bytes.count), UInt64(notes.bytes.count), 0)
@@ -59,31 +60,32 @@ enum ELFLayout {
 
     var layout = ImageLayout(head: head.bytes, placements: placements, end: offset)
     let map = (offset: framesOffset, size: UInt64(frames.count))
-    layout.tail = { [offset] text in sections(text, at: offset, frames: map) }
+    layout.tail = { [offset] end in sections(end, at: offset, frames: map) }
     return layout
   }
 
   /// The section headers at `offset`, and the sections.
   private static func sections(
-    _ text: [UInt8], at offset: UInt64, frames: (offset: UInt64, size: UInt64)
+    _ end: ImageEnd, at offset: UInt64, frames: (offset: UInt64, size: UInt64)
   ) -> [UInt8] {
     var note = ByteWriter()
-    note.note("GRASS", type: 1, text)
-    let names = Array("\0.note.grass\0.shstrtab\0.grass.frames\0".utf8)
-    let first = offset + 4 * UInt64(sectionSize)
+    note.note("GRASS", type: 1, end.note)
+    let names = Array("\0.note.grass\0.shstrtab\0.grass.frames\0.grass.moved\0".utf8)
+    let first = offset + 5 * UInt64(sectionSize)
+    let moved = first + UInt64(note.bytes.count)
     var writer = ByteWriter()
     writer.bytes = [UInt8](repeating: 0, count: sectionSize)
     // Name, type (data, note, names); flags, address; offset, size; link, info; alignment, entry size.
     for (name, type, offset, size) in [
       (UInt32(23), UInt32(1), frames.offset, frames.size), (1, 7, first, UInt64(note.bytes.count)),
-      (13, 3, first + UInt64(note.bytes.count), UInt64(names.count)),
+      (37, 1, moved, UInt64(end.moved.count)), (13, 3, moved + UInt64(end.moved.count), UInt64(names.count)),
     ] {
       writer.append(name, type)
       writer.append(UInt64(0), 0, offset, size)
       writer.append(UInt32(0), 0)
       writer.append(UInt64(type == 7 ? 4 : 1), 0)
     }
-    return writer.bytes + note.bytes + names
+    return writer.bytes + note.bytes + end.moved + names
   }
 
   private static func aligned(_ offset: UInt64) -> UInt64 { (offset &+ page - 1) / page * page }

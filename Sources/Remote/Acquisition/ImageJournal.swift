@@ -8,8 +8,10 @@ import Memory
 /// ```
 /// part POSITION COUNT STATE SHA256     bytes of memory from POSITION on; where in the file the next part goes
 /// unread ADDRESS COUNT                 before the part that it belongs to
+/// again                                all parts are there, and from here on pages may be copied again
 /// ```
-/// The hash is of what the file has of the part. Parts are believed only as far as the file still has them.
+/// The hash is of what the file has of the part. Parts are believed only as far as the file still has them; once pages are copied
+/// again, it is the memory that what the file has is held against.
 struct ImageJournal {
   struct Part: Equatable {
     var range: Range<UInt64>
@@ -27,17 +29,21 @@ struct ImageJournal {
   /// The plan that an image was begun with; nil where none was begun.
   static func plan(of image: String) -> ImagePlan? { ImagePlan(contents(planPath(of: image))) }
 
-  /// The parts that an image's journal names, in order: they begin at 0, and each where the one before it ends.
-  static func parts(of image: String) -> [Part] {
+  /// The parts that an image's journal names, in order: they begin at 0, and each where the one before it ends. And whether
+  /// pages may have been copied again since.
+  static func parts(of image: String) -> (parts: [Part], isRewritten: Bool) {
     var parts: [Part] = []
     var unread: [MemorySegment] = []
     var end: UInt64 = 0
+    var isRewritten = false
     for line in String(decoding: contents(path(of: image)), as: UTF8.self).split(separator: "\n") {
       let words = line.split(separator: " ")
       let numbers = words.dropFirst().prefix(words.first == "part" ? 3 : 2).compactMap { UInt64($0) }
       if words.count == 3, words[0] == "unread", numbers.count == 2 {
         unread.append(MemorySegment(start: PhysicalAddress(numbers[0]), count: numbers[1]))
-      } else if words.count == 5, words[0] == "part", numbers.count == 3, numbers[0] == end,
+      } else if words == ["again"] {
+        isRewritten = true
+      } else if !isRewritten, words.count == 5, words[0] == "part", numbers.count == 3, numbers[0] == end,
         let digest = bytes(words[4]), numbers[1] > 0, numbers[1] <= .max - end
       {
         parts.append(Part(range: end..<end + numbers[1], state: numbers[2], digest: digest, unread: unread))
@@ -48,24 +54,31 @@ struct ImageJournal {
         break
       }
     }
-    return parts
+    return (parts, isRewritten)
   }
 
   /// A journal to append to, of an image that begins with `parts`.
   ///
   /// - Throws: ``AcquisitionError`` where it or the plan cannot be written.
-  init(of image: String, plan: ImagePlan, parts: [Part]) throws(AcquisitionError) {
+  init(of image: String, plan: ImagePlan, parts: [Part], isRewritten: Bool) throws(AcquisitionError) {
     path = Self.path(of: image)
     // The plan first: without it the journal says nothing.
     if parts.isEmpty { try Self.replace(Self.planPath(of: image), plan.bytes) }
-    try Self.replace(path, Array(parts.map(Self.lines).joined().utf8))
+    try Self.replace(path, Array((parts.map(Self.lines) + [isRewritten ? Self.again : ""]).joined().utf8))
     descriptor = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW)
     guard descriptor >= 0 else { throw AcquisitionError(path, .system(call: "open", errno)) }
   }
 
   /// Notes a part that was written.
-  func append(_ part: Part) throws(AcquisitionError) {
-    let bytes = Array(Self.lines(part).utf8)
+  func append(_ part: Part) throws(AcquisitionError) { try append(Self.lines(part)) }
+
+  /// Notes that pages may be copied again from now on.
+  func appendAgain() throws(AcquisitionError) { try append(Self.again) }
+
+  private static let again = "again\n"
+
+  private func append(_ text: String) throws(AcquisitionError) {
+    let bytes = Array(text.utf8)
     guard SystemCall.retrying({ write(descriptor, bytes, bytes.count) }) == bytes.count else {
       throw AcquisitionError(path, .system(call: "write", errno))
     }

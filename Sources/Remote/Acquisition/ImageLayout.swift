@@ -19,8 +19,8 @@ struct ImageLayout {
   var placements: [Placement]
   /// Where the file ends, but for its tail.
   var end: UInt64
-  /// What the file ends with, made of the acquisition's own note when that is known.
-  var tail: (@Sendable (_ note: [UInt8]) -> [UInt8])?
+  /// What the file ends with, made of what is known only then.
+  var tail: (@Sendable (ImageEnd) -> [UInt8])?
 
   /// The bytes of memory in it.
   var byteCount: UInt64 { placements.last.map { $0.position &+ $0.segment.count } ?? 0 }
@@ -29,16 +29,31 @@ struct ImageLayout {
     (self.head, self.placements, self.end) = (head, placements, end)
   }
 
-  /// The parts of the memory that positions `range` stand for, each with its place in the file.
+  /// The last position at `position` or before where a page of a run begins, or a run ends.
   ///
-  /// Cost: a binary search, and the parts.
-  func pieces(_ range: Range<UInt64>) -> [Placement] {
+  /// Pages are counted from each run's start: a run need not begin or end at a multiple of their size. Cost: a binary search.
+  func pageBoundary(atOrBefore position: UInt64) -> UInt64 {
+    guard position < byteCount, !placements.isEmpty else { return min(position, byteCount) }
+    let run = placements[index(of: position)]
+    return position - (position - run.position) % UInt64(ZeroPages.size)
+  }
+
+  /// Which of the runs a position lies in.
+  func index(of position: UInt64) -> Int {
     var low = 0
     var high = placements.count
     while high - low > 1 {
       let middle = (low + high) / 2
-      if placements[middle].position <= range.lowerBound { low = middle } else { high = middle }
+      if placements[middle].position <= position { low = middle } else { high = middle }
     }
+    return low
+  }
+
+  /// The parts of the memory that positions `range` stand for, each with its place in the file.
+  ///
+  /// Cost: a binary search, and the parts.
+  func pieces(_ range: Range<UInt64>) -> [Placement] {
+    var low = index(of: range.lowerBound)
     var pieces: [Placement] = []
     var place = range.lowerBound
     while place < range.upperBound, low < placements.count {
@@ -56,6 +71,14 @@ struct ImageLayout {
     }
     return pieces
   }
+}
+
+/// What of an image is known only when all of its memory is there.
+struct ImageEnd: Sendable {
+  /// The acquisition's own note.
+  var note: [UInt8]
+  /// The record of the frames that changed meanwhile; empty where nobody looked.
+  var moved: [UInt8]
 }
 
 extension ImageFormat {

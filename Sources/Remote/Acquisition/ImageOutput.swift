@@ -95,6 +95,17 @@ final class ImageOutput {
     }
   }
 
+  /// Writes all of `bytes` at `offset` of a file, or of a flattened image, over what is there.
+  func overwrite(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(AcquisitionError) {
+    guard path != nil else { return try write(bytes, at: offset) }
+    try put(bytes) { rest, done in
+      pwrite(self.descriptor, rest.baseAddress, rest.count, off_t(clamping: offset) + off_t(done))
+    }
+  }
+
+  /// Whether what was written can be written anew.
+  var takesRewriting: Bool { !isStream || isFlattened }
+
   func write(_ bytes: [UInt8], at offset: UInt64) throws(AcquisitionError) {
     try bytes.span.bytes.withUnsafeBytes { buffer throws(AcquisitionError) in try write(buffer, at: offset) }
   }

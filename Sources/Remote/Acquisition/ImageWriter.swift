@@ -16,8 +16,14 @@ protocol ImageWriter {
   func fileRanges(_ range: Range<UInt64>, states: Range<UInt64>) -> [Range<UInt64>]
   /// Where a file ends that has these parts, of which there is one at least, and nothing more.
   func end(of parts: [ImageJournal.Part]) -> UInt64
+  /// Writes whole pages of a run anew, in another's place.
+  mutating func rewrite(
+    _ bytes: UnsafeRawBufferPointer, at position: UInt64, to output: ImageOutput
+  ) throws(AcquisitionError)
+  /// The memory that the file has for these positions, zeros for what it does not have; nil for a page that is broken there.
+  func pages(_ range: Range<UInt64>, of output: ImageOutput) throws(AcquisitionError) -> [[UInt8]?]
   /// Writes what comes after the last part.
-  mutating func finish(_ output: ImageOutput, note: [UInt8]) throws(AcquisitionError)
+  mutating func finish(_ output: ImageOutput, _ end: ImageEnd) throws(AcquisitionError)
 }
 
 /// Formats in which the place of each byte is known before the first is read.
@@ -48,8 +54,31 @@ struct PlainWriter: ImageWriter {
     return piece.offset + piece.segment.count
   }
 
-  func finish(_ output: ImageOutput, note: [UInt8]) throws(AcquisitionError) {
+  func rewrite(
+    _ bytes: UnsafeRawBufferPointer, at position: UInt64, to output: ImageOutput
+  ) throws(AcquisitionError) {
+    for part in layout.pieces(position..<position + UInt64(bytes.count)) {
+      let offset = Int(part.position - position)
+      try output.overwrite(
+        UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + Int(part.segment.count)]), at: part.offset)
+    }
+  }
+
+  func pages(_ range: Range<UInt64>, of output: ImageOutput) throws(AcquisitionError) -> [[UInt8]?] {
+    var pages: [[UInt8]?] = []
+    for part in layout.pieces(range) {
+      // The file's end may be a hole that was not written yet; in the image it is zeros.
+      var bytes = try output.read(part.offset, count: Int(part.segment.count))
+      bytes += [UInt8](repeating: 0, count: Int(part.segment.count) - bytes.count)
+      for start in stride(from: 0, to: bytes.count, by: ZeroPages.size) {
+        pages.append(Array(bytes[start..<min(start + ZeroPages.size, bytes.count)]))
+      }
+    }
+    return pages
+  }
+
+  func finish(_ output: ImageOutput, _ end: ImageEnd) throws(AcquisitionError) {
     try output.setSize(layout.end)
-    if let tail = layout.tail { try output.write(tail(note), at: layout.end) }
+    if let tail = layout.tail { try output.write(tail(end), at: layout.end) }
   }
 }

@@ -11,7 +11,7 @@ import Memory
 /// block 2     two bitmaps, a bit a frame: frames that the memory has, frames that are in the image
 ///             24 bytes for each of these: offset and size in the file, compression, 0
 ///             a page of zeros, for all of them; then pages in ascending order
-///             notes: VMCOREINFO, GRASS type 1 (what went wrong), GRASS type 2 (the classes of frames)
+///             notes: VMCOREINFO, GRASS type 1 (what went wrong), GRASS type 2 (the classes of frames), GRASS type 3 (MovedFrames)
 /// ```
 /// Blocks have 4096 bytes. A pipe gets the flattened form of the same. Source: makedumpfile, diskdump_mod.h and IMPLEMENTATION.
 struct KdumpWriter: ImageWriter {
@@ -78,7 +78,61 @@ struct KdumpWriter: ImageWriter {
   }
 
   mutating func write(_ piece: PieceReader.Piece, to output: ImageOutput) throws(AcquisitionError) -> SHA256Digest {
-    let pages = compress(piece.bytes)
+    let (table, data) = entries(piece.bytes)
+    try output.write(table, at: tableOffset + piece.range.lowerBound / Self.block * Self.entrySize)
+    try output.write(data, at: state)
+    state += UInt64(data.count)
+    var digest = SHA256()
+    digest.update(data: table)
+    digest.update(data: data)
+    return digest.finalize()
+  }
+
+  /// New pages go behind all others, and what was there before is lost room.
+  mutating func rewrite(
+    _ bytes: UnsafeRawBufferPointer, at position: UInt64, to output: ImageOutput
+  ) throws(AcquisitionError) {
+    let (table, data) = entries(Array(bytes))
+    // The page before its entry: whoever is stopped between has the old one.
+    try output.write(data, at: state)
+    state += UInt64(data.count)
+    try table.span.bytes.withUnsafeBytes { entries throws(AcquisitionError) in
+      try output.overwrite(entries, at: tableOffset + position / Self.block * Self.entrySize)
+    }
+  }
+
+  func pages(_ range: Range<UInt64>, of output: ImageOutput) throws(AcquisitionError) -> [[UInt8]?] {
+    let count = Int((range.upperBound - range.lowerBound) / Self.block)
+    let table = try output.read(
+      tableOffset + range.lowerBound / Self.block * Self.entrySize, count: count * Int(Self.entrySize))
+    let entries = ByteReader(table.span.bytes)
+    var pages: [[UInt8]?] = []
+    for index in 0..<count {
+      guard let offset = try? entries.u64(index * Int(Self.entrySize)),
+        let size = try? entries.u32(index * Int(Self.entrySize) + 8),
+        let flags = try? entries.u32(index * Int(Self.entrySize) + 12), size > 0, size <= 2 * UInt32(Self.block),
+        offset >= dataOffset
+      else {
+        pages.append(nil)
+        continue
+      }
+      guard offset != dataOffset else {
+        pages.append([UInt8](repeating: 0, count: Int(Self.block)))
+        continue
+      }
+      let data = try output.read(offset, count: Int(size))
+      var page = [UInt8](repeating: 0, count: Int(Self.block))
+      let filled = data.withUnsafeBytes { data in
+        page.withUnsafeMutableBytes { KdumpPage.unpack(data, flags, to: $0) }
+      }
+      pages.append(filled == page.count ? page : nil)
+    }
+    return pages
+  }
+
+  /// The entries of pages that go to ``state``, and what goes there.
+  private func entries(_ bytes: [UInt8]) -> (table: [UInt8], data: [UInt8]) {
+    let pages = compress(bytes)
     var table = ByteWriter()
     var data: [UInt8] = []
     var place = state
@@ -94,16 +148,10 @@ struct KdumpWriter: ImageWriter {
       case .plain(let index):
         table.append(place, UInt64(Self.block), 0)
         place += Self.block
-        data += piece.bytes[index * Int(Self.block)..<(index + 1) * Int(Self.block)]
+        data += bytes[index * Int(Self.block)..<(index + 1) * Int(Self.block)]
       }
     }
-    try output.write(table.bytes, at: tableOffset + piece.range.lowerBound / Self.block * Self.entrySize)
-    try output.write(data, at: state)
-    state = place
-    var digest = SHA256()
-    digest.update(data: table.bytes)
-    digest.update(data: data)
-    return digest.finalize()
+    return (table.bytes, data)
   }
 
   func fileRanges(_ range: Range<UInt64>, states: Range<UInt64>) -> [Range<UInt64>] {
@@ -113,7 +161,7 @@ struct KdumpWriter: ImageWriter {
 
   func end(of parts: [ImageJournal.Part]) -> UInt64 { parts.last?.state ?? dataOffset }
 
-  mutating func finish(_ output: ImageOutput, note: [UInt8]) throws(AcquisitionError) {
+  mutating func finish(_ output: ImageOutput, _ end: ImageEnd) throws(AcquisitionError) {
     var notes = ByteWriter()
     var coreInfo: (offset: UInt64, size: UInt64) = (0, 0)
     if let text = contents.kernel?.coreInfo, !text.isEmpty {
@@ -121,7 +169,8 @@ struct KdumpWriter: ImageWriter {
       coreInfo = (state + 24, UInt64(text.count))
       notes.note("VMCOREINFO", type: 0, text)
     }
-    notes.note("GRASS", type: 1, note)
+    notes.note("GRASS", type: 1, end.note)
+    if !end.moved.isEmpty { notes.note("GRASS", type: 3, end.moved) }
     if !contents.frames.isEmpty { notes.note("GRASS", type: 2, contents.frames) }
     try output.write(notes.bytes, at: state)
     try output.write(header(notesAt: state, size: UInt64(notes.bytes.count), coreInfo), at: 0)

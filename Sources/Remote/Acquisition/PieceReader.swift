@@ -46,7 +46,7 @@ final class PieceReader {
   }
 
   private func start() {
-    let end = min(position + size, layout.byteCount)
+    let end = layout.pageBoundary(atOrBefore: min(position + size, layout.byteCount))
     guard position < end else { return }
     let range = position..<end
     position = end

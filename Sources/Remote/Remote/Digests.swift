@@ -29,25 +29,51 @@ struct Digests {
     return digests.map { MemoryDigest(joining: $0) }
   }
 
-  /// The digest of each page of `range`, nil where the device cannot read it.
+  /// The digests of the pages of each range, nil where the device cannot read one.
   ///
   /// - Throws: ``SessionError`` where the device cannot be asked.
-  func pages(of range: MemorySegment, _ seed: MemoryDigest.Seed) throws(SessionError) -> [MemoryDigest?] {
-    let pieces = Self.pieces(of: range).map(\.segment)
-    let answers = try answers(pieces.map { ([$0], seed) }, unit: Self.page)
-    // A range fails as a whole: what of it can be read is asked for page by page.
-    let failed = answers.indices.filter { if case .failure = answers[$0][0] { true } else { false } }
-    let again = failed.map { piece in
-      stride(from: 0, to: pieces[piece].count, by: UInt64.Stride(Self.page)).map { offset in
-        MemorySegment(
-          start: pieces[piece].start + Int(offset), count: min(Self.page, pieces[piece].count - offset))
+  func pages(of ranges: [MemorySegment], _ seed: MemoryDigest.Seed) throws(SessionError) -> [[MemoryDigest?]] {
+    // Short ranges share a request.
+    var questions: [[(range: Int, segment: MemorySegment)]] = []
+    var room: UInt64 = 0
+    for (index, range) in ranges.enumerated() {
+      for (_, piece) in Self.pieces(of: range) {
+        if piece.count > room || (questions.last?.count ?? Self.mostRanges) >= Self.mostRanges {
+          questions.append([])
+          room = Self.largest
+        }
+        questions[questions.count - 1].append((index, piece))
+        room -= piece.count
       }
     }
-    let second = try self.answers(again.map { ($0, seed) }, unit: Self.page)
-    var singles = Dictionary(uniqueKeysWithValues: zip(failed, second))
-    return answers.enumerated().flatMap { index, answer -> [MemoryDigest?] in
-      if let pages = singles.removeValue(forKey: index) { return pages.map { try? $0.get().first } }
-      return (try? answer[0].get()) ?? []
+    let answers = try answers(questions.map { ($0.map(\.segment), seed) }, unit: Self.page)
+    // A range fails as a whole: what of it can be read is asked for page by page.
+    let pieces = zip(questions, answers).flatMap { zip($0, $1) }
+    let failed = pieces.filter { if case .failure = $0.1 { true } else { false } }
+    let again = failed.flatMap { piece in Self.pages(of: piece.0.segment) }
+    let singles = stride(from: 0, to: again.count, by: Self.mostRanges).map {
+      Array(again[$0..<min($0 + Self.mostRanges, again.count)])
+    }
+    var second = try self.answers(singles.map { ($0, seed) }, unit: Self.page).flatMap { $0 }[...]
+    var digests: [[MemoryDigest?]] = Array(repeating: [], count: ranges.count)
+    for (piece, answer) in pieces {
+      switch answer {
+      case .success(let pages): digests[piece.range] += pages.map { Optional($0) }
+      case .failure:
+        let count = Self.pages(of: piece.segment).count
+        digests[piece.range] += second.prefix(count).map { try? $0.get().first }
+        second = second.dropFirst(count)
+      }
+    }
+    return digests
+  }
+
+  /// The most ranges that one request for pages is about: each of a page, they are ``largest``.
+  private static let mostRanges = Int(largest / page)
+
+  private static func pages(of segment: MemorySegment) -> [MemorySegment] {
+    stride(from: 0, to: segment.count, by: UInt64.Stride(page)).map { offset in
+      MemorySegment(start: segment.start + Int(offset), count: min(page, segment.count - offset))
     }
   }
 

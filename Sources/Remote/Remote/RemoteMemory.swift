@@ -62,15 +62,19 @@ public final class RemoteMemory: TranslatingMemory {
     }
   }
 
-  /// The digests of the pages of `range`, by the device where it can.
+  /// The digests of the pages of `ranges`, by the device where it can.
   public func digests(
-    ofPagesIn range: MemorySegment, _ seed: MemoryDigest.Seed
-  ) throws(MemoryFault) -> [MemoryDigest?] {
-    guard features.contains(.digests) else { return try readDigests(ofPagesIn: range, seed) }
+    ofPagesIn ranges: [MemorySegment], _ seed: MemoryDigest.Seed
+  ) throws(MemoryFault) -> [[MemoryDigest?]] {
+    guard features.contains(.digests) else {
+      var digests: [[MemoryDigest?]] = []
+      for range in ranges { digests.append(try readDigests(ofPagesIn: range, seed)) }
+      return digests
+    }
     do throws(SessionError) {
-      return try Digests(session: session).pages(of: range, seed)
+      return try Digests(session: session).pages(of: ranges, seed)
     } catch {
-      throw MemoryFault(.physical(range.start), Self.reason(error))
+      throw MemoryFault(.physical(ranges.first?.start ?? PhysicalAddress(0)), Self.reason(error))
     }
   }
 

@@ -27,6 +27,16 @@ struct GrassCtl: ParsableCommand {
           subcommands: KernelViews.all.filter { $0.group == group }.map { $0.command } + (others[group] ?? []))
       })
 
+  static func main() {
+    do {
+      var command = try parseAsRoot()
+      defer { OpenedImages.sayWhatMoved() }
+      try command.run()
+    } catch {
+      exit(withError: error)
+    }
+  }
+
   /// What a device is asked, and how fast it answers.
   ///
   /// Each command says its name: for one that leaves that to its type, every start of grassctl pays a million instructions.

@@ -5,6 +5,7 @@ import Links
 import Memory
 import Output
 import Remote
+import Synchronization
 import ToolOptions
 
 /// What commands that need a live host share.
@@ -86,7 +87,7 @@ struct SourceOptions: ParsableArguments {
         return try Kernel(memory: memory, hint: memory.kernelHint, known: known.folder)
       }
     }
-    return try reporting { try Kernel.open(try MemoryImage.openReadable(memory ?? ""), known: known.folder) }
+    return try reporting { try Kernel.open(try OpenedImages.open(memory ?? ""), known: known.folder) }
   }
 }
 
@@ -114,7 +115,7 @@ extension SourceOptions {
         return withoutKernel(memory, error)
       }
     }
-    let layouts = try reporting { try MemoryImage.openReadable(memory ?? "") }
+    let layouts = try reporting { try OpenedImages.open(memory ?? "") }
     do throws(KernelError) {
       return noted(try Kernel.open(layouts, known: known.folder))
     } catch {
@@ -122,6 +123,28 @@ extension SourceOptions {
       guard let memory = layouts.last else { return try reporting { throw error } }
       return withoutKernel(memory, error)
     }
+  }
+}
+
+/// The images that this process looks at.
+enum OpenedImages {
+  private static let moved = Mutex<[MovedFrames]>([])
+
+  /// Opens the file at `path` in the ways in which it can be read.
+  static func open(_ path: String) throws(MemoryImageError) -> [any PhysicalMemory] {
+    let ways = try MemoryImage.openReadable(path)
+    moved.withLock { $0 += ways.compactMap(\.movedFrames) }
+    return ways
+  }
+
+  /// Says on standard error which frames were looked at whose contents are of another time than the rest of their image.
+  static func sayWhatMoved() {
+    let found = Set(moved.withLock { $0.flatMap(\.readFrames) }).sorted()
+    guard !found.isEmpty else { return }
+    let some = found.prefix(4).map { "\(PhysicalAddress($0 * 4096))" }.joined(separator: ", ")
+    writeNote(
+      "\(found.count) of the pages that this looked at went on changing while the image was taken: what it says of them may not fit "
+        + "the rest, and is worth a second look (\(some)\(found.count > 4 ? ", …" : ""))")
   }
 }
 

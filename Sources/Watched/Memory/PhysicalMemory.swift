@@ -13,18 +13,21 @@ public protocol PhysicalMemory: Sendable {
   /// Whether reading it costs no more than a digest of it.
   var isNear: Bool { get }
 
+  /// Of an image, what changed while it was taken; nil where it does not say.
+  var movedFrames: MovedFrames? { get }
+
   /// The digest of each of `ranges`.
   ///
   /// - Throws: ``MemoryFault`` where they cannot be read. Cost: that of reading them, unless who owns the memory can compute it.
   func digests(of ranges: [MemorySegment]) throws(MemoryFault) -> [MemoryDigest]
 
-  /// The digest of each page of `range` under `seed`, in order; the last page may be cut. Nil for one that cannot be read.
+  /// The digests of the pages of each of `ranges` under `seed`, in order. Nil for a page that cannot be read.
   ///
-  /// `range` begins at a page.
+  /// Pages are counted from a range's start on, and its last one may be cut.
   ///
   /// - Throws: ``MemoryFault`` where the memory itself is gone. Cost: that of reading it, unless who owns the memory can compute
   ///   them: 16 bytes a page travel then.
-  func digests(ofPagesIn range: MemorySegment, _ seed: MemoryDigest.Seed) throws(MemoryFault) -> [MemoryDigest?]
+  func digests(ofPagesIn ranges: [MemorySegment], _ seed: MemoryDigest.Seed) throws(MemoryFault) -> [[MemoryDigest?]]
 
   /// What of `segment` may hold anything but zeros, in ascending order and without overlap, in whole pages but for the ends
   /// of `segment`. Ask anew for each scan: what a live host's memory takes grows.
@@ -42,6 +45,7 @@ public protocol PhysicalMemory: Sendable {
 
 extension PhysicalMemory {
   public var isNear: Bool { false }
+  public var movedFrames: MovedFrames? { nil }
 
   public func digests(of ranges: [MemorySegment]) throws(MemoryFault) -> [MemoryDigest] { try readDigests(of: ranges) }
 
@@ -56,8 +60,17 @@ extension PhysicalMemory {
   }
 
   public func digests(
+    ofPagesIn ranges: [MemorySegment], _ seed: MemoryDigest.Seed
+  ) throws(MemoryFault) -> [[MemoryDigest?]] {
+    var digests: [[MemoryDigest?]] = []
+    for range in ranges { digests.append(try readDigests(ofPagesIn: range, seed)) }
+    return digests
+  }
+
+  /// The digests of the pages of one range.
+  public func digests(
     ofPagesIn range: MemorySegment, _ seed: MemoryDigest.Seed
-  ) throws(MemoryFault) -> [MemoryDigest?] { try readDigests(ofPagesIn: range, seed) }
+  ) throws(MemoryFault) -> [MemoryDigest?] { try digests(ofPagesIn: [range], seed)[0] }
 
   /// The digests of the pages of `range`, of bytes that are read for them, a MiB at a time.
   package func readDigests(

@@ -127,7 +127,7 @@ struct AcquisitionTests {
     #expect(try elf.u64(64 + 56 + 16) == 0xffff_8880_0000_1000 && elf.u64(64 + 56 + 24) == 0x1000)
     // Section 2 is the acquisition's own note.
     let sections = Int(try elf.u64(0x28))
-    #expect(try elf.u16(0x3c) == 4 && elf.u32(sections + 128 + 4) == 7)
+    #expect(try elf.u16(0x3c) == 5 && elf.u32(sections + 128 + 4) == 7)
     let own = Int(try elf.u64(sections + 128 + 24))
     #expect(try elf.cString(own + 12) == Array("GRASS".utf8))
     let size = Int(try elf.u32(own + 4))

@@ -283,6 +283,26 @@ static void hold_locks(void) {
   }
 }
 
+// Writes a count that grows all over one of `pages` pages after the other, `rate` pages a millisecond at most: at any instant the counts of
+// all pages are less than a round apart. Each page begins with a mark and its number.
+static void stamp_pages(uint64_t pages, uint64_t rate) {
+  volatile uint64_t *all = mmap(0, pages * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  if (all == MAP_FAILED) exit(1);
+  struct timespec start, now;
+  clock_gettime(CLOCK_MONOTONIC, &start);
+  for (uint64_t count = 0;; count++) {
+    volatile uint64_t *page = all + count % pages * 512;
+    page[0] = 0x5350504d41545347;
+    page[1] = count % pages;
+    for (int word = 2; word < 512; word++) page[word] = count;
+    if (count == 2 * pages) printf("stamped\n"), fflush(stdout);
+    if (count % 64) continue;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    int64_t due = count * 1000000 / rate - ((now.tv_sec - start.tv_sec) * 1000000000 + now.tv_nsec - start.tv_nsec);
+    if (due > 1000000) usleep(due / 1000);
+  }
+}
+
 static void be(const char *mode, char **argv) {
   if (!strcmp(mode, "threads")) {
     static char names[24][16];
@@ -331,6 +351,8 @@ static void be(const char *mode, char **argv) {
     confine();
   } else if (!strcmp(mode, "busy")) {
     burn(300);
+  } else if (!strcmp(mode, "stamps")) {
+    stamp_pages(atoi(argv[1]), atoi(argv[2]));
   }
   for (;;) pause();
 }

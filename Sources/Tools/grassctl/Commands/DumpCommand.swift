@@ -14,7 +14,9 @@ struct DumpCommand: ParsableCommand {
       holes for what is not there. Until the image is whole the file is called FILE.part, and the same command again goes on \
       with it, on a host of the same boot. Memory that \
       cannot be read becomes zeros, is named in the image (of lime and raw: in FILE.notes beside it, and the classes of its frames in FILE.frames), and the exit status is then 1. \
-      A host that runs changes while it is read.
+      A host that runs changes while it is read. So what was copied is held against the memory again, and what differs is copied \
+      once more, in rounds until no fewer pages differ: those that do not differ are all of one instant. The others are listed in the \
+      image (of lime and raw: in FILE.moved), and commands that look at one of them later say so.
       """)
 
   @OptionGroup var source: SourceOptions
@@ -42,11 +44,27 @@ struct DumpCommand: ParsableCommand {
   @Option(help: "How a kdump's pages are compressed; Debian's makedumpfile knows only zlib of these.")
   var compression = CompressionArgument.zstd
 
+  @Option(
+    name: .customLong("encrypt-to"),
+    help: ArgumentHelp(
+      """
+      Encrypt the image to this key, of age (age1…, or a file of such): it holds every secret of the host. May be given several \
+      times. What is encrypted is what would go to standard output, and cannot be gone on with.
+      """, valueName: "key"))
+  var recipients: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "How often to hold what was copied against the memory, at most; 0 to write what was read and know nothing of it.",
+      valueName: "number"))
+  var rounds = 8
+
   @Flag(help: "Say how far it has got, also where standard error is no terminal: a line every second.")
   var progress = false
 
   func validate() throws {
     if let level, !(0...31).contains(level) { throw ValidationError("--level takes a number from 0 to 31.") }
+    if !(0...1000).contains(rounds) { throw ValidationError("--rounds takes a number from 0 to 1000.") }
     if level != nil, profile != nil { throw ValidationError("Give --level or --profile, not both.") }
   }
 
@@ -57,29 +75,41 @@ struct DumpCommand: ParsableCommand {
     let map = try frames(of: kernel)
     let contents = ImageContents(of: memory.segments, map, chosenLevel, kernel: kernel.map(KernelFacts.init))
     let acquisition = Acquisition(
-      of: memory, contents, as: format.format, compression: compression.compression,
+      of: memory, contents, as: format.format, compression: compression.compression, rounds: rounds,
       identity: kernel.map(Self.identity) ?? "no kernel")
     Interruption.watch()
     signal(SIGPIPE, SIG_IGN)
     var meter = ProgressMeter(isAsked: progress)
+    let encryption = try reporting { recipients.isEmpty ? nil : try Encryption(to: recipients, output) }
+    let destination: Acquisition.Destination =
+      if let encryption { .descriptor(encryption.input) } else if output == "-" { .descriptor(STDOUT_FILENO) } else {
+        .file(output)
+      }
     let summary: AcquisitionSummary
     do throws(AcquisitionError) {
-      summary = try acquisition.run(to: output == "-" ? .descriptor(STDOUT_FILENO) : .file(output)) { progress in
+      summary = try acquisition.run(to: destination) { progress in
         meter.show(progress)
         return !Interruption.isAsked
       }
     } catch {
       meter.end()
+      encryption?.abandon()
       writeNote("\(error)")
-      if error.isInterruption, output != "-" { writeNote("the same command again goes on with it") }
+      if error.isInterruption, output != "-", encryption == nil { writeNote("the same command again goes on with it") }
       if case .memory = error.reason { throw ExitStatus.unreachable }
       throw ExitStatus.partial
     }
     meter.end()
+    try reporting { try encryption?.finish() }
     if summary.resumed > 0 {
       writeNote("went on after \(ProgressMeter.size(Double(summary.resumed))) that were there already")
     }
     try keepNote(summary)
+    if let consistency = summary.consistency, consistency.movedCount > 0 {
+      writeNote(
+        "\(consistency.settled) pages are of one instant; \(consistency.movedCount) went on changing, and the image lists them"
+      )
+    }
     guard summary.unreadCount > 0 else { return }
     for range in summary.unread.prefix(8) { writeNote("cannot be read: \(range.count) bytes from \(range.start) on") }
     writeNote("\(summary.unreadCount) bytes could not be read and are zeros in the image")
@@ -120,6 +150,7 @@ struct DumpCommand: ParsableCommand {
     } else {
       try write(text, to: output + ".notes")
       if !summary.frames.isEmpty { try write(summary.frames, to: output + ".frames") }
+      if summary.consistency?.movedCount ?? 0 > 0 { try write(summary.moved, to: output + ".moved") }
     }
   }
 }
@@ -139,6 +170,16 @@ extension KernelFacts {
 /// Why there are no classes of page frames.
 private struct NoKernel: Error, CustomStringConvertible {
   var description: String { "no kernel was found that describes them" }
+}
+
+extension AcquisitionProgress.Stage {
+  fileprivate func isSameRound(as other: Self) -> Bool {
+    switch (self, other) {
+    case (.copying, .copying): true
+    case (.comparing(let own, _), .comparing(let round, _)): own == round
+    default: false
+    }
+  }
 }
 
 /// A format as it is given on the command line.
@@ -195,15 +236,21 @@ enum Interruption {
 struct ProgressMeter {
   private let isTerminal = isatty(STDERR_FILENO) == 1
   private let isAsked: Bool
-  private var last: Duration?
+  private var last: (stage: AcquisitionProgress.Stage, elapsed: Duration)?
 
   init(isAsked: Bool) { self.isAsked = isAsked }
 
   mutating func show(_ progress: AcquisitionProgress) {
     guard isTerminal || isAsked else { return }
-    if let last, progress.elapsed - last < .seconds(isTerminal ? 0.2 : 1), progress.done < progress.total { return }
-    last = progress.elapsed
-    var text = "\(Self.size(Double(progress.done))) of \(Self.size(Double(progress.total)))"
+    if let last, last.stage.isSameRound(as: progress.stage),
+      progress.elapsed - last.elapsed < .seconds(isTerminal ? 0.2 : 1), progress.done < progress.total
+    {
+      return
+    }
+    last = (progress.stage, progress.elapsed)
+    var text = ""
+    if case .comparing(let round, let moved) = progress.stage { text = "round \(round): \(moved) pages differ, " }
+    text += "\(Self.size(Double(progress.done))) of \(Self.size(Double(progress.total)))"
     text += ", \(Self.size(progress.rate))/s"
     if let left = progress.left { text += ", \(Self.time(left)) left" }
     if isTerminal { Self.put("\r\u{1b}[K\(text)") } else { writeNote(text) }

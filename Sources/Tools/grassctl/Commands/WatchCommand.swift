@@ -49,10 +49,31 @@ struct WatchCommand: ParsableCommand {
       valueName: "url"))
   var webhook: String?
 
+  @Option(
+    help: ArgumentHelp(
+      """
+      Take an image of the host's memory for the first such finding of a boot, before anybody reboots it: names of detectors, or \
+      hang for those by which CPUs stand still; needs --dump-to.
+      """, valueName: "panic,hang,…"))
+  var dumpOn: DumpReasons?
+
+  @Option(help: ArgumentHelp("Where images go: DETECTOR-TIME.kdump in this folder.", valueName: "folder"))
+  var dumpTo: String?
+
+  @Option(help: "What such an image has: crash the kernel's own data, evidence everything.")
+  var dumpProfile = DumpProfile.crash
+
   @Option(help: "Seconds to wait for an answer of the host before giving up.")
   var timeout: Double = 5
 
   func validate() throws {
+    if (dumpOn == nil) != (dumpTo == nil) {
+      throw ValidationError(
+        "--dump-on says for which findings an image is taken, and --dump-to where it goes: give both.")
+    }
+    if let dumpTo, access(dumpTo, W_OK | X_OK) != 0 {
+      throw ValidationError("--dump-to \(dumpTo): \(String(cString: strerror(errno)))")
+    }
     if !(interval >= 0.001 && interval < 3600) { throw ValidationError("--interval takes seconds, from 0.001 on.") }
     if let check, !(check >= 1 && check < 86400) { throw ValidationError("--check takes seconds, from 1 on.") }
     if let webhook, !Webhook.takes(webhook) { throw ValidationError("--webhook takes an address, http://HOST/PATH.") }
@@ -64,7 +85,12 @@ struct WatchCommand: ParsableCommand {
     var read: UInt64 = 0
     var isFirst = true
     var isSaid = false
-    var looks = Looks(hook: hook)
+    let taker = dumpOn.map { reasons in
+      ImageTaker(
+        host, on: reasons, to: dumpTo ?? ".", options: ["--profile", dumpProfile.rawValue, "--format", "kdump"])
+    }
+    defer { taker?.finish() }
+    var looks = Looks(hook: hook, taker: taker)
     while true {
       do {
         let session = try HostOptions.session(host, timeout: timeout, slots: 1)
@@ -179,8 +205,9 @@ struct WatchCommand: ParsableCommand {
     /// That the device is silent, as long as it is.
     var silence: Finding?
     let hook: Webhook?
+    let taker: ImageTaker?
 
-    init(hook: Webhook?) { self.hook = hook }
+    init(hook: Webhook?, taker: ImageTaker?) { (self.hook, self.taker) = (hook, taker) }
   }
 
   /// Asks all detectors, joins what they find to what the device has found, and says what is new and what is no more.
@@ -290,6 +317,7 @@ struct WatchCommand: ParsableCommand {
         writeOutput("    \(words.text)\n")
       }
     }
+    looks.taker?.see(finding)
     looks.hook?.post(bytes)
     if let exec, finding.severity >= .warning, finding.state != .closed, let pipe = popen(exec, "w") {
       fwrite(bytes, 1, bytes.count, pipe)

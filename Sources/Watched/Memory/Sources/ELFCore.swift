@@ -15,6 +15,8 @@ enum ELFCore {
   private static let startOfKernels: UInt64 = 0xffff_ffff_8000_0000
   /// More segments than any machine has: memory that was hot-plugged block by block has some thousands.
   private static let maximumHeaders = 1 << 20
+  /// A core has a few sections, if any.
+  private static let mostSections = 64
 
   static func open(_ file: MappedFile) throws(MemoryImageError) -> FileMemory {
     func malformed(_ what: String) -> MemoryImageError { MemoryImageError(file.path, .malformed(format, what)) }
@@ -51,7 +53,8 @@ enum ELFCore {
       guard type == 4 || first >= startOfKernels else { throw noCore() }
       let memory = FileMemory(
         file: file, format: type == 4 ? format : kernelFormat,
-        extents: try extents(ByteReader(table.span.bytes), number: number, headerSize: headerSize, file))
+        extents: try extents(ByteReader(table.span.bytes), number: number, headerSize: headerSize, file),
+        moved: type == 4 ? section(".grass.moved", of: elf, file).flatMap { MovedFrames(record: $0) } : nil)
       // What bounds the work on an image is the size of its memory, so that must be no lie.
       guard memory.segments.reduce(0 as UInt64, { $0 &+ $1.count }) <= UInt64(file.count) else {
         throw malformed("its segments share bytes of the file: it claims more memory than it holds")
@@ -62,6 +65,30 @@ enum ELFCore {
     } catch {
       throw malformed("it ends within its headers")
     }
+  }
+
+  /// The bytes of the section of that name; nil where there is none, or none that lies in the file.
+  private static func section(_ wanted: String, of elf: borrowing ByteReader, _ file: MappedFile) -> [UInt8]? {
+    guard let table = try? elf.u64(0x28), let size = try? elf.u16(0x3a), let number = try? elf.u16(0x3c),
+      let names = try? elf.u16(0x3e), size >= 64, number <= mostSections, names < number, table < UInt64(file.count)
+    else { return nil }
+    let bytes = file.bytes(at: Int(table), count: Int(size) * Int(number))
+    let headers = ByteReader(bytes.span.bytes)
+    func place(_ index: Int) -> (offset: Int, count: Int)? {
+      guard let offset = try? headers.u64(index * Int(size) + 24), let count = try? headers.u64(index * Int(size) + 32),
+        offset < UInt64(file.count), count <= UInt64(file.count) - offset
+      else { return nil }
+      return (Int(offset), Int(count))
+    }
+    guard let text = place(Int(names)) else { return nil }
+    let name = Array(wanted.utf8) + [0]
+    for index in 0..<Int(number) {
+      guard let start = try? headers.u32(index * Int(size)), Int(start) < text.count, let found = place(index),
+        file.bytes(at: text.offset + Int(start), count: min(name.count, text.count - Int(start))) == name
+      else { continue }
+      return file.bytes(at: found.offset, count: found.count)
+    }
+    return nil
   }
 
   private static func extents(

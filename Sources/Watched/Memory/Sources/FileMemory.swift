@@ -10,6 +10,7 @@ public final class FileMemory: PhysicalMemory {
   public let format: String
   /// In ascending order of address, without overlap.
   public let extents: [Extent]
+  public let movedFrames: MovedFrames?
   private let file: MappedFile
 
   public var path: String { file.path }
@@ -28,9 +29,10 @@ public final class FileMemory: PhysicalMemory {
   ///
   /// What lies outside the file is cut off, and so is what an extent before it already holds: some cores list the
   /// kernel's image once more.
-  init(file: MappedFile, format: String, extents: [Extent]) {
+  init(file: MappedFile, format: String, extents: [Extent], moved: MovedFrames? = nil) {
     self.file = file
     self.format = format
+    movedFrames = moved
     var kept: [Extent] = []
     var end: UInt64 = 0
     for extent in extents.sorted(by: { $0.segment.start < $1.segment.start }) {
@@ -72,6 +74,7 @@ public final class FileMemory: PhysicalMemory {
         }
       }
       let extent = extents[current]
+      movedFrames?.note(address, count: target.count)
       copy(
         extent.fileOffset + Int(address.distance(from: extent.segment.start)), to: target, overHoles: isSparse)
     }
@@ -125,13 +128,23 @@ public final class FileMemory: PhysicalMemory {
 
   /// The digests of the bytes in place; holes are not looked at, and are zeros.
   public func digests(
-    ofPagesIn range: MemorySegment, _ seed: MemoryDigest.Seed
-  ) throws(MemoryFault) -> [MemoryDigest?] {
+    ofPagesIn ranges: [MemorySegment], _ seed: MemoryDigest.Seed
+  ) throws(MemoryFault) -> [[MemoryDigest?]] {
+    let zeros = [UInt8](repeating: 0, count: 4096).withUnsafeBytes { MemoryDigest($0, seed) }
+    let digests = ranges.map { pageDigests($0, seed, ofZeros: zeros) }
+    guard file.isWhole else {
+      throw MemoryFault(.physical(PhysicalAddress(0)), .sourceFailed("\(path) became shorter while it was read"))
+    }
+    return digests
+  }
+
+  private func pageDigests(
+    _ range: MemorySegment, _ seed: MemoryDigest.Seed, ofZeros zeros: MemoryDigest
+  ) -> [MemoryDigest?] {
     let page: UInt64 = 4096
     func digest(_ bytes: UnsafeRawPointer, _ count: UInt64) -> MemoryDigest {
       MemoryDigest(UnsafeRawBufferPointer(start: bytes, count: Int(count)), seed)
     }
-    let zeros = [UInt8](repeating: 0, count: Int(page)).withUnsafeBytes { MemoryDigest($0, seed) }
     var digests = [MemoryDigest?](repeating: nil, count: Int((range.count + page - 1) / page))
     for extent in extents {
       let start = max(extent.segment.start.rawValue, range.start.rawValue)
@@ -148,9 +161,6 @@ public final class FileMemory: PhysicalMemory {
         let isHole = data.first.map { $0.lowerBound >= place + Int(count) } ?? true
         digests[index] = isHole && count == page ? zeros : digest(file.base + place, count)
       }
-    }
-    guard file.isWhole else {
-      throw MemoryFault(.physical(PhysicalAddress(0)), .sourceFailed("\(path) became shorter while it was read"))
     }
     return digests
   }

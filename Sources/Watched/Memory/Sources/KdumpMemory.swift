@@ -1,4 +1,3 @@
-import CCompression
 import Glibc
 import Synchronization
 
@@ -17,6 +16,7 @@ final class KdumpMemory: PhysicalMemory {
   private static let format = "a kdump"
 
   let segments: [MemorySegment]
+  let movedFrames: MovedFrames?
   private let file: MappedFile
   /// Where the second bitmap and the table of pages begin in the file, and how many frames the bitmap is for.
   private let bitmap, table: Int
@@ -29,15 +29,6 @@ final class KdumpMemory: PhysicalMemory {
   private static let entrySize = 24
   /// Frames to a group, whose bits are counted one by one.
   private static let groupSize: UInt64 = 512
-
-  /// How a page is compressed, as its entry's flags say.
-  private enum Compression {
-    static let zlib: UInt32 = 0x1
-    static let lzo: UInt32 = 0x2
-    static let snappy: UInt32 = 0x4
-    static let zstd: UInt32 = 0x20
-    static let all = zlib | lzo | snappy | zstd
-  }
 
   /// Pages that were unpacked before: who follows pointers comes back to the same ones.
   private struct PageCache {
@@ -81,7 +72,7 @@ final class KdumpMemory: PhysicalMemory {
     guard !isPart else {
       throw unsupported("that was split", "join its parts with makedumpfile --reassemble")
     }
-    for (flag, name) in [(Compression.lzo, "LZO"), (Compression.snappy, "snappy")] where fields.status & flag != 0 {
+    for (flag, name) in [(KdumpPage.lzo, "LZO"), (KdumpPage.snappy, "snappy")] where fields.status & flag != 0 {
       throw unsupported(
         "compressed with \(name)",
         "make an ELF core of it with makedumpfile -E, or compress it with zlib (makedumpfile -c)")
@@ -106,6 +97,29 @@ final class KdumpMemory: PhysicalMemory {
     guard count * UInt64(Self.entrySize) <= UInt64(file.count) - table else {
       throw malformed("its table of pages reaches beyond the file's end; was it cut short?")
     }
+    movedFrames = fields.version >= 4 ? Self.moved(header, file) : nil
+  }
+
+  /// What the notes say that grassctl dump leaves: name GRASS, type 3. Their place is in the second header from version 4 on.
+  private static func moved(_ header: borrowing ByteReader, _ file: MappedFile) -> MovedFrames? {
+    guard let offset = try? header.u64(pageSize + 48), let size = try? header.u64(pageSize + 56),
+      offset < UInt64(file.count), size <= UInt64(file.count) - offset
+    else { return nil }
+    let notes = file.bytes(at: Int(offset), count: Int(size))
+    let reader = ByteReader(notes.span.bytes)
+    var place = 0
+    while let nameSize = try? reader.u32(place), let size = try? reader.u32(place + 4),
+      let type = try? reader.u32(place + 8)
+    {
+      let text = place + 12
+      let content = text + (Int(nameSize) + 3) & ~3
+      guard content <= notes.count, Int(size) <= notes.count - content else { return nil }
+      if type == 3, notes[text..<min(content, text + 5)].elementsEqual(Array("GRASS".utf8)) {
+        return MovedFrames(record: Array(notes[content..<content + Int(size)]))
+      }
+      place = content + (Int(size) + 3) & ~3
+    }
+    return nil
   }
 
   /// The runs of frames whose bits are set, and how many come before each group; last of all, how many there are.
@@ -152,6 +166,7 @@ final class KdumpMemory: PhysicalMemory {
   }
 
   private func copy(_ address: PhysicalAddress, to target: UnsafeMutableRawBufferPointer) throws(MemoryFault) {
+    movedFrames?.note(address, count: target.count)
     var done = 0
     while done < target.count {
       let (place, overflows) = address.rawValue.addingReportingOverflow(UInt64(done))
@@ -188,36 +203,14 @@ final class KdumpMemory: PhysicalMemory {
     let data = UnsafeRawBufferPointer(start: file.base + Int(offset), count: size)
     var filled = 0
     let page = [UInt8](unsafeUninitializedCapacity: Self.pageSize) { bytes, count in
-      filled = Self.unpack(data, flags, to: UnsafeMutableRawBufferPointer(bytes))
+      filled = KdumpPage.unpack(data, flags, to: UnsafeMutableRawBufferPointer(bytes))
       count = filled == Self.pageSize ? filled : 0
     }
     guard filled == Self.pageSize else {
-      let isKnown = flags & (Compression.lzo | Compression.snappy) == 0
+      let isKnown = flags & (KdumpPage.lzo | KdumpPage.snappy) == 0
       throw broken(isKnown ? "does not unpack to \(Self.pageSize) bytes" : "is compressed with LZO or snappy")
     }
     return page
-  }
-
-  /// Unpacks a page, and returns how many bytes it has; less than 0 or others than a page's where it is broken.
-  private static func unpack(
-    _ data: UnsafeRawBufferPointer, _ flags: UInt32, to page: UnsafeMutableRawBufferPointer
-  ) -> Int {
-    switch flags & Compression.all {
-    case 0:
-      guard data.count == page.count else { return -1 }
-      page.copyMemory(from: data)
-      return data.count
-    case Compression.zlib:
-      var count = uLongf(page.count)
-      let code = uncompress(
-        page.baseAddress?.assumingMemoryBound(to: UInt8.self), &count,
-        data.baseAddress?.assumingMemoryBound(to: UInt8.self), uLong(data.count))
-      return code == Z_OK ? Int(count) : -1
-    case Compression.zstd:
-      let count = ZSTD_decompress(page.baseAddress, page.count, data.baseAddress, data.count)
-      return ZSTD_isError(count) == 0 ? count : -1
-    default: return -1
-    }
   }
 
   /// How many frames of the image come before one of them; nil where the image does not hold it.

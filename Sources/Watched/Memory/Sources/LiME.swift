@@ -11,7 +11,7 @@ enum LiME {
   private static let headerSize = 32
   private static let maximumRanges = 1 << 20
 
-  static func open(_ file: MappedFile) throws(MemoryImageError) -> FileMemory {
+  static func open(_ file: MappedFile, _ moved: MovedFrames? = nil) throws(MemoryImageError) -> FileMemory {
     func malformed(_ what: String) -> MemoryImageError { MemoryImageError(file.path, .malformed(format, what)) }
     var extents: [FileMemory.Extent] = []
     var offset = 0
@@ -40,6 +40,6 @@ enum LiME {
           segment: MemorySegment(start: PhysicalAddress(fields.first), count: count), fileOffset: offset + headerSize))
       offset += headerSize + Int(count)
     }
-    return FileMemory(file: file, format: format, extents: extents)
+    return FileMemory(file: file, format: format, extents: extents, moved: moved)
   }
 }

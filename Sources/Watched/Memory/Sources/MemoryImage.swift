@@ -33,9 +33,13 @@ public enum MemoryImage {
       throw MemoryImageError(file.path, .unsupported(what, remedy: remedy))
     }
     if magic.starts(with: ELFCore.magic) { return [try ELFCore.open(file)] }
-    if magic.starts(with: LiME.magic) { return [try LiME.open(file)] }
+    // Formats that have no place for it: it lies beside the image.
+    let moved = (try? MappedFile(path: file.path + ".moved")).flatMap { beside in
+      MovedFrames(record: beside.bytes(at: 0, count: beside.count))
+    }
+    if magic.starts(with: LiME.magic) { return [try LiME.open(file, moved)] }
     return RawLayout.candidates(size: UInt64(file.count)).map { layout in
-      FileMemory(file: file, format: "raw memory, \(layout.name)", extents: layout.extents)
+      FileMemory(file: file, format: "raw memory, \(layout.name)", extents: layout.extents, moved: moved)
     }
   }
 

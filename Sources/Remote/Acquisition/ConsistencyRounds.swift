@@ -1,0 +1,279 @@
+import Glibc
+import Memory
+
+/// Finds out which pages of an image hold what the memory held at one instant, and copies the others again.
+///
+/// A copy takes time, and the host goes on meanwhile. So when all pages are there, the instant T is taken, and then the memory's
+/// digests are asked for: a page that is now as it was copied held its value from before T until after it. All such pages
+/// together are of T. Those that differ are copied again, and again all digests are asked for, which takes less time than a
+/// copy, in rounds until the number of those that differ falls no more. Pages that were copied again are the first to be compared: what
+/// moves must stand still only that long. What is left is named, with the times between which it changed.
+///
+/// That a page changed and changed back in between is not seen. The digests' seed is drawn anew for each run, so that nobody makes
+/// another page of the same digest. Cost: a pass over the memory for each round by who owns it, 16 bytes a page on the link, and
+/// as many in a file here.
+struct ConsistencyRounds {
+  /// What came of it.
+  struct Outcome {
+    /// How many rounds were made.
+    var rounds = 0
+    /// T, in milliseconds since 1970.
+    var instant: UInt64 = 0
+    /// Pages that are of T, and the frames of others.
+    var settled: UInt64 = 0
+    var moved: [MovedFrames.Run] = []
+    var movedCount: UInt64 = 0
+  }
+
+  /// A page of the image: its number among all, and where it lies.
+  fileprivate struct Run {
+    var first: UInt64
+    var position: UInt64
+    var segment: MemorySegment
+  }
+
+  let memory: any PhysicalMemory
+  let layout: ImageLayout
+  let digests: PageDigests
+  /// When pages were copied, in milliseconds since 1970: all up to each position, in ascending order.
+  private(set) var copies: [(end: UInt64, time: UInt64)] = []
+  private var recopies: [UInt64: UInt64] = [:]
+  /// Of each run of the layout, the number of its first page.
+  private let firsts: [UInt64]
+
+  static let page = UInt64(ZeroPages.size)
+  /// So much is compared at a time, and copied again.
+  private static let window: UInt64 = 64 << 20
+  private static let mostAgain = 4096
+  /// Another round has to leave so much less than the one before, in percent.
+  private static let worthwhile: UInt64 = 90
+
+  init(of memory: any PhysicalMemory, _ layout: ImageLayout, beside path: String?) throws(AcquisitionError) {
+    self.memory = memory
+    self.layout = layout
+    digests = try PageDigests(beside: path)
+    var next: UInt64 = 0
+    firsts = layout.placements.map { placement in
+      defer { next += (placement.segment.count + Self.page - 1) / Self.page }
+      return next
+    }
+  }
+
+  /// The pages at positions `range`, which begins and ends with a page.
+  private func runs(_ range: Range<UInt64>) -> [Run] {
+    layout.pieces(range).map { piece in
+      let run = layout.index(of: piece.position)
+      return Run(
+        first: firsts[run] + (piece.position - layout.placements[run].position) / Self.page, position: piece.position,
+        segment: piece.segment)
+    }
+  }
+
+  /// Notes what was copied.
+  mutating func add(_ piece: PieceReader.Piece) throws(AcquisitionError) {
+    let unread = Set(piece.unread.map(\.start))
+    for run in runs(piece.range) {
+      let offset = Int(run.position - piece.range.lowerBound)
+      let digests = stride(from: 0, to: Int(run.segment.count), by: Int(Self.page)).map { start -> MemoryDigest? in
+        guard unread.isEmpty || !unread.contains(run.segment.start + start) else { return nil }
+        return piece.bytes.withUnsafeBytes { bytes in
+          let end = min(offset + start + Int(Self.page), offset + Int(run.segment.count))
+          return MemoryDigest(UnsafeRawBufferPointer(rebasing: bytes[offset + start..<end]), self.digests.seed)
+        }
+      }
+      try self.digests.set(digests, from: run.first)
+    }
+    copies.append((piece.range.upperBound, Self.now()))
+  }
+
+  /// Notes what the file has of an image that is gone on with.
+  mutating func add(
+    _ range: Range<UInt64>, of writer: any ImageWriter, in output: ImageOutput, unread: [MemorySegment]
+  ) throws(AcquisitionError) {
+    let unread = Set(unread.map(\.start))
+    for run in runs(range) {
+      let pages = try writer.pages(run.position..<run.position + run.segment.count, of: output)
+      let digests = pages.enumerated().map { index, page -> MemoryDigest? in
+        guard let page, !unread.contains(run.segment.start + index * Int(Self.page)) else { return nil }
+        return page.withUnsafeBytes { MemoryDigest($0, self.digests.seed) }
+      }
+      try self.digests.set(digests, from: run.first)
+    }
+    // When that was is not known any more; not after now.
+    copies.append((range.upperBound, Self.now()))
+  }
+
+  /// Makes rounds, `most` at most, between which `rewrite` is given pages anew.
+  ///
+  /// - Parameter progress: called with the round, what of the memory was compared in it, and how many pages differ so far.
+  mutating func run(
+    most: Int, _ progress: (_ round: Int, _ done: UInt64, _ moved: UInt64) throws(AcquisitionError) -> Void,
+    rewrite: (_ bytes: UnsafeRawBufferPointer, _ position: UInt64) throws(AcquisitionError) -> Void
+  ) throws(AcquisitionError) -> Outcome {
+    var outcome = Outcome()
+    var previous: UInt64 = .max
+    var again: [Run] = []
+    while true {
+      outcome.rounds += 1
+      outcome.instant = Self.now()
+      var found = Differences()
+      try compare(again, &found)
+      try compareOthers(than: again, &found) { done, moved throws(AcquisitionError) in
+        try progress(outcome.rounds, done, moved)
+      }
+      let (moved, count) = (found.runs.sorted { $0.run.position < $1.run.position }, found.count)
+      outcome.movedCount = count
+      let isLast = count == 0 || outcome.rounds >= most || count > previous / 100 * Self.worthwhile
+      guard !isLast else {
+        outcome.settled = pageCount - count
+        outcome.moved = frames(of: moved)
+        return outcome
+      }
+      previous = count
+      again = moved.map(\.run)
+      try copyAgain(again, rewrite)
+    }
+  }
+
+  private var pageCount: UInt64 {
+    guard let first = firsts.last, let run = layout.placements.last else { return 0 }
+    return first + (run.segment.count + Self.page - 1) / Self.page
+  }
+
+  /// Pages whose digests are others than those of their copies, and when that was seen.
+  private struct Differences {
+    var runs: [(run: Run, changed: UInt64)] = []
+    var count: UInt64 = 0
+
+    mutating func add(_ page: Run, at time: UInt64) {
+      count += 1
+      if let last = runs.last, last.changed == time, last.run.position + last.run.segment.count == page.position,
+        last.run.segment.start.rawValue + last.run.segment.count == page.segment.start.rawValue
+      {
+        runs[runs.count - 1].run.segment.count += page.segment.count
+      } else {
+        runs.append((page, time))
+      }
+    }
+  }
+
+  /// Compares some runs.
+  private func compare(_ runs: [Run], _ found: inout Differences) throws(AcquisitionError) {
+    var rest = runs[...]
+    while !rest.isEmpty {
+      var some: [Run] = []
+      var size: UInt64 = 0
+      while let run = rest.first, some.isEmpty || size + run.segment.count <= Self.window {
+        some.append(rest.removeFirst())
+        size += run.segment.count
+      }
+      let digests: [[MemoryDigest?]]
+      do throws(MemoryFault) {
+        digests = try memory.digests(ofPagesIn: some.map(\.segment), self.digests.seed)
+      } catch {
+        throw AcquisitionError("the image", .memory(error))
+      }
+      let time = Self.now()
+      for (run, now) in zip(some, digests) {
+        let copied = try self.digests.digests(run.first, count: now.count)
+        for (index, pair) in zip(now, copied).enumerated() where pair.0 != pair.1 {
+          found.add(run.page(index), at: time)
+        }
+      }
+    }
+  }
+
+  /// Compares all but the runs in `done`, which are in ascending order.
+  private func compareOthers(
+    than done: [Run], _ found: inout Differences,
+    _ progress: (_ done: UInt64, _ moved: UInt64) throws(AcquisitionError) -> Void
+  ) throws(AcquisitionError) {
+    var done = done[...]
+    var position: UInt64 = 0
+    while position < layout.byteCount {
+      let end = layout.pageBoundary(atOrBefore: min(position + Self.window, layout.byteCount))
+      var ranges: [Range<UInt64>] = []
+      var start = position
+      while let next = done.first, next.position < end {
+        if start < next.position { ranges.append(start..<next.position) }
+        let nextEnd = next.position + next.segment.count
+        start = min(nextEnd, end)
+        guard nextEnd <= end else { break }
+        done.removeFirst()
+      }
+      if start < end { ranges.append(start..<end) }
+      try compare(ranges.flatMap(runs), &found)
+      position = end
+      try progress(position, found.count)
+    }
+  }
+
+  /// Copies pages again: into the image, and their digests.
+  private mutating func copyAgain(
+    _ runs: [Run], _ rewrite: (_ bytes: UnsafeRawBufferPointer, _ position: UInt64) throws(AcquisitionError) -> Void
+  ) throws(AcquisitionError) {
+    let pages = runs.lazy.flatMap { run in (0..<run.pageCount).lazy.map { run.page($0) } }
+    var rest = Array(pages)[...]
+    while !rest.isEmpty {
+      let some = rest.prefix(Self.mostAgain)
+      rest = rest.dropFirst(some.count)
+      var batch = ReadBatch<PhysicalAddress>()
+      for page in some { batch.add(page.segment.start, count: Int(page.segment.count)) }
+      memory.read(&batch)
+      if let lost = batch.faults.values.first(where: \.isOfSource) {
+        throw AcquisitionError("the image", .memory(lost))
+      }
+      let time = Self.now()
+      for (index, page) in some.enumerated() {
+        // What cannot be read any more keeps what was read of it, and goes on being named as moved.
+        guard let bytes = try? batch.reader(index).copy() else { continue }
+        try bytes.span.bytes.withUnsafeBytes { bytes throws(AcquisitionError) in try rewrite(bytes, page.position) }
+        let digest = bytes.withUnsafeBytes { MemoryDigest($0, digests.seed) }
+        try digests.set([digest], from: page.first)
+        recopies[page.first] = time
+      }
+    }
+  }
+
+  /// The frames of pages that moved, with when they had been copied.
+  private func frames(of moved: [(run: Run, changed: UInt64)]) -> [MovedFrames.Run] {
+    var frames: [MovedFrames.Run] = []
+    var copies = copies[...]
+    for (run, changed) in moved {
+      for index in 0..<run.pageCount {
+        let page = run.page(index)
+        while let first = copies.first, first.end <= page.position { copies.removeFirst() }
+        let copied = recopies[page.first] ?? copies.first?.time ?? 0
+        let first = page.segment.start.rawValue / Self.page
+        let end = (page.segment.start.rawValue + page.segment.count + Self.page - 1) / Self.page
+        let start = max(first, frames.last?.frames.upperBound ?? 0)
+        guard start < end else { continue }
+        if let last = frames.last, last.frames.upperBound == start, last.copied == copied, last.changed == changed {
+          frames[frames.count - 1].frames = last.frames.lowerBound..<end
+        } else {
+          frames.append(MovedFrames.Run(start..<end, copied: copied, changed: changed))
+        }
+      }
+    }
+    return frames
+  }
+
+  /// This machine's time in milliseconds since 1970.
+  static func now() -> UInt64 {
+    var time = timespec()
+    clock_gettime(CLOCK_REALTIME, &time)
+    return UInt64(clamping: time.tv_sec) * 1000 + UInt64(clamping: time.tv_nsec) / 1_000_000
+  }
+}
+
+extension ConsistencyRounds.Run {
+  fileprivate var pageCount: Int { Int((segment.count + ConsistencyRounds.page - 1) / ConsistencyRounds.page) }
+
+  fileprivate func page(_ index: Int) -> Self {
+    let offset = UInt64(index) * ConsistencyRounds.page
+    return Self(
+      first: first + UInt64(index), position: position + offset,
+      segment: MemorySegment(
+        start: segment.start + Int(offset), count: min(ConsistencyRounds.page, segment.count - offset)))
+  }
+}
