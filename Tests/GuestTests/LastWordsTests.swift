@@ -92,6 +92,8 @@ extension OwnGuestTests {
       let watched = try grassctl.run(["watch", "--host", daemon.urls[1], "--once"])
       #expect(watched.text.contains("grassctl last-words"), "\(watched.text)")
 
+      if kernel == "6.1" { try anImageIsTaken(of: guest, daemon.urls) }
+
       // The host boots anew, and everything that was in its memory is gone.
       let console = guest.console
       guest.shutDown()
@@ -116,6 +118,59 @@ extension OwnGuestTests {
       let plain = try grassctl.run(["last-words", "--host", daemon.urls[0], "--no-known"])
       #expect(plain.status == 0 && plain.errors.contains("no symbols of Linux"), "\(plain.errors)")
       #expect(plain.text.contains("Kernel panic - not syncing: sysrq triggered crash"))
+    }
+
+    /// Who watches takes an image of the dead host, which is of one instant; and what is encrypted only who has the key can read.
+    private func anImageIsTaken(of guest: Guest, _ urls: [String]) throws {
+      let folder = FileManager.default.temporaryDirectory.appendingPathComponent("grass-images-\(UUID().uuidString)")
+      try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+      defer { try? FileManager.default.removeItem(at: folder) }
+      let watched = try grassctl.run(
+        ["watch", "--host", urls[1], "--once", "--dump-on", "hang,panic", "--dump-to", folder.path])
+      #expect(watched.status == 0, "\(watched.errors)")
+      let images = try FileManager.default.contentsOfDirectory(atPath: folder.path)
+      let image = folder.appendingPathComponent(try #require(images.first, "\(watched.errors)")).path
+      #expect(images.count == 1 && images[0].hasPrefix("panic-") && images[0].hasSuffix(".kdump"), "\(images)")
+      let log = try grassctl.run(["dmesg", "--memory", image])
+      #expect(
+        log.status == 0 && log.text.contains("Kernel panic - not syncing: sysrq triggered crash"), "\(log.errors)")
+      #expect(!log.errors.contains("went on changing"), "\(log.errors)")
+      let note = try #require(
+        FileManager.default.contents(atPath: image).flatMap { $0.range(of: Data("PAGES_MOVED=0".utf8)) })
+      #expect(!note.isEmpty)
+
+      let (key, sealed, opened) = ("\(folder.path)/key", "\(folder.path)/sealed", "\(folder.path)/opened")
+      let made = try tool("age-keygen", ["-o", key])
+      let recipient = try #require(
+        made.split(separator: " ").last.map { $0.trimmingCharacters(in: .whitespacesAndNewlines) })
+      let arguments = ["dump", "--host", urls[0], "--profile", "crash", "-o"]
+      let encrypted = try grassctl.run(arguments + [sealed, "--encrypt-to", recipient])
+      #expect(encrypted.status == 0, "\(encrypted.errors)")
+      #expect(try grassctl.run(["dmesg", "--memory", sealed]).status != 0)
+      #expect(FileManager.default.contents(atPath: sealed)?.range(of: Data("sysrq triggered".utf8)) == nil)
+      _ = try tool("age", ["--decrypt", "-i", key, "-o", opened, sealed])
+      #expect(try grassctl.run(["dmesg", "--memory", opened]).output == log.output)
+      let wrong = try grassctl.run(arguments + ["\(folder.path)/none", "--encrypt-to", "age1nobody"])
+      #expect(wrong.status != 0 && !wrong.errors.isEmpty)
+      #expect(!FileManager.default.fileExists(atPath: "\(folder.path)/none"))
+    }
+
+    /// Runs a program to its end.
+    ///
+    /// - Returns: what it says.
+    private func tool(_ program: String, _ arguments: [String]) throws -> String {
+      let process = Process()
+      process.executableURL = URL(filePath: "/usr/bin/env")
+      process.arguments = [program] + arguments
+      process.standardInput = FileHandle.nullDevice
+      let output = Pipe()
+      process.standardOutput = output
+      process.standardError = output
+      try Spawner.shared.start(process)
+      let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+      process.waitUntilExit()
+      try #require(process.terminationStatus == 0, "\(program): \(text)")
+      return text
     }
 
     /// A kernel that was made to lie before it died: what can be read is kept, what cannot is said.

@@ -105,7 +105,12 @@ struct ConsistencyRounds {
 
   /// Makes rounds, `most` at most, between which `rewrite` is given pages anew.
   ///
-  /// - Parameter progress: called with the round, what of the memory was compared in it, and how many pages differ so far.
+  /// - Parameters:
+  ///   - most: how many rounds there may be, one at least.
+  ///   - progress: called with the round, what of the memory was compared in it, and how many pages differ so far.
+  ///   - rewrite: takes whole pages, and the position where they belong.
+  /// - Returns: how much of the image is of which instant.
+  /// - Throws: ``AcquisitionError`` where the memory is gone, the digests cannot be kept, and what the two throw.
   mutating func run(
     most: Int, _ progress: (_ round: Int, _ done: UInt64, _ moved: UInt64) throws(AcquisitionError) -> Void,
     rewrite: (_ bytes: UnsafeRawBufferPointer, _ position: UInt64) throws(AcquisitionError) -> Void

@@ -29,8 +29,9 @@ struct ImageJournal {
   /// The plan that an image was begun with; nil where none was begun.
   static func plan(of image: String) -> ImagePlan? { ImagePlan(contents(planPath(of: image))) }
 
-  /// The parts that an image's journal names, in order: they begin at 0, and each where the one before it ends. And whether
-  /// pages may have been copied again since.
+  /// The parts that an image's journal names, and whether pages may have been copied again since.
+  ///
+  /// They are in order, begin at 0, and each where the one before it ends.
   static func parts(of image: String) -> (parts: [Part], isRewritten: Bool) {
     var parts: [Part] = []
     var unread: [MemorySegment] = []

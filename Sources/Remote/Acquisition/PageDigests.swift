@@ -55,7 +55,8 @@ final class PageDigests {
     while done < count * Self.size {
       let got = SystemCall.retrying {
         words.withUnsafeMutableBytes {
-          pread(descriptor, $0.baseAddress! + done, $0.count - done, off_t(first) * off_t(Self.size) + off_t(done))
+          let rest = UnsafeMutableRawBufferPointer(rebasing: $0[done...])
+          return pread(descriptor, rest.baseAddress, rest.count, off_t(first) * off_t(Self.size) + off_t(done))
         }
       }
       guard got >= 0 else { throw AcquisitionError(name, .system(call: "pread", errno)) }

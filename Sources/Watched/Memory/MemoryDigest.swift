@@ -10,7 +10,9 @@ public struct MemoryDigest: Hashable, Sendable {
 
   public init(low: UInt64, high: UInt64) { (self.low, self.high) = (low, high) }
 
-  /// What digests are made under. Who does not know it cannot make other bytes of the same digest but by chance.
+  /// What digests are made under.
+  ///
+  /// Who does not know it cannot make other bytes of the same digest but by chance.
   public struct Seed: Hashable, Sendable {
     public let low: UInt64
     public let high: UInt64

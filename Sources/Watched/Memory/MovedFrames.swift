@@ -83,8 +83,8 @@ public final class MovedFrames: Sendable {
   ///
   /// Cost: a binary search, and a step for each frame that is one of them.
   func note(_ address: PhysicalAddress, count: Int) {
-    guard count > 0, count < Self.longRead, let last = runs.last, address.rawValue / Self.frameSize < last.frames.upperBound else { return }
     let first = address.rawValue / Self.frameSize
+    guard count > 0, count < Self.longRead, let last = runs.last, first < last.frames.upperBound else { return }
     let end = (address.rawValue &+ UInt64(count) &- 1) / Self.frameSize
     var (low, high) = (0, runs.count)
     while low < high {

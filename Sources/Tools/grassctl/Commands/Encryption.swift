@@ -19,7 +19,8 @@ final class Encryption {
 
   /// Starts age, which writes to `output`, `-` for standard output.
   ///
-  /// - Parameter recipients: public keys, `age1…`, or files with one a line.
+  /// The recipients are public keys, `age1…`, or files with one a line.
+  ///
   /// - Throws: ``Failure`` where age is not there, or there is such a file already.
   init(to recipients: [String], _ output: String) throws {
     path = output == "-" ? nil : output

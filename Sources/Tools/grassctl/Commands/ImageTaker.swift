@@ -42,7 +42,7 @@ final class ImageTaker: Sendable {
   private static let pause: UInt32 = 2
   private static let mostTries = 150
 
-  /// - Parameter options: what `grassctl dump` is told beside host and file.
+  /// `options` are what `grassctl dump` is told beside host and file.
   init(_ host: String, on reasons: DumpReasons, to folder: String, options: [String]) {
     (self.host, self.reasons, self.folder, self.options) = (host, reasons, folder, options)
   }

@@ -100,7 +100,9 @@ final class KdumpMemory: PhysicalMemory {
     movedFrames = fields.version >= 4 ? Self.moved(header, file) : nil
   }
 
-  /// What the notes say that grassctl dump leaves: name GRASS, type 3. Their place is in the second header from version 4 on.
+  /// What the notes say that grassctl dump leaves: name GRASS, type 3.
+  ///
+  /// Their place is in the second header from version 4 on.
   private static func moved(_ header: borrowing ByteReader, _ file: MappedFile) -> MovedFrames? {
     guard let offset = try? header.u64(pageSize + 48), let size = try? header.u64(pageSize + 56),
       offset < UInt64(file.count), size <= UInt64(file.count) - offset
