@@ -134,7 +134,9 @@ extension OwnGuestTests {
     private func startSoak(_ lab: CardLab, _ arguments: String) throws {
       _ = try lab.remote.run(
         "(linkcheck soak \(arguments) \(Self.served) > /tmp/soak 2>&1; echo status $? >> /tmp/soak) &")
-      usleep(2_000_000)
+      try remote(
+        lab, "for i in $(seq 300); do grep -q begun /tmp/soak && exit 0; sleep 0.1; done; cat /tmp/soak; exit 1")
+      usleep(1_000_000)
     }
 
     private func endSoak(_ lab: CardLab) throws -> String {

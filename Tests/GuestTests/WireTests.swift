@@ -214,8 +214,9 @@ extension OwnGuestTests {
       // Who cannot tell a sound packet makes none that anybody takes.
       #expect(meddler.soundness.sound > 100 && meddler.soundness.unsound == 0, "\(meddler.soundness)")
 
-      for attack in Attack.allCases {
-        let command = sealed("--seconds 6 --deadline 2 \(attack == .setUp ? "--renewal 3" : "")")
+      /// Asks for some seconds, for the first half of them under attack.
+      func attacked(_ attack: Attack) throws -> Int {
+        let command = sealed("--seconds 7 --deadline 2 \(attack == .setUp ? "--renewal 3" : "")")
         _ = try lab.remote.run("(\(command) > /tmp/sealed 2>&1; echo status $? >> /tmp/sealed) &")
         meddler.begin(attack)
         usleep(3_500_000)
@@ -225,9 +226,15 @@ extension OwnGuestTests {
           "for i in $(seq 300); do grep -q status /tmp/sealed && break; sleep 0.1; done; cat /tmp/sealed",
           timeout: .seconds(60))
         #expect(output.text.contains("status 0") && !output.text.contains("false"), "\(attack): \(output.text)")
-        let last = Second.all(in: output.text).last
-        #expect((last?.right ?? 0) > 0, "\(attack): \(output.text)")
-        #expect(deeds > 0, "\(attack) did only \(deeds) times anything")
+        #expect(Second.all(in: output.text).suffix(2).contains { $0.right > 0 }, "\(attack): \(output.text)")
+        return deeds
+      }
+
+      for attack in Attack.allCases {
+        // On a busy machine so little may be sent in seconds that there was nothing to meddle with.
+        var deeds = 0
+        for _ in 0..<4 where deeds == 0 { deeds = try attacked(attack) }
+        #expect(deeds > 0, "\(attack) never did anything")
       }
       try aRelayLetsNewcomersIn(lab, tap, key: String(key))
     }

@@ -140,6 +140,11 @@ void grass_keeper_forget(struct grass_keeper *keeper, uint32_t detector) {
       close(keeper, &keeper->kept[index], false);
 }
 
+/// Whether a kernel can have made an id of a boot: 122 random bits in the form of RFC 9562's version 4.
+///
+/// Source: lib/uuid.c, generate_random_uuid.
+static bool is_boot_id(const uint8_t *boot) { return (boot[6] & 0xf0) == 0x40 && (boot[8] & 0xc0) == 0x80; }
+
 void grass_keeper_take_clock(struct grass_keeper *keeper, const struct grass_host_clock *clock) {
   bool is_known = false, knows = false, is_other = false;
   for (unsigned byte = 0; byte < sizeof clock->boot; byte++) {
@@ -149,9 +154,10 @@ void grass_keeper_take_clock(struct grass_keeper *keeper, const struct grass_hos
   }
   // A kernel that nobody has asked for the id of its boot has none yet: then the clock tells, which only a boot sets back.
   bool is_back = clock->now + 1000000000ull < keeper->guest;
-  // No kernel that runs has a clock at zero, and none loses the id of its boot while its clock goes on: the host's memory is being
-  // erased, page by page. What was found of its boot holds until another one's clock is there.
-  if (!clock->now) return;
+  // No kernel that runs has a clock at zero or of a hundred years, an id that none makes, or loses the id of its boot while its clock
+  // goes on: the host's memory is being erased, page by page, or written over. What was found of its boot holds until another one's
+  // clock is there.
+  if (!clock->now || clock->now >> 62 || (knows && !is_boot_id(clock->boot))) return;
   bool is_erased = is_known && !knows && !is_back;
   if (((is_known && is_other) || is_back) && !is_erased)
     for (uint32_t index = 0; index < keeper->used; index++)

@@ -159,7 +159,7 @@ struct Soak: ParsableCommand {
   func run() throws {
     let address = try LinkAddress(url)
     let clock = ContinuousClock()
-    let end = clock.now + .seconds(seconds)
+    var end = clock.now + .seconds(seconds)
     let limit = Duration.seconds(deadline)
     var link: (any Link)?
     var rounds = 0
@@ -180,6 +180,12 @@ struct Soak: ParsableCommand {
           throw LinkError(url, .protocolViolation("wrong bytes in round \(rounds)"))
         }
         rounds += 1
+        if rounds == 1 {
+          // Whoever is to disturb it waits for that, and the seconds count from here.
+          print("begun")
+          fflush(nil)
+          end = clock.now + .seconds(seconds)
+        }
       } catch let error as LinkError {
         print("error \(error)")
         if case .protocolViolation = error.reason { throw ExitCode(1) }

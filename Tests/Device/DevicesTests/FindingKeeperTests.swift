@@ -44,7 +44,7 @@ struct FindingKeeperTests {
       grass_keeper_begin(keeper, grass_moment(device: now, utc: now + 5), late)
       var clock = grass_host_clock()
       clock.now = guest ?? now
-      clock.boot.0 = boot
+      clock.boot = bootID(boot)
       grass_keeper_take_clock(keeper, &clock)
       for var sighting in sightings { grass_keeper_sight(keeper, &sighting) }
       grass_keeper_end(keeper, blind, 0)
@@ -177,7 +177,7 @@ struct FindingKeeperTests {
     content.severity = severity
     content.state = UInt8(state.rawValue)
     content.causes.0 = cause
-    content.boot.0 = boot
+    content.boot = bootID(boot)
     content.last_guest = guest
     content.count = 2
     return content
@@ -292,3 +292,20 @@ struct FindingKeeperTests {
     #expect(bench.log.count == 1)
   }
 }
+
+/// Bytes of an id of a boot.
+typealias BootBytes = (
+  UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8
+)
+
+/// An id of a boot as kernels make them; none for 0.
+func bootID(_ number: UInt8) -> BootBytes {
+  number == 0
+    ? (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    : (number, 0, 0, 0, 0, 0, 0x4a, 0, 0x9b, 0, 0, 0, 0, 0, 0, 0)
+}
+
+/// What no kernel makes: 086a0053-8b55-cce8-a421-fdff585a488b.
+let garbage: BootBytes = (
+  0x08, 0x6a, 0, 0x53, 0x8b, 0x55, 0xcc, 0xe8, 0xa4, 0x21, 0xfd, 0xff, 0x58, 0x5a, 0x48, 0x8b
+)

@@ -10,6 +10,8 @@ import Testing
   /// What the stand-ins for a host's detectors see.
   private struct Host {
     var boot: UInt8 = 1
+    /// Its memory is written over, the id of its boot with it.
+    var isGarbage = false
     var now: UInt64 = 1_000_000_000
     var hasPanicked = false
     var hasStopped = false
@@ -35,7 +37,7 @@ import Testing
     case 0:
       var clock = grass_host_clock()
       clock.now = host.now
-      clock.boot.0 = host.boot
+      clock.boot = host.isGarbage ? garbage : bootID(host.boot)
       emit(clock, GRASS_DETECT_CLOCK.rawValue)
     case 1:
       func see(_ detector: grass_detector) {
@@ -55,10 +57,10 @@ import Testing
       guard grass_lane(lane) == 0 else { return }
       WordsKeeperTests.host.gathered += 1
       var state = grass_words_state()
-      state.boot.0 = host.boot
+      state.boot = host.isGarbage ? garbage : bootID(host.boot)
       state.now = host.now
       state.panic_cpu = host.hasPanicked ? 1 : -1
-      state.end_boot.0 = host.endBoot ?? host.boot
+      state.end_boot = host.isGarbage ? garbage : bootID(host.endBoot ?? host.boot)
       state.end_now = host.now
       state.end_panic_cpu = host.endPanicCPU ?? state.panic_cpu
       state.is_ended = host.isEnded ? 1 : 0
@@ -231,9 +233,12 @@ import Testing
     let first = bench.record(0)
     bench.tick(10) { ($0.boot, $0.logHead) = (0, 0) }
     for _ in 0..<10 { bench.tick { $0.now = 0 &- 1_000_000_000 } }
+    // Or it is written over by whatever comes next.
+    bench.tick(10) { ($0.now, $0.isGarbage) = (30_000_000_000, true) }
+    bench.tick(10) { ($0.now, $0.boot, $0.isGarbage) = (11_372_056_152_700_000_000, 9, false) }
     #expect(bench.numbers == [1, 0, 0] && bench.record(0) == first)
     // Nor does it keep what says more from being kept, as when somebody erases the id alone.
-    bench.tick(60) { ($0.now, $0.logHead) = (20_000_000_000, nil) }
+    bench.tick(60) { ($0.now, $0.boot, $0.logHead) = (20_000_000_000, 0, nil) }
     #expect(bench.numbers[0] > 1 && bench.numbers[1] == 0)
     // The next boot has a clock of its own, and panics by itself.
     let kept = bench.record(0)
