@@ -37,6 +37,6 @@ struct GrassCtl: ParsableCommand {
 
   /// The commands about a kernel that are no view.
   private static let others: [ViewGroup: [any ParsableCommand.Type]] = [
-    .expert: [Read.self, Strings.self, DumpCommand.self, BuildsCommand.self, Reference.self]
+    .expert: [Read.self, Strings.self, DumpCommand.self, StoreCommand.self, BuildsCommand.self, Reference.self]
   ]
 }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Hosts
+import ImageStore
 import KernelViews
 import Links
 import Memory
@@ -56,7 +57,7 @@ struct SourceOptions: ParsableArguments {
   @Option(help: HostOptions.urlHelp)
   var host: String?
 
-  @Option(help: ArgumentHelp("A memory image or a guest's RAM file.", valueName: "file"))
+  @Option(help: ArgumentHelp("A memory image, a guest's RAM file, or STORE#IMAGE.", valueName: "file"))
   var memory: String?
 
   @Option(help: "Seconds to wait for an answer of the host before giving up.")
@@ -86,11 +87,21 @@ struct SourceOptions: ParsableArguments {
         return try Kernel(memory: memory, hint: memory.kernelHint, known: known.folder)
       }
     }
-    return try reporting { try Kernel.open(try MemoryImage.openReadable(memory ?? ""), known: known.folder) }
+    return try reporting { try Kernel.open(try Self.open(memory ?? ""), known: known.folder) }
   }
 }
 
 extension SourceOptions {
+  /// The ways in which a file can be read as memory, the most likely first; or the one way of an image in a store.
+  private static func open(_ path: String) throws -> [any PhysicalMemory] {
+    // A file may have such a name, too.
+    guard let mark = path.lastIndex(of: "#"), ImageStore.isStore(String(path[..<mark])) else {
+      return try MemoryImage.openReadable(path)
+    }
+    let store = try ImageStore(String(path[..<mark]))
+    return [store.memory(of: try store.image(String(path[path.index(after: mark)...])))]
+  }
+
   /// Opens the memory, and the kernel in it where one is found: an image is worth having also where none is.
   ///
   /// Says what its users ought to know, or why there is no memory, and exits.
@@ -114,7 +125,7 @@ extension SourceOptions {
         return withoutKernel(memory, error)
       }
     }
-    let layouts = try reporting { try MemoryImage.openReadable(memory ?? "") }
+    let layouts = try reporting { try Self.open(memory ?? "") }
     do throws(KernelError) {
       return noted(try Kernel.open(layouts, known: known.folder))
     } catch {

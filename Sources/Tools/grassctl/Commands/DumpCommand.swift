@@ -14,7 +14,8 @@ struct DumpCommand: ParsableCommand {
       holes for what is not there. Until the image is whole the file is called FILE.part, and the same command again goes on \
       with it, on a host of the same boot. Memory that \
       cannot be read becomes zeros, is named in the image (of lime and raw: in FILE.notes beside it, and the classes of its frames in FILE.frames), and the exit status is then 1. \
-      A host that runs changes while it is read.
+      A host that runs changes while it is read. --into keeps the image in a store instead (`grassctl help store`), where another \
+      image of the same host takes, and reads, only what changed.
       """)
 
   @OptionGroup var source: SourceOptions
@@ -22,7 +23,9 @@ struct DumpCommand: ParsableCommand {
   @Option(
     name: .shortAndLong,
     help: ArgumentHelp("Where to write it, which must not be there yet; - for standard output.", valueName: "file"))
-  var output: String
+  var output: String?
+
+  @OptionGroup var store: StoreOptions
 
   @Option(help: "The image's format.")
   var format = FormatArgument(.elf)
@@ -47,6 +50,9 @@ struct DumpCommand: ParsableCommand {
 
   func validate() throws {
     if let level, !(0...31).contains(level) { throw ValidationError("--level takes a number from 0 to 31.") }
+    if (output == nil) == (store.into == nil) {
+      throw ValidationError("Give either --output FILE or --into STORE: where is the image to go?")
+    }
     if level != nil, profile != nil { throw ValidationError("Give --level or --profile, not both.") }
   }
 
@@ -56,6 +62,10 @@ struct DumpCommand: ParsableCommand {
     let (memory, kernel) = try source.openMemory()
     let map = try frames(of: kernel)
     let contents = ImageContents(of: memory.segments, map, chosenLevel, kernel: kernel.map(KernelFacts.init))
+    guard let output else {
+      return try store.record(
+        memory, contents, source: source, identity: kernel.map(Self.identity) ?? "no kernel", isAsked: progress)
+    }
     let acquisition = Acquisition(
       of: memory, contents, as: format.format, compression: compression.compression,
       identity: kernel.map(Self.identity) ?? "no kernel")
@@ -79,7 +89,7 @@ struct DumpCommand: ParsableCommand {
     if summary.resumed > 0 {
       writeNote("went on after \(ProgressMeter.size(Double(summary.resumed))) that were there already")
     }
-    try keepNote(summary)
+    try keepNote(summary, of: output)
     guard summary.unreadCount > 0 else { return }
     for range in summary.unread.prefix(8) { writeNote("cannot be read: \(range.count) bytes from \(range.start) on") }
     writeNote("\(summary.unreadCount) bytes could not be read and are zeros in the image")
@@ -112,7 +122,7 @@ struct DumpCommand: ParsableCommand {
   }
 
   /// Writes the note beside an image whose format has no place for it.
-  private func keepNote(_ summary: AcquisitionSummary) throws {
+  private func keepNote(_ summary: AcquisitionSummary, of output: String) throws {
     guard !format.format.holdsNote else { return }
     let text = Array((summary.note.joined(separator: "\n") + "\n").utf8)
     if output == "-" {

@@ -1,0 +1,278 @@
+import Glibc
+import Host
+import Memory
+
+/// The packs of a store and their indexes: objects by name.
+///
+/// One process at a time appends; any number read meanwhile. Indexes are merged as they grow, so that there are never more than
+/// some twenty, however many packs there are.
+final class ObjectStore: Sendable {
+  struct Location: Hashable, Sendable {
+    var pack: UInt32
+    var offset: UInt32
+  }
+
+  /// Why there is no object to be had.
+  enum Fault: Error, Equatable, CustomStringConvertible {
+    /// No index knows it, or its pack is not there.
+    case missing(ObjectName)
+    /// What lies in its place is something else.
+    case damaged(ObjectName, pack: String, offset: UInt32)
+
+    var description: String {
+      switch self {
+      case .missing(let name): "\(name) is in no pack"
+      case .damaged(let name, let pack, let offset): "\(name) is not what lies in \(pack) at \(offset)"
+      }
+    }
+  }
+
+  private struct State {
+    var indexes: [PackIndex] = []
+    var packs: [UInt32: Pack] = [:]
+    var open: OpenPack?
+    /// How many bytes were appended.
+    var appended: UInt64 = 0
+  }
+
+  let packFolder: String
+  let indexFolder: String
+  private let state = Locked(State())
+
+  /// The packs under a folder, as far as they are indexed.
+  ///
+  /// - Throws: ``StoreError`` where they cannot be read.
+  init(_ folder: String) throws(StoreError) {
+    (packFolder, indexFolder) = ("\(folder)/packs", "\(folder)/index")
+    try load()
+  }
+
+  /// Reads anew which indexes there are.
+  private func load() throws(StoreError) {
+    for attempt in 0... {
+      var indexes: [PackIndex] = []
+      do throws(StoreError) {
+        for number in try StoreFiles.numbers(indexFolder, PackIndex.suffix) {
+          do throws(StoreError) {
+            indexes.append(try PackIndex(indexFolder, number))
+          } catch {
+            // One that is damaged has the packs that it was of read through by the next writer.
+            guard case .damaged = error.reason else { throw error }
+          }
+        }
+      } catch {
+        // A writer merged indexes meanwhile.
+        guard case .system(_, ENOENT) = error.reason, attempt < 8 else { throw error }
+        continue
+      }
+      // Opened at once: what is open stays, also where another process prunes.
+      var packs: [UInt32: Pack] = [:]
+      let wanted = Set(indexes.flatMap(\.packs))
+      for number in wanted { packs[number] = try? Pack(packFolder, number) }
+      // Gone, or pruned meanwhile.
+      if packs.count < wanted.count, attempt < 8 { continue }
+      return state.withLock { state in (state.indexes, state.packs) = (indexes, packs) }
+    }
+  }
+
+  // MARK: Reading
+
+  /// Where an object lies.
+  ///
+  /// Cost: for each index a binary search and a read of 4000 bytes.
+  func location(of name: ObjectName) -> Location? {
+    let (indexes, found) = state.withLock { state in
+      (
+        state.indexes,
+        state.open.flatMap { open in
+          open.offsets[name].map { Location(pack: open.number, offset: $0) }
+        }
+      )
+    }
+    if let found { return found }
+    for index in indexes.reversed() {
+      guard let (entry, _) = index.find(name) else { continue }
+      if state.withLock({ $0.packs[entry.pack] != nil }) { return Location(pack: entry.pack, offset: entry.offset) }
+    }
+    return nil
+  }
+
+  func contains(_ name: ObjectName) -> Bool { location(of: name) != nil }
+
+  /// The bytes of an object, proven to be those that it was named after.
+  ///
+  /// - Throws: ``Fault``. Cost: that of ``location(of:)``, a read, and SHA-256 of 4096 bytes.
+  func read(_ name: ObjectName, _ kind: ObjectKind) throws(Fault) -> [UInt8] {
+    guard let location = location(of: name), let pack = pack(location.pack) else { throw .missing(name) }
+    guard let stored = pack.stored(at: UInt64(location.offset)), stored.kind == kind, stored.name == name,
+      let bytes = stored.proven
+    else { throw .damaged(name, pack: pack.path, offset: location.offset) }
+    return bytes
+  }
+
+  private func pack(_ number: UInt32) -> Pack? {
+    state.withLock { state in
+      if let pack = state.packs[number] { return pack }
+      guard let open = state.open, open.number == number, let pack = try? Pack(packFolder, number) else { return nil }
+      // What is read of it has to be there.
+      guard (try? open.flush()) != nil else { return nil }
+      return pack
+    }
+  }
+
+  var indexes: [PackIndex] { state.withLock { $0.indexes } }
+  var packs: [Pack] { state.withLock { $0.packs.values.sorted { $0.number < $1.number } } }
+
+  /// Bytes of all packs and indexes on disk.
+  var size: UInt64 {
+    packs.reduce(0) { $0 + $1.size }
+  }
+
+  // MARK: Writing: by who holds the store's lock
+
+  /// How many bytes this process appended.
+  var appended: UInt64 { state.withLock { $0.appended } }
+
+  /// Makes good what a writer left that was killed: packs without an index get one, without what was cut while it was written.
+  ///
+  /// - Throws: ``StoreError``. Cost: a read and the SHA-256 of each such pack, of which there is one at most.
+  func recover() throws(StoreError) {
+    for name in try StoreFiles.names(indexFolder) where name.hasSuffix(".new") { unlink("\(indexFolder)/\(name)") }
+    var indexes = self.indexes
+    // One whose packs another has, too, was merged into that.
+    for index in indexes {
+      let others = indexes.filter { $0.number > index.number }
+      if others.contains(where: { Set($0.packs).isSuperset(of: index.packs) }) {
+        indexes.removeAll { $0 === index }
+        unlink(index.path)
+      }
+    }
+    let kept = indexes
+    state.withLock { $0.indexes = kept }
+    let covered = Set(indexes.flatMap(\.packs))
+    for number in try StoreFiles.numbers(packFolder, Pack.suffix) where !covered.contains(number) {
+      let pack = try Pack(packFolder, number)
+      var entries: [PackIndex.Entry] = []
+      let end = try pack.forEach { (offset, step) throws(StoreError) in
+        // What is damaged is passed over: it will be written again.
+        if case .object(let object) = step {
+          entries.append(.init(name: object.name, pack: number, offset: UInt32(truncatingIfNeeded: offset)))
+        }
+        return offset <= Pack.largest
+      }
+      guard !entries.isEmpty else {
+        unlink(pack.path)
+        continue
+      }
+      if truncate(pack.path, off_t(clamping: end)) != 0 { throw .system(pack.path, "truncate", errno) }
+      try add(pack, entries)
+    }
+  }
+
+  private func add(_ pack: Pack, _ entries: [PackIndex.Entry]) throws(StoreError) {
+    var entries = entries.sorted { $0.name < $1.name }[...]
+    let number = try nextIndex()
+    let index = try PackIndex.write(indexFolder, number, packs: [pack.number]) { entries.popFirst() }
+    state.withLock { state in
+      state.packs[pack.number] = pack
+      state.indexes.append(index)
+    }
+    try mergeIndexes()
+  }
+
+  private func nextIndex() throws(StoreError) -> UInt32 {
+    (try StoreFiles.numbers(indexFolder, PackIndex.suffix).last ?? 0) + 1
+  }
+
+  /// Merges the last indexes until each is at least twice as long as the next.
+  private func mergeIndexes() throws(StoreError) {
+    while true {
+      let last = indexes.suffix(2)
+      guard let first = last.first, let second = last.last, last.count == 2, first.count < 2 * second.count else {
+        return
+      }
+      let merged = try PackIndex.merge(indexFolder, nextIndex(), [first, second])
+      state.withLock { state in
+        state.indexes.removeLast(2)
+        state.indexes.append(merged)
+      }
+      unlink(first.path)
+      unlink(second.path)
+    }
+  }
+
+  /// Appends an object, unless it is there.
+  ///
+  /// - Throws: ``StoreError`` where it cannot be written.
+  func append(_ object: Pack.Stored) throws(StoreError) {
+    if !contains(object.name) { try put(object) }
+  }
+
+  private func put(_ object: Pack.Stored) throws(StoreError) {
+    let full = try state.withLock { state throws(StoreError) -> Bool in
+      let open: OpenPack
+      if let there = state.open {
+        open = there
+      } else {
+        open = try OpenPack(packFolder, (try StoreFiles.numbers(packFolder, Pack.suffix).last ?? 0) + 1)
+        state.open = open
+      }
+      try open.append(object)
+      state.appended += UInt64(object.size)
+      return open.size >= Pack.largest
+    }
+    if full { try finishPack() }
+  }
+
+  /// Hands what was appended to the system, so that it outlives this process.
+  func flush() throws(StoreError) { try state.withLock { state throws(StoreError) in try state.open?.flush() } }
+
+  /// Has all that was appended kept whatever happens to this machine, and indexes it.
+  func finishPack() throws(StoreError) {
+    guard let open = state.withLock({ $0.open }) else { return }
+    try open.synchronize()
+    let entries = open.offsets.map { PackIndex.Entry(name: $0.key, pack: open.number, offset: $0.value) }
+    try add(try Pack(packFolder, open.number), entries)
+    state.withLock { $0.open = nil }
+  }
+
+  /// Writes packs anew of which much is needed no longer, and removes what they were.
+  ///
+  /// - Returns: by how many bytes the packs are smaller.
+  func sweep(_ marks: Marks) throws(StoreError) -> UInt64 {
+    let before = size
+    let uses = marks.uses
+    var gone: Set<UInt32> = []
+    for pack in packs {
+      let use = uses[pack.number] ?? (0, 0)
+      guard use.all - use.needed >= max(1, use.all / 8) else { continue }
+      var isWhole = true
+      if use.needed > 0 {
+        _ = try pack.forEach { (offset, step) throws(StoreError) in
+          switch step {
+          case .object(let object):
+            if marks.isNeeded(object.name, pack.number, offset) { try put(object) }
+          case .damaged(let name):
+            if marks.isNeeded(name, pack.number, offset) { isWhole = false }
+          case .end: isWhole = false
+          }
+          return isWhole
+        }
+      }
+      // Of one that is damaged, what is left stays where it can be looked into.
+      if isWhole { gone.insert(pack.number) }
+    }
+    guard !gone.isEmpty else { return 0 }
+    try finishPack()
+    let old = indexes
+    let removed = gone
+    let merged = try PackIndex.merge(indexFolder, nextIndex(), old) { !removed.contains($0) }
+    state.withLock { $0.indexes = [merged] }
+    for index in old { unlink(index.path) }
+    try StoreFiles.synchronizeFolder(indexFolder)
+    for number in removed {
+      if let pack = state.withLock({ $0.packs.removeValue(forKey: number) }) { unlink(pack.path) }
+    }
+    return before - min(before, size)
+  }
+}
