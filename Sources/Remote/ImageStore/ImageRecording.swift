@@ -117,7 +117,8 @@ public struct ImageRecording: Sendable {
       if counts.resumed > 0 { note.append("RESUMED=\(counts.resumed)") }
       let image = try StoredImage.file(
         plan: plan, host: recording.host, ended: UTCTime.text(UTCTime.now), root: root,
-        height: ImageTree.height(end: plan.contents.end), counts: counts, note: note, signer: signer)
+        height: ImageTree.height(end: plan.contents.end), number: (try store.images().images.last?.number ?? 0) &+ 1,
+        counts: counts, note: note, signer: signer)
       return Outcome(image: try store.commit(image, host: recording.host), unread: unread.ranges)
     }
 

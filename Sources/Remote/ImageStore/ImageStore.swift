@@ -125,7 +125,7 @@ public final class ImageStore: Sendable {
         problems.append(error)
       }
     }
-    return (images.sorted { ($0.ended, $0.id) < ($1.ended, $1.id) }, problems)
+    return (images.sorted { ($0.number, $0.id) < ($1.number, $1.id) }, problems)
   }
 
   private func image(named name: String) throws(StoreError) -> StoredImage {

@@ -152,19 +152,25 @@ final class ObjectStore: Sendable {
     let covered = Set(indexes.flatMap(\.packs))
     for number in try StoreFiles.numbers(packFolder, Pack.suffix) where !covered.contains(number) {
       let pack = try Pack(packFolder, number)
-      var entries: [PackIndex.Entry] = []
-      let end = try pack.forEach { (offset, step) throws(StoreError) in
-        // What is damaged is passed over: it will be written again.
-        if case .object(let object) = step {
+      var (entries, end): ([PackIndex.Entry], UInt64) = ([], pack.size)
+      try pack.forEach { (offset, step) throws(StoreError) in
+        switch step {
+        case .object(let object):
           entries.append(.init(name: object.name, pack: number, offset: UInt32(truncatingIfNeeded: offset)))
+        // It is written again when it is met again.
+        case .damaged: break
+        // An object that was being written.
+        case .unknown(let count):
+          if offset + count == pack.size, count < UInt64(Pack.objectHeadSize + ObjectKind.size) { end = offset }
         }
-        return offset <= Pack.largest
+        return offset <= Pack.limit
       }
       guard !entries.isEmpty else {
         unlink(pack.path)
         continue
       }
-      if truncate(pack.path, off_t(clamping: end)) != 0 { throw .system(pack.path, "truncate", errno) }
+      if end < pack.size, truncate(pack.path, off_t(clamping: end)) != 0 { throw .system(pack.path, "truncate", errno) }
+      try pack.synchronize()
       try add(pack, entries)
     }
   }
@@ -219,7 +225,7 @@ final class ObjectStore: Sendable {
       }
       try open.append(object)
       state.appended += UInt64(object.size)
-      return open.size >= Pack.largest
+      return open.size >= Pack.largest || open.offsets.count >= Pack.mostObjects
     }
     if full { try finishPack() }
   }
@@ -248,13 +254,13 @@ final class ObjectStore: Sendable {
       guard use.all - use.needed >= max(1, use.all / 8) else { continue }
       var isWhole = true
       if use.needed > 0 {
-        _ = try pack.forEach { (offset, step) throws(StoreError) in
+        try pack.forEach { (offset, step) throws(StoreError) in
           switch step {
           case .object(let object):
             if marks.isNeeded(object.name, pack.number, offset) { try put(object) }
           case .damaged(let name):
             if marks.isNeeded(name, pack.number, offset) { isWhole = false }
-          case .end: isWhole = false
+          case .unknown: isWhole = false
           }
           return isWhole
         }
@@ -267,6 +273,11 @@ final class ObjectStore: Sendable {
     let old = indexes
     let removed = gone
     let merged = try PackIndex.merge(indexFolder, nextIndex(), old) { !removed.contains($0) }
+    // What goes now is gone: not before it is seen that nothing is missed.
+    guard marks.areAll(in: merged) else {
+      unlink(merged.path)
+      throw StoreError(merged.path, .damaged("it lacks what images need; nothing was removed"))
+    }
     state.withLock { $0.indexes = [merged] }
     for index in old { unlink(index.path) }
     try StoreFiles.synchronizeFolder(indexFolder)

@@ -20,6 +20,10 @@ final class Pack: Sendable {
   static let headSize = 16, objectHeadSize = 36
   /// No object begins beyond: the next one goes into another pack.
   static let largest: UInt64 = 1 << 30
+  /// Nor are there more: they are kept in memory while it is written.
+  static let mostObjects = 1 << 20
+  /// What an index can say.
+  static let limit = UInt64(UInt32.max)
 
   /// An object as it lies in a pack.
   struct Stored: Sendable {
@@ -95,39 +99,46 @@ final class Pack: Sendable {
     case object(Stored)
     /// One whose bytes are something else.
     case damaged(ObjectName)
-    /// Nothing that can be an object: up to the pack's end nothing more is found.
-    case end
+    /// So many bytes that are no object: behind them one was found again, or the pack ends.
+    case unknown(UInt64)
   }
 
   /// Goes through all objects in their order, as long as `body` returns true.
   ///
-  /// - Returns: where it ended: at the end of the last object that can be one.
   /// - Throws: ``StoreError`` where the pack cannot be read. Cost: a read and the SHA-256 of all of it.
-  func forEach(_ body: (_ offset: UInt64, Step) throws(StoreError) -> Bool) throws(StoreError) -> UInt64 {
+  func forEach(_ body: (_ offset: UInt64, Step) throws(StoreError) -> Bool) throws(StoreError) {
     let size = try StoreFiles.size(descriptor, path)
     let head = try StoreFiles.read(descriptor, 0, count: Self.headSize, path)
-    guard head == Self.head(number) else {
-      _ = try body(0, .end)
-      return 0
-    }
+    if head != Self.head(number) { guard try body(0, .unknown(UInt64(head.count))) else { return } }
     var (start, buffer) = (UInt64(Self.headSize), [UInt8]())
-    var place = start
+    var (place, lost) = (start, UInt64(0))
     while place < size {
       var offset = Int(place - start)
       if buffer.count - offset < Self.objectHeadSize + ObjectKind.size, start + UInt64(buffer.count) < size {
         buffer = try StoreFiles.read(descriptor, place, count: 4 << 20, path)
         (start, offset) = (place, 0)
       }
-      guard let one = Self.stored(buffer, offset) else {
-        _ = try body(place, .end)
-        return place
+      let one = Self.stored(buffer, offset)
+      let isProven = one?.proven != nil
+      // Behind what is no object the next is only one whose bytes are what its name says.
+      guard let one, isProven || lost == 0 else {
+        (place, lost) = (place + 1, lost + 1)
+        if lost > Self.patience { (lost, place) = (lost + size - place, size) }
+        continue
       }
-      let isWanted = try body(place, one.proven == nil ? .damaged(one.name) : .object(one))
-      guard isWanted else { return place }
+      if lost > 0 { guard try body(place - lost, .unknown(lost)) else { return } }
+      lost = 0
+      guard try body(place, isProven ? .object(one) : .damaged(one.name)) else { return }
       place += UInt64(one.size)
     }
-    return place
+    if lost > 0 { _ = try body(size - lost, .unknown(lost)) }
   }
+
+  /// How far an object is looked for behind what is none: bytes.
+  private static let patience: UInt64 = 64 << 10
+
+  /// Has what was written of it kept whatever happens to this machine.
+  func synchronize() throws(StoreError) { try StoreFiles.synchronize(descriptor, path) }
 
   static func head(_ number: UInt32) -> [UInt8] {
     var head = magic

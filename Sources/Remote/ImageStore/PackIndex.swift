@@ -181,7 +181,7 @@ final class PackIndex: Sendable {
     return try PackIndex(folder, number)
   }
 
-  /// Writes one index in place of several; each name once.
+  /// Writes one index in place of several, the oldest first; of a name that several have, what the newest says.
   ///
   /// Cost: one pass over them.
   static func merge(
@@ -194,7 +194,7 @@ final class PackIndex: Sendable {
         var least: Int?
         for index in readers.indices {
           guard let name = readers[index].current?.name else { continue }
-          if least.flatMap({ readers[$0].current?.name }).map({ name < $0 }) ?? true { least = index }
+          if least.flatMap({ readers[$0].current?.name }).map({ name <= $0 }) ?? true { least = index }
         }
         guard let least, let entry = readers[least].current else { return nil }
         readers[least].advance()

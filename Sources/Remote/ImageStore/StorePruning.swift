@@ -20,6 +20,10 @@ extension ImageStore {
   ///   freed. Cost: the nodes of all images and a look at each index, then a read of the packs that are written anew.
   public func prune(_ removed: [StoredImage]) throws(StoreError) -> StorePruning {
     var result = StorePruning()
+    // By a damaged one what is needed would be taken for what is not.
+    for index in objects.indexes where !index.isWhole {
+      throw StoreError(index.path, .damaged("it was changed; remove it, and it is made anew of the packs"))
+    }
     for image in removed {
       unlink("\(path)/digests/\(image.id)")
       guard unlink("\(path)/images/\(image.id)") == 0 else {
@@ -75,23 +79,48 @@ struct Marks {
 
   /// Marks a node and all below it, or a page.
   mutating func mark(_ name: ObjectName, _ level: Int, _ store: String) throws(StoreError) {
-    guard !name.isMark, let (index, ordinal, _) = find(name), !isSet(index, ordinal) else { return }
+    if name.isMark { return }
+    guard let (index, ordinal, _) = find(name) else {
+      // Of a page there is nothing to keep.
+      if level > 0 { throw Self.damaged(store, .missing(name)) }
+      return
+    }
+    if isSet(index, ordinal) { return }
     if level > 0 {
       let node: [UInt8]
       do throws(ObjectStore.Fault) {
         node = try objects.read(name, .node(level))
       } catch {
-        throw StoreError(store, .damaged("\(error); remove the images that need it (`grassctl store verify`) first"))
+        throw Self.damaged(store, error)
       }
       for child in ImageTree.names(node) { try mark(child, level - 1, store) }
     }
     bits[index][Int(ordinal / 64)] |= 1 << (ordinal % 64)
   }
 
+  private static func damaged(_ store: String, _ fault: ObjectStore.Fault) -> StoreError {
+    StoreError(store, .damaged("\(fault); remove the images that need it too: `grassctl store verify` names them"))
+  }
+
   /// Whether the object that lies there is needed, and is not found elsewhere.
   func isNeeded(_ name: ObjectName, _ pack: UInt32, _ offset: UInt64) -> Bool {
     guard let (index, ordinal, entry) = find(name), isSet(index, ordinal) else { return false }
     return entry.pack == pack && UInt64(entry.offset) == offset
+  }
+
+  /// Whether an index has all that is needed.
+  ///
+  /// Cost: a look into it for each object.
+  func areAll(in index: PackIndex) -> Bool {
+    for (number, old) in indexes.enumerated() {
+      var (reader, ordinal) = (IndexReader(old), UInt64(0))
+      while let entry = reader.current {
+        if isSet(number, ordinal), index.find(entry.name) == nil { return false }
+        reader.advance()
+        ordinal += 1
+      }
+    }
+    return true
   }
 
   /// Of each pack, how many objects it has and how many are needed.

@@ -80,15 +80,14 @@ extension ImageStore {
     }
     for pack in objects.packs {
       do throws(StoreError) {
-        let end = try pack.forEach { (offset, step) throws(StoreError) in
+        try pack.forEach { (offset, step) throws(StoreError) in
           switch step {
           case .object: verifier.result.objects += 1
           case .damaged(let name): found("\(pack.path): what lies at \(offset) is not \(name)")
-          case .end: found("\(pack.path): what lies from \(offset) on was never written")
+          case .unknown(let count): found("\(pack.path): \(count) bytes from \(offset) on are no object")
           }
           return true
         }
-        _ = end
       } catch {
         found("\(error)")
       }

@@ -16,7 +16,7 @@ import Memory
 /// "GRASSIMG"
 /// the plan: what the image is of, when it was begun, its memory, the classes of frames, the kernel (`ImagePlan`)
 /// the host's name, when it was ended, root, level of the root
-/// bytes: of memory in it, unread, read of the memory, of digests that travelled, appended to the store, found from before
+/// how many images were taken before it; bytes: of memory in it, unread, read of the memory, of digests that travelled, appended to the store, found from before
 /// lines KEY=VALUE
 /// ```
 public struct StoredImage: Sendable {
@@ -36,6 +36,8 @@ public struct StoredImage: Sendable {
   /// What memory it has, with the classes of frames and what is known of the kernel.
   public let contents: ImageContents
   public let counts: Counts
+  /// Its place in the order in which the store's images were taken.
+  let number: UInt64
   /// Lines KEY=VALUE.
   public let note: [String]
   /// Whose signature is beside it, and the signature: whether it holds, ``isSignatureValid`` says.
@@ -70,7 +72,8 @@ public struct StoredImage: Sendable {
 
   /// The bytes of a file.
   static func file(
-    plan: ImagePlan, host: String, ended: String, root: ObjectName, height: Int, counts: Counts, note: [String],
+    plan: ImagePlan, host: String, ended: String, root: ObjectName, height: Int, number: UInt64, counts: Counts,
+    note: [String],
     signer: CertifierIdentity?
   ) throws(StoreError) -> (id: ObjectName, bytes: [UInt8]) {
     var record = PlanWriter()
@@ -80,6 +83,7 @@ public struct StoredImage: Sendable {
     record.add(Array(ended.utf8))
     record.add(root.bytes)
     record.add(UInt64(height))
+    record.add(number)
     for count in counts.all { record.add(count) }
     record.add(Array(note.joined(separator: "\n").utf8))
     let id = ObjectName(SHA256.hash(data: record.bytes))
@@ -128,6 +132,7 @@ public struct StoredImage: Sendable {
       self.root = root.withUnsafeBytes { ObjectName(raw: $0) }
       height = Int(clamping: try reader.number())
       guard height == ImageTree.height(end: contents.end) else { throw damaged("its root is of another level") }
+      number = try reader.number()
       counts = Counts(
         memory: try reader.number(), unread: try reader.number(), read: try reader.number(),
         digests: try reader.number(), stored: try reader.number(), resumed: try reader.number())

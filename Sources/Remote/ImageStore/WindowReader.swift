@@ -83,22 +83,13 @@ final class BaseImage {
 }
 
 /// Reads the next window of an image's memory while the one before it is stored.
-///
-/// Where there is an earlier image and the memory is far, first the digests of its pages, then those pages that are others. As
-/// much is read in one call as comes in about a quarter of a second.
-final class WindowReader: @unchecked Sendable {
-  // `size`, `base` and `windows` belong to the one thread that reads, which is joined before the next begins.
-  private let memory: any PhysicalMemory
+final class WindowReader {
+  private let source: WindowSource
   private var windows: WindowSequence
-  private let base: BaseImage?
-  private var size: UInt64 = 1 << 20
   private var pending: (thread: DedicatedThread?, result: Locked<WindowContents?>)?
 
-  private static let patience: UInt64 = 250_000_000
-  private static let page: UInt64 = 4096
-
   init(_ memory: any PhysicalMemory, _ windows: WindowSequence, base: BaseImage?) {
-    (self.memory, self.windows, self.base) = (memory, windows, base)
+    (source, self.windows) = (WindowSource(memory, base), windows)
     start()
   }
 
@@ -117,9 +108,8 @@ final class WindowReader: @unchecked Sendable {
   private func start() {
     guard let (number, pieces) = windows.next() else { return }
     let result = Locked<WindowContents?>(nil)
-    // The reader outlives the thread: it joins it.
-    let body: @Sendable () -> Void = { [unowned self] in
-      let contents = read(number, pieces)
+    let body: @Sendable () -> Void = { [source] in
+      let contents = source.read(number, pieces)
       result.withLock { $0 = contents }
     }
     let thread = try? DedicatedThread(name: "grass-read", body)
@@ -127,8 +117,24 @@ final class WindowReader: @unchecked Sendable {
     if thread == nil { body() }
     pending = (thread, result)
   }
+}
 
-  private func read(_ number: UInt64, _ pieces: [MemorySegment]) -> WindowContents {
+/// Reads windows of a memory, for one thread at a time.
+///
+/// Where there is an earlier image and the memory is far, first the digests of its pages, then those pages that are others. As
+/// much is read in one call as comes in about a quarter of a second.
+private final class WindowSource: @unchecked Sendable {
+  // Used by one thread, which is joined before the next begins.
+  private let memory: any PhysicalMemory
+  private let base: BaseImage?
+  private var size: UInt64 = 1 << 20
+
+  private static let patience: UInt64 = 250_000_000
+  private static let page: UInt64 = 4096
+
+  init(_ memory: any PhysicalMemory, _ base: BaseImage?) { (self.memory, self.base) = (memory, base) }
+
+  func read(_ number: UInt64, _ pieces: [MemorySegment]) -> WindowContents {
     var contents = WindowContents(number: number)
     let first = number * WindowJournal.bytes
     var wanted = [Bool](repeating: false, count: WindowJournal.frames)

@@ -98,7 +98,7 @@ struct DamageTests {
     let all = [MemorySegment(start: PhysicalAddress(0), count: 1 << 52)]
     let made = try StoredImage.file(
       plan: ImagePlan(identity: "", began: "", contents: ImageContents(of: all)), host: "\u{1b}[2J", ended: "",
-      root: name, height: ObjectKind.highest, counts: .init(), note: [], signer: nil)
+      root: name, height: ObjectKind.highest, number: 9, counts: .init(), note: [], signer: nil)
     let huge = try store.commit(made, host: "")
     #expect(try store.verify { Issue.record("\($0)") }.problems == 0)
     #expect(try store.memory(of: huge).read(PhysicalAddress(0xf_ffff_ffff_f000), count: 4096).count == 4096)
@@ -108,7 +108,7 @@ struct DamageTests {
     #expect(try ImageStore(path).verify { _ in }.problems < 10)
     // Indexes and packs of random bytes, and of heads that promise much.
     var random = Random(state: 7)
-    for head in [PackIndex_head, Pack.magic, []] {
+    for head in [indexHead, Pack.magic, []] {
       for folder in ["packs/00000009.pack", "index/00000009.index"] {
         let bytes = head + (0..<5000).map { _ in UInt8(truncatingIfNeeded: random.next()) }
         try scratch.write(bytes, to: "store/\(folder)")
@@ -117,5 +117,5 @@ struct DamageTests {
     }
   }
 
-  private let PackIndex_head = Array("GRASSIDX".utf8) + [1, 0, 0, 0, 255, 255, 255, 255]
+  private let indexHead = Array("GRASSIDX".utf8) + [1, 0, 0, 0, 255, 255, 255, 255]
 }
