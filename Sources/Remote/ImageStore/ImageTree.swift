@@ -4,7 +4,7 @@ import Memory
 /// The shape of an image's tree: a Merkle tree over page frames by their numbers.
 ///
 /// A node has 128 names of 32 bytes. Those of a node of level 1 are of pages, those of others of nodes of the level below; the
-/// root's level is the least whose node covers all of the image. Where all of a node is the same mark (``ObjectName/absent``,
+/// root's level is the least from 2 on whose node covers all of the image. Where all of a node is the same mark (``ObjectName/absent``,
 /// ``ObjectName/zero``, ``ObjectName/unread``) there is no node, and its name is that mark. So the same memory has the same root.
 enum ImageTree {
   static let fanOut: UInt64 = 128
@@ -12,7 +12,7 @@ enum ImageTree {
 
   /// The level of the root over memory that ends at `end`.
   static func height(end: UInt64) -> Int {
-    var (height, covered) = (1, fanOut * page)
+    var (height, covered) = (2, fanOut * fanOut * page)
     while covered < end, height < ObjectKind.highest { (height, covered) = (height + 1, covered * fanOut) }
     return height
   }

@@ -39,7 +39,7 @@ extension ImageStore {
   public func verify(
     _ image: StoredImage? = nil, key: CertifierKey? = nil, report: (StoreVerification.Problem) -> Void
   ) throws(StoreError) -> StoreVerification {
-    var verifier = Verifier(objects)
+    let verifier = Verifier(objects)
     try withoutActuallyEscaping(report) { report throws(StoreError) in
       func found(_ what: String, in image: ObjectName? = nil) {
         verifier.result.problems += 1
@@ -52,7 +52,7 @@ extension ImageStore {
         let all = try self.images()
         for problem in all.problems { found("\(problem)") }
         images = all.images
-        try verifyPacks(&verifier, found: { found($0) })
+        try verifyPacks(verifier, found: { found($0) })
       }
       for image in images {
         if let key, image.signer != key {
@@ -68,7 +68,7 @@ extension ImageStore {
     return verifier.result
   }
 
-  private func verifyPacks(_ verifier: inout Verifier, found: (String) -> Void) throws(StoreError) {
+  private func verifyPacks(_ verifier: Verifier, found: (String) -> Void) throws(StoreError) {
     let known = Set(objects.indexes.map(\.number))
     for number in try StoreFiles.numbers(objects.indexFolder, PackIndex.suffix) where !known.contains(number) {
       found("\(objects.indexFolder)/\(StoreFiles.name(number, PackIndex.suffix)) is no index any more; \(Self.remedy)")
@@ -100,7 +100,11 @@ extension ImageStore {
     guard let journal = try digests(of: image) else { return }
     defer { journal.close() }
     let size = (try? StoreFiles.size(journal.descriptor, journal.path)) ?? 0
-    if size % UInt64(WindowJournal.windowSize) != 0 { found("the digests of its pages were cut: \(journal.path)") }
+    var windows = WindowSequence(image.contents.runs)
+    for _ in 0..<journal.count { _ = windows.next() }
+    if size % UInt64(WindowJournal.windowSize) != 0 || windows.next() != nil {
+      found("the digests of its pages were cut: \(journal.path)")
+    }
     for index in 0..<journal.count where journal.window(index) == nil {
       found("the digests of its pages were changed: \(journal.path); without them the next image is read as a whole")
       break
@@ -109,7 +113,7 @@ extension ImageStore {
 }
 
 /// Goes through images' trees.
-struct Verifier {
+final class Verifier {
   private let objects: ObjectStore
   var result = StoreVerification()
   /// Nodes below which everything is as it was written.
@@ -122,7 +126,7 @@ struct Verifier {
   /// Of the image before, the names on the way: what is the same was looked at.
   private var previous: (root: ObjectName, height: Int)?
 
-  mutating func walk(_ image: StoredImage, _ report: (StoreVerification.Problem) -> Void) {
+  func walk(_ image: StoredImage, _ report: (StoreVerification.Problem) -> Void) {
     var reported: Set<ObjectName> = []
     let before = previous.flatMap { $0.height == image.height ? $0.root : nil }
     _ = walk(image.root, image.height, at: 0, before: before, &reported) { range, what in
@@ -132,7 +136,7 @@ struct Verifier {
   }
 
   /// - Returns: whether all is as it was written.
-  private mutating func walk(
+  private func walk(
     _ name: ObjectName, _ level: Int, at frame: UInt64, before: ObjectName?, _ reported: inout Set<ObjectName>,
     _ report: (MemorySegment, String) -> Void
   ) -> Bool {

@@ -140,6 +140,7 @@ struct ImageStoreTests {
     let signed = try Self.record(host, into: path, signer: signer).image
     let unsigned = try Self.record(host, into: path, name: "another").image
     let store = try ImageStore(path)
+    #expect(try store.memory(of: signed).read(PhysicalAddress(0), count: 64 * 4096) == host.bytes)
     #expect(signed.signer == signer.publicKey && signed.isSignatureValid == true)
     #expect(unsigned.signer == nil && unsigned.isSignatureValid == nil)
     #expect(try store.verify(signed, key: signer.publicKey) { _ in }.problems == 0)
