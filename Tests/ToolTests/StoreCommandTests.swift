@@ -73,11 +73,16 @@ struct StoreCommandTests {
   private func writeMemory(_ name: String, pages: Int, changing changed: Range<Int> = 0..<0) throws -> String {
     var words = [UInt64](repeating: 0, count: pages * 512)
     var state: UInt64 = 1
-    for page in 0..<pages {
-      // Half of each page is zeros, which can be compressed.
-      for index in 0..<256 {
-        state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-        words[page * 512 + index] = changed.contains(page) ? ~state : state
+    words.withUnsafeMutableBufferPointer { words in
+      for page in 0..<pages {
+        let flipped: UInt64 = changed.contains(page) ? .max : 0
+        // Half of each page is zeros, which can be compressed.
+        var index = page * 512
+        while index < page * 512 + 256 {
+          state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+          words[index] = state ^ flipped
+          index += 1
+        }
       }
     }
     try words.withUnsafeBytes { try Data($0).write(to: URL(filePath: scratch.file(name))) }

@@ -14,6 +14,7 @@ import Memory
 /// index/N.index    where they lie (`PackIndex`): made of the packs, and made anew where it is gone
 /// images/ID        an image: what it is of, and the root of its tree (``StoredImage``, `ImageTree`)
 /// digests/ID       of the newest image of each host: by what the next is told from it (`WindowJournal`)
+/// damaged          names of what was found damaged, 32 bytes each: it is stored anew when it is met again
 /// begun/H.plan, begun/H.journal   an image that is not whole, by the host's name
 /// ```
 /// Pages have 4096 bytes; those of zeros are not kept. Nothing that is whole is ever written over: a pack is on the disk before
@@ -90,6 +91,7 @@ public final class ImageStore: Sendable {
       objects = try ObjectStore(path)
       if writing {
         try objects.recover()
+        objects.distrust(damaged())
         try settle()
       }
     } catch {
@@ -153,6 +155,27 @@ public final class ImageStore: Sendable {
   public func memory(of image: StoredImage) -> StoredMemory { StoredMemory(image, objects) }
 
   // MARK: What an image is made of
+
+  /// More is not remembered: a store that is damaged as a whole is another's case.
+  private static let mostDamaged = 1 << 20
+
+  var damagePath: String { path + "/damaged" }
+
+  /// What was found damaged.
+  var rememberedDamage: [ObjectName] {
+    let bytes = try? StoreFiles.contents(damagePath, limit: Self.mostDamaged * ObjectName.size)
+    return bytes.map(ImageTree.names) ?? []
+  }
+
+  /// What was found damaged, and still is.
+  func damaged() -> [ObjectName] { rememberedDamage.filter { !objects.isWhole($0) } }
+
+  /// Remembers what is damaged.
+  func noteDamaged(_ names: Set<ObjectName>) throws(StoreError) {
+    let old = Set(rememberedDamage)
+    let new = old.union(names.prefix(Self.mostDamaged - min(old.count, Self.mostDamaged)))
+    if new != old { try StoreFiles.replace(damagePath, new.flatMap(\.bytes)) }
+  }
 
   private func digestPath(_ id: ObjectName) -> String { "\(path)/digests/\(id)" }
 

@@ -31,6 +31,8 @@ final class ObjectStore: Sendable {
     var indexes: [PackIndex] = []
     var packs: [UInt32: Pack] = [:]
     var open: OpenPack?
+    /// What is damaged where it lies: to a writer as if it were not there.
+    var damaged: Set<ObjectName> = []
     /// How many bytes were appended.
     var appended: UInt64 = 0
   }
@@ -97,7 +99,25 @@ final class ObjectStore: Sendable {
     return nil
   }
 
-  func contains(_ name: ObjectName) -> Bool { location(of: name) != nil }
+  /// Whether an object is there; one that is known to be damaged is not.
+  func contains(_ name: ObjectName) -> Bool {
+    let isDamaged = state.withLock { state in
+      state.damaged.contains(name) && state.open?.offsets[name] == nil
+    }
+    return !isDamaged && location(of: name) != nil
+  }
+
+  /// Whether an object is what its name says, page or node.
+  func isWhole(_ name: ObjectName) -> Bool {
+    guard let location = location(of: name), let stored = pack(location.pack)?.stored(at: UInt64(location.offset))
+    else {
+      return false
+    }
+    return stored.name == name && stored.proven != nil
+  }
+
+  /// Has these stored anew when they are met again.
+  func distrust(_ names: [ObjectName]) { state.withLock { $0.damaged.formUnion(names) } }
 
   /// The bytes of an object, proven to be those that it was named after.
   ///
@@ -239,34 +259,50 @@ final class ObjectStore: Sendable {
     try open.synchronize()
     let entries = open.offsets.map { PackIndex.Entry(name: $0.key, pack: open.number, offset: $0.value) }
     try add(try Pack(packFolder, open.number), entries)
-    state.withLock { $0.open = nil }
+    state.withLock { state in
+      state.open = nil
+      state.damaged.subtract(open.offsets.keys)
+    }
+  }
+
+  private func isDamaged(_ pack: Pack) throws(StoreError) -> Bool {
+    var isDamaged = false
+    try pack.forEach { (_, step) throws(StoreError) in
+      if case .object = step { return true }
+      isDamaged = true
+      return false
+    }
+    return isDamaged
   }
 
   /// Writes packs anew of which much is needed no longer, and removes what they were.
   ///
+  /// - Parameters:
+  ///   - marks: what is needed.
+  ///   - mending: whether also those that have anything damaged, which takes a read of all.
   /// - Returns: by how many bytes the packs are smaller.
-  func sweep(_ marks: Marks) throws(StoreError) -> UInt64 {
+  /// - Throws: ``StoreError``; nothing that is needed is gone then.
+  func sweep(_ marks: Marks, mending: Bool) throws(StoreError) -> UInt64 {
     let before = size
     let uses = marks.uses
     var gone: Set<UInt32> = []
     for pack in packs {
       let use = uses[pack.number] ?? (0, 0)
-      guard use.all - use.needed >= max(1, use.all / 8) else { continue }
-      var isWhole = true
+      var isWanted = use.all - use.needed >= max(1, use.all / 8)
+      if !isWanted, mending { isWanted = try isDamaged(pack) }
+      guard isWanted else { continue }
+      var copied: UInt64 = 0
       if use.needed > 0 {
         try pack.forEach { (offset, step) throws(StoreError) in
-          switch step {
-          case .object(let object):
-            if marks.isNeeded(object.name, pack.number, offset) { try put(object) }
-          case .damaged(let name):
-            if marks.isNeeded(name, pack.number, offset) { isWhole = false }
-          case .unknown: isWhole = false
+          if case .object(let object) = step, marks.isNeeded(object.name, pack.number, offset) {
+            try put(object)
+            copied += 1
           }
-          return isWhole
+          return true
         }
       }
-      // Of one that is damaged, what is left stays where it can be looked into.
-      if isWhole { gone.insert(pack.number) }
+      // Where something that is needed is damaged, it stays where it can be looked into.
+      if copied == use.needed { gone.insert(pack.number) }
     }
     guard !gone.isEmpty else { return 0 }
     try finishPack()

@@ -38,7 +38,8 @@ extension ImageStore {
     var marks = Marks(objects)
     for image in images { try marks.mark(image.root, image.height, path) }
     for leaf in try begunLeaves() { try? marks.mark(leaf, 1, path) }
-    result.freed = try objects.sweep(marks)
+    result.freed = try objects.sweep(marks, mending: !rememberedDamage.isEmpty)
+    if damaged().isEmpty { unlink(damagePath) }
     return result
   }
 

@@ -1,3 +1,4 @@
+import Acquisition
 public import Keys
 public import Memory
 
@@ -27,7 +28,9 @@ public struct StoreVerification: Sendable {
 extension ImageStore {
   /// Reads all of a store, or all that an image is made of, and holds it against its names, signatures and seals.
   ///
-  /// It goes on behind what is damaged. A page or node that several places share is reported for each image once.
+  /// It goes on behind what is damaged, and notes in the store what that is: whoever meets the same page or node again stores it
+  /// anew, by which older images are mended, too.
+  /// A page or node that several places share is reported for each image once.
   ///
   /// - Parameters:
   ///   - image: the one image to look at; nil for the whole store, with what is in no image.
@@ -65,6 +68,8 @@ extension ImageStore {
       }
       verifier.result.images = images
     }
+    // Best effort: who may only read the store still learns what is wrong with it.
+    try? noteDamaged(Set(verifier.faults.keys))
     return verifier.result
   }
 
@@ -119,7 +124,7 @@ final class Verifier {
   /// Nodes below which everything is as it was written.
   private var whole: Set<ObjectName> = []
   /// Pages and nodes that are not to be had, and why.
-  private var faults: [ObjectName: ObjectStore.Fault] = [:]
+  private(set) var faults: [ObjectName: ObjectStore.Fault] = [:]
 
   init(_ objects: ObjectStore) { self.objects = objects }
 

@@ -65,6 +65,18 @@ struct DamageTests {
     #expect(try memory.read(PhysicalAddress(10 * 4096), count: 8192) == Array(host.bytes[10 * 4096..<12 * 4096]))
     let summary = try Acquisition(of: memory, memory.image.contents, as: .raw).run(to: .file(scratch.file("raw")))
     #expect(summary.unread == [page])
+    // Another image of the same mends all that have the page.
+    _ = try ImageStoreTests.record(FarHost(host.bytes, isNear: true), into: path, name: "a third")
+    #expect(
+      try ImageStore(path).memory(of: first).read(PhysicalAddress(9 * 4096), count: 4096)
+        == Array(host.bytes[9 * 4096..<10 * 4096]))
+    var left: [StoreVerification.Problem] = []
+    _ = try ImageStore(path).verify { left.append($0) }
+    #expect(left.count == 1 && left.first?.image == nil, "only the damaged copy is left")
+    // Which goes when the store is tidied.
+    _ = try ImageStore.writing(path).prune([])
+    #expect(try ImageStore(path).verify { Issue.record("\($0)") }.problems == 0)
+    #expect(!FileManager.default.fileExists(atPath: path + "/damaged"))
   }
 
   /// An index is made of the packs: without it nothing is lost.

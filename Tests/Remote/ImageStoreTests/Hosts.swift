@@ -98,16 +98,16 @@ struct Random: RandomNumberGenerator {
 
   /// Pages no two of which are alike and that cannot be compressed, but each eighth one of zeros.
   static func pages(_ count: Int, seed: UInt64) -> [UInt8] {
-    var random = Random(state: seed)
-    var bytes: [UInt8] = []
-    bytes.reserveCapacity(count * 4096)
-    for page in 0..<count {
-      if page % 8 == 7 {
-        bytes += [UInt8](repeating: 0, count: 4096)
-      } else {
-        for _ in 0..<512 { withUnsafeBytes(of: random.next()) { bytes += $0 } }
+    var words = [UInt64](repeating: 0, count: count * 512)
+    words.withUnsafeMutableBufferPointer { words in
+      var (state, index) = (seed, 0)
+      while index < words.count {
+        // In place, without a call: tests are not optimized.
+        state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+        words[index] = state ^ state >> 29
+        index += index % 4096 == 3583 ? 513 : 1
       }
     }
-    return bytes
+    return words.withUnsafeBytes { [UInt8]($0) }
   }
 }

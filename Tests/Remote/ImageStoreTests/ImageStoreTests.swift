@@ -106,11 +106,14 @@ struct ImageStoreTests {
     let other = try Acquisition(of: host, contents, as: format).run(to: .file(scratch.file("direct")))
     #expect(one.unread == other.unread)
     // Notes have times in them: begun and ended.
-    func withoutTimes(_ bytes: [UInt8]) -> String {
-      String(decoding: bytes, as: Unicode.ASCII.self).replacing(/(BEGAN|ENDED)=[0-9TZ:-]{20}/, with: "")
+    func withoutTimes(_ bytes: [UInt8]) -> Data {
+      var data = Data(bytes)
+      for key in ["BEGAN=", "ENDED="] {
+        if let place = data.range(of: Data(key.utf8)) { data.resetBytes(in: place.upperBound..<place.upperBound + 20) }
+      }
+      return data
     }
     #expect(withoutTimes(try scratch.read("stored")) == withoutTimes(try scratch.read("direct")))
-    #expect(try scratch.read("stored").count == scratch.read("direct").count)
   }
 
   @Test func interruptedGoesOnAndHasTheSameRoot() throws {
