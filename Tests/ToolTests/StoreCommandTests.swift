@@ -159,17 +159,17 @@ struct StoreCommandTests {
 
   @Test("killed at any moment and begun again, an image has the same root, and those before it stay")
   func killed() throws {
-    let memory = try writeMemory("memory", pages: 24576)
+    let memory = try writeMemory("memory", pages: 12288)
     let whole = try grassctl("dump", "--memory", memory, "--into", scratch.file("undisturbed"))
     try #require(whole.status == 0, "\(whole.errors)")
     let expected = try root(scratch.file("undisturbed"))
     let store = scratch.file("store")
-    try writeMemory("memory", pages: 24576, changing: 0..<6000)
+    try writeMemory("memory", pages: 12288, changing: 0..<3000)
     #expect(try grassctl("dump", "--memory", memory, "--into", store).status == 0)
-    try writeMemory("memory", pages: 24576)
+    try writeMemory("memory", pages: 12288)
     let command = ["dump", "--memory", memory, "--into", store]
     var kills = 0
-    for _ in 0..<8 {
+    for _ in 0..<6 {
       guard try kill(command, after: .random(in: 0...whole.seconds)) else { continue }
       kills += 1
       // Whoever reads sees the image that was there.

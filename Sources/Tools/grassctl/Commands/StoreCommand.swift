@@ -56,6 +56,11 @@ extension StoreCommand {
     }
   }
 
+  /// An image in a line; what could steer a terminal is escaped, as a store may be anybody's.
+  static func line(_ image: StoredImage) -> String {
+    "\(image.id.short) \(Array(image.host.utf8).printable) \(Array(image.ended.utf8).printable)"
+  }
+
   /// An image as programs read it.
   static func object(_ image: StoredImage) -> JSON {
     .object([
@@ -97,7 +102,7 @@ extension StoreCommand {
       }
       for image in verification.images {
         let signer = image.signer.map { "signed by \($0.fingerprint)" } ?? "unsigned"
-        writeOutput("\(image.id.short) \(image.host) \(image.ended) root \(image.root) \(signer)\n")
+        writeOutput("\(StoreCommand.line(image)) root \(image.root) \(signer)\n")
       }
       writeOutput("\(verification.objects) pages and nodes, \(verification.problems) problems\n")
       if verification.problems > 0 { throw ExitStatus.partial }
@@ -191,7 +196,7 @@ extension StoreCommand {
         }
         return try store.prune(removed)
       }
-      for image in pruning.images { writeOutput("removed \(image.id.short) \(image.host) \(image.ended)\n") }
+      for image in pruning.images { writeOutput("removed \(StoreCommand.line(image))\n") }
       writeOutput("freed \(ProgressMeter.size(Double(pruning.freed)))\n")
     }
   }
