@@ -198,6 +198,10 @@ targets += module(
 // Images of a host's memory, written.
 targets += module("Acquisition", in: "Remote", ["Host", "CCompression", "Memory", crypto], tests: ["Scratch"])
 
+// Images of hosts, of which each costs what changed since the one before.
+targets += module(
+  "ImageStore", in: "Remote", ["Host", "CCompression", "Memory", "Keys", "Acquisition", crypto], tests: ["Scratch"])
+
 // MARK: Figures, guests, tools
 
 targets += module(
@@ -225,7 +229,7 @@ targets += [
     [
       "Host", "ToolOptions", "Memory", "Paging", "KernelInfo", "KernelFile", "LinuxKernel", "Views", "KernelViews",
       "Detection", "Output", "Records", "Links", "Keys", "Hosts",
-      "Remote", "Acquisition", "LinkBench",
+      "Remote", "Acquisition", "ImageStore", "LinkBench",
     ]),
   tool("grasslab", ["Host", "Lab"]),
   // The conformance suite as a program, to be run inside guests.

@@ -1,6 +1,6 @@
 import Crypto
 
-/// An Ed25519 private key of who vouches for devices; best kept where neither the device nor its host is.
+/// An Ed25519 private key of who vouches for devices and signs images; best kept where neither the device nor its host is.
 public struct CertifierIdentity: Sendable {
   private let secretKey: SecretBytes
 
@@ -37,7 +37,7 @@ public struct CertifierIdentity: Sendable {
   }
 
   /// The signature over a message, 64 bytes.
-  func sign(_ message: [UInt8]) throws(KeyError) -> [UInt8] {
+  package func sign(_ message: [UInt8]) throws(KeyError) -> [UInt8] {
     do {
       return Array(try Self.signing(secretKey).signature(for: message))
     } catch {

@@ -41,7 +41,7 @@ public struct CertifierKey: Hashable, Sendable, CustomStringConvertible {
   public var fingerprint: String { KeyText.fingerprint(bytes) }
 
   /// Whether the owner of this key signed a message.
-  func hasSigned(_ message: [UInt8], _ signature: [UInt8]) -> Bool {
+  package func hasSigned(_ message: [UInt8], _ signature: [UInt8]) -> Bool {
     guard let key = try? Curve25519.Signing.PublicKey(rawRepresentation: bytes) else { return false }
     return key.isValidSignature(signature, for: message)
   }

@@ -24,3 +24,10 @@ public struct AcquisitionProgress: Sendable {
   /// How long the rest takes at that rate; nil where nothing has been read yet.
   public var left: Duration? { rate > 0 ? .seconds(Double(total - done) / rate) : nil }
 }
+
+extension AcquisitionProgress {
+  /// That of an image in a store.
+  package init(of total: UInt64, done: UInt64, resumed: UInt64, elapsed: Duration) {
+    self.init(stage: .copying, done: done, total: total, resumed: resumed, elapsed: elapsed)
+  }
+}

@@ -1,20 +1,20 @@
 import Crypto
-import Memory
+package import Memory
 
 /// What was decided when an image was begun, kept beside it until it is whole: whoever goes on with it goes on with that.
 ///
 /// A file of numbers of eight bytes, little endian, and of bytes and lists behind a number that counts them; the last 32 bytes are
 /// SHA-256 of all others.
-struct ImagePlan: Sendable {
+package struct ImagePlan: Sendable {
   /// What the image is of: another one is not gone on with.
-  var identity: String
+  package var identity: String
   /// When it was begun.
-  var began: String
-  var contents: ImageContents
+  package var began: String
+  package var contents: ImageContents
 
   private static let magic: UInt64 = 0x4e41_4c50_5353_5247  // "GRSSPLAN"
 
-  var bytes: [UInt8] {
+  package var bytes: [UInt8] {
     var writer = PlanWriter()
     writer.add(Self.magic)
     writer.add(Array(identity.utf8))
@@ -23,12 +23,12 @@ struct ImagePlan: Sendable {
     return writer.writer.bytes + Array(SHA256.hash(data: writer.writer.bytes))
   }
 
-  init(identity: String, began: String, contents: ImageContents) {
+  package init(identity: String, began: String, contents: ImageContents) {
     (self.identity, self.began, self.contents) = (identity, began, contents)
   }
 
   /// Nil where the bytes are no whole plan: it was cut while it was written, before there was anything to go on with.
-  init?(_ bytes: [UInt8]) {
+  package init?(_ bytes: [UInt8]) {
     let count = bytes.count - SHA256.byteCount
     guard count >= 0, SHA256.hash(data: bytes[..<count]) == Array(bytes[count...]) else { return nil }
     var reader = PlanReader(Array(bytes[..<count]))
@@ -44,12 +44,16 @@ struct ImagePlan: Sendable {
 }
 
 /// Appends what a plan has.
-struct PlanWriter {
+package struct PlanWriter {
   var writer = ByteWriter()
 
-  mutating func add(_ number: UInt64) { writer.append(number) }
+  package init() {}
 
-  mutating func add(_ bytes: [UInt8]) {
+  package var bytes: [UInt8] { writer.bytes }
+
+  package mutating func add(_ number: UInt64) { writer.append(number) }
+
+  package mutating func add(_ bytes: [UInt8]) {
     writer.append(UInt64(bytes.count))
     writer.bytes += bytes
   }
@@ -61,26 +65,26 @@ struct PlanWriter {
 }
 
 /// Takes out what a plan has, one after the other.
-struct PlanReader {
+package struct PlanReader {
   private let all: [UInt8]
   private var place = 0
 
-  init(_ bytes: [UInt8]) { all = bytes }
+  package init(_ bytes: [UInt8]) { all = bytes }
 
-  mutating func number() throws(MemoryFault) -> UInt64 {
+  package mutating func number() throws(MemoryFault) -> UInt64 {
     let number = try ByteReader(all.span.bytes).u64(place)
     place += 8
     return number
   }
 
-  mutating func bytes() throws(MemoryFault) -> [UInt8] {
+  package mutating func bytes() throws(MemoryFault) -> [UInt8] {
     let count = Int(clamping: try number())
     let bytes = try ByteReader(all.span.bytes).slice(place, count: count).copy()
     place += count
     return bytes
   }
 
-  mutating func text() throws(MemoryFault) -> String { String(decoding: try bytes(), as: UTF8.self) }
+  package mutating func text() throws(MemoryFault) -> String { String(decoding: try bytes(), as: UTF8.self) }
 
   mutating func segments() throws(MemoryFault) -> [MemorySegment] {
     let count = try number()

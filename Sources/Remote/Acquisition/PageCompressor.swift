@@ -3,7 +3,7 @@ import CCompression
 /// Compresses pages, for one thread at a time.
 ///
 /// The corresponding C functions are `ZSTD_compressCCtx` and `compress2`.
-final class PageCompressor: @unchecked Sendable {
+package final class PageCompressor: @unchecked Sendable {
   // One thread at a time has it.
   private let context: OpaquePointer
   private let kind: PageCompression
@@ -13,7 +13,7 @@ final class PageCompressor: @unchecked Sendable {
   private static let level: CInt = 1
 
   /// Nil where there is no memory for it.
-  init?(_ kind: PageCompression) {
+  package init?(_ kind: PageCompression) {
     guard let context = ZSTD_createCCtx() else { return nil }
     self.context = context
     self.kind = kind
@@ -24,7 +24,7 @@ final class PageCompressor: @unchecked Sendable {
   deinit { ZSTD_freeCCtx(context) }
 
   /// The page compressed; nil where that takes no less room than it does.
-  func compress(_ page: UnsafeRawBufferPointer) -> [UInt8]? {
+  package func compress(_ page: UnsafeRawBufferPointer) -> [UInt8]? {
     let count =
       switch kind {
       case .zstd: zstd(page)

@@ -47,6 +47,9 @@ struct GrassCtl: ParsableCommand {
 
   /// The commands about a kernel that are no view.
   private static let others: [ViewGroup: [any ParsableCommand.Type]] = [
-    .expert: [Read.self, Strings.self, DumpCommand.self, SymbolsCommand.self, BuildsCommand.self, Reference.self]
+    .expert: [
+      Read.self, Strings.self, DumpCommand.self, StoreCommand.self, SymbolsCommand.self, BuildsCommand.self,
+      Reference.self,
+    ]
   ]
 }

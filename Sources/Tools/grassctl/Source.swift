@@ -1,5 +1,6 @@
 import ArgumentParser
 import Hosts
+import ImageStore
 import KernelViews
 import Links
 import Memory
@@ -57,7 +58,7 @@ struct SourceOptions: ParsableArguments {
   @Option(help: HostOptions.urlHelp)
   var host: String?
 
-  @Option(help: ArgumentHelp("A memory image or a guest's RAM file.", valueName: "file"))
+  @Option(help: ArgumentHelp("A memory image, a guest's RAM file, or STORE#IMAGE.", valueName: "file"))
   var memory: String?
 
   @Option(help: "Seconds to wait for an answer of the host before giving up.")
@@ -130,8 +131,13 @@ extension SourceOptions {
 enum OpenedImages {
   private static let moved = Mutex<[MovedFrames]>([])
 
-  /// Opens the file at `path` in the ways in which it can be read.
-  static func open(_ path: String) throws(MemoryImageError) -> [any PhysicalMemory] {
+  /// The ways in which a file can be read as memory, the most likely first; or the one way of an image in a store, `STORE#IMAGE`.
+  static func open(_ path: String) throws -> [any PhysicalMemory] {
+    // A file may have such a name, too.
+    if let mark = path.lastIndex(of: "#"), ImageStore.isStore(String(path[..<mark])) {
+      let store = try ImageStore(String(path[..<mark]))
+      return [store.memory(of: try store.image(String(path[path.index(after: mark)...])))]
+    }
     let ways = try MemoryImage.openReadable(path)
     moved.withLock { $0 += ways.compactMap(\.movedFrames) }
     return ways

@@ -17,6 +17,8 @@ struct DumpCommand: ParsableCommand {
       A host that runs changes while it is read. So what was copied is held against the memory again, and what differs is copied \
       once more, in rounds until no fewer pages differ: those that do not differ are all of one instant. The others are listed in the \
       image (of lime and raw: in FILE.moved), and commands that look at one of them later say so.
+      A host that runs changes while it is read. --into keeps the image in a store instead (`grassctl help store`), where another \
+      image of the same host takes, and reads, only what changed.
       """)
 
   @OptionGroup var source: SourceOptions
@@ -24,7 +26,9 @@ struct DumpCommand: ParsableCommand {
   @Option(
     name: .shortAndLong,
     help: ArgumentHelp("Where to write it, which must not be there yet; - for standard output.", valueName: "file"))
-  var output: String
+  var output: String?
+
+  @OptionGroup var store: StoreOptions
 
   @Option(help: "The image's format.")
   var format = FormatArgument(.elf)
@@ -65,6 +69,9 @@ struct DumpCommand: ParsableCommand {
   func validate() throws {
     if let level, !(0...31).contains(level) { throw ValidationError("--level takes a number from 0 to 31.") }
     if !(0...1000).contains(rounds) { throw ValidationError("--rounds takes a number from 0 to 1000.") }
+    if (output == nil) == (store.into == nil) {
+      throw ValidationError("Give either --output FILE or --into STORE: where is the image to go?")
+    }
     if level != nil, profile != nil { throw ValidationError("Give --level or --profile, not both.") }
   }
 
@@ -74,6 +81,10 @@ struct DumpCommand: ParsableCommand {
     let (memory, kernel) = try source.openMemory()
     let map = try frames(of: kernel)
     let contents = ImageContents(of: memory.segments, map, chosenLevel, kernel: kernel.map(KernelFacts.init))
+    guard let output else {
+      return try store.record(
+        memory, contents, source: source, identity: kernel.map(Self.identity) ?? "no kernel", isAsked: progress)
+    }
     let acquisition = Acquisition(
       of: memory, contents, as: format.format, compression: compression.compression, rounds: rounds,
       identity: kernel.map(Self.identity) ?? "no kernel")
@@ -104,7 +115,7 @@ struct DumpCommand: ParsableCommand {
     if summary.resumed > 0 {
       writeNote("went on after \(ProgressMeter.size(Double(summary.resumed))) that were there already")
     }
-    try keepNote(summary)
+    try keepNote(summary, of: output)
     if let consistency = summary.consistency, consistency.movedCount > 0 {
       writeNote(
         "\(consistency.settled) pages are of one instant; \(consistency.movedCount) went on changing, and the image lists them"
@@ -142,7 +153,7 @@ struct DumpCommand: ParsableCommand {
   }
 
   /// Writes the note beside an image whose format has no place for it.
-  private func keepNote(_ summary: AcquisitionSummary) throws {
+  private func keepNote(_ summary: AcquisitionSummary, of output: String) throws {
     guard !format.format.holdsNote else { return }
     let text = Array((summary.note.joined(separator: "\n") + "\n").utf8)
     if output == "-" {

@@ -25,7 +25,9 @@ struct IntermediateSymbols {
     types = kernel.found.types
   }
 
-  /// What variables are, as the kernel declares them. Where a kernel has no such type, its variable has none here.
+  /// What variables are, as the kernel declares them.
+  ///
+  /// Where a kernel has no such type, its variable has none here.
   private static let variables: [String: String] = [
     "init_task": "struct task_struct", "init_mm": "struct mm_struct", "init_files": "struct files_struct",
     "init_pid_ns": "struct pid_namespace", "init_uts_ns": "struct uts_namespace",
