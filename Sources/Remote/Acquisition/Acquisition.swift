@@ -1,4 +1,3 @@
-import Crypto
 import Glibc
 public import Memory
 
@@ -109,14 +108,14 @@ public struct Acquisition: Sendable {
       defer { state = part.state }
       // All pages are compared with the memory then.
       if isRewritten { continue }
-      var digest = SHA256()
+      var digests: [MemoryDigest] = []
       for range in writer.fileRanges(part.range, states: state..<part.state) {
-        let bytes = try output.read(range.lowerBound, count: Int(range.upperBound - range.lowerBound))
+        var bytes = try output.read(range.lowerBound, count: Int(range.upperBound - range.lowerBound))
         // The file's end may be a hole that was not written yet; in the image it is zeros.
-        digest.update(data: bytes)
-        digest.update(data: [UInt8](repeating: 0, count: Int(range.upperBound - range.lowerBound) - bytes.count))
+        bytes += [UInt8](repeating: 0, count: Int(range.upperBound - range.lowerBound) - bytes.count)
+        digests.append(bytes.withUnsafeBytes { MemoryDigest($0) })
       }
-      guard digest.finalize() == part.digest else { return Array(parts[..<index]) }
+      guard MemoryDigest(ofPieces: digests) == part.digest else { return Array(parts[..<index]) }
     }
     return parts
   }
@@ -149,11 +148,12 @@ public struct Acquisition: Sendable {
     let reader = PieceReader(memory, layout, from: summary.resumed)
     while let piece = reader.next() {
       if let fault = piece.failure { throw AcquisitionError(output.name, .memory(fault)) }
-      let digest = try writer.write(piece, to: output)
+      try writer.write(piece, to: output)
       try comparing?.add(piece)
       for range in piece.unread { summary.add(unread: range) }
       try journal?.append(
-        ImageJournal.Part(range: piece.range, state: writer.state, digest: Array(digest), unread: piece.unread))
+        ImageJournal.Part(
+          range: piece.range, state: writer.state, digest: writer.digest(piece), unread: piece.unread))
       try report(.copying, piece.range.upperBound, resumed: summary.resumed)
     }
     if !begun.isRewritten { try journal?.appendAgain() }

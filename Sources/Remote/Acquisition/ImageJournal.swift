@@ -1,4 +1,3 @@
-import Crypto
 import Glibc
 import Host
 import Memory
@@ -6,17 +5,17 @@ import Memory
 /// Which parts of an image are in its file, and what they are: lines of text beside it, appended as they are written.
 ///
 /// ```
-/// part POSITION COUNT STATE SHA256     bytes of memory from POSITION on; where in the file the next part goes
+/// part POSITION COUNT STATE DIGEST     bytes of memory from POSITION on; where in the file the next part goes
 /// unread ADDRESS COUNT                 before the part that it belongs to
 /// again                                all parts are there, and from here on pages may be copied again
 /// ```
-/// The hash is of what the file has of the part. Parts are believed only as far as the file still has them; once pages are copied
+/// The digest is of what the file has of the part. Parts are believed only as far as the file still has them; once pages are copied
 /// again, it is the memory that what the file has is held against.
 struct ImageJournal {
   struct Part: Equatable {
     var range: Range<UInt64>
     var state: UInt64
-    var digest: [UInt8]
+    var digest: MemoryDigest
     var unread: [MemorySegment] = []
   }
 
@@ -45,7 +44,7 @@ struct ImageJournal {
       } else if words == ["again"] {
         isRewritten = true
       } else if !isRewritten, words.count == 5, words[0] == "part", numbers.count == 3, numbers[0] == end,
-        let digest = bytes(words[4]), numbers[1] > 0, numbers[1] <= .max - end
+        let digest = MemoryDigest(String(words[4])), numbers[1] > 0, numbers[1] <= .max - end
       {
         parts.append(Part(range: end..<end + numbers[1], state: numbers[2], digest: digest, unread: unread))
         end += numbers[1]
@@ -94,19 +93,8 @@ struct ImageJournal {
   }
 
   private static func lines(_ part: Part) -> String {
-    let digits = Array("0123456789abcdef".utf8)
-    let hex = String(decoding: part.digest.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
-    return part.unread.map { "unread \($0.start.rawValue) \($0.count)\n" }.joined()
-      + "part \(part.range.lowerBound) \(part.range.upperBound - part.range.lowerBound) \(part.state) \(hex)\n"
-  }
-
-  private static func bytes(_ hex: Substring) -> [UInt8]? {
-    let text = Array(hex.utf8)
-    guard text.count == 2 * SHA256.byteCount else { return nil }
-    let bytes = stride(from: 0, to: text.count, by: 2).compactMap {
-      UInt8(String(decoding: text[$0..<$0 + 2], as: UTF8.self), radix: 16)
-    }
-    return bytes.count == SHA256.byteCount ? bytes : nil
+    part.unread.map { "unread \($0.start.rawValue) \($0.count)\n" }.joined()
+      + "part \(part.range.lowerBound) \(part.range.upperBound - part.range.lowerBound) \(part.state) \(part.digest)\n"
   }
 
   /// Writes a file under another name first: there is the old one or the new one, and never half of one.

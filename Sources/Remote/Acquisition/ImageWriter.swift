@@ -1,4 +1,3 @@
-import Crypto
 import Memory
 
 /// Writes the parts of an image in their order.
@@ -10,8 +9,10 @@ protocol ImageWriter {
 
   /// Writes what comes before the first part.
   mutating func begin(_ output: ImageOutput) throws(AcquisitionError)
-  /// Writes a part, and gives what the file has of it, for its digest.
-  mutating func write(_ piece: PieceReader.Piece, to output: ImageOutput) throws(AcquisitionError) -> SHA256Digest
+  /// Writes a part.
+  mutating func write(_ piece: PieceReader.Piece, to output: ImageOutput) throws(AcquisitionError)
+  /// The digest of a part that was just written, of what ``fileRanges(_:states:)`` says that the file has of it.
+  func digest(_ piece: PieceReader.Piece) -> MemoryDigest
   /// What a file has of a part that was written before, in the same order.
   func fileRanges(_ range: Range<UInt64>, states: Range<UInt64>) -> [Range<UInt64>]
   /// Where a file ends that has these parts, of which there is one at least, and nothing more.
@@ -33,7 +34,7 @@ struct PlainWriter: ImageWriter {
 
   func begin(_ output: ImageOutput) throws(AcquisitionError) { try output.write(layout.head, at: 0) }
 
-  func write(_ piece: PieceReader.Piece, to output: ImageOutput) throws(AcquisitionError) -> SHA256Digest {
+  func write(_ piece: PieceReader.Piece, to output: ImageOutput) throws(AcquisitionError) {
     try piece.bytes.span.bytes.withUnsafeBytes { bytes throws(AcquisitionError) in
       for part in layout.pieces(piece.range) {
         if !part.prefix.isEmpty { try output.write(part.prefix, at: part.offset - UInt64(part.prefix.count)) }
@@ -42,7 +43,16 @@ struct PlainWriter: ImageWriter {
           UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + Int(part.segment.count)]), at: part.offset)
       }
     }
-    return SHA256.hash(data: piece.bytes)
+  }
+
+  func digest(_ piece: PieceReader.Piece) -> MemoryDigest {
+    MemoryDigest(
+      ofPieces: layout.pieces(piece.range).map { part in
+        let offset = Int(part.position - piece.range.lowerBound)
+        return piece.bytes.withUnsafeBytes { bytes in
+          MemoryDigest(UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + Int(part.segment.count)]))
+        }
+      })
   }
 
   func fileRanges(_ range: Range<UInt64>, states: Range<UInt64>) -> [Range<UInt64>] {
@@ -81,4 +91,9 @@ struct PlainWriter: ImageWriter {
     try output.setSize(layout.end)
     if let tail = layout.tail { try output.write(tail(end), at: layout.end) }
   }
+}
+
+extension MemoryDigest {
+  /// The digest of pieces by those of each.
+  init(ofPieces pieces: [MemoryDigest]) { self.init(of: pieces.flatMap { [$0.low, $0.high] }) }
 }

@@ -1,4 +1,3 @@
-import Crypto
 import Glibc
 import Host
 import Memory
@@ -23,6 +22,8 @@ struct KdumpWriter: ImageWriter {
   private let tableOffset, dataOffset: UInt64
   private let compression: PageCompression
   private let compressors: [PageCompressor]
+  /// Of the part that was written last.
+  private var last = MemoryDigest(low: 0, high: 0)
 
   private static let block: UInt64 = 4096
   private static let entrySize: UInt64 = 24
@@ -77,16 +78,15 @@ struct KdumpWriter: ImageWriter {
     if let current { try body(current, bits) }
   }
 
-  mutating func write(_ piece: PieceReader.Piece, to output: ImageOutput) throws(AcquisitionError) -> SHA256Digest {
+  mutating func write(_ piece: PieceReader.Piece, to output: ImageOutput) throws(AcquisitionError) {
     let (table, data) = entries(piece.bytes)
     try output.write(table, at: tableOffset + piece.range.lowerBound / Self.block * Self.entrySize)
     try output.write(data, at: state)
     state += UInt64(data.count)
-    var digest = SHA256()
-    digest.update(data: table)
-    digest.update(data: data)
-    return digest.finalize()
+    last = MemoryDigest(ofPieces: [table, data].map { $0.withUnsafeBytes { MemoryDigest($0) } })
   }
+
+  func digest(_ piece: PieceReader.Piece) -> MemoryDigest { last }
 
   /// New pages go behind all others, and what was there before is lost room.
   mutating func rewrite(
