@@ -198,6 +198,14 @@ targets += module(
 // Images of a host's memory, written.
 targets += module("Acquisition", in: "Remote", ["Host", "CCompression", "Memory", crypto], tests: ["Scratch"])
 
+// What a watched kernel's /proc shows, as a tree of files; libfuse, and that tree mounted.
+targets += module(
+  "Shadow", in: "Remote", kernel + ["Views"] + views, tests: ["Samples", "KernelViews"])
+targets += [
+  .systemLibrary(name: "CFuse", path: "Sources/Remote/CFuse", providers: [.apt(["libfuse3-dev"])])
+]
+targets += module("ShadowMount", in: "Remote", ["CFuse", "Host", "Shadow"])
+
 // MARK: Figures, guests, tools
 
 targets += module(
@@ -225,7 +233,7 @@ targets += [
     [
       "Host", "ToolOptions", "Memory", "Paging", "KernelInfo", "KernelFile", "LinuxKernel", "Views", "KernelViews",
       "Detection", "Output", "Records", "Links", "Keys", "Hosts",
-      "Remote", "Acquisition", "LinkBench",
+      "Remote", "Acquisition", "LinkBench", "Shadow", "ShadowMount",
     ]),
   tool("grasslab", ["Host", "Lab"]),
   // The conformance suite as a program, to be run inside guests.
