@@ -200,7 +200,8 @@ targets += module("Acquisition", in: "Remote", ["Host", "CCompression", "Memory"
 
 // What a watched kernel's /proc shows, as a tree of files; libfuse, and that tree mounted.
 targets += module(
-  "Shadow", in: "Remote", kernel + ["Views"] + views, tests: ["Samples", "KernelViews"])
+  "Shadow", in: "Remote",
+  kernel + ["TaskViews", "CodeViews", "StorageViews", "NetworkViews", "ProcessViews", "MachineViews"], tests: [])
 targets += [
   .systemLibrary(name: "CFuse", path: "Sources/Remote/CFuse", providers: [.apt(["libfuse3-dev"])])
 ]

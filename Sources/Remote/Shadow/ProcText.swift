@@ -24,7 +24,9 @@ struct ProcText {
   static func escaped(_ text: [UInt8], _ characters: String) -> [UInt8] {
     let special = Array(characters.utf8)
     guard text.contains(where: special.contains) else { return text }
-    return text.flatMap { byte in special.contains(byte) ? [UInt8(ascii: "\\")] + Array(padded(String(byte, radix: 8), 3, "0").utf8) : [byte] }
+    return text.flatMap { byte in
+      special.contains(byte) ? [UInt8(ascii: "\\")] + Array(padded(String(byte, radix: 8), 3, "0").utf8) : [byte]
+    }
   }
 
   /// `text` with `pad` before it up to `width` characters.

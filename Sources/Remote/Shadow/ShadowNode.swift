@@ -42,7 +42,8 @@ public struct ShadowNode: Sendable {
   }
 
   /// A file whose bytes are made whole when it is opened.
-  public static func file(_ permissions: UInt16 = 0o444, _ make: @escaping @Sendable () throws -> [UInt8]) -> ShadowNode {
+  public static func file(_ permissions: UInt16 = 0o444, _ make: @escaping @Sendable () throws -> [UInt8]) -> ShadowNode
+  {
     ShadowNode(
       attributes: ShadowAttributes(.file, permissions),
       body: .file {

@@ -8,6 +8,9 @@ public final class ShadowTree: Sendable {
   /// The number of the root.
   public static let root: UInt64 = 1
 
+  /// The process that asks.
+  @TaskLocal static var caller: Int32 = 0
+
   private struct Place: Hashable {
     var parent: UInt64
     var name: String
@@ -42,9 +45,11 @@ public final class ShadowTree: Sendable {
   /// The entry `name` of a directory.
   ///
   /// Its number holds until ``forget(_:count:)`` has given it back as often as it was given out.
-  public func lookup(_ name: String, in parent: UInt64) throws(ShadowError) -> Found {
+  ///
+  /// `caller` is the process that asks, which finds itself as `self`; zero where that is unknown.
+  public func lookup(_ name: String, in parent: UInt64, caller: Int32 = 0) throws(ShadowError) -> Found {
     guard case .directory(_, let find) = try node(parent).body else { throw .notDirectory }
-    let found = try ShadowError.answering { try find(name) }
+    let found = try ShadowError.answering { try Self.$caller.withValue(caller) { try find(name) } }
     guard let found else { throw .missing }
     return table.withLock { table in
       let place = Place(parent: parent, name: name)

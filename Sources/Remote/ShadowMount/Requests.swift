@@ -33,7 +33,7 @@ final class Requests: Sendable {
       let text = String(validatingCString: name)
       Requests.answer(request) { requests throws(ShadowError) in
         guard let text else { throw .missing }
-        let found = try requests.tree.lookup(text, in: parent)
+        let found = try requests.tree.lookup(text, in: parent, caller: fuse_req_ctx(request).pointee.pid)
         var entry = fuse_entry_param()
         entry.ino = found.inode
         entry.attr = Requests.status(found.inode, found.attributes)
@@ -80,7 +80,9 @@ final class Requests: Sendable {
           throw .unreadable("the file is not open")
         }
         let bytes = try contents.read(from: Int(offset), count: count)
-        bytes.withUnsafeBytes { _ = fuse_reply_buf(request, $0.assumingMemoryBound(to: CChar.self).baseAddress, $0.count) }
+        bytes.withUnsafeBytes { bytes in
+          _ = fuse_reply_buf(request, bytes.assumingMemoryBound(to: CChar.self).baseAddress, bytes.count)
+        }
       }
     }
     operations.release = { request, _, info in Requests.closed(request, info) }
@@ -151,8 +153,8 @@ final class Requests: Sendable {
   }
 
   private func list(
-    _ request: fuse_req_t?, _ entries: [(name: String, kind: ShadowAttributes.Kind)], of inode: UInt64, from offset: Int,
-    room: Int
+    _ request: fuse_req_t?, _ entries: [(name: String, kind: ShadowAttributes.Kind)], of inode: UInt64,
+    from offset: Int, room: Int
   ) {
     var buffer = [CChar](repeating: 0, count: min(room, 1 << 20))
     let size = buffer.count

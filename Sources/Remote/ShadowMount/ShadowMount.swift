@@ -46,7 +46,8 @@ public final class ShadowMount: Sendable {
     guard fuse_session_mount(session, path) == 0 else {
       let code = errno
       fuse_session_destroy(session)
-      throw MountError(path: path, what: "it is no directory, or mounting is not allowed (fuse3 installed?)", code: code)
+      throw MountError(
+        path: path, what: "it is no directory, or mounting is not allowed (is fuse3 installed?)", code: code)
     }
     _ = grass_refuse_links(path)
     let file = fuse_session_fd(session)
@@ -78,7 +79,9 @@ public final class ShadowMount: Sendable {
   /// Whether it is still mounted, as far as requests tell.
   public var isServing: Bool { !hasEnded.load(ordering: .acquiring) && fuse_session_exited(session.pointer) == 0 }
 
-  /// Unmounts, also where files are open: those answer errors from then on. Waits for requests that are being answered.
+  /// Unmounts, also where files are open: those answer errors from then on.
+  ///
+  /// Waits for requests that are being answered.
   ///
   /// A second call does nothing.
   public func end() {

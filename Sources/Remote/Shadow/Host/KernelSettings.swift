@@ -49,18 +49,20 @@ enum KernelSettings {
     return Array((groups.joined(separator: "-") + "\n").utf8)
   }
 
+  /// The number that is above those of all processes.
+  static func mostPIDs(_ kernel: Kernel) throws -> Int64 {
+    // Of each pid namespace from 6.14 on.
+    if kernel.symbols.address(of: "pid_max") != nil { return Int64(try kernel.number("pid_max")) }
+    return try kernel.struct("pid_namespace", at: "init_pid_ns").signed("pid_max")
+  }
+
   static func directory(_ host: ShadowHost) -> ShadowNode {
     let kernel = host.kernel
     func name(_ index: Int) -> ShadowNode { .file { try names(kernel)[index] + [10] } }
     func number(_ variable: String) -> ShadowNode { .file { Array("\(try kernel.number(variable))\n".utf8) } }
     return .directory([
       "ostype": name(0), "hostname": name(1), "osrelease": name(2), "version": name(3), "domainname": name(4),
-      "pid_max": .file {
-        // Of each pid namespace from 6.14 on.
-        if kernel.symbols.address(of: "pid_max") != nil { return Array("\(try kernel.number("pid_max"))\n".utf8) }
-        let initial = try kernel.struct("pid_namespace", at: "init_pid_ns")
-        return Array("\(try initial.signed("pid_max"))\n".utf8)
-      },
+      "pid_max": .file { Array("\(try mostPIDs(kernel))\n".utf8) },
       "threads-max": number("max_threads"),
       "random": .directory(["boot_id": .file { try bootID(kernel) }]),
     ])

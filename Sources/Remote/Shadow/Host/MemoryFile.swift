@@ -98,14 +98,17 @@ struct MemoryFile: KernelReader {
     line("VmallocChunk", pages: 0)
     line(
       "Percpu", pages: (try value("pcpu_nr_populated") ?? 0) &* (try value("pcpu_nr_units", 4) ?? 0))
-    if let poisoned = try value("num_poisoned_pages") { line("HardwareCorrupted", pages: poisoned) }
+    if let poisoned = try value("num_poisoned_pages") {
+      text.line("HardwareCorrupted: \(ProcText.padded("\(poisoned &* 4)", 5)) kB")
+    }
     for (name, counter) in [
       ("AnonHugePages", "NR_ANON_THPS"), ("ShmemHugePages", "NR_SHMEM_THPS"), ("ShmemPmdMapped", "NR_SHMEM_PMDMAPPED"),
       ("FileHugePages", "NR_FILE_THPS"), ("FilePmdMapped", "NR_FILE_PMDMAPPED"),
     ] {
       if let pages = item(counter) { line(name, pages: pages) }
     }
-    if let pages = try value("totalcma_pages") {
+    // The variable is there also without CONFIG_CMA.
+    if symbols.address(of: "cma_alloc") != nil, let pages = try value("totalcma_pages") {
       line("CmaTotal", pages: pages)
       line("CmaFree", pages: item("NR_FREE_CMA_PAGES") ?? 0)
     }
@@ -163,7 +166,9 @@ struct MemoryFile: KernelReader {
 }
 
 extension Kernel {
-  /// The first `count` words of the variable `name`. Cost: a read.
+  /// The first `count` words of the variable `name`.
+  ///
+  /// Cost: a read.
   func words(_ name: String, _ count: Int) throws -> [UInt64] {
     try addressSpace.read(try symbol(name, for: "'\(name)'"), count: count * 8).words
   }

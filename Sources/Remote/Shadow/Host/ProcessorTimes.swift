@@ -109,7 +109,8 @@ struct ProcessorTimesReader: KernelReader {
     var batch = ReadBatch<VirtualAddress>()
     let clockRecord = clock.add(to: &batch)
     let accounts = batch.add(account, at: own("kernel_cpustat")), queues = batch.add(queue, at: own("runqueues"))
-    let statistics = batch.add(self.statistics, at: own("kstat")), interrupts = batch.add(self.own, at: own("irq_stat"))
+    let statistics = batch.add(self.statistics, at: own("kstat"))
+    let interrupts = batch.add(self.own, at: own("irq_stat"))
     let ticks = tick.flatMap { tick in
       variables["tick_cpu_sched"].map { _ in batch.add(tick, at: own("tick_cpu_sched")) }
     }
@@ -134,7 +135,8 @@ struct ProcessorTimesReader: KernelReader {
       return reader.count == 8 ? try reader.u64(0) : UInt64(try reader.u32(0))
     }
     var result = ProcessorTimes(
-      cpus: [], uptime: uptime, forks: try number(numbers[0]), threads: Int32(truncatingIfNeeded: try number(numbers[1])),
+      cpus: [], uptime: uptime, forks: try number(numbers[0]),
+      threads: Int32(truncatingIfNeeded: try number(numbers[1])),
       lastPID: Int64(try number(next)) - 1, load: try (0..<3).map { try batch.reader(load).u64($0 * 8) },
       interruptErrors: try number(numbers[2]))
     for (index, cpu) in cpus.enumerated() {

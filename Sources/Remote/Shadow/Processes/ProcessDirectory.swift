@@ -1,7 +1,7 @@
 import Binding
 import LinuxKernel
 import Memory
-import NetworkViews
+import Paging
 import ProcessViews
 import StorageViews
 import TaskViews
@@ -71,9 +71,16 @@ struct ProcessDirectory: Sendable {
     add("exe", .link { try Self.executable(host.thread(tid), host) })
     file("mounts") { record in try MountFile.mounts(record.task, host) }
     file("mountinfo") { record in try MountFile.mountInfo(record.task, host) }
+    if isWhole { add("net", NetworkFiles.directory(host) { try host.thread(tid).task }) }
+    file("wchan") { record in try WaitingPlace.bytes(record, host.kernel) }
     file("cgroup") { record in
       let table = try host.kernel.details(of: [record.task], .controlGroups).whole()
-      return (table.details.first?.controlGroups ?? []).flatMap { $0.line + [10] }
+      // Version 2 is not shown until something has been mounted of it (`proc_cgroup_show`).
+      let isShown =
+        try host.kernel.addressSpace.read(
+          host.kernel.symbol("cgrp_dfl_visible", for: "the control groups"), count: 1)[0] != 0
+      return (table.details.first?.controlGroups ?? []).filter { isShown || $0.hierarchy != 0 }
+        .flatMap { $0.line + [10] }
     }
     file("oom_score_adj", 0o644) { record in
       Array("\(try record.details.get().process?.oomScoreAdjustment ?? 0)\n".utf8)
@@ -185,7 +192,9 @@ extension Faulted {
 }
 
 extension Kernel {
-  /// The open files of tasks. Cost: as ``openFiles(ofProcess:)`` without the list of tasks.
+  /// The open files of tasks.
+  ///
+  /// Cost: as ``openFiles(ofProcess:)`` without the list of tasks.
   fileprivate func openFiles(of tasks: [KernelTask]) throws(KernelError) -> OpenFileTable {
     try read(with: OpenFileReader.self) { reader in reader.read(tasks, in: addressSpace) }
   }

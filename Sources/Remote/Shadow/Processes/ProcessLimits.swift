@@ -10,7 +10,7 @@ enum ProcessLimits {
     ("Max nice priority", nil), ("Max realtime priority", nil), ("Max realtime timeout", "us"),
   ]
 
-  /// - Parameter limits: pairs of the limit in force and the highest to be had.
+  /// The table of `limits`: pairs of the limit in force and the highest to be had.
   static func bytes(_ limits: [UInt64]) -> [UInt8] {
     func row(_ name: String, _ soft: String, _ hard: String) -> String {
       "\(ProcText.filled(name, 25)) \(ProcText.filled(soft, 20)) \(ProcText.filled(hard, 20)) "

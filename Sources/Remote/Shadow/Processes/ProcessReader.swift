@@ -60,7 +60,8 @@ struct ProcessReader: KernelReader {
     let highestResident = Field<UInt64>("hiwater_rss"), locked = Field<UInt64>("locked_vm")
     let pinned = Field<UInt64>("pinned_vm.counter"), data = Field<UInt64>("data_vm")
     let code = Field<UInt64>("exec_vm"), stack = Field<UInt64>("stack_vm")
-    let pageTables = Field<UInt64>("pgtables_bytes.counter"), hugePages = Field<UInt64>(optional: "hugetlb_usage.counter")
+    let pageTables = Field<UInt64>("pgtables_bytes.counter")
+    let hugePages = Field<UInt64>(optional: "hugetlb_usage.counter")
     let flags = Field<UInt64>("flags"), core = Field<VirtualAddress?>(optional: "core_state")
     let untagMask = Field<UInt64>(optional: "context.untag_mask"), executable = Field<VirtualAddress>("exe_file")
     let counters = PageCounters()
@@ -194,7 +195,9 @@ struct ProcessReader: KernelReader {
     actionSize = max(try types.structure("k_sigaction").size, 8)
     func index(_ name: String) throws -> Int { Int(clamping: max(0, try types.requiredEnumerator(name))) }
     queued = try index("UCOUNT_RLIMIT_SIGPENDING")
-    (groupKind, sessionKind, processKind) = (try index("PIDTYPE_PGID"), try index("PIDTYPE_SID"), try index("PIDTYPE_TGID"))
+    groupKind = try index("PIDTYPE_PGID")
+    sessionKind = try index("PIDTYPE_SID")
+    processKind = try index("PIDTYPE_TGID")
     cpuBytes = min(max((try? types.structure("cpumask").size) ?? 8, 8), 1024)
   }
 
@@ -315,7 +318,8 @@ struct ProcessReader: KernelReader {
   private static func memory(_ space: Reading<Space>) throws(MemoryFault) -> ProcessRecord.Memory {
     var pages: [UInt64] = []
     for field in space.shape.counters.fields {
-      pages.append(UInt64(max(0, Int64(bitPattern: try field.map { field throws(MemoryFault) in try space.load(field) } ?? 0))))
+      let count = try field.map { field throws(MemoryFault) in try space.load(field) } ?? 0
+      pages.append(UInt64(max(0, Int64(bitPattern: count))))
     }
     return ProcessRecord.Memory(
       address: space.address, codeStart: try space.codeStart, codeEnd: try space.codeEnd,
@@ -370,7 +374,9 @@ struct ProcessReader: KernelReader {
     return (ignored, caught)
   }
 
-  /// Members of lists of groups, and sets of CPUs. Cost: one round trip.
+  /// Members of lists of groups, and sets of CPUs.
+  ///
+  /// Cost: one round trip.
   private func readLeaves(
     _ groups: Structs<Groups>, _ masks: [VirtualAddress], in kernel: AddressSpace
   ) -> ([VirtualAddress: Result<[UInt32], MemoryFault>], [VirtualAddress: Result<[UInt64], MemoryFault>]) {
@@ -385,7 +391,9 @@ struct ProcessReader: KernelReader {
     var members: [VirtualAddress: Result<[UInt32], MemoryFault>] = [:]
     for (group, entry) in zip(groups, lists) {
       members[group.address] = Result { () throws(MemoryFault) in
-        guard let entry else { throw MemoryFault(.virtual(group.address), .inconsistent("more groups than there may be")) }
+        guard let entry else {
+          throw MemoryFault(.virtual(group.address), .inconsistent("more groups than there may be"))
+        }
         let reader = try batch.reader(entry)
         var numbers: [UInt32] = []
         for index in 0..<reader.count / 4 { numbers.append(try reader.u32(index * 4)) }
@@ -399,7 +407,9 @@ struct ProcessReader: KernelReader {
     return (members, found)
   }
 
-  /// The numbers of each `struct pid`, by levels. Cost: two round trips.
+  /// The numbers of each `struct pid`, by levels.
+  ///
+  /// Cost: two round trips.
   private func numbers(
     of addresses: [VirtualAddress], in kernel: AddressSpace
   ) -> [VirtualAddress: ProcessRecord.Numbers] {

@@ -11,7 +11,7 @@ struct ProcessStatus {
   func bytes() throws -> [UInt8] {
     let (task, details) = (record.task, try record.details.get())
     var text = ProcText("Name:\t")
-    text.add(ProcText.escaped(task.comm, "\n\\"))
+    text.add(Self.escaped(task.comm))
     text.line("")
     if let umask = details.umask { text.line("Umask:\t\(ProcText.padded(String(umask, radix: 8), 4, "0"))") }
     text.line("State:\t\(task.state.rawValue) (\(Self.name(of: task.state)))")
@@ -43,6 +43,17 @@ struct ProcessStatus {
       text.line("x86_Thread_features_locked:\t\(Self.names(ofFeatures: details.lockedFeatures))")
     }
     return text.bytes
+  }
+
+  /// Line ends and backslashes as C writes them (`ESCAPE_SPACE | ESCAPE_SPECIAL` of `string_escape_mem`).
+  private static func escaped(_ name: [UInt8]) -> [UInt8] {
+    name.flatMap { byte -> [UInt8] in
+      switch byte {
+      case 10: Array("\\n".utf8)
+      case UInt8(ascii: "\\"): Array("\\\\".utf8)
+      default: [byte]
+      }
+    }
   }
 
   /// `task_state_array`.

@@ -30,7 +30,9 @@ struct ProcessTable: Faulted {
 }
 
 extension Kernel {
-  /// All threads, with what the files of /proc/PID show. Cost: that of ``tasks(_:)`` and a dozen round trips.
+  /// All threads, with what the files of /proc/PID show.
+  ///
+  /// Cost: that of ``tasks(_:)`` and a dozen round trips.
   func processTable() throws(KernelError) -> ProcessTable {
     try read(with: ProcessReader.self) { reader in
       let tasks = try self.tasks(TaskQuery(includesThreads: true))
