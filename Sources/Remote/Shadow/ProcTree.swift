@@ -44,6 +44,7 @@ public enum ProcTree {
     let files: KeyValuePairs<String, ShadowNode> = [
       "cmdline": .file { try kernel.host().commandLine + [10] },
       "cpuinfo": .file { try CPUInfoFile.bytes(kernel) },
+      "diskstats": .file { try kernel.reader(DiskFiles.self).statistics(kernel) },
       "filesystems": .file { try ListFiles.fileSystems(kernel) },
       "interrupts": .file { try InterruptFile.interrupts(kernel) },
       "kallsyms": .file { try SymbolFile.bytes(kernel) },
@@ -52,6 +53,7 @@ public enum ProcTree {
       "modules": .file { try ModuleFile.bytes(kernel) },
       "mounts": .file { try MountFile.mounts(host.thread(1).task, host) },
       "net": NetworkFiles.directory(host) { try host.thread(1).task },
+      "partitions": .file { try kernel.reader(DiskFiles.self).partitions(kernel) },
       "slabinfo": .file(0o400) { try ListFiles.slabs(kernel) },
       "softirqs": .file { try InterruptFile.softInterrupts(kernel) },
       "stat": .file {

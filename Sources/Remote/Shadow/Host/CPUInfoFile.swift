@@ -40,7 +40,7 @@ enum CPUInfoFile {
     let power = try kernel.texts(in: "x86_power_flags", count: min(kernel.size(of: "x86_power_flags") / 8, 32))
     let frequencies = try frequencies(kernel, count: cpus.count)
     let packages = try cpus.map { try $0.package }
-    let ticks = try ticksPerSecond(kernel)
+    let ticks = try kernel.ticksPerSecond()
     var text = ProcText()
     for (index, cpu) in cpus.enumerated() {
       let flags = named[index].flags
@@ -100,14 +100,5 @@ enum CPUInfoFile {
       let frequency = try policy.frequency
       return frequency == 0 ? base : frequency
     }
-  }
-
-  /// HZ.
-  private static func ticksPerSecond(_ kernel: Kernel) throws -> UInt64 {
-    let clock = try ClockReader(kernel: kernel)
-    var batch = ReadBatch<VirtualAddress>()
-    let record = clock.add(to: &batch)
-    kernel.addressSpace.read(&batch)
-    return UInt64(max(1, min(5000, 1_000_000_000 / max(1, try clock.readTick(record, batch).nanosecondsPerTick))))
   }
 }

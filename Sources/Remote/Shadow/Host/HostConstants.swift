@@ -77,3 +77,16 @@ private struct BootClock {
     return Int64((Double(nanoseconds) / 1e9).rounded(.down))
   }
 }
+
+extension Kernel {
+  /// HZ.
+  ///
+  /// Cost: a read.
+  func ticksPerSecond() throws -> UInt64 {
+    let clock = try ClockReader(kernel: self)
+    var batch = ReadBatch<VirtualAddress>()
+    let record = clock.add(to: &batch)
+    addressSpace.read(&batch)
+    return UInt64(max(1, min(5000, 1_000_000_000 / max(1, try clock.readTick(record, batch).nanosecondsPerTick))))
+  }
+}

@@ -1,4 +1,5 @@
 import Binding
+import CodeViews
 import KernelInfo
 import LinuxKernel
 import Memory
@@ -30,6 +31,18 @@ enum NetworkFiles {
   private struct Device: KernelShape {
     static let type = "net_device"
     let core = Field<VirtualAddress?>(optional: "core_stats"), statistics = Place("stats")
+    let operations = Field<VirtualAddress>("netdev_ops"), light = Field<VirtualAddress>(optional: "lstats")
+  }
+
+  private struct Operations: KernelShape {
+    static let type = "net_device_ops"
+    let statistics = Field<VirtualAddress>("ndo_get_stats64")
+  }
+
+  /// Packets and bytes, where a device counts no more.
+  private struct Light: KernelShape {
+    static let type = "pcpu_lstats"
+    let packets = Field<UInt64>("packets"), bytes = Field<UInt64>("bytes")
   }
 
   /// Counters that the kernel keeps of what it dropped itself; missing before 5.18.
@@ -46,6 +59,28 @@ enum NetworkFiles {
     "rx_missed_errors", "tx_aborted_errors", "tx_carrier_errors", "tx_fifo_errors", "tx_heartbeat_errors",
     "tx_window_errors", "rx_compressed", "tx_compressed",
   ]
+
+  private typealias Traffic = (receivedPackets: UInt64, receivedBytes: UInt64, sentPackets: UInt64, sentBytes: UInt64)
+
+  /// What a dummy device sent; it receives nothing.
+  ///
+  /// Source: drivers/net/dummy.c, `dummy_get_stats64`.
+  private static func dummyCounters(
+    of device: Reading<Device>, _ name: [UInt8], _ cpus: [PerCPU.CPU], _ kernel: Kernel
+  ) throws -> Traffic {
+    let function = try kernel.read(Operations.self, at: [device.operations])[0].statistics
+    let variable = try device.light
+    guard try kernel.symbolMap().place(of: function)?.name == "dummy_get_stats64", variable.rawValue != 0 else {
+      let name = String(decoding: name, as: UTF8.self)
+      throw ShadowError.unreadable("the driver of \(name) keeps its counters in a struct of its own")
+    }
+    var sum: Traffic = (0, 0, 0, 0)
+    for cpu in try kernel.read(Light.self, at: cpus.map({ $0.address(of: variable) })) {
+      sum.sentPackets &+= try cpu.packets
+      sum.sentBytes &+= try cpu.bytes
+    }
+    return sum
+  }
 
   /// /proc/net/dev.
   ///
@@ -67,10 +102,9 @@ enum NetworkFiles {
       " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier "
         + "compressed")
     for (index, interface) in interfaces.enumerated() {
-      guard let counters = interface.counters else {
-        let name = String(decoding: interface.name, as: UTF8.self)
-        throw ShadowError.unreadable("the driver of \(name) keeps its counters in a struct of its own")
-      }
+      let counters =
+        try interface.counters.map { ($0.receivedPackets, $0.receivedBytes, $0.sentPackets, $0.sentBytes) as Traffic }
+        ?? dummyCounters(of: devices[index], interface.name, cpus, kernel)
       let words = try batch.reader(index).copy().words
       let own = Dictionary(zip(kinds, words), uniquingKeysWith: { first, _ in first })
       func sum(_ names: String...) -> UInt64 { names.reduce(0) { $0 &+ (own[$1] ?? 0) } }

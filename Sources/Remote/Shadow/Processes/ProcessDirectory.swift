@@ -54,7 +54,7 @@ struct ProcessDirectory: Sendable {
     add("fd", descriptors())
     add("ns", namespaces())
     file("environ", 0o400) { record in try Self.environment(record, host) }
-    file("status") { record in try ProcessStatus(record: record, constants: host.constants).bytes() }
+    file("status") { record in try ProcessStatus(record: record, host: host).bytes() }
     file("limits") { record in ProcessLimits.bytes(try record.details.get().process?.limits ?? []) }
     file("comm", 0o644) { $0.task.comm + [10] }
     file("cmdline") { record in
@@ -64,7 +64,7 @@ struct ProcessDirectory: Sendable {
     file("stat") { record in
       try ProcessStat(record: record, threads: isWhole ? host.processes().threads(of: record.task.tgid) : []).bytes()
     }
-    file("statm") { record in Array(try Self.sizes(record).utf8) }
+    file("statm") { record in Array(try Self.sizes(record, host.kernel).utf8) }
     file("maps") { record in try Self.mappings(record, host) }
     add("cwd", .link { try Self.place(host.thread(tid).details.get().working, host) })
     add("root", .link { try Self.place(host.thread(tid).details.get().root, host) })
@@ -121,10 +121,12 @@ struct ProcessDirectory: Sendable {
     @Sendable func entries() throws -> [ShadowNode.Entry] {
       let record = try host.thread(tid)
       let table = try host.kernel.details(of: [record.task], .namespaces).whole()
-      return (table.details.first?.namespaces ?? [:]).sorted { $0.key.rawValue < $1.key.rawValue }.map { kind, id in
-        ShadowNode.Entry(
-          name: kind.rawValue,
-          node: owned(.link { Array("\(kind.rawValue):[\(id.number)]".utf8) }, record))
+      let own = (table.details.first?.namespaces ?? [:]).map { kind, id in
+        (name: kind.rawValue, target: "\(kind.rawValue):[\(id.number)]")
+      }
+      let all = own + (try ChildNamespaces.links(of: record.task.address, host.kernel))
+      return all.sorted { $0.name < $1.name }.map { link in
+        ShadowNode.Entry(name: link.name, node: owned(.link { Array(link.target.utf8) }, record))
       }
     }
     return .directory(0o511, list: entries) { name in try entries().first { $0.name == name }?.node }
@@ -133,8 +135,9 @@ struct ProcessDirectory: Sendable {
   // MARK: Contents
 
   /// Source: `proc_pid_statm`.
-  private static func sizes(_ record: ProcessRecord) throws -> String {
-    guard let memory = try record.details.get().memory else { return "0 0 0 0 0 0 0\n" }
+  private static func sizes(_ record: ProcessRecord, _ kernel: Kernel) throws -> String {
+    guard let counted = try record.details.get().memory else { return "0 0 0 0 0 0 0\n" }
+    let memory = try kernel.reader(ResidentPages.self).shownInSizes(counted, kernel)
     let (shared, data) = (memory.filePages &+ memory.sharedPages, memory.data &+ memory.stack)
     return "\(memory.total) \(memory.resident) \(shared) \(memory.text >> 12) 0 \(data) 0\n"
   }

@@ -1,3 +1,4 @@
+import LinuxKernel
 import Memory
 import TaskViews
 
@@ -6,7 +7,9 @@ import TaskViews
 /// Source: fs/proc/array.c, `proc_pid_status`; fs/proc/task_mmu.c, `task_mem`.
 struct ProcessStatus {
   let record: ProcessRecord
-  let constants: HostConstants
+  let host: ShadowHost
+
+  private var constants: HostConstants { host.constants }
 
   func bytes() throws -> [UInt8] {
     let (task, details) = (record.task, try record.details.get())
@@ -23,7 +26,10 @@ struct ProcessStatus {
     text.line("Groups:\t\(details.groups.map { "\($0)" }.joined(separator: " ")) ")
     addNumbers(details, &text)
     if constants.isAtLeast(6, 11) { text.line("Kthread:\t\(details.flags & ProcessReader.kernelThread != 0 ? 1 : 0)") }
-    if let memory = details.memory { add(memory, details, &text) }
+    if let memory = details.memory {
+      let exact = try host.kernel.reader(ResidentPages.self).shownInStatus(memory, host.kernel)
+      add(exact, details, &text)
+    }
     addSignals(details, &text)
     for (name, set) in zip(["Inh", "Prm", "Eff", "Bnd", "Amb"], details.capabilities) {
       text.line("Cap\(name):\t\(ProcText.hex(set, 16))")
@@ -107,7 +113,10 @@ struct ProcessStatus {
     text.line("CoreDumping:\t\(memory.isDumpingCore || details.process?.isDumpingCore == true ? 1 : 0)")
     // MMF_DISABLE_THP (include/linux/sched/coredump.h, later mm_types.h).
     text.line("THP_enabled:\t\(memory.flags >> 24 & 1 == 0 ? 1 : 0)")
-    if let mask = memory.untagMask { text.line("untag_mask:\t0x\(String(mask, radix: 16))") }
+    // All bits where the kernel was built without masks, and no line before there was one.
+    if memory.untagMask != nil || constants.isAtLeast(6, 4) {
+      text.line("untag_mask:\t0x\(String(memory.untagMask ?? .max, radix: 16))")
+    }
   }
 
   private func addSignals(_ details: ProcessRecord.Details, _ text: inout ProcText) {
