@@ -21,6 +21,24 @@ extension GuestTests {
       }
     }
 
+    /// Who can no longer be asked is an error in every file, and can be unmounted.
+    @Test func hostThatIsGoneIsAnError() throws {
+      let guest = try SharedGuests.shared.guest(standardGuests[0])
+      let daemon = try GrassDaemon(memory: guest.memoryPath)
+      defer { daemon.bury() }
+      try MountedShadow.with(["--host", daemon.urls[1], "--timeout", "2"]) { shadow in
+        let first = try shadow.run("ps -p 1 -o comm=")
+        #expect(first == "init\n")
+        daemon.signal(SIGKILL)
+        // What was kept for a moment is gone.
+        usleep(200_000)
+        for file in ["meminfo", "1/status", "modules", "stat"] {
+          #expect(open("\(shadow.path)/proc/\(file)", O_RDONLY) == -1 && errno == EIO, "\(file)")
+        }
+        #expect(opendir(shadow.path + "/proc") == nil && errno == EIO)
+      }
+    }
+
     /// What is not there, what cannot be written, and views and memory beside /proc.
     private static func checkBorders(_ path: String) throws {
       #expect(open(path + "/proc/nothing", O_RDONLY) == -1 && errno == ENOENT)
@@ -53,12 +71,15 @@ struct MountedShadow {
     let directory = FileManager.default.temporaryDirectory.appendingPathComponent("grass-shadow-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: false)
     let process = Process()
-    process.executableURL = BuiltTool.directory.appendingPathComponent("grassctl")
-    process.arguments = ["mount"] + source + [directory.path]
+    // One of a test that crashed unmounts and ends with it.
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
+    process.arguments =
+      ["--pdeathsig", "TERM", "--", BuiltTool.directory.appendingPathComponent("grassctl").path, "mount"] + source
+      + [directory.path]
     let output = Pipe()
     process.standardOutput = output
     process.standardInput = FileHandle.nullDevice
-    try process.run()
+    try Spawner.shared.start(process)
     defer {
       process.terminate()
       process.waitUntilExit()
@@ -270,8 +291,8 @@ struct ShadowComparison {
           return pid.map { !readers.contains($0) && !moved.contains($0) && files["\($0)/stat"] != nil } ?? true
         }
       }
-      // Kernel workers are called by what they worked on last.
-      func steady(_ line: String) -> String { line.contains("kworker/") ? "" : line }
+      // Kernel workers are called by what they worked on last, and a process of the guest's runs now and then.
+      func steady(_ line: String) -> String { line.contains("kworker/") || line.hasSuffix(" busy") ? "" : line }
       let (own, other) = (lines(printed[tool] ?? "").map(steady), lines(try shadow.run(tool)).map(steady))
       let first = zip(own, other).first { $0 != $1 }
       #expect(own.count == other.count && first == nil, "\(tool): '\(first?.0 ?? "")' is '\(first?.1 ?? "")'")
