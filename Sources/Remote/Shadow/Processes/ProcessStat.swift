@@ -11,6 +11,8 @@ struct ProcessStat {
   func bytes() throws -> [UInt8] {
     let (task, details) = (record.task, try record.details.get())
     let isWhole = !threads.isEmpty
+    // What all threads have used together is known of the one that leads.
+    let leader = threads.first(where: \.task.isLeader)?.task ?? task
     let (process, memory) = (details.process, details.memory)
     var exitCode = details.exitCode
     var (minor, major, guest) = (details.minorFaults, details.majorFaults, details.guestTime)
@@ -37,8 +39,8 @@ struct ProcessStat {
     text.add(" ")
     text.numbers([
       details.flags, minor, process?.childMinorFaults ?? 0, major, process?.childMajorFaults ?? 0,
-      ProcText.ticks(isWhole ? task.processUserTime : task.userTime),
-      ProcText.ticks(isWhole ? task.processSystemTime : task.systemTime),
+      ProcText.ticks(isWhole ? leader.processUserTime : task.userTime),
+      ProcText.ticks(isWhole ? leader.processSystemTime : task.systemTime),
       ProcText.ticks(process?.childUserTime ?? 0), ProcText.ticks(process?.childSystemTime ?? 0),
     ])
     text.add(" \(task.priority) \(task.nice) \(count) 0 ")

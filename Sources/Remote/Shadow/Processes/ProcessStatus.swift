@@ -16,7 +16,9 @@ struct ProcessStatus {
     var text = ProcText("Name:\t")
     text.add(Self.escaped(task.comm))
     text.line("")
-    if let umask = details.umask { text.line("Umask:\t\(ProcText.padded(String(umask, radix: 8), 4, "0"))") }
+    if let umask = details.umask, umask >= 0 {
+      text.line("Umask:\t\(ProcText.padded(String(umask, radix: 8), 4, "0"))")
+    }
     text.line("State:\t\(task.state.rawValue) (\(Self.name(of: task.state)))")
     text.line("Tgid:\t\(task.tgid)\nNgid:\t\(details.numaGroup)\nPid:\t\(task.tid)\nPPid:\t\(task.ppid)")
     text.line("TracerPid:\t\(details.tracer)")
