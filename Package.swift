@@ -202,6 +202,15 @@ targets += module("Acquisition", in: "Remote", ["Host", "CCompression", "Memory"
 targets += module(
   "ImageStore", in: "Remote", ["Host", "CCompression", "Memory", "Keys", "Acquisition", crypto], tests: ["Scratch"])
 
+// What a watched kernel's /proc shows, as a tree of files; libfuse, and that tree mounted.
+targets += module(
+  "Shadow", in: "Remote",
+  kernel + ["TaskViews", "CodeViews", "StorageViews", "NetworkViews", "ProcessViews", "MachineViews"], tests: [])
+targets += [
+  .systemLibrary(name: "CFuse", path: "Sources/Remote/CFuse", providers: [.apt(["libfuse3-dev"])])
+]
+targets += module("ShadowMount", in: "Remote", ["CFuse", "Host", "Shadow"])
+
 // MARK: Figures, guests, tools
 
 targets += module(
@@ -229,7 +238,7 @@ targets += [
     [
       "Host", "ToolOptions", "Memory", "Paging", "KernelInfo", "KernelFile", "LinuxKernel", "Views", "KernelViews",
       "Detection", "Output", "Records", "Links", "Keys", "Hosts",
-      "Remote", "Acquisition", "ImageStore", "LinkBench",
+      "Remote", "Acquisition", "ImageStore", "LinkBench", "Shadow", "ShadowMount",
     ]),
   tool("grasslab", ["Host", "Lab"]),
   // The conformance suite as a program, to be run inside guests.

@@ -87,15 +87,18 @@ struct ViewCommand<View: KernelView>: ParsableCommand {
   @OptionGroup var arguments: ViewArguments<View>
   @OptionGroup(title: "Rows and columns") var rows: RowOptions
 
-  func run() throws {
+  func run() throws { try Self.show(source, arguments, rows) }
+
+  /// Opens the kernel, reads the rows and prints them, once or again and again.
+  static func show(_ source: SourceOptions, _ arguments: ViewArguments<View>, _ rows: RowOptions) throws {
     let options = try arguments.options()
     let format = try rows.format()
     let kernel = try source.openKernel(slots: rows.watch == nil ? 4 : 1)
-    guard let pause = rows.watch else { return try look(at: kernel, options, format) }
+    guard let pause = rows.watch else { return try look(at: kernel, options, format, asJSON: rows.json) }
     while true {
       if isatty(STDOUT_FILENO) == 1 { writeOutput("\u{1b}[H\u{1b}[2J") }
       do {
-        try look(at: kernel, options, format)
+        try look(at: kernel, options, format, asJSON: rows.json)
       } catch let status as ExitCode where status == ExitStatus.partial {
         // Said on standard error; the next look may be whole.
       }
@@ -103,13 +106,15 @@ struct ViewCommand<View: KernelView>: ParsableCommand {
     }
   }
 
-  private func look(at kernel: Kernel, _ options: View.Options, _ format: ViewFormat) throws {
+  private static func look(
+    at kernel: Kernel, _ options: View.Options, _ format: ViewFormat, asJSON: Bool
+  ) throws {
     let found = try reporting { try View.rows(of: kernel, options) }
     let isEmpty: Bool
     do throws(ViewOptionError) {
       let wanted = try format.arranged(found.rows, of: View.self, options)
       isEmpty = wanted.isEmpty
-      if rows.json {
+      if asJSON {
         writeOutput(try format.json(wanted, of: View.self, options))
       } else {
         writeOutput(try format.text(wanted, of: View.self, options))
@@ -138,7 +143,9 @@ struct ViewCommandGroup<View: KernelView>: ParsableCommand {
 extension KernelView {
   /// Its command.
   static var command: any ParsableCommand.Type {
-    companions.isEmpty ? ViewCommand<Self>.self : ViewCommandGroup<Self>.self
+    // As with mount(8): without a directory it lists, with one it mounts.
+    if self == MountView.self { return MountCommand.self }
+    return companions.isEmpty ? ViewCommand<Self>.self : ViewCommandGroup<Self>.self
   }
 
   /// What else can be done with what it shows: `grassctl files get`.

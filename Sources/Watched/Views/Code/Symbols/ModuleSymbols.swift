@@ -13,6 +13,8 @@ package struct ModuleSymbols: Sendable {
     package let name: Range<Int>
     /// The letter that /proc/kallsyms prints.
     package let type: UInt8
+    /// Its number in the module's table.
+    fileprivate let index: Int
   }
 
   package let module: String
@@ -47,7 +49,7 @@ package struct ModuleSymbols: Sendable {
     self.module = module
     self.parts = parts
     self.text = text
-    var places: [(index: Int, entry: Entry)] = []
+    var places: [Entry] = []
     var others: [Entry] = []
     var unnamed = 0
     let names = ByteReader(text.span.bytes)
@@ -66,16 +68,17 @@ package struct ModuleSymbols: Sendable {
       let letter = try types.u8(index)
       let isUpper = exports.contains(address)
       let entry = Entry(
-        address: address, name: start..<start + name.count, type: isUpper ? letter & ~0x20 : letter | 0x20)
+        address: address, name: start..<start + name.count, type: isUpper ? letter & ~0x20 : letter | 0x20,
+        index: index)
       // SHN_UNDEF, include/uapi/linux/elf.h.
       if try symbols.u16(base + sectionOffset) == 0 || Self.isMark(name) {
         others.append(entry)
       } else {
-        places.append((index, entry))
+        places.append(entry)
       }
     }
-    places.sort { ($0.entry.address, $0.index) < ($1.entry.address, $1.index) }
-    self.places = places.map(\.entry)
+    places.sort { ($0.address, $0.index) < ($1.address, $1.index) }
+    self.places = places
     self.others = others
     self.unnamed = unnamed
   }
@@ -104,7 +107,8 @@ package struct ModuleSymbols: Sendable {
     return (places + others).filter { text[$0.name].elementsEqual(wanted) }.map { place($0, offset: 0) }
   }
 
-  package var all: [SymbolPlace] { (places + others).map { place($0, offset: 0) } }
+  /// Every symbol, in the order of the module's table.
+  package var all: [SymbolPlace] { (places + others).sorted { $0.index < $1.index }.map { place($0, offset: 0) } }
 
   private func place(_ entry: Entry, offset: UInt64) -> SymbolPlace {
     var size: UInt64?

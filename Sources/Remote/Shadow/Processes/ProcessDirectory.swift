@@ -1,0 +1,204 @@
+import Binding
+import LinuxKernel
+import Memory
+import Paging
+import ProcessViews
+import StorageViews
+import TaskViews
+
+/// The directories /proc/PID and /proc/PID/task/TID.
+///
+/// Source: fs/proc/base.c, `tgid_base_stuff` and `tid_base_stuff`.
+struct ProcessDirectory: Sendable {
+  let host: ShadowHost
+  /// The thread that it is about; of a process its leader.
+  let tid: Int32
+  /// Whether all of the process is shown, or the one thread.
+  let isWhole: Bool
+
+  /// The directory, where there is such a thread.
+  func node(of record: ProcessRecord) -> ShadowNode {
+    owned(.directory(list: { try entries() }, find: { name in try entries().first { $0.name == name }?.node }), record)
+      .owned { if isWhole { $0.links = 9 } }
+  }
+
+  /// With the owner and the times that procfs gives to what belongs to a process.
+  ///
+  /// Source: `task_dump_owner`: the effective user, and root of what may not be looked into.
+  private func owned(_ node: ShadowNode, _ record: ProcessRecord) -> ShadowNode {
+    node.owned { attributes in
+      attributes.time = host.constants.bootTime + Int64(record.task.startTime / 1_000_000_000)
+      let details = try? record.details.get()
+      // Bits 0 and 1 of the flags of memory: 1 is SUID_DUMP_USER.
+      let isReadable = details?.memory.map { $0.flags & 3 == 1 } ?? false
+      guard attributes.kind == .directory && attributes.permissions == 0o555 || isReadable else { return }
+      (attributes.uid, attributes.gid) = (record.task.euid, record.task.egid)
+    }
+  }
+
+  private func entries() throws -> [ShadowNode.Entry] {
+    let record = try host.thread(tid)
+    var entries: [ShadowNode.Entry] = []
+    func add(_ name: String, _ node: ShadowNode) {
+      entries.append(.init(name: name, node: owned(node, record)))
+    }
+    func file(
+      _ name: String, _ permissions: UInt16 = 0o444, _ make: @escaping @Sendable (ProcessRecord) throws -> [UInt8]
+    ) {
+      add(name, .file(permissions) { [host, tid] in try make(host.thread(tid)) })
+    }
+    let (host, tid, isWhole) = (host, tid, isWhole)
+    if isWhole {
+      add("task", .directory(list: { try threads() }, find: { name in try threads().first { $0.name == name }?.node }))
+    }
+    add("fd", descriptors())
+    add("ns", namespaces())
+    file("environ", 0o400) { record in try Self.environment(record, host) }
+    file("status") { record in try ProcessStatus(record: record, host: host).bytes() }
+    file("limits") { record in ProcessLimits.bytes(try record.details.get().process?.limits ?? []) }
+    file("comm", 0o644) { $0.task.comm + [10] }
+    file("cmdline") { record in
+      if let fault = record.task.commandLineFault { throw ShadowError.unreadable("the command line: \(fault)") }
+      return record.task.commandLine
+    }
+    file("stat") { record in
+      try ProcessStat(record: record, threads: isWhole ? host.processes().threads(of: record.task.tgid) : []).bytes()
+    }
+    file("statm") { record in Array(try Self.sizes(record, host.kernel).utf8) }
+    file("maps") { record in try Self.mappings(record, host) }
+    add("cwd", .link { try Self.place(host.thread(tid).details.get().working, host) })
+    add("root", .link { try Self.place(host.thread(tid).details.get().root, host) })
+    add("exe", .link { try Self.executable(host.thread(tid), host) })
+    file("mounts") { record in try MountFile.mounts(record.task, host) }
+    file("mountinfo") { record in try MountFile.mountInfo(record.task, host) }
+    if isWhole { add("net", NetworkFiles.directory(host) { try host.thread(tid).task }) }
+    file("wchan") { record in try WaitingPlace.bytes(record, host.kernel) }
+    file("cgroup") { record in
+      let table = try host.kernel.details(of: [record.task], .controlGroups).whole()
+      // Version 2 is not shown until something has been mounted of it (`proc_cgroup_show`).
+      let isShown =
+        try host.kernel.addressSpace.read(
+          host.kernel.symbol("cgrp_dfl_visible", for: "the control groups"), count: 1)[0] != 0
+      return (table.details.first?.controlGroups ?? []).filter { isShown || $0.hierarchy != 0 }
+        .flatMap { $0.line + [10] }
+    }
+    file("oom_score_adj", 0o644) { record in
+      Array("\(try record.details.get().process?.oomScoreAdjustment ?? 0)\n".utf8)
+    }
+    file("io", 0o400) { record in
+      try Self.inputOutput(record, isWhole ? host.processes().threads(of: record.task.tgid) : [])
+    }
+    return entries
+  }
+
+  private func threads() throws -> [ShadowNode.Entry] {
+    let table = try host.processes()
+    guard table[tid] != nil else { throw ShadowError.missing }
+    return table.threads(of: tid).map { thread in
+      let directory = ProcessDirectory(host: host, tid: thread.task.tid, isWhole: false)
+      return ShadowNode.Entry(name: "\(thread.task.tid)", node: directory.node(of: thread))
+    }
+  }
+
+  private func descriptors() -> ShadowNode {
+    let (host, tid) = (host, tid)
+    @Sendable func entries() throws -> [ShadowNode.Entry] {
+      let record = try host.thread(tid)
+      let table = try host.kernel.openFiles(of: [record.task]).whole()
+      return table.files.map { file in
+        // Read for reading, written for writing, and the reverse is not said.
+        let access = file.flags & 3
+        let mode: UInt16 = (access != 1 ? 0o500 : 0) | (access != 0 ? 0o300 : 0)
+        return ShadowNode.Entry(
+          name: "\(file.descriptor)", node: owned(.link(mode) { file.name.display }, record))
+      }
+    }
+    return .directory(0o500, list: entries) { name in try entries().first { $0.name == name }?.node }
+  }
+
+  private func namespaces() -> ShadowNode {
+    let (host, tid) = (host, tid)
+    @Sendable func entries() throws -> [ShadowNode.Entry] {
+      let record = try host.thread(tid)
+      let table = try host.kernel.details(of: [record.task], .namespaces).whole()
+      let own = (table.details.first?.namespaces ?? [:]).map { kind, id in
+        (name: kind.rawValue, target: "\(kind.rawValue):[\(id.number)]")
+      }
+      let all = own + (try ChildNamespaces.links(of: record.task.address, host.kernel))
+      return all.sorted { $0.name < $1.name }.map { link in
+        ShadowNode.Entry(name: link.name, node: owned(.link { Array(link.target.utf8) }, record))
+      }
+    }
+    return .directory(0o511, list: entries) { name in try entries().first { $0.name == name }?.node }
+  }
+
+  // MARK: Contents
+
+  /// Source: `proc_pid_statm`.
+  private static func sizes(_ record: ProcessRecord, _ kernel: Kernel) throws -> String {
+    guard let counted = try record.details.get().memory else { return "0 0 0 0 0 0 0\n" }
+    let memory = try kernel.reader(ResidentPages.self).shownInSizes(counted, kernel)
+    let (shared, data) = (memory.filePages &+ memory.sharedPages, memory.data &+ memory.stack)
+    return "\(memory.total) \(memory.resident) \(shared) \(memory.text >> 12) 0 \(data) 0\n"
+  }
+
+  /// Source: `do_io_accounting`.
+  private static func inputOutput(_ record: ProcessRecord, _ threads: [ProcessRecord]) throws -> [UInt8] {
+    let details = try record.details.get()
+    var total = details.inputOutput
+    if !threads.isEmpty, let process = details.process {
+      total = process.inputOutput
+      for thread in threads { total += try thread.details.get().inputOutput }
+    }
+    let names = ["rchar", "wchar", "syscr", "syscw", "read_bytes", "write_bytes", "cancelled_write_bytes"]
+    return zip(names, total.counters).flatMap { Array("\($0): \($1)\n".utf8) }
+  }
+
+  private static func environment(_ record: ProcessRecord, _ host: ShadowHost) throws -> [UInt8] {
+    let table = try host.kernel.details(of: [record.task], .environment).whole()
+    guard let details = table.details.first else { throw ShadowError.missing }
+    if let fault = details.environmentFault { throw ShadowError.unreadable("the environment: \(fault)") }
+    return details.environmentBytes
+  }
+
+  private static func mappings(_ record: ProcessRecord, _ host: ShadowHost) throws -> [UInt8] {
+    guard let memory = try record.details.get().memory else { return [] }
+    let table = try host.kernel.mappings(ofProcess: record.task.tgid).whole()
+    return ProcessMaps.bytes(table.mappings, vsyscall: try VirtualCallPage.permissions(of: memory, host.kernel))
+  }
+
+  private static func place(_ path: ProcessRecord.VirtualPath?, _ host: ShadowHost) throws -> [UInt8] {
+    guard let path else { throw ShadowError.missing }
+    let reader = try host.kernel.reader(PathReader.self)
+    let names = reader.names(
+      of: [FilePath(mount: path.mount, dentry: path.dentry)], in: host.kernel.addressSpace)
+    return try names[0].get().display
+  }
+
+  private static func executable(_ record: ProcessRecord, _ host: ShadowHost) throws -> [UInt8] {
+    guard let memory = try record.details.get().memory, memory.executable.rawValue != 0 else {
+      throw ShadowError.missing
+    }
+    let (paths, fields) = (try host.kernel.reader(PathReader.self), try OpenFileFields(host.kernel.types))
+    let files = fields.read([memory.executable], paths: paths, in: host.kernel.addressSpace)
+    guard let file = try files[0]?.get() else { throw ShadowError.missing }
+    return file.name.display
+  }
+}
+
+extension Faulted {
+  /// Itself, where nothing of it is missing.
+  func whole() throws -> Self {
+    if let fault = faults.first { throw ShadowError.unreadable("\(fault)") }
+    return self
+  }
+}
+
+extension Kernel {
+  /// The open files of tasks.
+  ///
+  /// Cost: as ``openFiles(ofProcess:)`` without the list of tasks.
+  fileprivate func openFiles(of tasks: [KernelTask]) throws(KernelError) -> OpenFileTable {
+    try read(with: OpenFileReader.self) { reader in reader.read(tasks, in: addressSpace) }
+  }
+}

@@ -1,0 +1,22 @@
+/// What `stat` says of an entry of the shadow.
+public struct ShadowAttributes: Sendable, Equatable {
+  public enum Kind: Sendable {
+    case directory, file, link
+  }
+
+  public var kind: Kind
+  /// The lower twelve bits of `st_mode`; nobody may write.
+  public var permissions: UInt16
+  public var uid: UInt32 = 0
+  public var gid: UInt32 = 0
+  /// All three times, in seconds since 1970.
+  public var time: Int64 = 0
+  /// Bytes; zero for files that are made when they are opened, as in procfs.
+  public var size: UInt64 = 0
+  public var links: UInt32 = 1
+
+  public init(_ kind: Kind, _ permissions: UInt16) {
+    self.kind = kind
+    self.permissions = permissions
+  }
+}

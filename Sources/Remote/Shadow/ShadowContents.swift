@@ -1,0 +1,48 @@
+public import Memory
+
+/// What one open file shows: for as long as it is open, always the same.
+public enum ShadowContents: Sendable {
+  case bytes([UInt8])
+  /// The physical memory, which is read when it is asked for.
+  case memory(any PhysicalMemory)
+
+  /// No file is longer; what would be cannot be read.
+  public static let mostBytes = 256 << 20
+
+  /// At most `count` bytes from `offset` on, fewer at the end.
+  ///
+  /// Where the memory has none, there are zeros, as in a sparse file.
+  ///
+  /// - Throws: ``ShadowError`` where memory that there is cannot be read.
+  public func read(from offset: Int, count: Int) throws(ShadowError) -> [UInt8] {
+    guard offset >= 0, count > 0 else { return [] }
+    switch self {
+    case .bytes(let bytes):
+      guard offset < bytes.count else { return [] }
+      return Array(bytes[offset..<min(bytes.count, offset + min(count, bytes.count))])
+    case .memory(let memory):
+      return try ShadowError.answering { try Self.read(memory, from: UInt64(offset), count: min(count, 1 << 20)) }
+    }
+  }
+
+  private static func read(_ memory: any PhysicalMemory, from offset: UInt64, count: Int) throws -> [UInt8] {
+    let end = min(
+      memory.segments.last.map { $0.start.rawValue &+ $0.count } ?? 0, offset.addingReportingOverflow(UInt64(count)).0)
+    guard offset < end else { return [] }
+    var bytes = [UInt8](repeating: 0, count: Int(end - offset))
+    var batch = ReadBatch<PhysicalAddress>()
+    var places: [Int] = []
+    for segment in memory.segments {
+      let (first, last) = (max(segment.start.rawValue, offset), min(segment.start.rawValue &+ segment.count, end))
+      guard first < last else { continue }
+      batch.add(PhysicalAddress(first), count: Int(last - first))
+      places.append(Int(first - offset))
+    }
+    memory.read(&batch)
+    for (index, place) in places.enumerated() {
+      let piece = try batch.reader(index).copy()
+      bytes.replaceSubrange(place..<place + piece.count, with: piece)
+    }
+    return bytes
+  }
+}

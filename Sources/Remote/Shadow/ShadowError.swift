@@ -1,0 +1,36 @@
+/// Why the shadow has no answer.
+public enum ShadowError: Error, Sendable, Equatable {
+  /// There is nothing of this name, or no longer.
+  case missing
+  /// A directory was asked for what only a file has, or the reverse.
+  case isDirectory
+  case notDirectory
+  /// What the file shows cannot be read, or not all of it.
+  ///
+  /// Never an empty file in its place: whoever reads one takes it for health.
+  case unreadable(String)
+}
+
+extension ShadowError: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .missing: "there is no such file"
+    case .isDirectory: "it is a directory"
+    case .notDirectory: "it is no directory"
+    case .unreadable(let why): why
+    }
+  }
+}
+
+extension ShadowError {
+  /// Runs `body`, and makes any other error of it one of these.
+  static func answering<Result>(_ body: () throws -> Result) throws(ShadowError) -> Result {
+    do {
+      return try body()
+    } catch let error as ShadowError {
+      throw error
+    } catch {
+      throw .unreadable("\(error)")
+    }
+  }
+}

@@ -1,0 +1,85 @@
+public import Memory
+
+/// An entry of the shadow: what it is, and how what it shows is made.
+public struct ShadowNode: Sendable {
+  public struct Entry: Sendable {
+    public let name: String
+    public let node: ShadowNode
+  }
+
+  enum Body: Sendable {
+    /// The entries, and one of them by its name.
+    case directory(list: @Sendable () throws -> [Entry], find: @Sendable (String) throws -> ShadowNode?)
+    case file(@Sendable () throws -> ShadowContents)
+    case link(@Sendable () throws -> [UInt8])
+  }
+
+  public internal(set) var attributes: ShadowAttributes
+  let body: Body
+
+  /// A directory whose entries `find` knows by name, and `list` all of them.
+  static func directory(
+    _ permissions: UInt16 = 0o555, list: @escaping @Sendable () throws -> [Entry],
+    find: @escaping @Sendable (String) throws -> ShadowNode?
+  ) -> ShadowNode {
+    ShadowNode(attributes: ShadowAttributes(.directory, permissions), body: .directory(list: list, find: find))
+  }
+
+  /// A directory whose entries are always the same.
+  public static func directory(_ entries: KeyValuePairs<String, ShadowNode>) -> ShadowNode {
+    directory(entries.map { Entry(name: $0.key, node: $0.value) })
+  }
+
+  /// A directory of entries whose names are made up by who asks for it.
+  public static func directory(named entries: [(String, ShadowNode)]) -> ShadowNode {
+    directory(entries.map { Entry(name: $0.0, node: $0.1) })
+  }
+
+  /// A directory whose entries are always the same.
+  static func directory(_ entries: [Entry]) -> ShadowNode {
+    let byName = Dictionary(entries.map { ($0.name, $0.node) }, uniquingKeysWith: { first, _ in first })
+    return directory(list: { entries }, find: { byName[$0] })
+  }
+
+  /// A file whose bytes are made whole when it is opened.
+  public static func file(_ permissions: UInt16 = 0o444, _ make: @escaping @Sendable () throws -> [UInt8]) -> ShadowNode
+  {
+    ShadowNode(
+      attributes: ShadowAttributes(.file, permissions),
+      body: .file {
+        let bytes = try make()
+        guard bytes.count <= ShadowContents.mostBytes else {
+          throw ShadowError.unreadable("it would have \(bytes.count) bytes")
+        }
+        return .bytes(bytes)
+      })
+  }
+
+  /// The physical memory as a file: a byte's place is its address.
+  public static func memory(_ memory: any PhysicalMemory) -> ShadowNode {
+    var node = ShadowNode(attributes: ShadowAttributes(.file, 0o400), body: .file { .memory(memory) })
+    node.attributes.size = memory.segments.last.map { $0.start.rawValue &+ $0.count } ?? 0
+    return node
+  }
+
+  /// A symbolic link, which says where it leads in the watched host.
+  static func link(_ permissions: UInt16 = 0o777, _ make: @escaping @Sendable () throws -> [UInt8]) -> ShadowNode {
+    ShadowNode(
+      attributes: ShadowAttributes(.link, permissions),
+      body: .link {
+        let target = try make()
+        // PATH_MAX, its last zero included; what is no text of a path is none.
+        guard !target.isEmpty, target.count < 4096, !target.contains(0) else {
+          throw ShadowError.unreadable("a link to what is no path")
+        }
+        return target
+      })
+  }
+
+  /// The same with other owners and times, as procfs gives them to what belongs to a process.
+  func owned(_ change: (inout ShadowAttributes) -> Void) -> ShadowNode {
+    var node = self
+    change(&node.attributes)
+    return node
+  }
+}

@@ -1,0 +1,141 @@
+import Synchronization
+
+/// A tree of files made of what a watched kernel holds, by inode numbers, as file systems are asked.
+///
+/// It knows nothing of the system that mounts it. Every answer is made when it is asked for: a file's bytes when it is opened, a
+/// directory's entries likewise. Many threads may ask at once.
+public final class ShadowTree: Sendable {
+  /// The number of the root.
+  public static let root: UInt64 = 1
+
+  /// The process that asks.
+  @TaskLocal static var caller: Int32 = 0
+
+  private struct Place: Hashable {
+    var parent: UInt64
+    var name: String
+  }
+
+  private struct Known {
+    var node: ShadowNode
+    var place: Place
+    /// How many times its number was given out and not yet given back.
+    var uses: UInt64
+  }
+
+  private struct Table {
+    var nodes: [UInt64: Known]
+    var numbers: [Place: UInt64] = [:]
+    var next = ShadowTree.root + 1
+  }
+
+  private let table: Mutex<Table>
+
+  public init(root: ShadowNode) {
+    table = Mutex(
+      Table(nodes: [Self.root: Known(node: root, place: Place(parent: Self.root, name: ""), uses: 1)]))
+  }
+
+  /// An entry by its number, and what `stat` says of it.
+  public struct Found: Sendable {
+    public let inode: UInt64
+    public let attributes: ShadowAttributes
+  }
+
+  /// The entry `name` of a directory.
+  ///
+  /// Its number holds until ``forget(_:count:)`` has given it back as often as it was given out.
+  ///
+  /// `caller` is the process that asks, which finds itself as `self`; zero where that is unknown.
+  public func lookup(_ name: String, in parent: UInt64, caller: Int32 = 0) throws(ShadowError) -> Found {
+    guard case .directory(_, let find) = try node(parent).body else { throw .notDirectory }
+    let found = try ShadowError.answering { try Self.$caller.withValue(caller) { try find(name) } }
+    guard let found else { throw .missing }
+    return table.withLock { table in
+      let place = Place(parent: parent, name: name)
+      let inode = table.numbers[place] ?? table.next
+      if inode == table.next {
+        table.next += 1
+        table.numbers[place] = inode
+      }
+      table.nodes[inode, default: Known(node: found, place: place, uses: 0)].uses += 1
+      table.nodes[inode]?.node = found
+      return Found(inode: inode, attributes: found.attributes)
+    }
+  }
+
+  /// Gives back the number of an entry.
+  public func forget(_ inode: UInt64, count: UInt64 = 1) {
+    guard inode != Self.root else { return }
+    table.withLock { table in
+      guard var known = table.nodes[inode] else { return }
+      known.uses -= min(known.uses, count)
+      if known.uses == 0 {
+        table.nodes[inode] = nil
+        table.numbers[known.place] = nil
+      } else {
+        table.nodes[inode] = known
+      }
+    }
+  }
+
+  /// How many entries have a number.
+  public var count: Int { table.withLock { $0.nodes.count } }
+
+  /// What `stat` says, as of the time of the entry's look-up.
+  public func attributes(of inode: UInt64) throws(ShadowError) -> ShadowAttributes { try node(inode).attributes }
+
+  /// The entries of a directory as it is now, without `.` and `..`.
+  public func entries(of inode: UInt64) throws(ShadowError) -> [(name: String, kind: ShadowAttributes.Kind)] {
+    guard case .directory(let list, _) = try node(inode).body else { throw .notDirectory }
+    return try ShadowError.answering {
+      try list().filter { Self.isName($0.name) }.map { ($0.name, $0.node.attributes.kind) }
+    }
+  }
+
+  /// The contents of a file as it is now.
+  public func open(_ inode: UInt64) throws(ShadowError) -> ShadowContents {
+    switch try node(inode).body {
+    case .file(let make): try ShadowError.answering(make)
+    case .directory: throw .isDirectory
+    case .link: throw .unreadable("it is a link")
+    }
+  }
+
+  /// Where a symbolic link leads.
+  public func target(of inode: UInt64) throws(ShadowError) -> [UInt8] {
+    guard case .link(let make) = try node(inode).body else { throw .unreadable("it is no link") }
+    return try ShadowError.answering(make)
+  }
+
+  private func node(_ inode: UInt64) throws(ShadowError) -> ShadowNode {
+    guard let known = table.withLock({ $0.nodes[inode] }) else { throw .missing }
+    return known.node
+  }
+
+  /// Whether a directory may have an entry of this name: names may come from the watched memory.
+  static func isName(_ name: String) -> Bool {
+    !name.isEmpty && name != "." && name != ".." && name.utf8.count <= 255
+      && name.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x7f && $0 != UInt8(ascii: "/") }
+  }
+}
+
+extension ShadowTree {
+  /// The contents of the file at `path`, whose parts are joined by slashes; for who mounts nothing.
+  public func contents(of path: String) throws(ShadowError) -> [UInt8] {
+    let inode = try self.inode(of: path)
+    defer { forget(inode) }
+    return try open(inode).read(from: 0, count: ShadowContents.mostBytes)
+  }
+
+  /// The number of the entry at `path`, to be given back.
+  public func inode(of path: String) throws(ShadowError) -> UInt64 {
+    var inode = Self.root
+    for part in path.split(separator: "/") {
+      let next = try lookup(String(part), in: inode)
+      forget(inode)
+      inode = next.inode
+    }
+    return inode
+  }
+}

@@ -1,0 +1,198 @@
+import CFuse
+import Glibc
+import Host
+import Shadow
+import Synchronization
+
+/// What libfuse's low-level interface asks, answered from a tree.
+///
+/// Unsafe pointers of requests stay in this file. Entries and attributes are never kept by the system (timeouts of zero), since
+/// what they stand for changes by itself.
+final class Requests: Sendable {
+  private let tree: ShadowTree
+
+  private enum Open {
+    case file(ShadowContents)
+    case directory([(name: String, kind: ShadowAttributes.Kind)])
+  }
+
+  private struct OpenFiles {
+    var files: [UInt64: Open] = [:]
+    var next: UInt64 = 1
+  }
+
+  private let opened = Mutex(OpenFiles())
+
+  init(_ tree: ShadowTree) { self.tree = tree }
+
+  /// libfuse's table of functions.
+  static var operations: fuse_lowlevel_ops {
+    var operations = fuse_lowlevel_ops()
+    operations.lookup = { request, parent, name in
+      guard let name else { return }
+      let text = String(validatingCString: name)
+      Requests.answer(request) { requests throws(ShadowError) in
+        guard let text else { throw .missing }
+        let found = try requests.tree.lookup(text, in: parent, caller: fuse_req_ctx(request).pointee.pid)
+        var entry = fuse_entry_param()
+        entry.ino = found.inode
+        entry.attr = Requests.status(found.inode, found.attributes)
+        if fuse_reply_entry(request, &entry) != 0 { requests.tree.forget(found.inode) }
+      }
+    }
+    operations.forget = { request, inode, count in
+      Requests.requests(of: request).tree.forget(inode, count: count)
+      fuse_reply_none(request)
+    }
+    operations.forget_multi = { request, count, list in
+      let requests = Requests.requests(of: request)
+      for item in UnsafeBufferPointer(start: list, count: count) {
+        requests.tree.forget(item.ino, count: item.nlookup)
+      }
+      fuse_reply_none(request)
+    }
+    operations.getattr = { request, inode, _ in
+      Requests.answer(request) { requests throws(ShadowError) in
+        var status = Requests.status(inode, try requests.tree.attributes(of: inode))
+        fuse_reply_attr(request, &status, 0)
+      }
+    }
+    operations.readlink = { request, inode in
+      Requests.answer(request) { requests throws(ShadowError) in
+        let target = try requests.tree.target(of: inode) + [0]
+        target.withUnsafeBytes { _ = fuse_reply_readlink(request, $0.assumingMemoryBound(to: CChar.self).baseAddress) }
+      }
+    }
+    operations.open = { request, inode, info in
+      guard let info else { return }
+      guard info.pointee.flags & O_ACCMODE == O_RDONLY else {
+        fuse_reply_err(request, EROFS)
+        return
+      }
+      Requests.answer(request) { requests throws(ShadowError) in
+        requests.reply(request, opening: .file(try requests.tree.open(inode)), info)
+      }
+    }
+    operations.read = { request, _, count, offset, info in
+      guard let info else { return }
+      Requests.answer(request) { requests throws(ShadowError) in
+        guard case .file(let contents)? = requests.opened.withLock({ $0.files[grass_fuse_handle(info)] }) else {
+          throw .unreadable("the file is not open")
+        }
+        let bytes = try contents.read(from: Int(offset), count: count)
+        bytes.withUnsafeBytes { bytes in
+          _ = fuse_reply_buf(request, bytes.assumingMemoryBound(to: CChar.self).baseAddress, bytes.count)
+        }
+      }
+    }
+    operations.release = { request, _, info in Requests.closed(request, info) }
+    operations.opendir = { request, inode, info in
+      guard let info else { return }
+      Requests.answer(request) { requests throws(ShadowError) in
+        let entries = [(".", .directory), ("..", .directory)] + (try requests.tree.entries(of: inode))
+        requests.reply(request, opening: .directory(entries), info)
+      }
+    }
+    operations.readdir = { request, inode, count, offset, info in
+      guard let info else { return }
+      Requests.answer(request) { requests throws(ShadowError) in
+        guard case .directory(let entries)? = requests.opened.withLock({ $0.files[grass_fuse_handle(info)] }) else {
+          throw .notDirectory
+        }
+        requests.list(request, entries, of: inode, from: Int(clamping: offset), room: count)
+      }
+    }
+    operations.releasedir = { request, _, info in Requests.closed(request, info) }
+    operations.statfs = { request, _ in
+      var values = statvfs()
+      (values.f_bsize, values.f_frsize, values.f_namemax) = (4096, 4096, 255)
+      fuse_reply_statfs(request, &values)
+    }
+    return operations
+  }
+
+  private static func requests(of request: fuse_req_t?) -> Requests {
+    // The mount holds it as long as its session asks.
+    Unmanaged<Requests>.fromOpaque(fuse_req_userdata(request)).takeUnretainedValue()
+  }
+
+  /// Runs `body`, which replies; where it throws, its error is the reply.
+  private static func answer(_ request: fuse_req_t?, _ body: (Requests) throws(ShadowError) -> Void) {
+    do throws(ShadowError) {
+      try body(requests(of: request))
+    } catch {
+      let code =
+        switch error {
+        case .missing: ENOENT
+        case .isDirectory: EISDIR
+        case .notDirectory: ENOTDIR
+        case .unreadable: EIO
+        }
+      fuse_reply_err(request, code)
+    }
+  }
+
+  private func reply(_ request: fuse_req_t?, opening open: Open, _ info: UnsafeMutablePointer<fuse_file_info>) {
+    let handle = opened.withLock { opened in
+      let handle = opened.next
+      opened.next += 1
+      opened.files[handle] = open
+      return handle
+    }
+    grass_fuse_opened(info, handle)
+    // One who asked and is gone will not close it.
+    if fuse_reply_open(request, info) != 0 { _ = opened.withLock { $0.files.removeValue(forKey: handle) } }
+  }
+
+  private static func closed(_ request: fuse_req_t?, _ info: UnsafeMutablePointer<fuse_file_info>?) {
+    if let info {
+      let handle = grass_fuse_handle(info)
+      _ = requests(of: request).opened.withLock { $0.files.removeValue(forKey: handle) }
+    }
+    fuse_reply_err(request, 0)
+  }
+
+  private func list(
+    _ request: fuse_req_t?, _ entries: [(name: String, kind: ShadowAttributes.Kind)], of inode: UInt64,
+    from offset: Int, room: Int
+  ) {
+    var buffer = [CChar](repeating: 0, count: min(room, 1 << 20))
+    let size = buffer.count
+    let used = buffer.withUnsafeMutableBufferPointer { buffer in
+      var used = 0
+      for index in offset..<max(offset, entries.count) {
+        var status = stat()
+        status.st_mode = Self.mode(entries[index].kind)
+        // Of entries nobody has looked up there is no number; zero would pass for a removed entry.
+        status.st_ino = entries[index].name == "." ? UInt(inode) : UInt.max
+        let needed = fuse_add_direntry(
+          request, buffer.baseAddress.map { $0 + used }, size - used, entries[index].name, &status, off_t(index + 1))
+        guard needed <= size - used else { break }
+        used += needed
+      }
+      return used
+    }
+    _ = buffer.withUnsafeBufferPointer { fuse_reply_buf(request, $0.baseAddress, used) }
+  }
+
+  private static func mode(_ kind: ShadowAttributes.Kind) -> mode_t {
+    switch kind {
+    case .directory: S_IFDIR
+    case .file: S_IFREG
+    case .link: S_IFLNK
+    }
+  }
+
+  private static func status(_ inode: UInt64, _ attributes: ShadowAttributes) -> stat {
+    var status = stat()
+    status.st_ino = UInt(inode)
+    status.st_mode = mode(attributes.kind) | mode_t(attributes.permissions)
+    status.st_nlink = UInt(attributes.links)
+    (status.st_uid, status.st_gid) = (attributes.uid, attributes.gid)
+    status.st_size = off_t(clamping: attributes.size)
+    status.st_blksize = 4096
+    let time = timespec(tv_sec: Int(attributes.time), tv_nsec: 0)
+    (status.st_atim, status.st_mtim, status.st_ctim) = (time, time, time)
+    return status
+  }
+}

@@ -1,0 +1,114 @@
+import CFuse
+import Glibc
+import Host
+public import Shadow
+import Synchronization
+
+/// A shadow tree, mounted as a file system that can only be read.
+///
+/// Its file system is libfuse's, by the low-level interface; several threads answer requests side by side. It is unmounted when
+/// this is gone, when ``end()`` is called, or by `fusermount3 -u`.
+public final class ShadowMount: Sendable {
+  public let path: String
+  private let session: OpaquePointerBox
+  private let requests: Requests
+  /// The two ends of a pipe that ends the threads: they wait for one end to become readable.
+  private let wakeUp, waking: Int32
+  private let threads: Mutex<[DedicatedThread]>
+  private let hasEnded = Atomic<Bool>(false)
+
+  /// How many requests are answered at once: a slow one, over a link, must not hold up others.
+  private static let workers = 8
+
+  private struct OpaquePointerBox: @unchecked Sendable {
+    // libfuse's sessions may be used by several threads.
+    let pointer: OpaquePointer
+  }
+
+  /// Mounts `tree` at the directory `path`, with `source` as the name of the device in lists of mounts.
+  ///
+  /// Symbolic links below it are not followed where this process has the right to say so (Linux 5.10 and root): they lead to
+  /// places of the watched host, of which this machine has others by the same names.
+  ///
+  /// - Throws: ``MountError``.
+  public init(_ tree: ShadowTree, at path: String, source: String) throws(MountError) {
+    self.path = path
+    let requests = Requests(tree)
+    self.requests = requests
+    var operations = Requests.operations
+    // Commas and backslashes divide options.
+    let name = String(source.map { $0 == "," || $0 == "\\" || $0.isNewline ? "_" : $0 })
+    let options = "ro,nosuid,nodev,noexec,subtype=grass,fsname=\(name)"
+    guard
+      let session = grass_fuse_session(
+        "grassctl", options, &operations, Unmanaged.passUnretained(requests).toOpaque())
+    else { throw MountError(path: path, what: "libfuse refuses", code: 0) }
+    guard fuse_session_mount(session, path) == 0 else {
+      let code = errno
+      fuse_session_destroy(session)
+      throw MountError(
+        path: path, what: "it is no directory, or mounting is not allowed (is fuse3 installed?)", code: code)
+    }
+    _ = grass_refuse_links(path)
+    let file = fuse_session_fd(session)
+    _ = fcntl(file, F_SETFL, fcntl(file, F_GETFL) | O_NONBLOCK)
+    var ends: [Int32] = [-1, -1]
+    let hasPipe = pipe(&ends) == 0
+    (wakeUp, waking) = (ends[0], ends[1])
+    self.session = OpaquePointerBox(pointer: session)
+    threads = Mutex([])
+    guard hasPipe else {
+      end()
+      throw MountError(path: path, what: "no more files can be opened", code: EMFILE)
+    }
+    do throws(SystemCallError) {
+      for number in 0..<Self.workers {
+        let box = self.session
+        let wakeUp = wakeUp
+        let thread = try DedicatedThread(name: "shadow-\(number)") { Self.serve(box.pointer, until: wakeUp) }
+        threads.withLock { $0.append(thread) }
+      }
+    } catch {
+      end()
+      throw MountError(path: path, what: "\(error)", code: 0)
+    }
+  }
+
+  deinit { end() }
+
+  /// Whether it is still mounted, as far as requests tell.
+  public var isServing: Bool { !hasEnded.load(ordering: .acquiring) && fuse_session_exited(session.pointer) == 0 }
+
+  /// Unmounts, also where files are open: those answer errors from then on.
+  ///
+  /// Waits for requests that are being answered.
+  ///
+  /// A second call does nothing.
+  public func end() {
+    guard !hasEnded.exchange(true, ordering: .acquiringAndReleasing) else { return }
+    fuse_session_exit(session.pointer)
+    close(waking)
+    for thread in threads.withLock({ $0 }) { thread.join() }
+    fuse_session_unmount(session.pointer)
+    fuse_session_destroy(session.pointer)
+    close(wakeUp)
+  }
+
+  /// Answers requests until the session ends or `wakeUp` can be read.
+  private static func serve(_ session: OpaquePointer, until wakeUp: Int32) {
+    var buffer = fuse_buf()
+    defer { grass_fuse_free(&buffer) }
+    let file = fuse_session_fd(session)
+    while fuse_session_exited(session) == 0 {
+      var waits = [
+        pollfd(fd: file, events: Int16(POLLIN), revents: 0), pollfd(fd: wakeUp, events: Int16(POLLIN), revents: 0),
+      ]
+      guard poll(&waits, 2, -1) >= 0 || errno == EINTR else { return }
+      if waits[1].revents != 0 { return }
+      if waits[0].revents == 0 { continue }
+      let result = grass_fuse_serve(session, &buffer)
+      // Somebody else took it, or it was taken back.
+      guard result > 0 || result == -EAGAIN || result == -EINTR || result == -ENOENT else { return }
+    }
+  }
+}

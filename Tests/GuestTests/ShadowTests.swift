@@ -1,0 +1,371 @@
+import Foundation
+import Lab
+import Testing
+
+extension GuestTests {
+  /// The guest's /proc, mounted here, against the guest's own.
+  ///
+  /// The guest says what its files hold, is stopped, and then looked at from outside: what differs has a reason, which
+  /// ``ShadowComparison`` has.
+  @Suite(.serialized) struct ShadowTests {
+    @Test(arguments: standardGuests)
+    func filesAreTheKernelsOwn(_ kind: GuestOptions) throws {
+      let guest = try SharedGuests.shared.guest(kind)
+      let comparison = try ShadowComparison(guest)
+      try guest.pause()
+      try MountedShadow.with(["--memory", guest.memoryPath]) { shadow in
+        let moved = try comparison.compareFiles(shadow.path)
+        try comparison.compareLinks(shadow.path)
+        try comparison.compareTools(shadow, without: moved)
+        try Self.checkBorders(shadow.path)
+      }
+    }
+
+    /// Who can no longer be asked is an error in every file, and can be unmounted.
+    @Test func hostThatIsGoneIsAnError() throws {
+      let guest = try SharedGuests.shared.guest(standardGuests[0])
+      let daemon = try GrassDaemon(memory: guest.memoryPath)
+      defer { daemon.bury() }
+      try MountedShadow.with(["--host", daemon.urls[1], "--timeout", "2"]) { shadow in
+        let first = try shadow.run("ps -p 1 -o comm=")
+        #expect(first == "init\n")
+        daemon.signal(SIGKILL)
+        // What was kept for a moment is gone.
+        usleep(200_000)
+        for file in ["meminfo", "1/status", "modules", "stat"] {
+          #expect(open("\(shadow.path)/proc/\(file)", O_RDONLY) == -1 && errno == EIO, "\(file)")
+        }
+        #expect(opendir(shadow.path + "/proc") == nil && errno == EIO)
+      }
+    }
+
+    /// What is not there, what cannot be written, and views and memory beside /proc.
+    private static func checkBorders(_ path: String) throws {
+      #expect(open(path + "/proc/nothing", O_RDONLY) == -1 && errno == ENOENT)
+      #expect(open(path + "/proc/0", O_RDONLY) == -1 && errno == ENOENT)
+      #expect(open(path + "/proc/01", O_RDONLY) == -1 && errno == ENOENT)
+      #expect(open(path + "/proc/1/comm", O_WRONLY) == -1 && errno == EROFS)
+      // The memory of a PC begins with the interrupt vectors of its BIOS, and is as long as the last of its RAM.
+      let memory = try FileHandle(forReadingFrom: URL(fileURLWithPath: path + "/mem"))
+      #expect(try memory.read(upToCount: 4096)?.count == 4096)
+      #expect(try memory.seekToEnd() >= 1 << 30)
+      let views = try FileManager.default.contentsOfDirectory(atPath: path + "/views")
+      #expect(views.contains("ps.txt") && views.contains("ps.json"))
+      let json = try Data(contentsOf: URL(fileURLWithPath: path + "/views/lsmod.json"))
+      #expect(try JSONSerialization.jsonObject(with: json) is [[String: Any]])
+      // Two reads of one open see one moment.
+      let stat = try FileHandle(forReadingFrom: URL(fileURLWithPath: path + "/proc/stat"))
+      let first = try #require(try stat.read(upToCount: 10))
+      try stat.seek(toOffset: 0)
+      #expect(try stat.read(upToCount: 10) == first)
+    }
+  }
+}
+
+/// A shadow that is mounted for one test.
+struct MountedShadow {
+  let path: String
+
+  /// Mounts, runs `body`, ends grassctl, and makes sure that nothing is left.
+  static func with(_ source: [String], _ body: (MountedShadow) throws -> Void) throws {
+    let directory = FileManager.default.temporaryDirectory.appendingPathComponent("grass-shadow-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: false)
+    let process = Process()
+    // One of a test that crashed unmounts and ends with it.
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
+    process.arguments =
+      ["--pdeathsig", "TERM", "--", BuiltTool.directory.appendingPathComponent("grassctl").path, "mount"] + source
+      + [directory.path]
+    let output = Pipe()
+    process.standardOutput = output
+    process.standardInput = FileHandle.nullDevice
+    try Spawner.shared.start(process)
+    defer {
+      process.terminate()
+      process.waitUntilExit()
+      #expect(process.terminationStatus == 0)
+      // A directory that something is mounted on cannot be removed.
+      #expect(rmdir(directory.path) == 0)
+    }
+    // Its end, where it does not come up, ends this read too.
+    let line = output.fileHandleForReading.availableData
+    try #require(String(decoding: line, as: UTF8.self) == "ready\n")
+    try body(MountedShadow(path: directory.path))
+  }
+
+  /// What a program prints that sees the shadow in the place of its own /proc.
+  func run(_ command: String) throws -> String {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/unshare")
+    process.arguments = ["-m", "sh", "-c", "mount --bind \(path)/proc /proc && \(command)"]
+    let output = Pipe()
+    process.standardOutput = output
+    process.standardError = output
+    process.standardInput = FileHandle.nullDevice
+    try process.run()
+    let bytes = output.fileHandleForReading.readDataToEndOfFile()
+    process.waitUntilExit()
+    #expect(process.terminationStatus == 0, "\(command): \(String(decoding: bytes, as: UTF8.self).prefix(500))")
+    return String(decoding: bytes, as: UTF8.self)
+  }
+}
+
+extension BuiltTool {
+  /// What another program prints of a file.
+  fileprivate static func output(of program: String, input path: String) throws -> String {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: program)
+    process.standardInput = try FileHandle(forReadingFrom: URL(fileURLWithPath: path))
+    let output = Pipe()
+    process.standardOutput = output
+    try process.run()
+    let bytes = output.fileHandleForReading.readDataToEndOfFile()
+    process.waitUntilExit()
+    return String(decoding: bytes, as: UTF8.self)
+  }
+}
+
+/// What a guest said of its /proc.
+struct ShadowComparison {
+  /// Files of the guest by their paths below /proc, and where its links lead.
+  private var files: [String: [UInt8]] = [:]
+  private var links: [String: String] = [:]
+  private var printed: [String: String] = [:]
+  /// Processes that read for the test, or began since.
+  private var readers: Set<Int> = []
+
+  /// Files of each process.
+  private static let ofProcesses = [
+    "stat", "status", "statm", "comm", "cmdline", "limits", "maps", "cgroup", "oom_score_adj", "io", "environ", "wchan",
+    "task/*/stat", "task/*/status",
+  ]
+  /// Files that stand still with the guest.
+  private static let fixed = [
+    "version", "cmdline", "modules", "swaps", "filesystems", "cpuinfo", "sys/kernel/hostname",
+    "sys/kernel/domainname", "sys/kernel/osrelease", "sys/kernel/version", "sys/kernel/ostype", "sys/kernel/pid_max",
+    "sys/kernel/threads-max", "sys/kernel/random/boot_id", "net/tcp", "net/tcp6", "net/udp", "net/udp6", "net/unix",
+    "net/dev", "partitions", "diskstats",
+  ]
+  /// Files of counters that the reading itself moves: its processes, its pages, its interrupts, the time that it takes.
+  private static let moving = [
+    "meminfo", "vmstat", "slabinfo", "interrupts", "softirqs", "stat", "loadavg", "uptime",
+  ]
+  /// The programs that the guest has, too, with nothing in what they print that the reading moves.
+  private static let tools = [
+    "busybox ps -o pid,ppid,pgid,vsz,rss,stat,comm,args", "busybox lsmod", "busybox pidof workload",
+  ]
+
+  init(_ guest: Guest) throws {
+    let processes = Self.ofProcesses.map { "[0-9]*/\($0)" }.joined(separator: " ")
+    for tool in Self.tools { printed[tool] = try guest.run(tool).text }
+    let listing = try guest.run(
+      "cd /proc; ls -l [0-9]*/exe [0-9]*/cwd [0-9]*/root 2>/dev/null; ls -l [0-9]*/fd [0-9]*/ns 2>/dev/null")
+    take(links: listing.text)
+    let output = try guest.run(
+      "cd /proc; head -v -c 100000000 \(processes) 1/mounts 1/mountinfo "
+        + "\((Self.fixed + Self.moving).joined(separator: " ")) 2>/dev/null; echo; echo '==> end <=='")
+    take(files: output.bytes)
+    // Nine megabytes are much for a guest's serial port.
+    printed["kallsyms"] = try guest.run("sha256sum < /proc/kallsyms").text
+    try #require(files.count > 800)
+    findReaders()
+  }
+
+  /// The pieces of what head(1) prints of many files.
+  private mutating func take(files bytes: [UInt8]) {
+    let (start, end) = (Array("\n==> ".utf8), Array(" <==\n".utf8))
+    var name: String?
+    var first = 0
+    var index = 0
+    let bytes = [10] + bytes
+    while index + start.count < bytes.count {
+      guard bytes[index] == 10, bytes[index..<index + start.count].elementsEqual(start),
+        let line = bytes[(index + start.count)...].firstIndex(of: 10),
+        bytes[index...line].suffix(end.count).elementsEqual(end)
+      else {
+        index += 1
+        continue
+      }
+      if let name { files[name] = Array(bytes[first..<index]) }
+      name = String(decoding: bytes[index + start.count..<line + 1 - end.count], as: UTF8.self)
+      first = line + 1
+      // The next one may begin at this line's end where the file is empty.
+      index = line + 1
+    }
+  }
+
+  private mutating func take(links text: String) {
+    var directory = ""
+    for line in text.split(separator: "\n") {
+      if line.hasSuffix(":"), !line.contains(" ") { directory = line.dropLast() + "/" }
+      guard let arrow = line.range(of: " -> "), let name = line[..<arrow.lowerBound].split(separator: " ").last else {
+        continue
+      }
+      links[(name.contains("/") ? "" : directory) + name] = String(line[arrow.upperBound...])
+    }
+  }
+
+  private mutating func findReaders() {
+    var parents: [Int: Int] = [:]
+    for (name, bytes) in files where name.hasSuffix("/stat") && name.split(separator: "/").count == 2 {
+      let text = String(decoding: bytes, as: UTF8.self)
+      guard let pid = Int(text.prefix { $0 != " " }), let close = text.lastIndex(of: ")") else { continue }
+      let fields = text[close...].split(separator: " ")
+      parents[pid] = fields.count > 2 ? Int(fields[2]) : nil
+      // The program that runs scripts, and whatever it started.
+      if text.contains(" (agent) ") { readers.insert(pid) }
+    }
+    for _ in 0..<8 {
+      for (pid, parent) in parents where readers.contains(parent) && parent != 1 { readers.insert(pid) }
+    }
+  }
+
+  private static func process(_ name: String) -> Int? { Int(name.prefix { $0 != "/" }) }
+
+  /// How often a thread has run.
+  private static func switches(_ status: [UInt8]) -> [Substring] {
+    String(decoding: status, as: UTF8.self).split(separator: "\n").filter { $0.contains("_ctxt_switches") }
+  }
+
+  /// - Returns: the processes that ran until the guest stood still.
+  func compareFiles(_ path: String) throws -> Set<Int> {
+    var compared: [String: Int] = [:]
+    var moved: Set<Int> = []
+    for (name, bytes) in files.sorted(by: { $0.key < $1.key }) {
+      let kind = name.split(separator: "/").last.map(String.init) ?? name
+      if let pid = Self.process(name) {
+        if readers.contains(pid) { continue }
+        // What has run until the guest stood still has changed: kernel threads, and a process that is busy.
+        let directory = "\(pid)/"
+        if let status = files[directory + "status"], let now = Self.contents(path, directory + "status"),
+          Self.switches(status) != Self.switches(now)
+        {
+          moved.insert(pid)
+          continue
+        }
+      }
+      guard let shadow = Self.contents(path, name) else {
+        Issue.record("\(name) cannot be read: \(String(cString: strerror(errno)))")
+        continue
+      }
+      compared[kind, default: 0] += 1
+      if Self.moving.contains(name) {
+        Self.expectNear(name, bytes, shadow)
+      } else if kind == "status" {
+        // A signal that says that the reading process has ended counts for all processes of its user.
+        Self.expect(name, bytes, shadow) { line in line.hasPrefix("SigQ:") ? "" : line }
+      } else {
+        Self.expect(name, bytes, shadow) { $0 }
+      }
+    }
+    let sum = try BuiltTool.output(of: "/usr/bin/sha256sum", input: path + "/proc/kallsyms")
+    #expect(sum == printed["kallsyms"], "kallsyms")
+    #expect(moved.count < 40, "threads that ran meanwhile: \(moved.sorted())")
+    for file in Self.fixed + Self.moving {
+      #expect(compared[String(file.split(separator: "/").last ?? "")] != nil, "\(file) was not compared")
+    }
+    for file in Self.ofProcesses where file != "environ" {
+      let kind = String(file.split(separator: "/").last ?? "")
+      #expect(compared[kind] ?? 0 > 50, "\(kind) of \(compared[kind] ?? 0) processes")
+    }
+    return moved
+  }
+
+  func compareLinks(_ path: String) throws {
+    var compared = 0
+    for (name, target) in links.sorted(by: { $0.key < $1.key }) {
+      guard let pid = Self.process(name), !readers.contains(pid), files["\(pid)/stat"] != nil else { continue }
+      let found = try? FileManager.default.destinationOfSymbolicLink(atPath: "\(path)/proc/\(name)")
+      #expect(found == target, "\(name)")
+      compared += 1
+    }
+    #expect(compared > 500)
+  }
+
+  func compareTools(_ shadow: MountedShadow, without moved: Set<Int>) throws {
+    for tool in Self.tools {
+      /// Without the processes that read, and those that began since: `ps` itself.
+      func lines(_ text: String) -> [String] {
+        text.split(separator: "\n").map(String.init).filter { line in
+          let pid = line.split(separator: " ").first.flatMap { Int($0) }
+          return pid.map { !readers.contains($0) && !moved.contains($0) && files["\($0)/stat"] != nil } ?? true
+        }
+      }
+      // Kernel workers are called by what they worked on last, and a process of the guest's runs now and then.
+      func steady(_ line: String) -> String { line.contains("kworker/") || line.hasSuffix(" busy") ? "" : line }
+      let (own, other) = (lines(printed[tool] ?? "").map(steady), lines(try shadow.run(tool)).map(steady))
+      let first = zip(own, other).first { $0 != $1 }
+      #expect(own.count == other.count && first == nil, "\(tool): '\(first?.0 ?? "")' is '\(first?.1 ?? "")'")
+      #expect(!own.isEmpty)
+    }
+    let pids = Set(files.keys.compactMap { name in name.hasSuffix("/stat") ? Self.process(name) : nil })
+      .subtracting(readers)
+    // This machine's own tools, as they are.
+    let all = try shadow.run("ps -e -o pid=").split(separator: "\n").compactMap {
+      Int($0.trimmingCharacters(in: .whitespaces))
+    }
+    #expect(pids.subtracting(all).isEmpty)
+    #expect(try shadow.run("ps aux").split(separator: "\n").count == all.count + 1)
+    let threads = try shadow.run("ps -eLf").split(separator: "\n").count
+    #expect(threads > all.count)
+    #expect(try shadow.run("free").contains("Mem:"))
+    #expect(try shadow.run("vmstat").contains("procs"))
+    #expect(try shadow.run("uptime").contains("load average"))
+    #expect(try shadow.run("pgrep workload").isEmpty == false)
+    #expect(try shadow.run("top -b -n1").contains("\(all.count) total"))
+  }
+
+  /// The bytes of a file of the shadow; nil where it cannot be read, with errno.
+  private static func contents(_ path: String, _ name: String) -> [UInt8]? {
+    let file = open("\(path)/proc/\(name)", O_RDONLY)
+    guard file >= 0 else { return nil }
+    defer { close(file) }
+    var bytes: [UInt8] = []
+    var buffer = [UInt8](repeating: 0, count: 1 << 17)
+    while true {
+      let count = read(file, &buffer, buffer.count)
+      if count < 0 { return nil }
+      if count == 0 { return bytes }
+      bytes += buffer[..<count]
+    }
+  }
+
+  /// The first line in which they differ.
+  private static func expect(_ name: String, _ guest: [UInt8], _ shadow: [UInt8], _ form: (String) -> String) {
+    guard guest != shadow else { return }
+    func lines(_ bytes: [UInt8]) -> [String] {
+      String(decoding: bytes, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false).map {
+        form(String($0))
+      }
+    }
+    let (own, other) = (lines(guest), lines(shadow))
+    let first = zip(own, other).first { $0 != $1 }
+    let differs = own.count != other.count || first != nil
+    #expect(
+      !differs,
+      "\(name): the guest has \(own.count) lines, the shadow \(other.count): '\(first?.0 ?? "")' is '\(first?.1 ?? "")'"
+    )
+  }
+
+  /// The same words in the same lines, and numbers that the reading may have moved.
+  private static func expectNear(_ name: String, _ guest: [UInt8], _ shadow: [UInt8]) {
+    func words(_ line: Substring) -> [Substring] { line.split { " \t:/.".contains($0) } }
+    let own = String(decoding: guest, as: UTF8.self).split(separator: "\n")
+    let other = String(decoding: shadow, as: UTF8.self).split(separator: "\n")
+    #expect(own.count == other.count, "\(name)")
+    for (one, two) in zip(own, other) {
+      let (first, second) = (words(one), words(two))
+      let isNear =
+        first.count == second.count
+        && zip(first, second).allSatisfy { a, b in
+          guard let a = Double(a), let b = Double(b) else { return a == b }
+          return abs(a - b) <= max(20000, a / 5)
+        }
+      #expect(isNear, "\(name): '\(one)' is '\(two)'")
+      // Blanks are as many, but for numbers of other lengths.
+      if name != "loadavg", name != "uptime", name != "stat", name != "vmstat", one.count != two.count {
+        Issue.record("\(name): '\(one)' is '\(two)'")
+      }
+    }
+  }
+}
