@@ -74,7 +74,9 @@ struct ProcessReader: KernelReader {
 
   private struct Credentials: KernelShape {
     static let type = "cred"
-    let groups = Field<VirtualAddress>("group_info"), counts = Field<VirtualAddress>("ucounts")
+    let groups = Field<VirtualAddress>("group_info")
+    // Counted with the user itself until 5.14.
+    let counts = Field<VirtualAddress>("ucounts", before: "5.14, 905ae01c4ae2", "user")
     let inheritable = Field<UInt64>("cap_inheritable"), permitted = Field<UInt64>("cap_permitted")
     let effective = Field<UInt64>("cap_effective"), bounding = Field<UInt64>("cap_bset")
     let ambient = Field<UInt64>("cap_ambient")
@@ -89,6 +91,11 @@ struct ProcessReader: KernelReader {
     static let type = "ucounts"
     // One array for all kinds until 6.0.
     let limits = Field<[Int64]>("rlimit", before: "6.0", "ucount")
+  }
+
+  private struct User: KernelShape {
+    static let type = "user_struct"
+    let queued = Field<Int64>(optional: "sigpending.counter")
   }
 
   private struct Context: KernelShape {
@@ -176,25 +183,29 @@ struct ProcessReader: KernelReader {
   }
 
   private let task: Bound<Task>, signal: Bound<Signal>, space: Bound<Space>, handlers: Bound<Handlers>
-  private let credentials: Bound<Credentials>, groups: Bound<Groups>, counts: Bound<Counts>, context: Bound<Context>
+  private let credentials: Bound<Credentials>, groups: Bound<Groups>, counts: Bound<Counts>?, context: Bound<Context>
   private let files: Bound<Files>, fileTable: Bound<FileTable>, pid: Bound<PID>, pidNumber: Bound<PIDNumber>
   private let terminal: Bound<Terminal>, driver: Bound<Driver>
   private let numaGroup: Bound<NumaGroup>?, delays: Bound<Delays>?
   private let actionSize: Int
-  private let queued, groupKind, sessionKind, processKind: Int
+  private let groupKind, sessionKind, processKind: Int
+  /// Where the signals of a user are among its counters; nil where the user itself has them.
+  private let queued: Int?
+  private let user: Bound<User>
   private let cpuBytes: Int
 
   init(kernel: Kernel) throws {
     let types = kernel.types
     (task, signal, space, handlers) = try types.bind()
-    (credentials, groups, counts, context) = try types.bind()
+    (credentials, groups, context, user) = try types.bind()
     (files, fileTable, pid, pidNumber) = try types.bind()
     (terminal, driver) = try types.bind()
     numaGroup = try? Bound(types)
     delays = try? Bound(types)
     actionSize = max(try types.structure("k_sigaction").size, 8)
     func index(_ name: String) throws -> Int { Int(clamping: max(0, try types.requiredEnumerator(name))) }
-    queued = try index("UCOUNT_RLIMIT_SIGPENDING")
+    queued = types.enumerator("UCOUNT_RLIMIT_SIGPENDING") == nil ? nil : try index("UCOUNT_RLIMIT_SIGPENDING")
+    counts = queued == nil ? nil : try Bound(types)
     groupKind = try index("PIDTYPE_PGID")
     sessionKind = try index("PIDTYPE_SID")
     processKind = try index("PIDTYPE_TGID")
@@ -211,7 +222,9 @@ struct ProcessReader: KernelReader {
     let handlers = Shared(kernel.read(handlers, at: own.pointers(\.handlers).distinct))
     let owners = Shared(kernel.read(credentials, at: own.pointers(\.credentials).distinct))
     let groups = Shared(kernel.read(self.groups, at: owners.structs.pointers(\.groups).distinct))
-    let counts = Shared(kernel.read(self.counts, at: owners.structs.pointers(\.counts).distinct))
+    let accounts = owners.structs.pointers(\.counts).distinct
+    let counts = self.counts.map { Shared(kernel.read($0, at: accounts)) }
+    let users = queued == nil ? Shared(kernel.read(user, at: accounts)) : nil
     let contexts = Shared(kernel.read(context, at: own.pointers(\.context).distinct))
     let files = Shared(kernel.read(self.files, at: own.pointers(\.files).distinct))
     let tables = Shared(kernel.read(fileTable, at: files.structs.pointers(\.table).distinct))
@@ -253,11 +266,16 @@ struct ProcessReader: KernelReader {
         details.capabilities = [
           try owner.inheritable, try owner.permitted, try owner.effective, try owner.bounding, try owner.ambient,
         ]
-        let limits = try Self.found(counts[try owner.counts], "a user's counters", at: try owner.counts).limits
-        guard queued < limits.count else {
-          throw MemoryFault(.virtual(owner.address), .inconsistent("a user with \(limits.count) counters"))
+        let account = try owner.counts
+        if let queued {
+          let limits = try Self.found(counts?[account], "a user's counters", at: account).limits
+          guard queued < limits.count else {
+            throw MemoryFault(.virtual(account), .inconsistent("a user with \(limits.count) counters"))
+          }
+          details.queuedSignals = limits[queued]
+        } else {
+          details.queuedSignals = try Self.found(users?[account], "a user", at: account).queued
         }
-        details.queuedSignals = limits[queued]
         if let context = contexts[try task.context] {
           details.umask = try context.umask
           details.working = .init(mount: try context.mount, dentry: try context.entry)

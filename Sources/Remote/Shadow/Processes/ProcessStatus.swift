@@ -150,6 +150,7 @@ struct ProcessStatus {
           ? "thread force mitigated" : has(7) ? "thread mitigated" : has(3) ? "thread mitigated" : "thread vulnerable"
       }
     text.line("Speculation_Store_Bypass:\t\(bypass)")
+    guard constants.isAtLeast(5, 11) else { return }
     // SPECTRE_V2_USER_NONE is 0, _PRCTL 3, _SECCOMP 4.
     let (barrier, predictors) = (host.branchBarrier, host.branchPredictors)
     let branch =
