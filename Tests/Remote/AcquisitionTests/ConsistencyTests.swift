@@ -196,6 +196,7 @@ struct ConsistencyTests {
       let scratch = try Scratch()
       let memory = MovingMemory(pages: pages)
       let isDone = Locked(false)
+      let counted = Locked(UInt64(pages))
       @Sendable func stamp(_ count: UInt64) {
         memory.write(withUnsafeBytes(of: count) { Array($0) }, at: Self.address(ofPage: Int(count) % pages))
       }
@@ -207,13 +208,17 @@ struct ConsistencyTests {
             stamp(count)
             count += 1
           }
+          counted.withLock { $0 = count }
           // A round takes more than a second, and a comparison less.
           usleep(20_000)
         }
       }
-      // Slowly, as over a link.
+      // Slowly, as over a link: more than a round is counted meanwhile.
+      var isWaitedFor = false
       let summary = try Self.acquire(memory, .raw, to: .file(scratch.file("image")), rounds: rounds) { progress in
-        if progress.stage == .copying { usleep(400_000) }
+        let end = counted.withLock { $0 } + UInt64(pages) + 1000
+        while progress.stage == .copying, !isWaitedFor, counted.withLock({ $0 }) < end { usleep(10_000) }
+        isWaitedFor = true
         return true
       }
       isDone.withLock { $0 = true }
