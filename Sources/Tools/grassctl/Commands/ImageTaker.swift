@@ -49,7 +49,12 @@ final class ImageTaker: Sendable {
 
   /// Begins an image if `finding` is what one is to be taken for.
   func see(_ finding: Finding) {
-    guard reasons.detectors.contains(finding.detector), finding.state != .closed else { return }
+    guard reasons.detectors.contains(finding.detector) else { return }
+    // With the next boot it is over, and the next one is another.
+    guard finding.state != .closed else {
+      state.withLock { _ = $0.done.remove(finding.id) }
+      return
+    }
     // A panic is found once more by whoever watches anew, and is the same.
     guard
       state.withLock({ state in
