@@ -8,7 +8,15 @@ extension GuestTests {
   /// The guest says what its files hold, is stopped, and then looked at from outside: what differs has a reason, which
   /// ``ShadowComparison`` has.
   @Suite(.serialized) struct ShadowTests {
-    @Test(arguments: standardGuests)
+    /// Guests that no other suite works in: what those leave behind (a file system with options of its own, symbols of BPF programs,
+    /// sockets that go by timers) has no exact likeness here yet.
+    private static let guests = standardGuests.map { kind in
+      var kind = kind
+      kind.memory = 768
+      return kind
+    }
+
+    @Test(arguments: guests)
     func filesAreTheKernelsOwn(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
       let comparison = try ShadowComparison(guest)
@@ -48,7 +56,7 @@ extension GuestTests {
       // The memory of a PC begins with the interrupt vectors of its BIOS, and is as long as the last of its RAM.
       let memory = try FileHandle(forReadingFrom: URL(fileURLWithPath: path + "/mem"))
       #expect(try memory.read(upToCount: 4096)?.count == 4096)
-      #expect(try memory.seekToEnd() >= 1 << 30)
+      #expect(try memory.seekToEnd() >= 512 << 20)
       let views = try FileManager.default.contentsOfDirectory(atPath: path + "/views")
       #expect(views.contains("ps.txt") && views.contains("ps.json"))
       let json = try Data(contentsOf: URL(fileURLWithPath: path + "/views/lsmod.json"))
