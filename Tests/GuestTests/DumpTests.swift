@@ -17,22 +17,6 @@ extension GuestTests {
       func file(_ name: String) -> String { url.appendingPathComponent(name).path }
     }
 
-    /// Runs another program; what it says comes with a failure.
-    private func run(_ program: String, _ arguments: [String], environment: [String: String] = [:]) throws -> String {
-      let process = Process()
-      process.executableURL = URL(filePath: "/usr/bin/env")
-      process.arguments = environment.map { "\($0)=\($1)" } + [program] + arguments
-      process.standardInput = FileHandle.nullDevice
-      let output = Pipe()
-      process.standardOutput = output
-      process.standardError = output
-      try Spawner.shared.start(process)
-      let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-      process.waitUntilExit()
-      try #require(process.terminationStatus == 0, "\(program): \(text)")
-      return text
-    }
-
     @Test(arguments: standardGuests)
     func everyFormatSaysWhatLiveMemorySays(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
@@ -66,7 +50,7 @@ extension GuestTests {
         #expect(result.status == 0, "\(name): \(result.errors)")
         #expect(result.output == command.answer, "\(command.arguments[0]) of \(name) differs")
       }
-      _ = try run("cmp", [raw, folder.file("raw")])
+      _ = try runProgram("cmp", [raw, folder.file("raw")])
     }
 
     /// A guest that goes on meanwhile, and counts on its pages, 200 MB of them a second: what the image says is of one instant does not
@@ -158,7 +142,7 @@ extension GuestTests {
       #expect(all == kind.memory * 256)
       for level in [1, 2, 4, 8, 16, 31] {
         let (theirs, ours) = (folder.file("theirs"), folder.file("ours"))
-        _ = try run("makedumpfile", ["-c", "-d", "\(level)", whole, theirs])
+        _ = try runProgram("makedumpfile", ["-c", "-d", "\(level)", whole, theirs])
         let dump = try grassctl.run(["dump", "-o", ours, "--level", "\(level)", "--memory", guest.memoryPath])
         #expect(dump.status == 0, "\(dump.errors)")
         let (expected, found) = (try PageSets.kdump(theirs), try PageSets.elf(ours))
@@ -176,13 +160,13 @@ extension GuestTests {
           // Debian's makedumpfile has no zstd, and goes through a dump again that it knows: nothing more is to be left out.
           let (zlib, again) = (folder.file("zlib"), folder.file("again"))
           #expect(try grassctl.run(["dump", "-o", zlib, "--compression", "zlib"] + options).status == 0)
-          _ = try run("makedumpfile", ["-c", "-d", "31", zlib, again])
+          _ = try runProgram("makedumpfile", ["-c", "-d", "31", zlib, again])
           #expect(try PageSets.kdump(again) == expected)
           // makedumpfile takes the flattened form apart, and what it makes of it is the same image.
           let flat = try grassctl.run(["dump", "-o", "-"] + options)
           #expect(flat.status == 0, "\(flat.errors)")
           try Data(flat.output).write(to: URL(filePath: folder.file("flat")))
-          _ = try run("sh", ["-c", "makedumpfile -R '\(folder.file("rearranged"))' < '\(folder.file("flat"))'"])
+          _ = try runProgram("sh", ["-c", "makedumpfile -R '\(folder.file("rearranged"))' < '\(folder.file("flat"))'"])
           #expect(try PageSets.kdump(folder.file("rearranged")) == expected)
         }
         sizes.insert(PageSets.count(found))
@@ -223,10 +207,10 @@ extension GuestTests {
           #expect(last.status == 0, "\(last.errors)")
         }
         if format == "raw" {
-          _ = try run("cmp", [raw, image])
+          _ = try runProgram("cmp", [raw, image])
         } else {
           let drgn = KernelStore().directory.appendingPathComponent("../drgn==0.3.0").standardizedFileURL.path
-          _ = try run("python3", ["-c", Self.script, image, raw], environment: ["PYTHONPATH": drgn])
+          _ = try runProgram("python3", ["-c", Self.script, image, raw], environment: ["PYTHONPATH": drgn])
         }
         #expect(!FileManager.default.fileExists(atPath: image + ".part.journal"))
       }
@@ -285,7 +269,7 @@ extension GuestTests {
       let image = folder.file("elf")
       let dump = try grassctl.run(["dump", "--memory", guest.memoryPath, "-o", image])
       try #require(dump.status == 0, "\(dump.errors)")
-      let text = try run(
+      let text = try runProgram(
         "python3",
         [
           "-c", "import sys; from volatility3.cli import main; sys.argv[0] = 'vol'; main()", "-q", "-r", "json",
@@ -312,7 +296,7 @@ extension GuestTests {
         let dump = try grassctl.run(
           ["dump", "-o", image, "--format", format, "--level", "\(level)", "--memory", guest.memoryPath])
         #expect(dump.status == 0, "\(dump.errors)")
-        let said = try run(
+        let said = try runProgram(
           "python3", ["-c", Self.script, image, guest.memoryPath], environment: ["PYTHONPATH": drgn])
         let numbers = said.split(whereSeparator: \.isWhitespace).compactMap { Int($0) }
         try #require(numbers.count == 2, "\(said)")
@@ -336,7 +320,7 @@ extension GuestTests {
         let dump = try grassctl.run(
           ["dump", "-o", image, "--format", format, "--level", "\(level)", "--memory", guest.memoryPath])
         #expect(dump.status == 0, "\(dump.errors)")
-        let said = try run("crash", ["-s", "-i", commands, debugKernel ?? "", image])
+        let said = try runProgram("crash", ["-s", "-i", commands, debugKernel ?? "", image])
         #expect(
           said.contains("NODENAME: grass-guest") && said.contains("Linux version 6.1"), "\(format) \(level): \(said)")
         answers["\(format) \(level)"] = said.split(separator: "\n").filter { !$0.contains("DUMPFILE") }.joined(

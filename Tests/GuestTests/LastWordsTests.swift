@@ -138,7 +138,7 @@ extension OwnGuestTests {
       #expect(FileManager.default.contents(atPath: image)?.range(of: Data("PAGES_MOVED=".utf8)) != nil)
 
       let (key, sealed, opened) = ("\(folder.path)/key", "\(folder.path)/sealed", "\(folder.path)/opened")
-      let made = try tool("age-keygen", ["-o", key])
+      let made = try runProgram("age-keygen", ["-o", key])
       let recipient = try #require(
         made.split(separator: " ").last.map { $0.trimmingCharacters(in: .whitespacesAndNewlines) })
       let arguments = ["dump", "--host", urls[0], "--profile", "crash", "-o"]
@@ -146,29 +146,11 @@ extension OwnGuestTests {
       #expect(encrypted.status == 0, "\(encrypted.errors)")
       #expect(try grassctl.run(["dmesg", "--memory", sealed]).status != 0)
       #expect(FileManager.default.contents(atPath: sealed)?.range(of: Data("sysrq triggered".utf8)) == nil)
-      _ = try tool("age", ["--decrypt", "-i", key, "-o", opened, sealed])
+      _ = try runProgram("age", ["--decrypt", "-i", key, "-o", opened, sealed])
       #expect(try grassctl.run(["dmesg", "--memory", opened]).output == log.output)
       let wrong = try grassctl.run(arguments + ["\(folder.path)/none", "--encrypt-to", "age1nobody"])
       #expect(wrong.status != 0 && !wrong.errors.isEmpty)
       #expect(!FileManager.default.fileExists(atPath: "\(folder.path)/none"))
-    }
-
-    /// Runs a program to its end.
-    ///
-    /// - Returns: what it says.
-    private func tool(_ program: String, _ arguments: [String]) throws -> String {
-      let process = Process()
-      process.executableURL = URL(filePath: "/usr/bin/env")
-      process.arguments = [program] + arguments
-      process.standardInput = FileHandle.nullDevice
-      let output = Pipe()
-      process.standardOutput = output
-      process.standardError = output
-      try Spawner.shared.start(process)
-      let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-      process.waitUntilExit()
-      try #require(process.terminationStatus == 0, "\(program): \(text)")
-      return text
     }
 
     /// A kernel that was made to lie before it died: what can be read is kept, what cannot is said.

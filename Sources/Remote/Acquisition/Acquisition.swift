@@ -156,7 +156,7 @@ public struct Acquisition: Sendable {
           range: piece.range, state: writer.state, digest: writer.digest(piece), unread: piece.unread))
       try report(.copying, piece.range.upperBound, resumed: summary.resumed)
     }
-    if !begun.isRewritten { try journal?.appendAgain() }
+    if comparing != nil, !begun.isRewritten { try journal?.appendAgain() }
     var round = 0
     let outcome = try comparing?.run(most: output.takesRewriting ? rounds : 1) {
       number, done, moved throws(AcquisitionError) in

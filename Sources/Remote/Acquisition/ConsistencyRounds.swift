@@ -25,7 +25,7 @@ struct ConsistencyRounds {
     var movedCount: UInt64 = 0
   }
 
-  /// A page of the image: its number among all, and where it lies.
+  /// Pages of the image that lie side by side: the number of the first among all, and where they begin.
   fileprivate struct Run {
     var first: UInt64
     var position: UInt64
@@ -45,7 +45,7 @@ struct ConsistencyRounds {
   /// So much is compared at a time, and copied again.
   private static let window: UInt64 = 64 << 20
   private static let mostAgain = 4096
-  /// Another round has to leave so much less than the one before, in percent.
+  /// A round that leaves more than this of what the one before left, in percent, is the last.
   private static let worthwhile: UInt64 = 90
 
   init(of memory: any PhysicalMemory, _ layout: ImageLayout, beside path: String?) throws(AcquisitionError) {
