@@ -210,6 +210,10 @@ targets += [
   .systemLibrary(name: "CFuse", path: "Sources/Remote/CFuse", providers: [.apt(["libfuse3-dev"])])
 ]
 targets += module("ShadowMount", in: "Remote", ["CFuse", "Host", "Shadow"])
+// A program in namespaces of its own, whose calls are answered for the watched host.
+targets += [c("CSandbox", in: "Remote")]
+targets += module(
+  "ShadowExec", in: "Remote", ["CLinux", "CSandbox", "Host", "LinuxKernel", "NetworkViews", "Shadow", "ShadowMount"])
 
 // MARK: Figures, guests, tools
 
@@ -238,7 +242,7 @@ targets += [
     [
       "Host", "ToolOptions", "Memory", "Paging", "KernelInfo", "KernelFile", "LinuxKernel", "Views", "KernelViews",
       "Detection", "Output", "Records", "Links", "Keys", "Hosts",
-      "Remote", "Acquisition", "ImageStore", "LinkBench", "Shadow", "ShadowMount",
+      "Remote", "Acquisition", "ImageStore", "LinkBench", "Shadow", "ShadowMount", "ShadowExec",
     ]),
   tool("grasslab", ["Host", "Lab"]),
   // The conformance suite as a program, to be run inside guests.

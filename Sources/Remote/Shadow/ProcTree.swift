@@ -7,12 +7,16 @@ import Memory
 public enum ProcTree {
   /// The directory `proc`.
   ///
+  /// `visitors` are processes that take it for their own; without them `self` is a process by the number of whoever asks.
+  ///
   /// - Throws: ``KernelError`` where not even the host's CPUs and clock can be read.
-  public static func directory(of kernel: Kernel) throws(KernelError) -> ShadowNode {
+  public static func directory(of kernel: Kernel, visitors: (any OwnProcesses)? = nil) throws(KernelError) -> ShadowNode
+  {
     let host = try ShadowHost(kernel)
     let files = files(host)
     let own = ["self", "thread-self"].map { name in
-      ShadowNode.Entry(name: name, node: SelfDirectory(host: host, pid: 0).node())
+      let node = visitors.map { OwnDirectory.link($0, isThread: name == "thread-self") }
+      return ShadowNode.Entry(name: name, node: node ?? SelfDirectory(host: host, pid: 0).node())
     }
     let byName = Dictionary(files.map { ($0.name, $0.node) }, uniquingKeysWith: { first, _ in first })
     return .directory(
@@ -28,10 +32,13 @@ public enum ProcTree {
       find: { name in
         if let node = byName[name] { return node }
         let caller = ShadowTree.caller
-        if own.contains(where: { $0.name == name }) { return SelfDirectory(host: host, pid: caller).node() }
+        if let entry = own.first(where: { $0.name == name }) {
+          return visitors == nil ? SelfDirectory(host: host, pid: caller).node() : entry.node
+        }
         // As the kernel takes it: digits, and no zero before them. Threads that lead nobody are found, too, and not listed.
         guard let tid = Int32(name), "\(tid)" == name, tid > 0 else { return nil }
         guard let record = try host.processes()[tid] else {
+          if let visitors { return OwnDirectory(host: host, own: visitors, pid: tid).node() }
           return tid == caller ? SelfDirectory(host: host, pid: tid).node() : nil
         }
         return ProcessDirectory(host: host, tid: tid, isWhole: true).node(of: record)

@@ -11,7 +11,8 @@ public struct ShadowNode: Sendable {
     /// The entries, and one of them by its name.
     case directory(list: @Sendable () throws -> [Entry], find: @Sendable (String) throws -> ShadowNode?)
     case file(@Sendable () throws -> ShadowContents)
-    case link(@Sendable () throws -> [UInt8])
+    /// Where it leads, and whether that is a place of this machine, to be led to, or one of the host's, to be read of.
+    case link(isHere: Bool, @Sendable () throws -> [UInt8])
   }
 
   public internal(set) var attributes: ShadowAttributes
@@ -62,11 +63,13 @@ public struct ShadowNode: Sendable {
     return node
   }
 
-  /// A symbolic link, which says where it leads in the watched host.
-  static func link(_ permissions: UInt16 = 0o777, _ make: @escaping @Sendable () throws -> [UInt8]) -> ShadowNode {
+  /// A symbolic link, which says where it leads in the watched host, or, where it `isHere`, on this machine.
+  static func link(
+    _ permissions: UInt16 = 0o777, isHere: Bool = false, _ make: @escaping @Sendable () throws -> [UInt8]
+  ) -> ShadowNode {
     ShadowNode(
       attributes: ShadowAttributes(.link, permissions),
-      body: .link {
+      body: .link(isHere: isHere) {
         let target = try make()
         // PATH_MAX, its last zero included; what is no text of a path is none.
         guard !target.isEmpty, target.count < 4096, !target.contains(0) else {

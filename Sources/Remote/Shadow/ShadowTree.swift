@@ -30,8 +30,14 @@ public final class ShadowTree: Sendable {
   }
 
   private let table: Mutex<Table>
+  private let own: (any OwnProcesses)?
 
-  public init(root: ShadowNode) {
+  /// A tree below `root`.
+  ///
+  /// Where `own` are processes that take it for their own host's, links of the host can be read, and cannot be followed: they
+  /// would lead to places of this machine that have the same names.
+  public init(root: ShadowNode, own: (any OwnProcesses)? = nil) {
+    self.own = own
     table = Mutex(
       Table(nodes: [Self.root: Known(node: root, place: Place(parent: Self.root, name: ""), uses: 1)]))
   }
@@ -102,10 +108,13 @@ public final class ShadowTree: Sendable {
     }
   }
 
-  /// Where a symbolic link leads.
-  public func target(of inode: UInt64) throws(ShadowError) -> [UInt8] {
-    guard case .link(let make) = try node(inode).body else { throw .unreadable("it is no link") }
-    return try ShadowError.answering(make)
+  /// Where a symbolic link leads, for the thread `caller`, zero where that is unknown.
+  ///
+  /// - Throws: ``ShadowError/notFollowed`` where it would lead to a place of this machine that it does not mean.
+  public func target(of inode: UInt64, caller: Int32 = 0) throws(ShadowError) -> [UInt8] {
+    guard case .link(let isHere, let make) = try node(inode).body else { throw .unreadable("it is no link") }
+    if let own, !isHere, !own.readsLink(caller) { throw .notFollowed }
+    return try ShadowError.answering { try Self.$caller.withValue(caller, operation: make) }
   }
 
   private func node(_ inode: UInt64) throws(ShadowError) -> ShadowNode {

@@ -59,7 +59,7 @@ final class Requests: Sendable {
     }
     operations.readlink = { request, inode in
       Requests.answer(request) { requests throws(ShadowError) in
-        let target = try requests.tree.target(of: inode) + [0]
+        let target = try requests.tree.target(of: inode, caller: fuse_req_ctx(request).pointee.pid) + [0]
         target.withUnsafeBytes { _ = fuse_reply_readlink(request, $0.assumingMemoryBound(to: CChar.self).baseAddress) }
       }
     }
@@ -126,6 +126,7 @@ final class Requests: Sendable {
         case .missing: ENOENT
         case .isDirectory: EISDIR
         case .notDirectory: ENOTDIR
+        case .notFollowed: EACCES
         case .unreadable: EIO
         }
       fuse_reply_err(request, code)

@@ -27,11 +27,11 @@ public final class ShadowMount: Sendable {
 
   /// Mounts `tree` at the directory `path`, with `source` as the name of the device in lists of mounts.
   ///
-  /// Symbolic links below it are not followed where this process has the right to say so (Linux 5.10 and root): they lead to
-  /// places of the watched host, of which this machine has others by the same names.
+  /// Unless it `followsLinks`, symbolic links below it are not followed where this process has the right to say so (Linux 5.10 and
+  /// root): they lead to places of the watched host, of which this machine has others by the same names.
   ///
   /// - Throws: ``MountError``.
-  public init(_ tree: ShadowTree, at path: String, source: String) throws(MountError) {
+  public init(_ tree: ShadowTree, at path: String, source: String, followsLinks: Bool = false) throws(MountError) {
     self.path = path
     let requests = Requests(tree)
     self.requests = requests
@@ -49,7 +49,7 @@ public final class ShadowMount: Sendable {
       throw MountError(
         path: path, what: "it is no directory, or mounting is not allowed (is fuse3 installed?)", code: code)
     }
-    _ = grass_refuse_links(path)
+    if !followsLinks { _ = grass_refuse_links(path) }
     let file = fuse_session_fd(session)
     _ = fcntl(file, F_SETFL, fcntl(file, F_GETFL) | O_NONBLOCK)
     var ends: [Int32] = [-1, -1]

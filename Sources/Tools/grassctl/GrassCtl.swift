@@ -18,6 +18,7 @@ struct GrassCtl: ParsableCommand {
       CommandGroup(
         name: "Finding",
         subcommands: [CheckCommand.self, WatchCommand.self, LastWordsCommand.self, DetectorsCommand.self]),
+      CommandGroup(name: "Tools", subcommands: [ExecCommand.self]),
       CommandGroup(name: "Device", subcommands: device),
       CommandGroup(name: "Keys", subcommands: [KeyCommand.self]),
     ]

@@ -12,11 +12,7 @@ import TaskViews
 enum NetworkFiles {
   static func directory(_ host: ShadowHost, of task: @escaping @Sendable () throws -> KernelTask) -> ShadowNode {
     let kernel = host.kernel
-    @Sendable func namespace() throws -> UInt64 {
-      let table = try kernel.details(of: [task()], .namespaces).whole()
-      guard let id = table.details.first?.namespaces[.network] else { throw ShadowError.missing }
-      return id.number
-    }
+    @Sendable func namespace() throws -> UInt64 { try Self.namespace(of: task(), kernel) }
     @Sendable func sockets() throws -> SocketFiles { try kernel.reader() }
     return .directory([
       "dev": .file { try devices(namespace: namespace(), kernel) },
@@ -26,6 +22,13 @@ enum NetworkFiles {
       "udp6": .file { try sockets().udpLines(10, namespace: namespace(), host) },
       "unix": .file { try sockets().unixLines(namespace: namespace(), kernel) },
     ])
+  }
+
+  /// The number of a process's network namespace.
+  static func namespace(of task: KernelTask, _ kernel: Kernel) throws -> UInt64 {
+    let table = try kernel.details(of: [task], .namespaces).whole()
+    guard let id = table.details.first?.namespaces[.network] else { throw ShadowError.missing }
+    return id.number
   }
 
   private struct Device: KernelShape {

@@ -1,0 +1,163 @@
+import Binding
+import KernelInfo
+public import LinuxKernel
+import MachineViews
+import Memory
+public import NetworkViews
+import Paging
+import StorageViews
+import TaskViews
+
+/// What system calls ask of a host, as the watched one would answer them.
+///
+/// Each answer is made of one settled look; processes are those of the files of /proc, kept for the same moment.
+public struct HostAnswers: Sendable {
+  private let host: ShadowHost
+  private var kernel: Kernel { host.kernel }
+
+  /// - Throws: ``KernelError`` where not even the host's CPUs and clock can be read.
+  public init(of kernel: Kernel) throws(KernelError) { host = try ShadowHost(kernel) }
+
+  /// What uname(2) says.
+  public struct Names: Sendable {
+    public var system, node, release, version, machine, domain: [UInt8]
+  }
+
+  /// The names of the host's first namespace.
+  public func names() throws(ShadowError) -> Names {
+    try ShadowError.answering {
+      let names = try KernelSettings.names(kernel)
+      // Only x86-64 kernels are found.
+      return Names(
+        system: names[0], node: names[1], release: names[2], version: names[3], machine: Array("x86_64".utf8),
+        domain: names[4])
+    }
+  }
+
+  /// What sysinfo(2) says; sizes in bytes.
+  public struct System: Sendable {
+    /// Seconds since the boot.
+    public var uptime: Int64
+    /// Load averages with 16 bits of fraction.
+    public var loads: [UInt64]
+    public var memory, freeMemory, sharedMemory, buffers, swap, freeSwap: UInt64
+    public var threads: Int32
+  }
+
+  public func system() throws(ShadowError) -> System {
+    try ShadowError.answering {
+      let times = try kernel.reader(ProcessorTimesReader.self).read(kernel)
+      let (info, fault) = try kernel.memoryInfo()
+      if let fault { throw fault }
+      // Rounded up, as the kernel does (kernel/sys.c, `do_sysinfo`).
+      return System(
+        uptime: Int64((times.uptime &+ 999_999_999) / 1_000_000_000), loads: times.load.map { $0 << 5 },
+        memory: info["MemTotal"] ?? 0, freeMemory: info["MemFree"] ?? 0, sharedMemory: info["Shmem"] ?? 0,
+        buffers: info["Buffers"] ?? 0, swap: info["SwapTotal"] ?? 0, freeSwap: info["SwapFree"] ?? 0,
+        threads: times.threads)
+    }
+  }
+
+  /// A thread, as calls that name it ask.
+  public struct Process: Sendable {
+    public var tid, tgid: Int32
+    public var group, session: Int32
+    public var nice: Int
+    /// SCHED_*.
+    public var policy: UInt64
+    public var realTimePriority: UInt64
+    /// The CPUs that it may run on, by bits.
+    public var cpus: [UInt64]
+    /// Pairs of the limits in force and the highest to be had, by RLIMIT_*; empty where it has none any more.
+    public var limits: [UInt64]
+  }
+
+  /// The thread `tid`; nil where the host has none of this number.
+  public func process(_ tid: Int32) throws(ShadowError) -> Process? {
+    try ShadowError.answering { try host.processes()[tid].map(process) }
+  }
+
+  /// Whether the host has a thread of this number.
+  public func has(_ tid: Int32) throws(ShadowError) -> Bool {
+    try ShadowError.answering { try host.processes()[tid] != nil }
+  }
+
+  /// The ids of all threads, in ascending order.
+  public func threads() throws(ShadowError) -> [Int32] {
+    try ShadowError.answering { try host.processes().records.map(\.task.tid) }
+  }
+
+  /// The threads of processes in the group `group`.
+  public func processes(inGroup group: Int32) throws(ShadowError) -> [Process] {
+    try ShadowError.answering { try host.processes().records.map(process).filter { $0.group == group } }
+  }
+
+  /// The threads that belong to the user `uid`.
+  public func processes(ofUser uid: UInt32) throws(ShadowError) -> [Process] {
+    try ShadowError.answering { try host.processes().records.filter { $0.task.uid == uid }.map(process) }
+  }
+
+  /// The online CPUs, by bits, and how many sets of CPUs have room for.
+  public func onlineCPUs() throws(ShadowError) -> (bits: [UInt64], room: Int) {
+    try ShadowError.answering {
+      let room = host.constants.cpus
+      var bits = [UInt64](repeating: 0, count: (room + 63) / 64)
+      for cpu in try kernel.cpus() where cpu.isOnline && cpu.number < room {
+        bits[cpu.number / 64] |= 1 << UInt64(cpu.number % 64)
+      }
+      return (bits, room)
+    }
+  }
+
+  /// The log, as syslog(2) hands it out: each line after its priority and time.
+  public func log() throws(ShadowError) -> [UInt8] {
+    try ShadowError.answering {
+      try kernel.log().records.flatMap { record -> [UInt8] in
+        let priority = Array("<\(UInt32(record.facility) << 3 | UInt32(record.level.rawValue))>".utf8)
+        return record.lines.flatMap { priority + $0 + [10] }
+      }
+    }
+  }
+
+  /// The interfaces of the first process's network namespace.
+  public func interfaces() throws(ShadowError) -> [NetworkInterface] {
+    let number = try firstNetwork()
+    return try ShadowError.answering { try kernel.network().interfaces.filter { $0.namespace == number } }
+  }
+
+  /// The number of the first process's network namespace.
+  private func firstNetwork() throws(ShadowError) -> UInt64 {
+    try ShadowError.answering { try NetworkFiles.namespace(of: host.thread(1).task, kernel) }
+  }
+
+  private func process(_ record: ProcessRecord) throws -> Process {
+    let details = try record.details.get()
+    return Process(
+      tid: record.task.tid, tgid: record.task.tgid, group: details.pids?.group.first?.number ?? 0,
+      session: details.pids?.session.first?.number ?? 0, nice: record.task.nice, policy: details.policy,
+      realTimePriority: details.realTimePriority, cpus: details.cpus, limits: details.process?.limits ?? [])
+  }
+
+  /// The I/O priority that the thread `tid` was given; nil where the host has no such thread.
+  ///
+  /// Source: block/ioprio.c, `get_task_raw_ioprio`.
+  public func ioPriority(of tid: Int32) throws(ShadowError) -> UInt16? {
+    try ShadowError.answering {
+      guard let record = try host.processes()[tid] else { return nil }
+      let context = try kernel.read(Task.self, at: [record.task.address])[0].context
+      // Who was given none has no class, and until 6.0 the fourth priority of it.
+      guard context.rawValue != 0 else { return host.constants.isAtLeast(6, 0) ? 0 : 4 }
+      return try kernel.read(Context.self, at: [context])[0].priority
+    }
+  }
+
+  private struct Task: KernelShape {
+    static let type = "task_struct"
+    let context = Field<VirtualAddress>("io_context")
+  }
+
+  private struct Context: KernelShape {
+    static let type = "io_context"
+    let priority = Field<UInt16>("ioprio")
+  }
+}

@@ -1,0 +1,45 @@
+import Glibc
+import Shadow
+
+extension TrappedCall {
+  /// Calls that would change something of the host, or look into it by ways that lead to this machine: they are refused.
+  static let actions: [TrappedCall] = [
+    acting("setpriority", on: 1, "set the priority of"), acting("setpgid", on: 0, "move to another group"),
+    acting("sched_setscheduler", on: 0, "set the policy of"), acting("sched_setparam", on: 0, "set the priority of"),
+    acting("sched_setattr", on: 0, "set the policy of"), acting("sched_setaffinity", on: 0, "choose the CPUs of"),
+    acting("ioprio_set", on: 1, "set the I/O priority of"), acting("ptrace", on: 1, "trace"),
+    acting("process_vm_readv", on: 0, "read the memory of"), acting("process_vm_writev", on: 0, "write the memory of"),
+    acting("kcmp", on: 0, "compare"), acting("get_robust_list", on: 0, "read the locks of"),
+    acting("migrate_pages", on: 0, "move the memory of"), acting("move_pages", on: 0, "move the memory of"),
+    refused("perf_event_open", "count events"), refused("bpf", "use BPF"),
+    refused("shmctl", "list shared memory", when: info(1, [3, 13, 14, 15])),
+    refused("msgctl", "list queues of messages", when: info(1, [3, 11, 12, 13])),
+    refused("semctl", "list semaphores", when: info(2, [3, 18, 19, 20])),
+    refused("adjtimex", "know how the host's clock is kept"),
+    refused("clock_adjtime", "know how the host's clock is kept"),
+    refused("quotactl", "know the quotas"),
+  ]
+
+  /// The commands of System V calls that tell of all objects there are, in both of their forms (IPC_64 is bit 8).
+  private static func info(_ argument: Int, _ commands: [UInt64]) -> [[Condition]] {
+    commands.map { [.masked(argument, mask: 0xffff_feff, $0)] }
+  }
+
+  private static func refused(_ name: String, _ what: String, when cases: [[Condition]] = []) -> TrappedCall {
+    TrappedCall(name, cases: cases) { _, _ in .refused(EPERM, what) }
+  }
+
+  /// A call that does something to a process, which may be one of the program's own.
+  private static func acting(_ name: String, on argument: Int, _ what: String) -> TrappedCall {
+    TrappedCall(name, when: [.notEqual(argument, 0)]) { question, host in
+      let number = question.number(argument)
+      switch try host.subject(number, of: question) {
+      case .visitor: return .own
+      case .host: return .refused(EPERM, "\(what) the host's process \(number)")
+      case .nobody:
+        guard host.visitors.has("\(number)") else { throw CallError(ESRCH) }
+        return .own
+      }
+    }
+  }
+}

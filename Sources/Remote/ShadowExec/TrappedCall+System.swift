@@ -1,0 +1,83 @@
+import Glibc
+import Shadow
+
+extension TrappedCall {
+  /// Calls about the host as a whole.
+  static let systemCalls: [TrappedCall] = [
+    TrappedCall("uname") { question, host in
+      let names = try host.answers.names()
+      var bytes = StructBytes()
+      for name in [names.system, names.node, names.release, names.version, names.machine, names.domain] {
+        bytes.add(name, in: 65)
+      }
+      try question.write(bytes.bytes, at: question.arguments[0])
+      return .value(0)
+    },
+    TrappedCall("sysinfo") { question, host in
+      let system = try host.answers.system()
+      var bytes = StructBytes()
+      bytes.add(system.uptime)
+      for load in system.loads { bytes.add(load) }
+      let sizes = [
+        system.memory, system.freeMemory, system.sharedMemory, system.buffers, system.swap, system.freeSwap,
+      ]
+      for size in sizes { bytes.add(size) }
+      bytes.add(UInt16(clamping: system.threads))
+      bytes.add(UInt16(0))
+      // To the next word's start, then high memory, of which x86-64 has none, and the unit of sizes.
+      bytes.add(UInt32(0))
+      for _ in 0..<2 { bytes.add(UInt64(0)) }
+      bytes.add(UInt32(1))
+      bytes.add(UInt32(0))
+      try question.write(bytes.bytes, at: question.arguments[0])
+      return .value(0)
+    },
+    TrappedCall("syslog") { question, host in
+      switch question.number(0) {
+      // To open and to close it.
+      case 0, 1: return .value(0)
+      // All of it; 4 would clear it, too.
+      case 3:
+        let count = Int(question.number(2))
+        guard count >= 0, question.arguments[1] != 0 else { throw CallError(EINVAL) }
+        let log = try host.answers.log()
+        // Whole lines, the newest.
+        var rest = log.suffix(count)
+        if rest.count < log.count, log[rest.startIndex - 1] != 10 {
+          rest = rest.drop { $0 != 10 }.dropFirst()
+        }
+        try question.write(Array(rest), at: question.arguments[1])
+        return .value(Int64(rest.count))
+      case 9: return .value(0)
+      case 10: return .value(Int64(try host.answers.log().count))
+      default: return .refused(EPERM, "change the host's log")
+      }
+    },
+    // Where a file system is full, and of what kind it is.
+    TrappedCall("statfs") { question, host in
+      try Self.fileSystem(at: question.text(question.arguments[0]), question, host)
+    },
+    TrappedCall("fstatfs") { question, host in
+      let name = "/proc/\(question.thread)/fd/\(question.number(0))"
+      var path = [CChar](repeating: 0, count: 4096)
+      let count = readlink(name, &path, path.count)
+      guard count > 0 else { throw CallError(EBADF) }
+      return try Self.fileSystem(at: path[..<count].map { UInt8(bitPattern: $0) }, question, host)
+    },
+  ]
+
+  private static func fileSystem(at path: [UInt8], _ question: Question, _ host: Host) throws -> Reply {
+    func isBelow(_ folder: String) -> Bool { path == Array(folder.utf8) || path.starts(with: Array("\(folder)/".utf8)) }
+    // PROC_SUPER_MAGIC and SYSFS_MAGIC (include/uapi/linux/magic.h): they have no room and no files to count.
+    let magic: UInt64? = isBelow("/proc") ? 0x9fa0 : isBelow("/sys") ? 0x6265_6572 : nil
+    guard let magic else {
+      // What this machine has not is no question about the host.
+      guard access(String(decoding: path, as: UTF8.self), F_OK) == 0 else { throw CallError(ENOENT) }
+      return .refused(ENOSYS, "know how full the file system at \(String(decoding: path, as: UTF8.self)) is")
+    }
+    var bytes = StructBytes()
+    for value in [magic, 4096, 0, 0, 0, 0, 0, 0, 255, 4096, 0x20, 0, 0, 0, 0] as [UInt64] { bytes.add(value) }
+    try question.write(bytes.bytes, at: question.arguments[1])
+    return .value(0)
+  }
+}

@@ -1,0 +1,50 @@
+import Shadow
+
+/// A system call that asks of the host: when it is stopped, and how it is answered.
+///
+/// A call is one of these in ``all``; the filter is made of the same list.
+struct TrappedCall: Sendable {
+  /// What an argument has to be for the call to be stopped; others go to this machine's kernel.
+  enum Condition: Sendable {
+    case equal(Int, UInt64)
+    case notEqual(Int, UInt64)
+    case atLeast(Int, UInt64)
+    /// The bits of `mask`.
+    case masked(Int, mask: UInt64, UInt64)
+  }
+
+  let name: String
+  /// Any of these, each of which is true where all of its conditions are; none for always.
+  let cases: [[Condition]]
+  let answer: @Sendable (Question, Host) throws -> Reply
+
+  init(
+    _ name: String, when cases: [Condition]..., answer: @escaping @Sendable (Question, Host) throws -> Reply
+  ) {
+    self.init(name, cases: cases, answer: answer)
+  }
+
+  init(
+    _ name: String, cases: [[Condition]], answer: @escaping @Sendable (Question, Host) throws -> Reply
+  ) {
+    (self.name, self.cases, self.answer) = (name, cases, answer)
+  }
+
+  static let all: [TrappedCall] = systemCalls + processCalls + actions + networkCalls
+
+  /// Who is asked.
+  struct Host: Sendable {
+    let answers: HostAnswers
+    let visitors: Visitors
+
+    /// Whom a process's number means to `question`.
+    enum Subject { case visitor, host, nobody }
+
+    /// The watched host's processes come first: a program is to see these. Its own it sees where it is close to them.
+    func subject(_ number: Int32, of question: Question) throws -> Subject {
+      if number == 0 { return .visitor }
+      if try answers.has(number) { return .host }
+      return visitors.isClose(number, to: question.thread) ? .visitor : .nobody
+    }
+  }
+}
