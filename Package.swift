@@ -213,7 +213,8 @@ targets += module("ShadowMount", in: "Remote", ["CFuse", "Host", "Shadow"])
 // A program in namespaces of its own, whose calls are answered for the watched host.
 targets += [c("CSandbox", in: "Remote")]
 targets += module(
-  "ShadowExec", in: "Remote", ["CLinux", "CSandbox", "Host", "LinuxKernel", "NetworkViews", "Shadow", "ShadowMount"])
+  "ShadowExec", in: "Remote",
+  ["CLinux", "CSandbox", "Host", "LinuxKernel", "Memory", "NetworkViews", "Shadow", "ShadowMount"])
 
 // MARK: Figures, guests, tools
 

@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -229,4 +230,24 @@ int grass_sandbox_silence(void) { return eventfd(0, EFD_CLOEXEC); }
 int grass_sandbox_leave_mounts(void) {
   if (unshare(CLONE_NEWNS) != 0) return -1;
   return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
+}
+
+int grass_sandbox_netlink(uint64_t number, int *here, int *there) {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends) != 0) return -1;
+  // An abstract name as long as `sockaddr_nl`, whose bytes lie where that one has padding, a port of zero, which is the kernel's,
+  // and groups. Its first byte has to be zero; of the rest those are free that nobody looks at.
+  struct sockaddr_un name = {.sun_family = AF_UNIX};
+  name.sun_path[1] = (char)number;
+  for (int byte = 0; byte < 4; byte++) name.sun_path[6 + byte] = (char)(number >> (8 + 8 * byte));
+  if (bind(ends[0], (struct sockaddr *)&name, 12) != 0) {
+    int code = errno;
+    close(ends[0]);
+    close(ends[1]);
+    errno = code;
+    return -1;
+  }
+  *here = ends[0];
+  *there = ends[1];
+  return 0;
 }

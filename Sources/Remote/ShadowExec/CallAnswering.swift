@@ -18,9 +18,11 @@ final class CallAnswering: @unchecked Sendable {
   /// How many different things are said of what was refused.
   private static let mostNotes = 32
 
-  /// - Parameters:
-  ///   - listener: where questions arrive; closed at the end.
-  ///   - note: says what was refused, each thing once.
+  /// Begins to answer `calls` on `listener`, where questions arrive.
+  ///
+  /// That is closed at the end. `note` says what was refused, each thing once.
+  ///
+  /// - Throws: `SystemCallError` where no thread can be started.
   init(
     listener: Int32, host: TrappedCall.Host, calls: [TrappedCall], note: @escaping @Sendable (String) -> Void
   ) throws(SystemCallError) {

@@ -16,7 +16,9 @@ struct Sandbox {
   var filter: [UInt8]
   var process: Int32
 
-  /// Runs it, and waits for its end. `started` is told of the first process in the namespaces, by this machine's number, and
+  /// Runs it, and waits for its end.
+  ///
+  /// `started` is told of the first process in the namespaces, by this machine's number, and
   /// where the program's questions arrive, which it owns from then on.
   ///
   /// - Returns: how it ended, as wait(2) says it.

@@ -45,7 +45,9 @@ public struct ShadowProgram: Sendable {
       filter: try CallFilter.bytes(TrappedCall.all), process: try Self.freeNumber(answers))
     var answering: CallAnswering?
     defer { answering?.end() }
-    let host = TrappedCall.Host(answers: answers, visitors: visitors)
+    let netlink = try NetlinkSockets()
+    defer { netlink.end() }
+    let host = TrappedCall.Host(answers: answers, visitors: visitors, netlink: netlink)
     return try sandbox.run { first, listener in
       visitors.begin(first)
       do {

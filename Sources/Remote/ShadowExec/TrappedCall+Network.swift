@@ -8,12 +8,7 @@ extension TrappedCall {
     // netdevice(7): 0x89 is the type of sockets' requests.
     TrappedCall("ioctl", when: [.masked(1, mask: 0xffff_ff00, 0x8900)]) { question, host in
       try interfaceRequest(question, host)
-    },
-    TrappedCall("socket", when: [.masked(0, mask: 0xffff_ffff, 16)], [.masked(0, mask: 0xffff_ffff, 17)]) {
-      question, _ in
-      let isNetlink = question.number(0) == 16
-      return .refused(EAFNOSUPPORT, isNetlink ? "ask by netlink" : "listen to the host's packets")
-    },
+    }
   ]
 
   /// The requests of netdevice(7), by their numbers.
@@ -29,7 +24,7 @@ extension TrappedCall {
       if number < 0x890b { return .own }
       return .refused(EOPNOTSUPP, "ask of an interface by request 0x\(String(number, radix: 16))")
     }
-    let interfaces = try host.answers.interfaces()
+    let interfaces = try host.answers.network().interfaces
     if request == .list { return try list(interfaces, question) }
 
     // `ifreq`: a name of sixteen bytes, and a value of at most 24.
@@ -103,14 +98,18 @@ extension TrappedCall {
 }
 
 extension NetworkInterface {
-  /// The flags as the kernel shows them: whether it runs is told by its state.
+  /// The flags as the kernel shows them: promiscuous mode only where an administrator asked for it.
   ///
-  /// Source: net/core/dev.c, `dev_get_flags`. Promiscuous mode is shown whoever asked for it: the kernel hides what programs that
-  /// listen asked for.
+  /// Source: net/core/dev.c, `dev_get_flags`.
   var shownFlags: UInt32 {
-    // IFF_RUNNING is 0x40. Most virtual devices never tell their state.
-    let runs = isUp && (operationalState == 6 || operationalState == 0)
-    return flags & ~0x40 | (runs ? 0x40 : 0) | (isPromiscuous ? 0x100 : 0)
+    // IFF_RUNNING 0x40, IFF_PROMISC 0x100, IFF_ALLMULTI 0x200, IFF_LOWER_UP 0x10000, IFF_DORMANT 0x20000.
+    var shown = flags & ~0x3_0340 | link.ownFlags & 0x300
+    guard link.state & 1 != 0 else { return shown }
+    // Most virtual devices never tell their state, and are taken for up.
+    if operationalState == 6 || operationalState == 0 { shown |= 0x40 }
+    if link.state & 1 << 2 == 0 { shown |= 0x1_0000 }
+    if link.state & 1 << 4 != 0 { shown |= 0x2_0000 }
+    return shown
   }
 }
 

@@ -30,17 +30,20 @@ struct TrappedCall: Sendable {
     (self.name, self.cases, self.answer) = (name, cases, answer)
   }
 
-  static let all: [TrappedCall] = systemCalls + processCalls + actions + networkCalls
+  static let all: [TrappedCall] = systemCalls + processCalls + actions + networkCalls + netlinkCalls
 
   /// Who is asked.
   struct Host: Sendable {
     let answers: HostAnswers
     let visitors: Visitors
+    let netlink: NetlinkSockets
 
-    /// Whom a process's number means to `question`.
+    /// Whom a process's number means.
     enum Subject { case visitor, host, nobody }
 
-    /// The watched host's processes come first: a program is to see these. Its own it sees where it is close to them.
+    /// The watched host's processes come first: a program is to see these.
+    ///
+    /// Its own it sees where it is close to them.
     func subject(_ number: Int32, of question: Question) throws -> Subject {
       if number == 0 { return .visitor }
       if try answers.has(number) { return .host }

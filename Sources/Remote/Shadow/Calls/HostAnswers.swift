@@ -119,10 +119,22 @@ public struct HostAnswers: Sendable {
     }
   }
 
-  /// The interfaces of the first process's network namespace.
-  public func interfaces() throws(ShadowError) -> [NetworkInterface] {
+  /// The interfaces, neighbours and routes of the first process's network namespace.
+  public func network() throws(ShadowError) -> NetworkConfiguration {
     let number = try firstNetwork()
-    return try ShadowError.answering { try kernel.network().interfaces.filter { $0.namespace == number } }
+    return try ShadowError.answering {
+      var found = try kernel.network().whole()
+      found.interfaces.removeAll { $0.namespace != number }
+      found.neighbours.removeAll { $0.namespace != number }
+      found.routes.removeAll { $0.namespace != number }
+      return found
+    }
+  }
+
+  /// The sockets of the first process's network namespace.
+  public func sockets() throws(ShadowError) -> [NetworkSocket] {
+    let number = try firstNetwork()
+    return try ShadowError.answering { try kernel.sockets().whole().sockets.filter { $0.namespace == number } }
   }
 
   /// The number of the first process's network namespace.

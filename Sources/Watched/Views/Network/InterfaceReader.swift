@@ -34,6 +34,9 @@ struct InterfaceReader: KernelReader {
     let allMulticast = Field<UInt32>("allmulti")
     let address4 = Field<VirtualAddress>("ip_ptr")
     let address6 = Field<VirtualAddress>(optional: "ip6_ptr")
+    let linkState = Field<UInt64>("state"), ownFlags = Field<UInt32>("gflags"), mode = Field<UInt8>("link_mode")
+    let queueLength = Field<UInt32>("tx_queue_len"), group = Field<UInt32>("group")
+    let broadcast = Field<RawBytes>("broadcast"), queueing = Field<VirtualAddress>("qdisc")
     let operations = Field<VirtualAddress>("netdev_ops")
     let perCPU = Field<VirtualAddress>("lstats")
     let statisticsKind = Field<UInt64>(optional: "pcpu_stat_type")
@@ -74,6 +77,9 @@ struct InterfaceReader: KernelReader {
     let peer = Field<RawBytes>("ifa_address")
     let prefix = Field<Int>("ifa_prefixlen")
     let scope = Field<UInt8>("ifa_scope")
+    let flags = Field<UInt32>("ifa_flags"), broadcast = Field<RawBytes>("ifa_broadcast")
+    let label = Field<[UInt8]>("ifa_label")
+    let valid = Field<UInt32>("ifa_valid_lft"), preferred = Field<UInt32>("ifa_preferred_lft")
   }
 
   private struct Device6: KernelShape {
@@ -88,6 +94,17 @@ struct InterfaceReader: KernelReader {
     let peer = Field<RawBytes>("peer_addr")
     let prefix = Field<Int>("prefix_len")
     let scope = Field<UInt8>("scope")
+    let flags = Field<UInt32>("flags"), valid = Field<UInt32>("valid_lft"), preferred = Field<UInt32>("prefered_lft")
+  }
+
+  private struct Queueing: KernelShape {
+    static let type = "Qdisc"
+    let operations = Field<VirtualAddress>("ops")
+  }
+
+  private struct QueueingKind: KernelShape {
+    static let type = "Qdisc_ops"
+    let name = Field<[UInt8]>("id")
   }
 
   private struct NeighbourTable: KernelShape {
@@ -124,6 +141,7 @@ struct InterfaceReader: KernelReader {
   private let address4: Bound<Address4>
   private let device6: Bound<Device6>
   private let address6: Bound<Address6>
+  private let queueing: Bound<Queueing>, queueingKind: Bound<QueueingKind>
   private let neighbourTables: [VirtualAddress]
   private let neighbourTable: Bound<NeighbourTable>
   private let neighbourHash: Bound<NeighbourHash>
@@ -148,6 +166,8 @@ struct InterfaceReader: KernelReader {
     device6 = try Bound(types)
     address6 = try Bound(types)
     neighbourTables = ["arp_tbl", "nd_tbl"].compactMap { kernel.symbols.address(of: $0) }
+    queueing = try Bound(types)
+    queueingKind = try Bound(types)
     neighbourTable = try Bound(types)
     neighbourHash = try Bound(types)
     neighbour = try Bound(types)
@@ -174,7 +194,11 @@ struct InterfaceReader: KernelReader {
         device: device.address, namespace: nets[owners[device.index]].number, index: try device.number,
         name: try device.name, flags: try device.flags, mtu: try device.mtu, type: try device.type,
         operationalState: try device.state, hardwareAddress: NetworkAddress(bytes: []),
-        promiscuity: try device.promiscuity, allMulticast: try device.allMulticast)
+        promiscuity: try device.promiscuity, allMulticast: try device.allMulticast,
+        link: .init(
+          state: try device.linkState, ownFlags: try device.ownFlags, queueLength: try device.queueLength,
+          group: try device.group, mode: try device.mode, broadcast: Array(try device.broadcast.bytes.prefix(length)),
+          queueing: []))
       hardware.add(try device.hardware, count: length)
       found.append(device)
       return interface
@@ -187,11 +211,23 @@ struct InterfaceReader: KernelReader {
         configuration.faults.append(error)
       }
     }
+    readQueueing(found, in: space, &configuration)
     readAddresses4(found, in: space, &configuration)
     readAddresses6(found, in: space, &configuration)
     readCounters(found, cpus, in: space, &configuration)
     readNeighbours(in: space, &configuration)
     return configuration
+  }
+
+  private func readQueueing(
+    _ devices: [Reading<Device>], in space: AddressSpace, _ configuration: inout NetworkConfiguration
+  ) {
+    let places = places(devices, \.queueing)
+    let kinds = space.read(queueing, at: places.map(\.address)).pointers(\.operations)
+    let names = space.read(queueingKind, at: kinds).compactMap(&configuration.faults) { (kind) throws(MemoryFault) in
+      (places[kind.index].interface, try kind.name)
+    }
+    for (interface, name) in names { configuration.interfaces[interface].link.queueing = name }
   }
 
   /// The interfaces of which `field` leads to more, each with where.
@@ -216,10 +252,13 @@ struct InterfaceReader: KernelReader {
     let found = entries.compactMap(&configuration.faults) { (entry) throws(MemoryFault) in
       let local = NetworkAddress(bytes: try entry.local.bytes)
       let peer = NetworkAddress(bytes: try entry.peer.bytes)
+      let broadcast = NetworkAddress(bytes: try entry.broadcast.bytes)
       return (
         places[owners[entry.index]].interface,
         NetworkInterface.Address(
-          address: local, prefixLength: try entry.prefix, peer: peer == local ? nil : peer, scope: try entry.scope)
+          address: local, prefixLength: try entry.prefix, peer: peer == local ? nil : peer, scope: try entry.scope,
+          flags: try entry.flags, broadcast: broadcast.isUnspecified ? nil : broadcast, label: try entry.label,
+          preferredLifetime: try entry.preferred, validLifetime: try entry.valid)
       )
     }
     for (interface, address) in found { configuration.interfaces[interface].addresses.append(address) }
@@ -238,7 +277,8 @@ struct InterfaceReader: KernelReader {
         places[owners[entry.index]].interface,
         NetworkInterface.Address(
           address: NetworkAddress(bytes: try entry.local.bytes), prefixLength: try entry.prefix,
-          peer: peer.isUnspecified ? nil : peer, scope: try entry.scope)
+          peer: peer.isUnspecified ? nil : peer, scope: try entry.scope, flags: try entry.flags, broadcast: nil,
+          label: [], preferredLifetime: try entry.preferred, validLifetime: try entry.valid)
       )
     }
     for (interface, address) in found { configuration.interfaces[interface].addresses.append(address) }

@@ -20,6 +20,30 @@ public struct NetworkInterface: Sendable {
     public var peer: NetworkAddress?
     /// As rtnetlink(7) numbers it: 0 is global, 253 link, 254 host. Of IPv6 the kernel's own form in `rt_scope`.
     public var scope: UInt8
+    /// As include/uapi/linux/if_addr.h numbers them: `IFA_F_PERMANENT` is 0x80.
+    public var flags: UInt32
+    /// The address of all hosts on the link, where IPv4 was told one.
+    public var broadcast: NetworkAddress?
+    /// The name that IPv4 gives it, empty for none.
+    public var label: [UInt8]
+    /// Seconds that it was given, from when it was, to be chosen and to be kept; `UInt32.max` for ever.
+    public var preferredLifetime, validLifetime: UInt32
+  }
+
+  /// What the kernel says of an interface only to who asks for all.
+  public struct Link: Sendable {
+    /// `__LINK_STATE_*`, by bits: 0 it was started, 2 there is no carrier, 4 dormant (include/linux/netdevice.h).
+    public var state: UInt64
+    /// Flags that an administrator set: promiscuous mode and all multicast count from both.
+    public var ownFlags: UInt32
+    /// Packets.
+    public var queueLength: UInt32
+    public var group: UInt32
+    public var mode: UInt8
+    /// The address of all cards on the link.
+    public var broadcast: [UInt8]
+    /// The name of what queues packets, empty for none.
+    public var queueing: [UInt8]
   }
 
   /// The address of its `net_device`.
@@ -44,6 +68,7 @@ public struct NetworkInterface: Sendable {
   public var addresses: [Address] = []
   /// Nil where the driver keeps them in structures of its own, whose types the kernel's table does not have.
   public var counters: Counters?
+  public var link: Link
 
   public var isUp: Bool { flags & 1 != 0 }
   public var isPromiscuous: Bool { promiscuity > 0 || flags & 0x100 != 0 }
@@ -90,6 +115,10 @@ public struct Route: Sendable {
   public var type: UInt8
   /// Who made it: 2 the kernel, 3 the administrator at boot, 4 the administrator.
   public var origin: UInt8
+  /// How far its destinations are, as rtnetlink(7) numbers it: 0 is global, 253 link, 254 host.
+  public var scope: UInt8 = 0
+  /// The own address that packets are sent from, where it is said.
+  public var preferredSource: NetworkAddress?
 
   /// The type as ip(8) writes it.
   public var typeName: String {

@@ -59,7 +59,8 @@ struct RouteReader: KernelReader {
     static let type = "fib_info"
     let hops = Field<Int32>("fib_nhs")
     let metric = Field<UInt32>("fib_priority")
-    let origin = Field<UInt8>("fib_protocol")
+    let origin = Field<UInt8>("fib_protocol"), scope = Field<UInt8>("fib_scope")
+    let source = Field<RawBytes>("fib_prefsrc")
     let hop = Place("fib_nh")
   }
 
@@ -101,7 +102,8 @@ struct RouteReader: KernelReader {
     let prefix = Field<Int>("fib6_dst.plen")
     let metric = Field<UInt32>("fib6_metric")
     let type = Field<UInt8>("fib6_type")
-    let origin = Field<UInt8>("fib6_protocol")
+    let origin = Field<UInt8>("fib6_protocol"), source = Field<RawBytes>("fib6_prefsrc.addr")
+    let sourcePrefix = Field<Int>("fib6_prefsrc.plen")
     /// A next hop that routes share is an object of its own.
     let nexthop = Field<VirtualAddress>(optional: "nh")
     let hop = Place("fib6_nh")
@@ -246,7 +248,9 @@ struct RouteReader: KernelReader {
       var route = Route(
         namespace: leaf.namespace, table: try alias.table,
         destination: NetworkAddress(word: UInt64(leaf.key.byteSwapped)), prefixLength: 32 - Int(suffix), gateway: nil,
-        interface: [], metric: try info.metric, type: try alias.type, origin: try info.origin)
+        interface: [], metric: try info.metric, type: try alias.type, origin: try info.origin, scope: try info.scope)
+      let source = NetworkAddress(bytes: try info.source.bytes)
+      if !source.isUnspecified { route.preferredSource = source }
       if try info.hops > 0 { try Self.add(hops[alias.index], to: &route, names) }
       return route
     }
@@ -301,6 +305,7 @@ struct RouteReader: KernelReader {
         namespace: namespaces[table], table: try tables[table].number,
         destination: NetworkAddress(bytes: try info.destination.bytes), prefixLength: try info.prefix, gateway: nil,
         interface: [], metric: try info.metric, type: try info.type, origin: try info.origin)
+      if try info.sourcePrefix != 0 { route.preferredSource = NetworkAddress(bytes: try info.source.bytes) }
       if try info.nexthop.rawValue == 0 { try Self.add(hops[info.index], to: &route, names) }
       return route
     }
