@@ -214,7 +214,7 @@ targets += module("ShadowMount", in: "Remote", ["CFuse", "Host", "Shadow"])
 targets += [c("CSandbox", in: "Remote")]
 targets += module(
   "ShadowExec", in: "Remote",
-  ["CLinux", "CSandbox", "Host", "LinuxKernel", "Memory", "NetworkViews", "Shadow", "ShadowMount"])
+  ["CLinux", "CSandbox", "Host", "LinuxKernel", "Memory", "NetworkViews", "StorageViews", "Shadow", "ShadowMount"])
 
 // MARK: Figures, guests, tools
 

@@ -27,6 +27,13 @@ extension GuestTests {
         Int32($0)
       }
       let memory = try guest.run("busybox free -b").text
+      _ = try guest.run(
+        """
+        ip link set lo up
+        nc -l -p 8080 >/dev/null 2>&1 </dev/null &
+        for i in 1 2 3 4 5; do netstat -tln | grep -q 8080 && break; sleep 1; done
+        """)
+      let room = try ["df -k", "df -i"].map { try guest.run($0).text }
       try guest.pause()
       let exec = Exec(source: ["--memory", guest.memoryPath])
       for (command, own) in zip(Self.same, own) {
@@ -37,7 +44,49 @@ extension GuestTests {
       // What sysinfo says of memory: the total is always the same.
       let total = { (text: String) in text.split(separator: "\n").dropFirst().first?.split(separator: " ")[1] }
       #expect(try total(exec.run("busybox", "free", "-b").output) == total(memory))
+      try Self.checkNetwork(exec)
+      // Of one whose place is a file system's here, too: df looks at this machine's to tell which are the same.
+      for (command, own) in zip(["-k", "-i"], room) {
+        // The two programs round otherwise.
+        func numbers(_ text: String) -> [Substring]? {
+          let line = text.split(separator: "\n").first { $0.hasSuffix(" /dev/shm") }
+          return line?.split(separator: " ").filter { !$0.hasSuffix("%") }
+        }
+        let shown = try exec.run("df", command, "/dev/shm").output
+        #expect(numbers(shown) == numbers(own) && numbers(own)?.count == 5, "\(shown) \(own)")
+      }
       try Self.checkOwn(exec)
+    }
+
+    /// By netlink, by files and by netdevice's requests.
+    private static func checkNetwork(_ exec: Exec) throws {
+      let link = try exec.run("ip", "-o", "link", "show", "lo").output
+      #expect(
+        link == """
+          1: lo: <LOOPBACK,UP,LOWER_UP> mtu 65536 qdisc noqueue state UNKNOWN mode DEFAULT group default qlen 1000\\    \
+          link/loopback 00:00:00:00:00:00 brd 00:00:00:00:00:00
+
+          """)
+      let addresses = try exec.run("ip", "-o", "addr").output
+      #expect(addresses.contains("inet 127.0.0.1/8 scope host lo") && addresses.contains("inet6 ::1/128 scope host"))
+      #expect(
+        try exec.run("ip", "route", "show", "table", "local").output.contains(
+          "local 127.0.0.0/8 dev lo proto kernel scope host src 127.0.0.1"))
+      let change = try exec.run("ip", "link", "set", "lo", "down")
+      #expect(change.status != 0 && change.errors.contains("Operation not permitted"))
+      for command in [["ss", "-tlnp"], ["netstat", "-tlnp"]] {
+        let sockets = try exec.run(command).output
+        #expect(sockets.contains(":8080") && sockets.contains("nc"), "\(command): \(sockets)")
+      }
+      #expect(try exec.run("ss", "-xp").output.contains("(\"workload\","))
+      // SIOCGIFMTU and SIOCGIFADDR, which programs of all ages know.
+      let requests = """
+        import fcntl, socket, struct
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        print(struct.unpack_from("i", fcntl.ioctl(s, 0x8921, struct.pack("256s", b"lo")), 16)[0],
+          socket.inet_ntoa(fcntl.ioctl(s, 0x8915, struct.pack("256s", b"lo"))[20:24]))
+        """
+      #expect(try exec.run("/usr/bin/python3", "-S", "-c", requests).output == "65536 127.0.0.1\n")
     }
 
     /// Processes are those of the host, by files and by calls alike; what would act on them is refused.
@@ -108,11 +157,62 @@ extension GuestTests {
   }
 }
 
+extension OwnGuestTests {
+  /// A guest whose own tools are lied to, and which then dies.
+  @Suite(.serialized) struct ExecOfBrokenHostsTests {
+    @Test(.guests(1)) func programsSeeWhatARootkitHidesAndWhatAPanicLeaves() throws {
+      let known = try KernelStore().kernel("6.1")
+      let one = try Breaks.named("hidden-module-kobject")
+      // Without headers of the kernel there is no module that hides.
+      guard known.lacks(for: one) == nil, let module = known.module("break"), let hide = known.module("hide") else {
+        return
+      }
+      var options = GuestOptions(kernel: "6.1", memory: 512, sleepers: 3)
+      options.isBreakable = true
+      options.programs += [module.path, hide.path]
+      let guest = try Guest(options)
+      defer { guest.shutDown() }
+      try one.preparation.map { try guest.perform($0) }
+      try guest.perform(one)
+      let hidden = try guest.run(
+        """
+        nc -l -p 31337 >/dev/null 2>&1 </dev/null & victim=$!
+        for i in 1 2 3 4 5; do netstat -tln | grep -q 31337 && break; sleep 1; done
+        insmod /modules/hide.ko victim=$victim || exit 1; echo $victim
+        """)
+      let victim = hidden.text.split(whereSeparator: \.isWhitespace).last.map(String.init) ?? ""
+      // Its own tools are lied to: no module, no process, and a socket that nobody has.
+      let lied = try guest.run("cut -d' ' -f1 /proc/modules; ps -o args; ls -d /proc/\(victim) 2>&1; netstat -tlnp")
+        .text
+      #expect(!lied.contains("break\n") && !lied.contains("31337 >") && !lied.contains("nc -l"), "\(lied)")
+
+      let daemon = try GrassDaemon(memory: guest.memoryPath)
+      defer { daemon.bury() }
+      let exec = Exec(source: ["--host", daemon.urls[1]])
+      #expect(try exec.run("busybox", "lsmod").output.contains("break "))
+      let processes = try exec.run("ps", "-e", "-o", "pid=,args=").output
+      #expect(processes.contains("\(victim) nc -l -p 31337"), "\(processes)")
+      #expect(try exec.run("sh", "-c", "kill -0 \(victim) && cat /proc/\(victim)/comm").output == "nc\n")
+      let sockets = try exec.run("ss", "-tlnp").output
+      #expect(sockets.contains(":31337") && sockets.contains("pid=\(victim),"), "\(sockets)")
+
+      try guest.send("echo c > /proc/sysrq-trigger")
+      try guest.waitForConsole("end Kernel panic")
+      let after = try exec.run("ps", "aux").output
+      #expect(after.contains("nc -l -p 31337") && after.split(separator: "\n").count > 30, "\(after)")
+      #expect(try exec.run("dmesg").output.contains("Kernel panic - not syncing: sysrq triggered crash"))
+      #expect(try exec.run("lsof", "-p", victim).output.contains("TCP"))
+    }
+  }
+}
+
 /// Runs programs by `grassctl exec`.
 struct Exec {
   let source: [String]
 
-  func run(_ command: String...) throws -> (output: String, errors: String, status: Int32) {
+  func run(_ command: String...) throws -> (output: String, errors: String, status: Int32) { try run(command) }
+
+  func run(_ command: [String]) throws -> (output: String, errors: String, status: Int32) {
     let process = Process()
     process.executableURL = BuiltTool.directory.appendingPathComponent("grassctl")
     process.arguments = ["exec"] + source + ["--"] + command

@@ -1,19 +1,21 @@
 import CodeViews
 public import LinuxKernel
 import MachineViews
-import Memory
+public import Memory
 
 /// The tree of a watched kernel's /proc.
 public enum ProcTree {
   /// The directory `proc`.
   ///
-  /// `visitors` are processes that take it for their own; without them `self` is a process by the number of whoever asks.
+  /// `hiddenModules` finds the structs of modules that the kernel's list has no longer, which are shown, too. `visitors` are processes that take it for their own; without them `self` is a process by the number of whoever asks.
   ///
   /// - Throws: ``KernelError`` where not even the host's CPUs and clock can be read.
-  public static func directory(of kernel: Kernel, visitors: (any OwnProcesses)? = nil) throws(KernelError) -> ShadowNode
-  {
+  public static func directory(
+    of kernel: Kernel, hiddenModules: @escaping @Sendable () -> [VirtualAddress] = { [] },
+    visitors: (any OwnProcesses)? = nil
+  ) throws(KernelError) -> ShadowNode {
     let host = try ShadowHost(kernel)
-    let files = files(host)
+    let files = files(host, hiddenModules)
     let own = ["self", "thread-self"].map { name in
       let node = visitors.map { OwnDirectory.link($0, isThread: name == "thread-self") }
       return ShadowNode.Entry(name: name, node: node ?? SelfDirectory(host: host, pid: 0).node())
@@ -45,7 +47,9 @@ public enum ProcTree {
       })
   }
 
-  private static func files(_ host: ShadowHost) -> [ShadowNode.Entry] {
+  private static func files(
+    _ host: ShadowHost, _ hiddenModules: @escaping @Sendable () -> [VirtualAddress]
+  ) -> [ShadowNode.Entry] {
     let kernel = host.kernel
     @Sendable func times() throws -> ProcessorTimes { try kernel.reader(ProcessorTimesReader.self).read(kernel) }
     let files: KeyValuePairs<String, ShadowNode> = [
@@ -57,7 +61,7 @@ public enum ProcTree {
       "kallsyms": .file { try SymbolFile.bytes(kernel) },
       "loadavg": .file { Array(try times().loadLine.utf8) },
       "meminfo": .file { try kernel.reader(MemoryFile.self).bytes(kernel) },
-      "modules": .file { try ModuleFile.bytes(kernel) },
+      "modules": .file { try ModuleFile.bytes(kernel, hidden: hiddenModules()) },
       "mounts": .file { try MountFile.mounts(host.thread(1).task, host) },
       "net": NetworkFiles.directory(host) { try host.thread(1).task },
       "partitions": .file { try kernel.reader(DiskFiles.self).partitions(kernel) },

@@ -2,6 +2,7 @@ import CSandbox
 import Glibc
 import Host
 public import LinuxKernel
+public import Memory
 import Shadow
 import ShadowMount
 
@@ -13,11 +14,16 @@ import ShadowMount
 public struct ShadowProgram: Sendable {
   /// The program's path or name, and what it is told.
   public var command: [String]
+  /// Finds the structs of modules that the host's list of modules has no longer.
+  public var hiddenModules: @Sendable () -> [VirtualAddress]
   /// Says, a line at a time, what was refused.
   public var note: @Sendable (String) -> Void
 
-  public init(command: [String], note: @escaping @Sendable (String) -> Void) {
-    (self.command, self.note) = (command, note)
+  public init(
+    command: [String], hiddenModules: @escaping @Sendable () -> [VirtualAddress],
+    note: @escaping @Sendable (String) -> Void
+  ) {
+    (self.command, self.hiddenModules, self.note) = (command, hiddenModules, note)
   }
 
   /// Runs it, and waits for its end.
@@ -35,7 +41,8 @@ public struct ShadowProgram: Sendable {
 
     let visitors = Visitors(folder: folder + "/own")
     let answers = try HostAnswers(of: kernel)
-    let tree = ShadowTree(root: try ShadowRoom.tree(of: kernel, visitors: visitors), own: visitors)
+    let tree = ShadowTree(
+      root: try ShadowRoom.tree(of: kernel, hiddenModules: hiddenModules, visitors: visitors), own: visitors)
     let shadow = try ShadowMount(tree, at: folder, source: source, followsLinks: true)
     defer { shadow.end() }
     let names = try answers.names()

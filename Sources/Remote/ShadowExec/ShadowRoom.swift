@@ -1,15 +1,22 @@
 import LinuxKernel
+import Memory
 import Shadow
 
 /// What of the file system a program finds replaced.
 enum ShadowRoom {
   /// The tree that is mounted from.
-  static func tree(of kernel: Kernel, visitors: Visitors) throws -> ShadowNode {
+  static func tree(
+    of kernel: Kernel, hiddenModules: @escaping @Sendable () -> [VirtualAddress], visitors: Visitors
+  ) throws -> ShadowNode {
     .directory([
-      "proc": try ProcTree.directory(of: kernel, visitors: visitors),
+      "proc": try ProcTree.directory(of: kernel, hiddenModules: hiddenModules, visitors: visitors),
       // The program's own processes' /proc is mounted here.
       "own": .directory(named: []),
       "sys": .directory(named: []),
+      "passwd": HostFiles.file("/etc/passwd", of: kernel, orEmpty: true),
+      "group": HostFiles.file("/etc/group", of: kernel, orEmpty: true),
+      "os-release": HostFiles.file("/usr/lib/os-release", of: kernel),
+      "utmp": HostFiles.file("/run/utmp", of: kernel),
       "nsswitch": .file { Array("passwd: files\ngroup: files\nshadow: files\nhosts: files\n".utf8) },
     ])
   }
@@ -18,7 +25,9 @@ enum ShadowRoom {
   static func mounts(from folder: String) -> [Sandbox.Mount] {
     [
       .init(source: folder + "/proc", target: "/proc"), .init(source: folder + "/sys", target: "/sys"),
-      .init(source: nil, target: "/run"),
+      .init(source: nil, target: "/run"), .init(source: folder + "/utmp", target: "/run/utmp"),
+      .init(source: folder + "/passwd", target: "/etc/passwd"), .init(source: folder + "/group", target: "/etc/group"),
+      .init(source: folder + "/os-release", target: "/etc/os-release"),
       // Names of users come from files only, not from services of this machine.
       .init(source: folder + "/nsswitch", target: "/etc/nsswitch.conf"),
     ]

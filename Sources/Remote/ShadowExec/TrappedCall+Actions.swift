@@ -33,12 +33,10 @@ extension TrappedCall {
   private static func acting(_ name: String, on argument: Int, _ what: String) -> TrappedCall {
     TrappedCall(name, when: [.notEqual(argument, 0)]) { question, host in
       let number = question.number(argument)
-      switch try host.subject(number, of: question) {
+      switch try host.subject(number) {
       case .visitor: return .own
       case .host: return .refused(EPERM, "\(what) the host's process \(number)")
-      case .nobody:
-        guard host.visitors.has("\(number)") else { throw CallError(ESRCH) }
-        return .own
+      case .nobody: throw CallError(ESRCH)
       }
     }
   }

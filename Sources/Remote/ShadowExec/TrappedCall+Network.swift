@@ -63,7 +63,10 @@ extension TrappedCall {
     case .hardware:
       value.add(chosen.type)
       for byte in chosen.hardwareAddress.bytes.prefix(14) { value.add(byte) }
-    case .queue, .map, .name, .list: return .refused(EOPNOTSUPP, "know the queue of an interface")
+    case .queue: value.add(Int32(bitPattern: chosen.link.queueLength))
+    // `ifmap`: addresses and lines of the bus, of which cards of today say nothing.
+    case .map: for _ in 0..<3 { value.add(UInt64(0)) }
+    case .name, .list: throw CallError(EINVAL)
     }
     try question.write(value.bytes, at: question.arguments[2] &+ 16)
     return .value(0)

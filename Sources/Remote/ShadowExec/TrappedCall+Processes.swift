@@ -16,7 +16,7 @@ extension TrappedCall {
         return .value(Int64(20 - least))
       }
       switch question.number(0) {
-      case 0: return try about(number, question, host) { process in try answer([process]) }
+      case 0: return try about(number, host) { process in try answer([process]) }
       case 1: return number == 0 ? .own : try answer(try host.answers.processes(inGroup: number))
       case 2: return number == 0 ? .own : try answer(try host.answers.processes(ofUser: UInt32(bitPattern: number)))
       default: throw CallError(EINVAL)
@@ -55,7 +55,7 @@ extension TrappedCall {
       let number = question.number(0)
       let online = try host.answers.onlineCPUs()
       var bits = online.bits
-      if number != 0, try host.subject(number, of: question) != .visitor {
+      if number != 0, try host.subject(number) != .visitor {
         guard let process = try host.answers.process(number) else { throw CallError(ESRCH) }
         bits = zip(bits, process.cpus + [UInt64](repeating: 0, count: bits.count)).map { $0 & $1 }
       }
@@ -67,7 +67,7 @@ extension TrappedCall {
       return .value(Int64(bytes.bytes.count))
     },
     TrappedCall("prlimit64", when: [.notEqual(0, 0)]) { question, host in
-      try about(question.number(0), question, host) { process in
+      try about(question.number(0), host) { process in
         guard question.arguments[2] == 0 else {
           return .refused(EPERM, "set a limit of the host's process \(process.tid)")
         }
@@ -84,13 +84,13 @@ extension TrappedCall {
     TrappedCall("ioprio_get", when: [.notEqual(1, 0)]) { question, host in
       guard question.number(0) == 1 else { return .refused(EINVAL, "know the I/O priority of a group or user") }
       let number = question.number(1)
-      if try host.subject(number, of: question) == .visitor { return .own }
+      if try host.subject(number) == .visitor { return .own }
       guard let priority = try host.answers.ioPriority(of: number) else { throw CallError(ESRCH) }
       return .value(Int64(priority))
     },
     // A file that never says that the process has ended: from here nobody is told.
     TrappedCall("pidfd_open") { question, host in
-      try about(question.number(0), question, host) { _ in
+      try about(question.number(0), host) { _ in
         let file = grass_sandbox_silence()
         guard file >= 0 else { throw CallError(errno) }
         defer { close(file) }
@@ -104,15 +104,15 @@ extension TrappedCall {
     _ name: String, answer: @escaping @Sendable (HostAnswers.Process, Question) throws -> Reply
   ) -> TrappedCall {
     TrappedCall(name, when: [.notEqual(0, 0)]) { question, host in
-      try about(question.number(0), question, host) { process in try answer(process, question) }
+      try about(question.number(0), host) { process in try answer(process, question) }
     }
   }
 
   /// The answer about a process of the host, where `number` is one.
   private static func about(
-    _ number: Int32, _ question: Question, _ host: Host, _ answer: (HostAnswers.Process) throws -> Reply
+    _ number: Int32, _ host: Host, _ answer: (HostAnswers.Process) throws -> Reply
   ) throws -> Reply {
-    switch try host.subject(number, of: question) {
+    switch try host.subject(number) {
     case .visitor: return .own
     case .nobody: throw CallError(ESRCH)
     case .host:
@@ -135,12 +135,10 @@ extension TrappedCall {
         let isHosts = try number != .min && !host.answers.processes(inGroup: -number).isEmpty
         return isHosts ? toHost("the host's group of processes \(-number)") : .own
       default:
-        switch try host.subject(number, of: question) {
+        switch try host.subject(number) {
         case .visitor: return .own
         case .host: return toHost("the host's process \(number)")
-        case .nobody:
-          guard signal != 0, host.visitors.has("\(number)") else { throw CallError(ESRCH) }
-          return .own
+        case .nobody: throw CallError(ESRCH)
         }
       }
     }

@@ -1,5 +1,6 @@
 import Glibc
 import Shadow
+import StorageViews
 
 extension TrappedCall {
   /// Calls about the host as a whole.
@@ -67,16 +68,22 @@ extension TrappedCall {
   ]
 
   private static func fileSystem(at path: [UInt8], _ question: Question, _ host: Host) throws -> Reply {
-    func isBelow(_ folder: String) -> Bool { path == Array(folder.utf8) || path.starts(with: Array("\(folder)/".utf8)) }
-    // PROC_SUPER_MAGIC and SYSFS_MAGIC (include/uapi/linux/magic.h): they have no room and no files to count.
-    let magic: UInt64? = isBelow("/proc") ? 0x9fa0 : isBelow("/sys") ? 0x6265_6572 : nil
-    guard let magic else {
+    let found: (room: FileSystemRoom, flags: UInt64)
+    do {
+      found = try host.answers.fileSystem(at: path)
+    } catch ShadowError.unreadable(let why) {
       // What this machine has not is no question about the host.
       guard access(String(decoding: path, as: UTF8.self), F_OK) == 0 else { throw CallError(ENOENT) }
-      return .refused(ENOSYS, "know how full the file system at \(String(decoding: path, as: UTF8.self)) is")
+      return .refused(ENOSYS, "know \(why)")
+    } catch ShadowError.missing {
+      throw CallError(ENOENT)
     }
+    let room = found.room
     var bytes = StructBytes()
-    for value in [magic, 4096, 0, 0, 0, 0, 0, 0, 255, 4096, 0x20, 0, 0, 0, 0] as [UInt64] { bytes.add(value) }
+    for value in [
+      room.magic, room.blockSize, room.blocks, room.freeBlocks, room.availableBlocks, room.files, room.freeFiles, 0,
+      room.longestName, room.blockSize, found.flags, 0, 0, 0, 0,
+    ] { bytes.add(value) }
     try question.write(bytes.bytes, at: question.arguments[1])
     return .value(0)
   }

@@ -42,12 +42,10 @@ struct TrappedCall: Sendable {
     enum Subject { case visitor, host, nobody }
 
     /// The watched host's processes come first: a program is to see these.
-    ///
-    /// Its own it sees where it is close to them.
-    func subject(_ number: Int32, of question: Question) throws -> Subject {
+    func subject(_ number: Int32) throws -> Subject {
       if number == 0 { return .visitor }
       if try answers.has(number) { return .host }
-      return visitors.isClose(number, to: question.thread) ? .visitor : .nobody
+      return visitors.has("\(number)") ? .visitor : .nobody
     }
   }
 }

@@ -72,24 +72,6 @@ final class Visitors: OwnProcesses {
     return call == "89" || call == "267"
   }
 
-  /// Whether `number` is the process that asks, one of its threads, or a child of it.
-  func isClose(_ number: Int32, to thread: Int32) -> Bool {
-    guard let numbers = numbers(of: thread) else { return false }
-    if number == numbers.process || has("\(numbers.process)/task/\(number)") { return true }
-    return parent(of: number) == numbers.process
-  }
-
-  private func parent(of number: Int32) -> Int32? {
-    let root = root.load(ordering: .acquiring)
-    guard root >= 0 else { return nil }
-    let file = openat(root, "\(number)/stat", O_RDONLY | O_CLOEXEC)
-    guard file >= 0 else { return nil }
-    // Names may hold brackets and blanks; what follows the last bracket is numbers.
-    guard let text = Self.text(file), let end = text.lastIndex(of: ")") else { return nil }
-    let fields = text[end...].split(separator: " ")
-    return fields.count > 2 ? Int32(fields[2]) : nil
-  }
-
   private static func text(_ path: String) -> String? {
     let file = open(path, O_RDONLY | O_CLOEXEC)
     return file >= 0 ? text(file) : nil

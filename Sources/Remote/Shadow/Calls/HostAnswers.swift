@@ -5,7 +5,7 @@ import MachineViews
 import Memory
 public import NetworkViews
 import Paging
-import StorageViews
+public import StorageViews
 import TaskViews
 
 /// What system calls ask of a host, as the watched one would answer them.
@@ -106,6 +106,34 @@ public struct HostAnswers: Sendable {
         bits[cpu.number / 64] |= 1 << UInt64(cpu.number % 64)
       }
       return (bits, room)
+    }
+  }
+
+  /// How much the file system at `path` holds, and the flags of its mount (ST_*), as the first process sees it.
+  ///
+  /// - Throws: ``ShadowError/unreadable(_:)`` where it is not known how that kind of file system counts.
+  public func fileSystem(at path: [UInt8]) throws(ShadowError) -> (room: FileSystemRoom, flags: UInt64) {
+    try ShadowError.answering {
+      let mounts = try kernel.mounts().whole().mounts
+      let slash = UInt8(ascii: "/")
+      func holds(_ mount: MountPoint) -> Bool {
+        mount.mountPoint == path || mount.mountPoint == [slash] || path.starts(with: mount.mountPoint + [slash])
+      }
+      // Of those at one place the last one covers the others.
+      guard
+        let mount = mounts.filter(holds).enumerated().max(by: {
+          ($0.element.mountPoint.count, $0.offset) < ($1.element.mountPoint.count, $1.offset)
+        })?.element
+      else { throw ShadowError.missing }
+      guard let room = try kernel.fileSystemRooms()[mount.major << 20 | mount.minor] else {
+        let kind = String(decoding: mount.fileSystem, as: UTF8.self)
+        throw ShadowError.unreadable("how full a file system of the kind \(kind) is")
+      }
+      // ST_VALID, and what mount options say (include/linux/statfs.h).
+      let bits: [String: UInt64] = [
+        "ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 0x400, "nodiratime": 0x800, "relatime": 0x1000,
+      ]
+      return (room, mount.options.reduce(0x20) { $0 | (bits[$1] ?? 0) })
     }
   }
 

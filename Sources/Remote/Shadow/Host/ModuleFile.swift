@@ -12,8 +12,10 @@ enum ModuleFile {
     let start = Field<VirtualAddress?>("init"), end = Field<VirtualAddress?>(optional: "exit")
   }
 
-  static func bytes(_ kernel: Kernel) throws -> [UInt8] {
-    let modules = try kernel.modules().whole().modules.filter { $0.state != .unformed }
+  /// The modules of the list, and behind them those whose structs lie at `hidden`.
+  static func bytes(_ kernel: Kernel, hidden: [VirtualAddress]) throws -> [UInt8] {
+    let modules = try (kernel.modules().whole().modules + kernel.modules(at: hidden).whole().modules)
+      .filter { $0.state != .unformed }
     let functions = try kernel.read(Module.self, at: modules.map(\.address))
     var text = ProcText()
     for (index, module) in modules.enumerated() {

@@ -29,7 +29,9 @@ struct ExecCommand: ParsableCommand {
     // What the terminal sends is for the program: this one ends after it.
     for number in [SIGINT, SIGQUIT, SIGPIPE] { signal(number, SIG_IGN) }
     let kernel = try source.openKernel()
-    let program = ShadowProgram(command: command) { text in writeNote("exec: \(text)") }
+    let program = ShadowProgram(command: command, hiddenModules: kernel.hiddenForShadow) { text in
+      writeNote("exec: \(text)")
+    }
     let status: Int32
     do {
       status = try program.run(on: kernel, source: source.host ?? source.memory ?? "grass")

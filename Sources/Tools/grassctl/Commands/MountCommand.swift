@@ -1,6 +1,9 @@
 import ArgumentParser
+import Detection
 import Glibc
 import KernelViews
+import LinuxKernel
+import Memory
 import Output
 import Shadow
 import ShadowMount
@@ -43,7 +46,8 @@ struct MountCommand: ParsableCommand {
     let kernel = try source.openKernel()
     let mount = try reporting {
       let root = ShadowNode.directory([
-        "proc": try ProcTree.directory(of: kernel), "views": ShadowViews.directory(of: kernel),
+        "proc": try ProcTree.directory(of: kernel, hiddenModules: kernel.hiddenForShadow),
+        "views": ShadowViews.directory(of: kernel),
         "mem": .memory(kernel.memory),
       ])
       return try ShadowMount(ShadowTree(root: root), at: directory, source: source.host ?? source.memory ?? "grass")
@@ -55,6 +59,11 @@ struct MountCommand: ParsableCommand {
     }
     mount.end()
   }
+}
+
+extension Kernel {
+  /// The modules that hide, for the list of modules; that they could not be looked for is for `check` to say.
+  var hiddenForShadow: @Sendable () -> [VirtualAddress] { { [self] in (try? hiddenModules()) ?? [] } }
 }
 
 /// Each view as two files: what its command prints, as text and as JSON.

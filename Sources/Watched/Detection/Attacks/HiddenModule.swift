@@ -164,6 +164,17 @@ private struct ModuleStructReader: KernelReader {
 }
 
 extension Kernel {
+  /// Where the structs of modules lie that are loaded and not in the list of modules.
+  ///
+  /// Cost: that of the detector: the list of memory areas, the functions that ftrace knows, and a read of what belongs to nobody.
+  public func hiddenModules() throws(KernelError) -> [VirtualAddress] {
+    try HiddenModule.sightings(Look(at: self), before: nil).sightings.flatMap(\.subjects).compactMap { subject in
+      // Memory without a struct has no name.
+      guard case .module(let address, let name) = subject, !name.isEmpty else { return nil }
+      return address
+    }
+  }
+
   /// The modules of the list, with their memory.
   fileprivate func loadedModules() throws(KernelError) -> (modules: [LoadedModule], faults: [MemoryFault]) {
     let reader = try reader(ModuleStructReader.self)

@@ -21,7 +21,7 @@ public enum KernelViews {
     HostView.self, LogView.self, CPUInfoView.self,
     TaskView.self, MappingView.self, NamespaceView.self, ControlGroupView.self, StackView.self,
     TopView.self, FreeView.self, VMStatView.self, SlabView.self, PressureView.self, InterruptView.self, SwapView.self,
-    OpenFileView.self, MountView.self, CachedFileView.self,
+    OpenFileView.self, MountView.self, FileSystemView.self, CachedFileView.self,
     SocketView.self, NetworkView.self,
     TimerView.self, WorkQueueView.self, LockView.self,
     LsMod.self, ParameterView.self, SystemCallHookView.self, NetfilterView.self, FTraceView.self, KProbeView.self,

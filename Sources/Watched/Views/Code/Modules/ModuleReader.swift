@@ -1,7 +1,7 @@
 import Binding
 import KernelInfo
 public import LinuxKernel
-import Memory
+public import Memory
 import Paging
 
 /// Reads the list of modules.
@@ -61,6 +61,15 @@ struct ModuleReader: SettledReader {
     return table
   }
 
+  /// The modules whose structs lie at `addresses`, in whichever list they are.
+  func read(at addresses: [VirtualAddress], in space: AddressSpace) -> ModuleTable {
+    var table = ModuleTable()
+    table.modules = space.read(module, at: addresses).compactMap(&table.faults) { (module) throws(MemoryFault) in
+      try Self.module(module)
+    }
+    return table
+  }
+
   private static func module(_ module: Reading<Module>) throws(MemoryFault) -> KernelModule {
     let states: [UInt64: KernelModule.State] = [0: .live, 1: .coming, 2: .going, 3: .unformed]
     let parts = module.shape.memory.parts
@@ -78,4 +87,11 @@ struct ModuleReader: SettledReader {
 extension Kernel {
   /// The loaded modules. Cost: a few round trips, and one more for each page that the list of modules turns through.
   public func modules() throws(KernelError) -> ModuleTable { try read(ModuleReader.self) }
+
+  /// The modules whose structs lie at `addresses`, without who uses them.
+  ///
+  /// Cost: a round trip.
+  public func modules(at addresses: [VirtualAddress]) throws(KernelError) -> ModuleTable {
+    try read(with: ModuleReader.self) { reader in reader.read(at: addresses, in: addressSpace) }
+  }
 }
