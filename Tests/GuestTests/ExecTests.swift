@@ -17,6 +17,9 @@ extension GuestTests {
     private static let same = [
       "uname -a", "hostname", "nproc", "busybox lsmod", "cat /proc/version /proc/cmdline /proc/self/mountinfo",
       "busybox pidof workload", "readlink /proc/1/exe; readlink /proc/1/cwd", "cat /proc/1/limits",
+      // By the two calls that tell what a link leads to.
+      "stat -L -c '%d %i %s %f %u %h' /proc/1/exe /proc/1/cwd /proc/1/root /proc/1/fd/0",
+      "busybox stat -L -c '%d %i %s %f %u %h %t:%T' /proc/1/exe /proc/1/fd/0",
     ]
 
     @Test(arguments: guests)
@@ -151,8 +154,14 @@ extension GuestTests {
       #expect(try exec.run("sh", "-c", "kill -TERM $$").status == 128 + 15)
       let missing = try exec.run("/nothing/here")
       #expect(missing.status == 127 && missing.errors.contains("/nothing/here: No such file or directory"))
-      #expect(try FileManager.default.contentsOfDirectory(atPath: "/tmp").allSatisfy { !$0.hasPrefix("grass-exec-") })
-      #expect(try !String(contentsOfFile: "/proc/mounts", encoding: .utf8).contains("grass-exec-"))
+      // Nothing stays: neither a folder nor a mount.
+      let folder = FileManager.default.temporaryDirectory.appendingPathComponent("grass-\(UUID().uuidString)")
+      try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: false)
+      var there = exec
+      there.environment = ["TMPDIR": folder.path]
+      #expect(try there.run("sh", "-c", "ls $TMPDIR").output.contains("grass-exec-"))
+      #expect(rmdir(folder.path) == 0)
+      #expect(try !String(contentsOfFile: "/proc/mounts", encoding: .utf8).contains(folder.path))
     }
   }
 }
@@ -209,6 +218,7 @@ extension OwnGuestTests {
 /// Runs programs by `grassctl exec`.
 struct Exec {
   let source: [String]
+  var environment: [String: String] = [:]
 
   func run(_ command: String...) throws -> (output: String, errors: String, status: Int32) { try run(command) }
 
@@ -216,6 +226,9 @@ struct Exec {
     let process = Process()
     process.executableURL = BuiltTool.directory.appendingPathComponent("grassctl")
     process.arguments = ["exec"] + source + ["--"] + command
+    if !environment.isEmpty {
+      process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+    }
     let (output, errors) = (Pipe(), Pipe())
     (process.standardOutput, process.standardError) = (output, errors)
     process.standardInput = FileHandle.nullDevice

@@ -67,9 +67,12 @@ public struct ShadowProgram: Sendable {
   }
 
   private static func temporaryFolder() throws(SandboxError) -> String {
-    // /run has another owner in there, and so has what lies below it.
-    var path = Array("/tmp/grass-exec-XXXXXX".utf8CString)
-    guard mkdtemp(&path) != nil else { throw SandboxError("making a folder in /tmp", code: errno) }
+    let chosen = getenv("TMPDIR").map { String(cString: $0) } ?? ""
+    // Not what programs find replaced.
+    let isUsable = chosen.hasPrefix("/") && !["/run", "/proc", "/sys"].contains { (chosen + "/").hasPrefix($0 + "/") }
+    let parent = isUsable ? chosen : "/tmp"
+    var path = Array("\(parent)/grass-exec-XXXXXX".utf8CString)
+    guard mkdtemp(&path) != nil else { throw SandboxError("making a folder in \(parent)", code: errno) }
     return String(decoding: path.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 

@@ -137,6 +137,47 @@ public struct HostAnswers: Sendable {
     }
   }
 
+  /// What stat(2) says of a file of the host at `path`, where that is one: what a link of /proc/PID leads to, and where something is
+  /// mounted.
+  ///
+  /// Nil for everything else: files on disk are this machine's.
+  public func status(at path: [UInt8]) throws(ShadowError) -> FileStatus? {
+    try ShadowError.answering {
+      let parts = path.split(separator: UInt8(ascii: "/")).map { String(decoding: $0, as: UTF8.self) }
+      if parts.first == "proc" { return try linkStatus(parts) }
+      guard let mount = try kernel.mounts().whole().mounts.last(where: { $0.mountPoint == path }),
+        mount.root == [UInt8(ascii: "/")]
+      else { return nil }
+      return try kernel.reader(FileStatusReader.self).status(
+        rootOf: mount.major << 20 | mount.minor, in: kernel.addressSpace)
+    }
+  }
+
+  /// By the parts of /proc/PID/exe, cwd, root, fd/N and task/TID/….
+  private func linkStatus(_ parts: [String]) throws -> FileStatus? {
+    var parts = parts.dropFirst()
+    guard var tid = parts.popFirst().flatMap({ Int32($0) }) else { return nil }
+    if parts.first == "task", let thread = parts.dropFirst().first.flatMap({ Int32($0) }) {
+      tid = thread
+      parts = parts.dropFirst(2)
+    }
+    guard let kind = parts.popFirst(), let record = try host.processes()[tid] else { return nil }
+    let (reader, space) = (try kernel.reader(FileStatusReader.self), kernel.addressSpace)
+    switch (kind, parts.first) {
+    case ("fd", let number?) where parts.count == 1:
+      guard let number = Int(number) else { return nil }
+      return try reader.status(descriptor: number, ofTask: record.task.address, in: space)
+    case ("exe", nil):
+      guard let file = try record.details.get().memory?.executable else { throw ShadowError.missing }
+      return try reader.status(file: file, in: space)
+    case ("cwd", nil), ("root", nil):
+      let details = try record.details.get()
+      guard let place = kind == "cwd" ? details.working : details.root else { throw ShadowError.missing }
+      return try reader.status(dentry: place.dentry, in: space)
+    default: return nil
+    }
+  }
+
   /// The log, as syslog(2) hands it out: each line after its priority and time.
   public func log() throws(ShadowError) -> [UInt8] {
     try ShadowError.answering {

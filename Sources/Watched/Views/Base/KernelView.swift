@@ -20,7 +20,7 @@ public enum ViewGroup: String, CaseIterable, Sendable {
       "processes and threads: as a list or a tree, with environment, namespaces, control groups, capabilities; where they wait in the kernel, what they have mapped"
     case .memory: "what CPUs, memory and interrupts are used for, pressure, swap"
     case .files:
-      "open files, mounts, and the page cache, file by file; `files get` writes a file's contents from memory"
+      "open files, mounts and how full they are, and the page cache, file by file; `files get` writes a file's contents from memory"
     case .network: "the network, in every network namespace"
     case .waiting: "what the kernel waits for, and who holds it up"
     case .integrity:
