@@ -29,14 +29,6 @@ static inline void grass_fuse_opened(struct fuse_file_info *info, uint64_t handl
 
 static inline uint64_t grass_fuse_handle(const struct fuse_file_info *info) { return info->fh; }
 
-/// Takes the next request, and answers it in this thread. Returns as `fuse_session_receive_buf`: -EAGAIN where there is none,
-/// 0 where the session is at its end. `buffer` is kept from call to call, and freed by `grass_fuse_free`.
-static inline int grass_fuse_serve(struct fuse_session *session, struct fuse_buf *buffer) {
-  int count = fuse_session_receive_buf(session, buffer);
-  if (count > 0) fuse_session_process_buf(session, buffer);
-  return count;
-}
-
 static inline void grass_fuse_free(struct fuse_buf *buffer) { free(buffer->mem); }
 
 /// Has the system refuse to follow symbolic links below `path`, a mount point. Returns 0, or -1 and errno: without the right to

@@ -14,6 +14,11 @@ public struct ShadowAttributes: Sendable, Equatable {
   /// Bytes; zero for files that are made when they are opened, as in procfs.
   public var size: UInt64 = 0
   public var links: UInt32 = 1
+  /// Whether it is the same entry whoever asks, so that a system may remember it for ``lifetime``.
+  public var isEverybodys = true
+
+  /// Seconds for which what is known of an entry may be kept, as processes are.
+  public static let lifetime = 0.1
 
   public init(_ kind: Kind, _ permissions: UInt16) {
     self.kind = kind

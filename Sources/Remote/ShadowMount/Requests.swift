@@ -6,8 +6,8 @@ import Synchronization
 
 /// What libfuse's low-level interface asks, answered from a tree.
 ///
-/// Unsafe pointers of requests stay in this file. Entries and attributes are never kept by the system (timeouts of zero), since
-/// what they stand for changes by itself.
+/// Unsafe pointers of requests stay in this file. Entries and attributes are kept by the system for a moment only, since what they
+/// stand for changes by itself.
 final class Requests: Sendable {
   private let tree: ShadowTree
 
@@ -37,6 +37,8 @@ final class Requests: Sendable {
         var entry = fuse_entry_param()
         entry.ino = found.inode
         entry.attr = Requests.status(found.inode, found.attributes)
+        let lifetime = found.attributes.isEverybodys ? ShadowAttributes.lifetime : 0
+        (entry.entry_timeout, entry.attr_timeout) = (lifetime, lifetime)
         if fuse_reply_entry(request, &entry) != 0 { requests.tree.forget(found.inode) }
       }
     }

@@ -114,7 +114,7 @@ public struct HostAnswers: Sendable {
   /// - Throws: ``ShadowError/unreadable(_:)`` where it is not known how that kind of file system counts.
   public func fileSystem(at path: [UInt8]) throws(ShadowError) -> (room: FileSystemRoom, flags: UInt64) {
     try ShadowError.answering {
-      let mounts = try kernel.mounts().whole().mounts
+      let mounts = try host.mounts()
       let slash = UInt8(ascii: "/")
       func holds(_ mount: MountPoint) -> Bool {
         mount.mountPoint == path || mount.mountPoint == [slash] || path.starts(with: mount.mountPoint + [slash])
@@ -145,7 +145,7 @@ public struct HostAnswers: Sendable {
     try ShadowError.answering {
       let parts = path.split(separator: UInt8(ascii: "/")).map { String(decoding: $0, as: UTF8.self) }
       if parts.first == "proc" { return try linkStatus(parts) }
-      guard let mount = try kernel.mounts().whole().mounts.last(where: { $0.mountPoint == path }),
+      guard let mount = try host.mounts().last(where: { $0.mountPoint == path }),
         mount.root == [UInt8(ascii: "/")]
       else { return nil }
       return try kernel.reader(FileStatusReader.self).status(

@@ -1,5 +1,6 @@
 import LinuxKernel
 import Memory
+import StorageViews
 import Synchronization
 
 /// The watched host as the files of one tree read it.
@@ -10,15 +11,32 @@ final class ShadowHost: Sendable {
   let kernel: Kernel
   /// What holds for as long as this kernel runs.
   let constants: HostConstants
-  private let kept = Mutex<Kept?>(nil)
+  private let kept = Mutex<Kept<ProcessTable>?>(nil)
+  private let keptMounts = Mutex<Kept<[MountPoint]>?>(nil)
 
-  private struct Kept {
-    var table: ProcessTable
+  private struct Kept<Value: Sendable> {
+    var value: Value
     var read: ContinuousClock.Instant
+    /// How long reading it took.
+    var cost: Duration
+
+    /// A tenth of a second, which people and tools do not notice, or as long as that most of the time is not spent in reading it
+    /// anew, where that takes longer.
+    var isFresh: Bool { ContinuousClock.now - read < max(.milliseconds(100), cost * 10) }
   }
 
-  /// How long processes are kept: shorter than people and tools notice.
-  private static let moment = Duration.milliseconds(100)
+  /// What is kept, or else what `read` gives now; others who ask meanwhile wait for the same reading.
+  private func recent<Value: Sendable>(
+    _ kept: borrowing Mutex<Kept<Value>?>, _ read: () throws -> Value
+  ) throws -> Value {
+    try kept.withLock { kept in
+      if let kept, kept.isFresh { return kept.value }
+      let start = ContinuousClock.now
+      let value = try read()
+      kept = Kept(value: value, read: .now, cost: .now - start)
+      return value
+    }
+  }
 
   init(_ kernel: Kernel) throws(KernelError) {
     self.kernel = kernel
@@ -29,12 +47,12 @@ final class ShadowHost: Sendable {
   ///
   /// Others who ask meanwhile wait for the same reading.
   func processes() throws -> ProcessTable {
-    try kept.withLock { kept in
-      if let kept, ContinuousClock.now - kept.read < Self.moment { return kept.table }
-      let table = try kernel.processTable()
-      kept = Kept(table: table, read: .now)
-      return table
-    }
+    try recent(kept) { try kernel.processTable() }
+  }
+
+  /// The mounts of the first process, likewise.
+  func mounts() throws -> [MountPoint] {
+    try recent(keptMounts) { try kernel.mounts().whole().mounts }
   }
 
   /// A thread, where there still is one of this id.

@@ -10,10 +10,11 @@ struct OwnDirectory: Sendable {
 
   /// The link `self` or `thread-self`.
   static func link(_ own: any OwnProcesses, isThread: Bool) -> ShadowNode {
-    .link(isHere: true) {
+    ShadowNode.link(isHere: true) {
       guard let numbers = own.numbers(of: ShadowTree.caller) else { throw ShadowError.missing }
       return Array((isThread ? "\(numbers.process)/task/\(numbers.thread)" : "\(numbers.process)").utf8)
     }
+    .owned { $0.isEverybodys = false }
   }
 
   /// Nil where there is no such process.

@@ -41,5 +41,6 @@ struct SelfDirectory: Sendable {
         list: { [.init(name: "\(pid)", node: .directory(["stat": .file { stat() }]))] },
         find: { name in name == "\(pid)" ? .directory(["stat": .file { stat() }]) : nil }),
     ])
+    .owned { $0.isEverybodys = false }
   }
 }
