@@ -20,9 +20,9 @@ final class ShadowHost: Sendable {
     /// How long reading it took.
     var cost: Duration
 
-    /// A tenth of a second, which people and tools do not notice, or as long as that most of the time is not spent in reading it
-    /// anew, where that takes longer.
-    var isFresh: Bool { ContinuousClock.now - read < max(.milliseconds(100), cost * 10) }
+    /// For a tenth of a second, which people and tools do not notice; where reading takes longer, for so long that most of the time
+    /// is not spent in it, a second at most.
+    var isFresh: Bool { ContinuousClock.now - read < min(.seconds(1), max(.milliseconds(100), cost * 10)) }
   }
 
   /// What is kept, or else what `read` gives now; others who ask meanwhile wait for the same reading.
