@@ -5,6 +5,8 @@ public enum ShadowError: Error, Sendable, Equatable {
   /// A directory was asked for what only a file has, or the reverse.
   case isDirectory
   case notDirectory
+  /// Nobody may read it.
+  case denied
   /// What the file shows cannot be read, or not all of it.
   ///
   /// Never an empty file in its place: whoever reads one takes it for health.
@@ -17,6 +19,7 @@ extension ShadowError: CustomStringConvertible {
     case .missing: "there is no such file"
     case .isDirectory: "it is a directory"
     case .notDirectory: "it is no directory"
+    case .denied: "nobody may read it"
     case .unreadable(let why): why
     }
   }

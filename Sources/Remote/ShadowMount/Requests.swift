@@ -126,6 +126,7 @@ final class Requests: Sendable {
         case .missing: ENOENT
         case .isDirectory: EISDIR
         case .notDirectory: ENOTDIR
+        case .denied: EACCES
         case .unreadable: EIO
         }
       fuse_reply_err(request, code)
