@@ -7,6 +7,8 @@ public enum ShadowError: Error, Sendable, Equatable {
   case notDirectory
   /// Nobody may read it.
   case denied
+  /// The host's kernel has nothing to say here, and says so by this error.
+  case invalid
   /// What the file shows cannot be read, or not all of it.
   ///
   /// Never an empty file in its place: whoever reads one takes it for health.
@@ -20,6 +22,7 @@ extension ShadowError: CustomStringConvertible {
     case .isDirectory: "it is a directory"
     case .notDirectory: "it is no directory"
     case .denied: "nobody may read it"
+    case .invalid: "the host's kernel has nothing to say here"
     case .unreadable(let why): why
     }
   }

@@ -127,6 +127,7 @@ final class Requests: Sendable {
         case .isDirectory: EISDIR
         case .notDirectory: ENOTDIR
         case .denied: EACCES
+        case .invalid: EINVAL
         case .unreadable: EIO
         }
       fuse_reply_err(request, code)

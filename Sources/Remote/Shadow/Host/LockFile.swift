@@ -57,6 +57,51 @@ struct LockFile: KernelReader {
     (held, lock, file, inode, superBlock) = try types.bind()
   }
 
+  private struct Context: KernelShape {
+    static let type = "file_lock_context"
+    let whole = Place("flc_flock"), ranges = Place("flc_posix"), leases = Place("flc_lease")
+  }
+
+  private struct Member: KernelShape {
+    static let type = "file_lock"
+    let link = Place("c.flc_list", before: "6.9", "fl_list")
+    let owner = Field<VirtualAddress>("c.flc_owner", before: "6.9", "fl_owner")
+  }
+
+  /// The locks on the inode at `inode` of the open file `file` that belong to it or to the table of files `owner`, numbered.
+  ///
+  /// Source: `show_fd_locks`.
+  func lines(
+    ofInode inode: VirtualAddress, file: VirtualAddress, owner: VirtualAddress, _ kernel: Kernel
+  ) throws -> [String] {
+    let context = try kernel.pointers("i_flctx", of: "inode", at: [inode])[0]
+    guard context.rawValue != 0 else { return [] }
+    let (shape, member) = (try kernel.bound(Context.self), try kernel.bound(Member.self))
+    var faults: [MemoryFault] = []
+    let heads = [shape.whole.offset, shape.ranges.offset, shape.leases.offset].map { context + $0 }
+    let members = kernel.addressSpace.lists(
+      of: member, through: \.link, heads: heads, limit: Self.most, &faults
+    ).structs
+    if let fault = faults.first { throw fault }
+    let place = try place(ofInode: inode, kernel)
+    let locks = kernel.addressSpace.read(lock, at: members.map(\.address))
+    var lines: [String] = []
+    for (member, lock) in zip(members, locks) where try lock.file == file && (member.owner == owner || member.owner == file) {
+      lines.append("\(lines.count + 1): \(try Self.line(lock, place))")
+    }
+    return lines
+  }
+
+  private func place(ofInode address: VirtualAddress, _ kernel: Kernel) throws -> String {
+    let inode = kernel.addressSpace.read(inode, at: [address])[0]
+    return Self.place(
+      try kernel.addressSpace.read(superBlock, at: [try inode.superBlock])[0].device, try inode.number)
+  }
+
+  private static func place(_ device: UInt64, _ inode: UInt64) -> String {
+    "\(ProcText.hex(device >> 20, 2)):\(ProcText.hex(device & 0xfffff, 2)):\(inode)"
+  }
+
   func bytes(_ kernel: Kernel) throws -> [UInt8] {
     let space = kernel.addressSpace
     var faults: [MemoryFault] = []
@@ -85,9 +130,7 @@ struct LockFile: KernelReader {
     for lock in locks where lines[lock.address] == nil {
       var place = "<none>:0"
       if try lock.file.rawValue != 0 {
-        let device = try supers[lock.index].device
-        place =
-          "\(ProcText.hex(device >> 20, 2)):\(ProcText.hex(device & 0xfffff, 2)):\(try inodes[lock.index].number)"
+        place = Self.place(try supers[lock.index].device, try inodes[lock.index].number)
       }
       lines[lock.address] = try Self.line(lock, place)
     }

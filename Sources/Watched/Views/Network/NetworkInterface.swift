@@ -90,6 +90,8 @@ public struct Route: Sendable {
   public var type: UInt8
   /// Who made it: 2 the kernel, 3 the administrator at boot, 4 the administrator.
   public var origin: UInt8
+  /// The address of its `fib_info` or `fib6_info`.
+  package var entry = VirtualAddress(0)
 
   /// The type as ip(8) writes it.
   public var typeName: String {

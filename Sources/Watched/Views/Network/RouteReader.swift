@@ -247,6 +247,7 @@ struct RouteReader: KernelReader {
         namespace: leaf.namespace, table: try alias.table,
         destination: NetworkAddress(word: UInt64(leaf.key.byteSwapped)), prefixLength: 32 - Int(suffix), gateway: nil,
         interface: [], metric: try info.metric, type: try alias.type, origin: try info.origin)
+      route.entry = info.address
       if try info.hops > 0 { try Self.add(hops[alias.index], to: &route, names) }
       return route
     }
@@ -301,6 +302,7 @@ struct RouteReader: KernelReader {
         namespace: namespaces[table], table: try tables[table].number,
         destination: NetworkAddress(bytes: try info.destination.bytes), prefixLength: try info.prefix, gateway: nil,
         interface: [], metric: try info.metric, type: try info.type, origin: try info.origin)
+      route.entry = info.address
       if try info.nexthop.rawValue == 0 { try Self.add(hops[info.index], to: &route, names) }
       return route
     }
