@@ -9,6 +9,8 @@ public enum ShadowError: Error, Sendable, Equatable {
   case denied
   /// The host's kernel has nothing to say here, and says so by this error.
   case invalid
+  /// The thread has no memory of its own, or no longer.
+  case noProcess
   /// What the file shows cannot be read, or not all of it.
   ///
   /// Never an empty file in its place: whoever reads one takes it for health.
@@ -22,6 +24,7 @@ extension ShadowError: CustomStringConvertible {
     case .isDirectory: "it is a directory"
     case .notDirectory: "it is no directory"
     case .denied: "nobody may read it"
+    case .noProcess: "the thread has no memory"
     case .invalid: "the host's kernel has nothing to say here"
     case .unreadable(let why): why
     }

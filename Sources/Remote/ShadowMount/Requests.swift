@@ -128,6 +128,7 @@ final class Requests: Sendable {
         case .notDirectory: ENOTDIR
         case .denied: EACCES
         case .invalid: EINVAL
+        case .noProcess: ESRCH
         case .unreadable: EIO
         }
       fuse_reply_err(request, code)

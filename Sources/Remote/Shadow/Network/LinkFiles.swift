@@ -107,7 +107,7 @@ struct LinkFiles {
   private struct Node6: KernelShape {
     static let type = "fib6_node"
     let left = Field<VirtualAddress>("left"), right = Field<VirtualAddress>("right")
-    let leaf = Field<VirtualAddress>("leaf")
+    let leaf = Field<VirtualAddress>("leaf"), flags = Field<UInt16>("fn_flags")
   }
 
   private struct Info6: KernelShape {
@@ -147,7 +147,9 @@ struct LinkFiles {
     while !wanted.isEmpty {
       var next: [VirtualAddress] = []
       for node in try kernel.read(Node6.self, at: wanted) {
-        let link = (left: try node.left, right: try node.right, leaf: try node.leaf)
+        // One without routes of its own leads to another's (RTN_RTINFO).
+        let leaf = try node.flags & 4 != 0 ? node.leaf : VirtualAddress(0)
+        let link = (left: try node.left, right: try node.right, leaf: leaf)
         guard links.updateValue(link, forKey: node.address) == nil, links.count < Self.most else {
           throw ShadowError.unreadable("a tree of routes that holds a node twice, or more than \(Self.most)")
         }

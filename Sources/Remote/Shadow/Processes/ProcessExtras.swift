@@ -125,7 +125,11 @@ struct ProcessExtras: KernelReader {
 
   /// Source: `proc_pid_auxv`: pairs of words, the last of which is zero.
   func auxiliary(_ record: ProcessRecord, _ kernel: Kernel) throws -> [UInt8] {
-    guard let memory = try record.details.get().memory else { return [] }
+    guard let memory = try record.details.get().memory else {
+      // Nothing before 6.12.
+      guard try kernel.releaseNumbers() < (6, 12) else { throw ShadowError.noProcess }
+      return []
+    }
     let field = try kernel.types.structure("mm_struct").field("saved_auxv")
     let bytes = try kernel.addressSpace.read(memory.address + field.offset, count: min(field.size, 4096))
     let end = stride(from: 0, to: bytes.count - 15, by: 16).first { bytes[$0..<$0 + 8].allSatisfy { $0 == 0 } }

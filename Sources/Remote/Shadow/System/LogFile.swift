@@ -15,7 +15,8 @@ public enum LogFile {
       let log = try kernel.log()
       guard log.torn == 0 else { throw ShadowError.unreadable("\(log.torn) records of the log are torn") }
       let abouts = try abouts(kernel)
-      return log.records.flatMap { bytes($0, abouts[$0.sequence] ?? About()) }
+      let showsCaller = try kernel.reader(CallerForm.self).isShown
+      return log.records.flatMap { bytes($0, abouts[$0.sequence] ?? About(), showsCaller: showsCaller) }
     }
   }
 
@@ -56,12 +57,12 @@ public enum LogFile {
     return abouts
   }
 
-  static func bytes(_ record: LogRecord, _ about: About) -> [UInt8] {
+  static func bytes(_ record: LogRecord, _ about: About, showsCaller: Bool) -> [UInt8] {
     let priority = Int(record.facility) << 3 | Int(record.level.rawValue)
     var text = ProcText(
       "\(priority),\(record.sequence),\(record.time / 1000),\(about.isContinued ? "c" : "-")")
     // The CPU where no task ran.
-    if record.caller != 0 {
+    if showsCaller {
       text.add(",caller=\(record.caller >> 31 == 0 ? "T" : "C")\(record.caller & 0x7fff_ffff)")
     }
     text.add(";")
@@ -81,5 +82,31 @@ public enum LogFile {
       byte >= 0x20 && byte < 0x7f && byte != UInt8(ascii: "\\")
         ? [byte] : Array("\\x\(ProcText.hex(UInt64(byte), 2))".utf8)
     }
+  }
+}
+
+/// Whether this kernel says of each record who logged it (CONFIG_PRINTK_CALLER), which only a text in its data tells.
+private struct CallerForm: KernelReader {
+  static let subject = "the form of the log"
+  let isShown: Bool
+
+  private static let piece = 1 << 20
+  /// No kernel has as much data that cannot be written.
+  private static let most: UInt64 = 1 << 26
+
+  init(kernel: Kernel) throws {
+    let (start, end) = (try kernel.symbol("__start_rodata", for: Self.self), try kernel.symbol("__end_rodata", for: Self.self))
+    let text = Array(",caller=%c%u".utf8)
+    let size = Int(min(Self.most, end.rawValue &- start.rawValue))
+    var isShown = false
+    for offset in stride(from: 0, to: size, by: Self.piece) where !isShown {
+      // A little more, so that a text on the border is whole in one piece.
+      let count = min(Self.piece + text.count, size - offset)
+      let bytes = try kernel.addressSpace.read(start + offset, count: count)
+      for place in 0..<max(0, bytes.count - text.count) where bytes[place] == text[0] && bytes[place + 1] == text[1] {
+        if bytes[place..<place + text.count].elementsEqual(text) { isShown = true }
+      }
+    }
+    self.isShown = isShown
   }
 }
