@@ -70,7 +70,24 @@ extension GuestTests {
       }
       let length = try core.seekToEnd()
       #expect(length >= 512 << 20)
+      let drgn = KernelStore().directory.appendingPathComponent("../drgn==0.3.0").standardizedFileURL.path
+      _ = try runProgram(
+        "python3", ["-c", script, path + "/vmcore", path + "/mem"], environment: ["PYTHONPATH": drgn])
     }
+
+    /// drgn, which finds pages by their physical addresses and, with what the notes say, through the page tables.
+    private static let script = """
+      import drgn, sys
+      program = drgn.Program()
+      program.set_core_dump(sys.argv[1])
+      note = dict(line.split("=", 1) for line in program["VMCOREINFO"].string_().decode().splitlines() if "=" in line)
+      names = program.read(int(note["SYMBOL(init_uts_ns)"], 16), 512)
+      assert note["OSRELEASE"].encode() in names
+      with open(sys.argv[2], "rb") as memory:
+          for frame in range(1, 512 * 256, 997):
+              memory.seek(frame * 4096)
+              assert program.read(frame * 4096, 4096, physical=True) == memory.read(4096), f"frame {frame} differs"
+      """
 
     /// Who can no longer be asked is an error in every file, and can be unmounted.
     @Test func hostThatIsGoneIsAnError() throws {
@@ -220,7 +237,8 @@ struct ShadowComparison {
   /// the network, where one socket goes on trying to connect.
   private static let moving = [
     "meminfo", "vmstat", "slabinfo", "interrupts", "softirqs", "stat", "loadavg", "uptime", "buddyinfo", "schedstat",
-    "zoneinfo", "pressure/cpu", "pressure/io", "pressure/memory", "net/dev", "net/netstat", "net/packet", "net/snmp", "net/snmp6",
+    "zoneinfo", "pressure/cpu", "pressure/io", "pressure/memory", "net/dev", "net/netstat", "net/packet", "net/snmp",
+    "net/snmp6",
     "net/sockstat", "net/softnet_stat",
   ]
   /// Settings that are counters: of open files, of inodes and names kept in memory, of process ids.
@@ -514,7 +532,9 @@ struct ShadowComparison {
   }
 
   /// Files of columns.
-  private static let aligned: Set<String> = ["meminfo", "slabinfo", "interrupts", "softirqs", "buddyinfo", "net/packet"]
+  private static let aligned: Set<String> = [
+    "meminfo", "slabinfo", "interrupts", "softirqs", "buddyinfo", "net/packet",
+  ]
 
   /// The same words in the same lines, and numbers that the reading may have moved.
   private static func expectNear(_ name: String, _ guest: [UInt8], _ shadow: [UInt8]) {
@@ -528,7 +548,9 @@ struct ShadowComparison {
         first.count == second.count
         && zip(first, second).allSatisfy { a, b in
           // One file has its counters in hexadecimal.
-          if name == "net/softnet_stat", let a = Int(a, radix: 16), let b = Int(b, radix: 16) { return abs(a - b) < 1000 }
+          if name == "net/softnet_stat", let a = Int(a, radix: 16), let b = Int(b, radix: 16) {
+            return abs(a - b) < 1000
+          }
           guard let a = Double(a), let b = Double(b) else { return a == b }
           // Nanoseconds that CPUs ran, which only grow.
           if name == "schedstat" { return a <= b }

@@ -109,13 +109,17 @@ enum DeviceFiles {
       add(bytes("/dev/tty"), bytes("tty"), numbers(5, 0), "system:/dev/tty")
       add(bytes("/dev/console"), bytes("console"), numbers(5, 1), "system:console")
       // Where the kernel has terminals of this kind at all.
-      if kernel.symbols.address(of: "ptm_driver") != nil { add(bytes("/dev/ptmx"), bytes("ptmx"), numbers(5, 2), "system") }
+      if kernel.symbols.address(of: "ptm_driver") != nil {
+        add(bytes("/dev/ptmx"), bytes("ptmx"), numbers(5, 2), "system")
+      }
       if kernel.symbols.address(of: "vc_cons") != nil {
         add(bytes("/dev/vc/0"), bytes("vc/0"), numbers(4, 0), "system:vtmaster")
       }
     }
     for driver in drivers {
-      let (type, subtype) = (try driver.type, try driver.subtype)
+      // Numbered from 0 on since 6.16, before from 1 on by macros.
+      let base = Int16(truncatingIfNeeded: kernel.types.enumerator("TTY_DRIVER_TYPE_SYSTEM") ?? 1)
+      let (type, subtype) = (try driver.type &- base &+ 1, try driver.subtype)
       // TTY_DRIVER_TYPE_*, SYSTEM_TYPE_*, PTY_TYPE_*, from include/linux/tty_driver.h.
       let kind =
         switch (type, subtype) {
@@ -137,7 +141,7 @@ enum DeviceFiles {
       let isOne = try driver.count <= 1
       while from < to {
         let end = min(to, (from >> 20 + 1) << 20)
-        let (major, minor) = (UInt32(from >> 20), UInt32(from & 0xfffff))
+        let (major, minor) = (UInt32(truncatingIfNeeded: from >> 20), UInt32(from & 0xfffff))
         add(
           owner, names[driver.index],
           isOne

@@ -129,7 +129,8 @@ struct DiskFiles: KernelReader {
       let (number, sectors) = (try part.block.number & 0xffff_ffff, try part.block.sectors)
       let isHidden = try part.disk.flags & hidden != 0
       // GENHD_FL_REMOVABLE.
-      let isRemovable = try part.disk.flags & UInt64(bitPattern: kernel.types.enumerator("GENHD_FL_REMOVABLE") ?? 1) != 0
+      let isRemovable =
+        try part.disk.flags & UInt64(bitPattern: kernel.types.enumerator("GENHD_FL_REMOVABLE") ?? 1) != 0
       let files: [(String, @Sendable () throws -> String)] = [
         ("dev", { "\(number >> 20):\(number & 0xfffff)" }), ("size", { "\(sectors)" }),
         ("removable", { isRemovable ? "1" : "0" }), ("hidden", { isHidden ? "1" : "0" }),

@@ -86,7 +86,8 @@ struct LockFile: KernelReader {
     let place = try place(ofInode: inode, kernel)
     let locks = kernel.addressSpace.read(lock, at: members.map(\.address))
     var lines: [String] = []
-    for (member, lock) in zip(members, locks) where try lock.file == file && (member.owner == owner || member.owner == file) {
+    for (member, lock) in zip(members, locks)
+    where try lock.file == file && (member.owner == owner || member.owner == file) {
       lines.append("\(lines.count + 1): \(try Self.line(lock, place))")
     }
     return lines
@@ -119,7 +120,9 @@ struct LockFile: KernelReader {
       for (holder, list) in zip(level, requests) { waiting[holder] = list }
       level = requests.flatMap { $0 }
     }
-    guard level.isEmpty else { throw ShadowError.unreadable("more than \(Self.deepest) locks that wait for each other") }
+    guard level.isEmpty else {
+      throw ShadowError.unreadable("more than \(Self.deepest) locks that wait for each other")
+    }
     if let fault = faults.first { throw fault }
     let all = first + waiting.values.flatMap { $0 }
     let locks = space.read(lock, at: all)

@@ -41,6 +41,7 @@ enum StateFiles {
   private struct Controller: KernelShape {
     static let type = "cgroup_subsys"
     let name = Field<VirtualAddress>("legacy_name"), root = Field<VirtualAddress>("root")
+    let older = Field<VirtualAddress?>("legacy_cftypes"), files = Field<VirtualAddress?>("dfl_cftypes")
   }
 
   private struct Hierarchy: KernelShape {
@@ -58,7 +59,11 @@ enum StateFiles {
     let roots = try kernel.read(Hierarchy.self, at: controllers.pointers(\.root))
     let keys = try kernel.pointers(in: "cgroup_subsys_enabled_key", count: count)
     var text = ProcText("#subsys_name\thierarchy\tnum_cgroups\tenabled\n")
+    // From 6.14 on those are left out that have files of version 2 only.
+    let leavesOut = try kernel.releaseNumbers() >= (6, 14)
     for (root, (name, key)) in zip(roots, zip(names, keys)) {
+      let controller = controllers[root.index]
+      if leavesOut, try controller.older == nil && controller.files != nil { continue }
       text.add(try name.get())
       text.line("\t\(try root.number)\t\(try root.groups)\t\(try kernel.isSwitchedOn(key) ? 1 : 0)")
     }

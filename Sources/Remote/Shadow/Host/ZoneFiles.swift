@@ -30,6 +30,7 @@ struct ZoneFiles: KernelReader {
   private struct PageSet: KernelShape {
     static let type = "per_cpu_pages"
     let count = Field<Int32>("count"), high = Field<Int32>("high"), batch = Field<Int32>("batch")
+    let least = Field<Int32>(optional: "high_min"), most = Field<Int32>(optional: "high_max")
   }
 
   private struct Share: KernelShape {
@@ -48,7 +49,9 @@ struct ZoneFiles: KernelReader {
     area = try types.structure("free_area")
     free = try area.field("nr_free")
     zoneCount = min(8, max(0, try types.structure("pglist_data").field("node_zones").elementCount ?? 0))
-    func count(_ name: String) -> Int { types.enumerator(name).flatMap { (0..<1024).contains($0) ? Int($0) : nil } ?? 0 }
+    func count(_ name: String) -> Int {
+      types.enumerator(name).flatMap { (0..<1024).contains($0) ? Int($0) : nil } ?? 0
+    }
     counts = (count("NR_VM_ZONE_STAT_ITEMS"), count("NR_VM_NUMA_EVENT_ITEMS"), count("NR_VM_NODE_STAT_ITEMS"))
   }
 
@@ -99,6 +102,8 @@ struct ZoneFiles: KernelReader {
     let names = try names(of: zones, kernel)
     let labels = try kernel.texts(in: "vmstat_text", count: counts.zone + counts.events + counts.node).map { $0 ?? "" }
     let cpus = try kernel.cpus().filter(\.isOnline)
+    // Between which marks the lists of each CPU may grow, by newer kernels.
+    let showsMarks = host.constants.isAtLeast(6, 16)
     // Shown from 6.12 on.
     let hasPromotion = host.constants.isAtLeast(6, 12)
     var text = ProcText()
@@ -144,9 +149,11 @@ struct ZoneFiles: KernelReader {
       let sets = kernel.addressSpace.read(pages, at: try cpus.map { $0.address(of: try zone.sets) })
       for (cpu, (set, share)) in zip(cpus, zip(sets, shares)) {
         text.add("\n    cpu: \(cpu.number)")
-        text.add("\n              count: \(try set.count)")
-        text.add("\n              high:  \(try set.high)")
-        text.add("\n              batch: \(try set.batch)")
+        var lines = [("count", try set.count), ("high", try set.high), ("batch", try set.batch)]
+        if showsMarks { lines += [("high_min", try set.least), ("high_max", try set.most)] }
+        for (label, value) in lines {
+          text.add("\n              \(ProcText.filled(label + ":", showsMarks ? 9 : 6)) \(value)")
+        }
         text.add("\n  vm stats threshold: \(try share.threshold)")
       }
       // MAX_RECLAIM_RETRIES.

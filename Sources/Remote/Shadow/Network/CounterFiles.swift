@@ -69,7 +69,8 @@ struct CounterFiles {
   func version4() throws -> [UInt8] {
     var text = ProcText()
     let addresses = try counters("snmp4_ipstats_list", "mib.ip_statistics")
-    let all = try kernel.struct("ipv4_devconf", at: kernel.addressSpace.pointer(at: net + layout.field("ipv4.devconf_all").offset))
+    let all = try kernel.struct(
+      "ipv4_devconf", at: kernel.addressSpace.pointer(at: net + layout.field("ipv4.devconf_all").offset))
     // Element 0 is IPV4_DEVCONF_FORWARDING's.
     let forwarding: Int32 = try kernel.addressSpace.load(all.address + all.layout.field("data").offset)
     let life: UInt8 = try kernel.addressSpace.load(net + layout.field("ipv4.sysctl_ip_default_ttl").offset)
@@ -79,7 +80,8 @@ struct CounterFiles {
     try addMessages(&text)
     let tcp = try counters("snmp4_tcp_list", "mib.tcp_statistics")
     Self.add(
-      "Tcp", tcp.map(\.name), tcp.map { $0.name == "MaxConn" ? "\(Int64(bitPattern: $0.value))" : "\($0.value)" }, &text)
+      "Tcp", tcp.map(\.name), tcp.map { $0.name == "MaxConn" ? "\(Int64(bitPattern: $0.value))" : "\($0.value)" }, &text
+    )
     Self.add("Udp", try counters("snmp4_udp_list", "mib.udp_statistics"), &text)
     if layout.hasField("mib.udplite_statistics") {
       Self.add("UdpLite", try counters("snmp4_udp_list", "mib.udplite_statistics"), &text)
@@ -104,9 +106,12 @@ struct CounterFiles {
       kernel.addressSpace.pointer(at: net + layout.field("mib.icmpmsg_statistics").offset), count: 512 * 8
     ).words
     let types = try names("icmpmibmap")
-    let limits = kernel.types.enumerator("ICMP_MIB_RATELIMITGLOBAL") == nil
+    let limits =
+      kernel.types.enumerator("ICMP_MIB_RATELIMITGLOBAL") == nil
       ? [] : [("OutRateLimitGlobal", "ICMP_MIB_RATELIMITGLOBAL"), ("OutRateLimitHost", "ICMP_MIB_RATELIMITHOST")]
-    let received = [("InMsgs", "ICMP_MIB_INMSGS"), ("InErrors", "ICMP_MIB_INERRORS"), ("InCsumErrors", "ICMP_MIB_CSUMERRORS")]
+    let received = [
+      ("InMsgs", "ICMP_MIB_INMSGS"), ("InErrors", "ICMP_MIB_INERRORS"), ("InCsumErrors", "ICMP_MIB_CSUMERRORS"),
+    ]
     let sent = [("OutMsgs", "ICMP_MIB_OUTMSGS"), ("OutErrors", "ICMP_MIB_OUTERRORS")] + limits
     Self.add(
       "Icmp", received.map(\.0) + types.map { "In\($0.name)" } + sent.map(\.0) + types.map { "Out\($0.name)" },
@@ -208,13 +213,15 @@ struct CounterFiles {
     // One more than those that wait.
     let waiting =
       layout.hasField("ipv4.tcp_death_row.tw_refcount")
-      ? Int64(try kernel.addressSpace.load(net + layout.field("ipv4.tcp_death_row.tw_refcount").offset, as: Int32.self)) - 1
+      ? Int64(try kernel.addressSpace.load(net + layout.field("ipv4.tcp_death_row.tw_refcount").offset, as: Int32.self))
+        - 1
       : Int64(try kernel.addressSpace.load(net + layout.field("ipv4.tcp_death_row.tw_count").offset, as: Int32.self))
     let allocated = try kernel.perCPUCounter(at: protocols("tcp_prot").sockets)
     var text = ProcText()
     text.line("sockets: used \(all)")
     text.line(
-      "TCP: inuse \(try inUse("tcp_prot")) orphan \(orphans) tw \(waiting) alloc \(allocated) mem \(try memory("tcp_prot"))")
+      "TCP: inuse \(try inUse("tcp_prot")) orphan \(orphans) tw \(waiting) alloc \(allocated) mem \(try memory("tcp_prot"))"
+    )
     text.line("UDP: inuse \(try inUse("udp_prot")) mem \(try memory("udp_prot"))")
     if kernel.symbols.address(of: "udplite_prot") != nil { text.line("UDPLITE: inuse \(try inUse("udplite_prot"))") }
     text.line("RAW: inuse \(try inUse("raw_prot"))")

@@ -133,7 +133,8 @@ struct LinkFiles {
   /// Source: net/ipv6/ip6_fib.c, `ipv6_route_native_seq_show`; the order is that of `fib6_walk_continue`: left, right, itself.
   func routes6() throws -> [UInt8] {
     let hash = try space.pointer(at: net + kernel.offset(of: "ipv6.fib_table_hash", in: "net"))
-    let heads = try space.pointers(inArrayAt: hash, count: kernel.symbols.address(of: "fib6_rules_ops_template") == nil ? 1 : 256)
+    let heads = try space.pointers(
+      inArrayAt: hash, count: kernel.symbols.address(of: "fib6_rules_ops_template") == nil ? 1 : 256)
     var faults: [MemoryFault] = []
     let tables = space.lists(
       of: try kernel.bound(Table6.self), through: \.link,
@@ -177,15 +178,16 @@ struct LinkFiles {
     let shape = try kernel.bound(Info6.self)
     var chains = leaves.map { [$0] }
     var open = Array(chains.indices)
-    var total = leaves.count
+    var seen = Set(leaves)
     while !open.isEmpty {
       let infos = space.read(shape, at: open.map { chains[$0].last ?? VirtualAddress(0) })
       var more: [Int] = []
       for (index, info) in zip(open, infos) {
         let next = try info.next
         guard next.rawValue != 0 else { continue }
-        total += 1
-        guard total < Self.most else { throw ShadowError.unreadable("more than \(Self.most) routes") }
+        guard seen.insert(next).inserted, seen.count < Self.most else {
+          throw ShadowError.unreadable("a list of routes that comes to one again, or has more than \(Self.most)")
+        }
         chains[index].append(next)
         more.append(index)
       }
@@ -224,7 +226,8 @@ struct LinkFiles {
   func neighbours() throws -> [UInt8] {
     let network = try kernel.network().whole()
     let interfaces = Dictionary(
-      network.interfaces.filter { $0.namespace == namespace }.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+      network.interfaces.filter { $0.namespace == namespace }.map { ($0.name, $0) },
+      uniquingKeysWith: { first, _ in first })
     var text = ProcText("IP address       HW type     Flags       HW address            Mask     Device\n")
     // What says nothing, or that there is no address to be had, is not shown.
     for neighbour in network.neighbours
@@ -266,7 +269,8 @@ struct LinkFiles {
     var faults: [MemoryFault] = []
     // PNEIGH_HASHMASK is 15.
     let proxies = space.chains(
-      of: try kernel.bound(Proxy.self), through: \.next, heads: (0..<16).map { buckets + $0 * 8 }, limit: 1 << 16, &faults
+      of: try kernel.bound(Proxy.self), through: \.next, heads: (0..<16).map { buckets + $0 * 8 }, limit: 1 << 16,
+      &faults
     ).structs
     if let fault = faults.first { throw fault }
     let own = try proxies.filter { try $0.net == net }
@@ -276,7 +280,8 @@ struct LinkFiles {
     for proxy in own {
       let device = try proxy.device
       let address = try space.read(proxy.address(of: \.key), count: 4)
-      let name = device.rawValue == 0 ? [UInt8(ascii: "*")] : try space.strings(at: [device + nameOffset], limit: 16)[0].get()
+      let name =
+        device.rawValue == 0 ? [UInt8(ascii: "*")] : try space.strings(at: [device + nameOffset], limit: 16)[0].get()
       let type: UInt16 = device.rawValue == 0 ? 0 : try space.load(device + typeOffset)
       // ATF_PUBL, ATF_PERM.
       line(address, type, 0xc, "00:00:00:00:00:00", name, &text)
@@ -352,7 +357,8 @@ struct LinkFiles {
       let name = ProcText.filled(String(decoding: try device.name, as: UTF8.self), 15)
       text.line(
         "\(ProcText.filled("\(try device.number)", 4)) \(name) \(ProcText.filled("\(try address.uses)", 5)) "
-          + "\(try address.isShared ? "1    " : "0    ") \(Self.hex(try address.value.bytes.prefix(Int(try device.length))))")
+          + "\(try address.isShared ? "1    " : "0    ") \(Self.hex(try address.value.bytes.prefix(Int(try device.length))))"
+      )
     }
     return text.bytes
   }

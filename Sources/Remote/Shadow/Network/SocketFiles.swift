@@ -234,9 +234,11 @@ struct SocketFiles: KernelReader {
     let count = try kernel.types.structure("ping_table").field("hash").elementCount ?? 0
     let table = try kernel.symbol("ping_table", for: Self.self) + kernel.offset(of: "hash", in: "ping_table")
     // The end of a list of the other kind is an odd number.
-    guard try kernel.addressSpace.pointers(inArrayAt: table, count: min(count, 4096)).allSatisfy({
-      $0.rawValue == 0 || $0.rawValue & 1 != 0
-    }) else { throw ShadowError.unreadable("somebody has a socket to ping with, and those are not known here") }
+    guard
+      try kernel.addressSpace.pointers(inArrayAt: table, count: min(count, 4096)).allSatisfy({
+        $0.rawValue == 0 || $0.rawValue & 1 != 0
+      })
+    else { throw ShadowError.unreadable("somebody has a socket to ping with, and those are not known here") }
     var text = ProcText()
     Self.addHeading(
       family == 10
@@ -305,7 +307,8 @@ struct SocketFiles: KernelReader {
       let isRunning = try running.map { try owns[index].flags & $0 != 0 } ?? (owns[index].isRunning)
       let columns: [(String, Int)] = [
         ("\(try socks[index].uses)", 6), ("\(socket.type)", 4),
-        (ProcText.hex(UInt64(socket.protocolNumber), 4) + "  ", 0), ("\(socket.interface)", 5), (isRunning ? "1" : "0", 1),
+        (ProcText.hex(UInt64(socket.protocolNumber), 4) + "  ", 0), ("\(socket.interface)", 5),
+        (isRunning ? "1" : "0", 1),
         ("\(try memories[index].received)", 6), ("\(socket.inode == 0 ? 0 : socket.uid)", 6), ("\(socket.inode)", 6),
       ]
       text.line(

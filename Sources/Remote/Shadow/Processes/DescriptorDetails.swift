@@ -76,8 +76,11 @@ struct DescriptorDetails: KernelReader {
     // O_CLOEXEC belongs to the descriptor.
     let flags = try open.flags & ~0o2000000 | (closing ? 0o2000000 : 0)
     var text = ProcText()
+    // The number of the inode from 5.14 on.
+    let inodeLine = try kernel.releaseNumbers() >= (5, 14) ? "\nino:\t\(inode.number)" : ""
     text.line(
-      "pos:\t\(try open.position)\nflags:\t0\(String(flags, radix: 8))\nmnt_id:\t\(try mount.id)\nino:\t\(try inode.number)")
+      "pos:\t\(try open.position)\nflags:\t0\(String(flags, radix: 8))\nmnt_id:\t\(try mount.id)\(inodeLine)"
+    )
     if try inode.locks != nil {
       for line in try kernel.reader(LockFile.self).lines(ofInode: inode.address, file: address, owner: files, kernel) {
         text.line("lock:\t\(line)")
@@ -238,7 +241,8 @@ struct DescriptorDetails: KernelReader {
     let (number, generation) = (try inode.number, try inode.generation)
     let words: [UInt32] =
       switch name {
-      case "shmem_encode_fh": [generation, UInt32(truncatingIfNeeded: number), UInt32(truncatingIfNeeded: number >> 32)]
+      case "shmem_encode_fh":
+        [generation, UInt32(truncatingIfNeeded: number), UInt32(truncatingIfNeeded: number >> 32)]
       case "generic_encode_ino32_fh": [UInt32(truncatingIfNeeded: number), generation]
       default: throw ShadowError.unreadable("how the file system of a watched file names it is not known")
       }

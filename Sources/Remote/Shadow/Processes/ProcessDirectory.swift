@@ -105,7 +105,9 @@ struct ProcessDirectory: Sendable {
     add("attr", .directory(["current": .file(0o666) { [tid] in try extras.label(host.thread(tid), kernel) }]))
     file("auxv", 0o400) { try extras.auxiliary($0, kernel) }
     if !isWhole { file("children", 0o444) { try extras.children($0, kernel) } }
-    if kernel.symbols.address(of: "cpuset_cgrp_subsys") != nil { file("cpuset", 0o444) { try extras.cpuSet($0, kernel) } }
+    if kernel.symbols.address(of: "proc_cpuset_show") != nil {
+      file("cpuset", 0o444) { try extras.cpuSet($0, kernel) }
+    }
     for map in [ProcessExtras.UserMap.users, .groups, .projects] {
       file(map.rawValue, 0o644) { try extras.users(map, $0, kernel) }
     }
@@ -122,9 +124,14 @@ struct ProcessDirectory: Sendable {
     file("stack", 0o400) { try extras.stack($0, kernel) }
     file("syscall", 0o400) { try extras.call($0, kernel) }
     guard isWhole else { return }
-    if kernel.symbols.address(of: "autogroup_default") != nil { file("autogroup", 0o644) { try extras.autogroup($0, kernel) } }
+    if kernel.symbols.address(of: "autogroup_default") != nil {
+      file("autogroup", 0o644) { try extras.autogroup($0, kernel) }
+    }
     file("coredump_filter", 0o644) { try ProcessExtras.coreFilter($0) }
     file("mountstats", 0o400) { try MountFile.statistics($0.task, host) }
+    if kernel.symbols.address(of: "proc_timers_operations") != nil {
+      file("timers", 0o444) { try extras.timers($0, kernel) }
+    }
     file("timerslack_ns", 0o666) { try extras.timerSlack($0, kernel) }
   }
 

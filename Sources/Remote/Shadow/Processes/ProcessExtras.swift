@@ -19,7 +19,8 @@ struct ProcessExtras: KernelReader {
     let login = Field<UInt32>(optional: "loginuid.val"), session = Field<UInt32>(optional: "sessionid")
     let runTime = Field<UInt64>("se.sum_exec_runtime"), delay = Field<UInt64>("sched_info.run_delay")
     let runs = Field<UInt64>("sched_info.pcount"), patch = Field<Int32>(optional: "patch_state")
-    let signal = Field<VirtualAddress>("signal"), mm = Field<VirtualAddress?>("mm"), stack = Field<VirtualAddress>("stack")
+    let signal = Field<VirtualAddress>("signal"), mm = Field<VirtualAddress?>("mm"),
+      stack = Field<VirtualAddress>("stack")
     let credentials = Field<VirtualAddress>("real_cred"), children = Place("children"), sibling = Place("sibling")
     let leader = Field<VirtualAddress>("group_leader"), groups = Field<VirtualAddress>("cgroups")
     let forked = Field<VirtualAddress?>("vfork_done"), parent = Field<VirtualAddress>("real_parent")
@@ -90,7 +91,8 @@ struct ProcessExtras: KernelReader {
     guard record.task.tgid != 1, try task.flags & 0x0020_0000 == 0, let memory = try memory(of: record, table) else {
       return Self.line("0")
     }
-    let isBorrowed = try task.forked != nil && kernel.pointers("mm", of: "task_struct", at: [try task.parent])[0] == task.mm
+    let isBorrowed =
+      try task.forked != nil && kernel.pointers("mm", of: "task_struct", at: [try task.parent])[0] == task.mm
     // OOM_SCORE_ADJ_MIN; MMF_OOM_SKIP.
     guard adjustment != -1000, memory.flags >> 21 & 1 == 0, !isBorrowed else { return Self.line("0") }
     let swap = Int64(try kernel.words("total_swap_pages", 1)[0])
@@ -136,6 +138,19 @@ struct ProcessExtras: KernelReader {
     return Array(bytes.prefix((end ?? bytes.count - 16) + 16))
   }
 
+  /// The timers that a process has made, of which there are none here: where there are some, they are an error.
+  ///
+  /// Source: `show_timer`.
+  func timers(_ record: ProcessRecord, _ kernel: Kernel) throws -> [UInt8] {
+    let head = try task(record, kernel).signal + kernel.offset(of: "posix_timers", in: "signal_struct")
+    let first = try kernel.addressSpace.pointer(at: head)
+    // A list that ends with null, or, of older kernels, one that ends where it begins.
+    guard first.rawValue == 0 || first == head else {
+      throw ShadowError.unreadable("how the timers of a process are shown is not known")
+    }
+    return []
+  }
+
   /// Source: fs/proc/array.c, `children_seq_show`.
   func children(_ record: ProcessRecord, _ kernel: Kernel) throws -> [UInt8] {
     var faults: [MemoryFault] = []
@@ -157,7 +172,10 @@ struct ProcessExtras: KernelReader {
     let count: UInt32 = try kernel.addressSpace.load(own + layout.field("nr_extents").offset)
     // UID_GID_MAP_MAX_EXTENTS; those that are more than UID_GID_MAP_MAX_BASE_EXTENTS lie elsewhere.
     guard count <= 340 else { throw ShadowError.unreadable("\(count) ranges of users") }
-    let start = count <= 5 ? own + (try layout.field("extent").offset) : try kernel.addressSpace.pointer(at: own + layout.field("forward").offset)
+    let start =
+      count <= 5
+      ? own + (try layout.field("extent").offset)
+      : try kernel.addressSpace.pointer(at: own + layout.field("forward").offset)
     let words = try kernel.addressSpace.read(start, count: Int(count) * 12).words32
     var text = ProcText()
     for index in 0..<Int(count) {
@@ -233,7 +251,8 @@ struct ProcessExtras: KernelReader {
     var name = try kernel.addressSpace.strings(at: [try profile.pointer("base.hname")], limit: 4096)[0].get()
     if try kernel.pointers("unconfined", of: "aa_ns", at: [space])[0] != profile.address {
       let mode = try profile.signed("mode")
-      let modes = try kernel.texts(in: "aa_profile_mode_names", count: min(8, kernel.size(of: "aa_profile_mode_names") / 8))
+      let modes = try kernel.texts(
+        in: "aa_profile_mode_names", count: min(8, kernel.size(of: "aa_profile_mode_names") / 8))
       guard let text = modes[safe: Int(clamping: mode)] ?? nil else {
         throw ShadowError.unreadable("a profile in mode \(mode)")
       }
@@ -268,7 +287,8 @@ struct ProcessExtras: KernelReader {
     guard try task.stack.rawValue != 0 else { return Self.line("-1 0x0 0x0") }
     let registers = try kernel.types.structure("pt_regs")
     // From 6.9 on there is room behind them (TOP_OF_KERNEL_STACK_PADDING) where the kernel was built for FRED.
-    let room = kernel.symbols.address(of: "fred_entry_from_user") != nil || kernel.types.hasStructure("fred_frame") ? 16 : 0
+    let room =
+      kernel.symbols.address(of: "fred_entry_from_user") != nil || kernel.types.hasStructure("fred_frame") ? 16 : 0
     let size = kernel.stackSize
     let start = try task.stack + (size - room - registers.size)
     let bytes = try kernel.addressSpace.read(start, count: registers.size)

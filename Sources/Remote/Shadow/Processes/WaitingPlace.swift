@@ -15,7 +15,9 @@ enum WaitingPlace {
   /// Whether an address is in a function that waits for others.
   static func isWaiting(_ address: VirtualAddress, _ kernel: Kernel) -> Bool {
     sections.contains { start, end in
-      guard let start = kernel.symbols.address(of: start), let end = kernel.symbols.address(of: end) else { return false }
+      guard let start = kernel.symbols.address(of: start), let end = kernel.symbols.address(of: end) else {
+        return false
+      }
       return start <= address && address < end
     }
   }

@@ -89,7 +89,8 @@ struct SettingTables: KernelReader {
       ("init_pid_ns", "pid_namespace", "set"),
     ]
     sets = places.compactMap { variable, type, field in
-      guard let address = kernel.symbols.address(of: variable), let offset = try? kernel.offset(of: field, in: type) else {
+      guard let address = kernel.symbols.address(of: variable), let offset = try? kernel.offset(of: field, in: type)
+      else {
         return nil
       }
       return address + offset + first
@@ -134,7 +135,8 @@ struct SettingTables: KernelReader {
       guard entry.kind == .link else { return entry }
       // The data of a link is the kind of set that it leads to.
       guard let set = bySet[entry.data] else { return nil }
-      let others = try known[set] ?? directory(path, below: set, in: space).map { try self.entries(of: $0, in: space) } ?? []
+      let others =
+        try known[set] ?? directory(path, below: set, in: space).map { try self.entries(of: $0, in: space) } ?? []
       known[set] = others
       return others.first { $0.name == entry.name }
     }

@@ -44,6 +44,8 @@ struct SettingValue {
   }
 
   func print(_ form: Form) throws -> [UInt8] {
+    // A branch has no length.
+    if case .branch = form { return Self.line([try kernel.isSwitchedOn(entry.data) ? "1" : "0"]) }
     // Without data it is empty.
     guard entry.data.rawValue != 0, entry.length > 0 else { return [] }
     guard entry.length <= Self.mostBytes else { throw ShadowError.unreadable("a setting of \(entry.length) bytes") }
@@ -76,8 +78,7 @@ struct SettingValue {
       guard place.rawValue != 0 else { return [] }
       let bytes = try kernel.addressSpace.read(place, count: (entry.length + 63) / 64 * 8)
       return Array(ProcText.list(bytes.words, count: entry.length).utf8) + [10]
-    case .branch:
-      return Self.line([try kernel.isSwitchedOn(entry.data) ? "1" : "0"])
+    case .branch: return []
     }
   }
 
@@ -99,51 +100,52 @@ struct SettingValue {
   private static let forms: [String: Form] = {
     let names: KeyValuePairs<Form, String> = [
       .text: """
-        proc_dostring proc_scheduler proc_do_uts_string proc_dostring_coredump devkmsg_sysctl_set_loglvl numa_zonelist_order_handler
-        """,
+      proc_dostring proc_scheduler proc_do_uts_string proc_dostring_coredump devkmsg_sysctl_set_loglvl numa_zonelist_order_handler
+      """,
       .numbers: """
-        proc_dointvec proc_dointvec_minmax proc_dointvec_minmax_coredump proc_dointvec_minmax_sysadmin
-        proc_dointvec_minmax_warn_RT_change proc_dointvec_minmax_bpf_enable proc_dointvec_minmax_bpf_restricted
-        proc_do_dev_weight yama_dointvec_minmax apparmor_dointvec sched_rr_handler sched_rt_handler
-        sysctl_sched_uclamp_handler sched_proc_update_handler
-        perf_event_max_stack_handler perf_cpu_time_max_percent_handler perf_proc_update_handler perf_event_max_sample_rate_handler
-         bpf_unpriv_handler overcommit_ratio_handler overcommit_policy_handler
-        dirty_ratio_handler dirty_background_ratio_handler dirty_writeback_centisecs_handler dirtytime_interval_handler
-        min_free_kbytes_sysctl_handler watermark_scale_factor_sysctl_handler lowmem_reserve_ratio_sysctl_handler
-        percpu_pagelist_high_fraction_sysctl_handler sysctl_min_unmapped_ratio_sysctl_handler
-        sysctl_min_slab_ratio_sysctl_handler compaction_proactiveness_sysctl_handler sysctl_vm_numa_stat_handler
-        ftrace_enable_sysctl stack_trace_sysctl tracepoint_printk_sysctl timer_migration_handler
-         sched_itmt_update_handler proc_watchdog_thresh
-        proc_ipc_dointvec proc_ipc_dointvec_minmax proc_ipc_dointvec_minmax_orphans proc_ipc_sem_dointvec
-        proc_mq_dointvec proc_mq_dointvec_minmax proc_tfo_blackhole_detect_timeout devinet_sysctl_forward
-        devinet_conf_proc ipv4_doint_and_flush neigh_proc_dointvec neigh_proc_dointvec_zero_intmax
-        addrconf_sysctl_forward addrconf_sysctl_proxy_ndp addrconf_sysctl_disable addrconf_sysctl_addr_gen_mode
-        addrconf_sysctl_mtu addrconf_sysctl_ignore_routes_with_linkdown addrconf_sysctl_disable_policy
-        addrconf_sysctl_force_forwarding brnf_sysctl_call_tables mac_hid_toggle_emumouse flow_limit_table_len_sysctl
-        proc_blackhole_detect_timeout
-        proc_do_rointvec sysctl_compaction_handler  pid_mfd_noexec_dointvec_minmax
-         xfs_stats_clear_proc_handler
+      proc_dointvec proc_dointvec_minmax proc_dointvec_minmax_coredump proc_dointvec_minmax_sysadmin
+      proc_dointvec_minmax_warn_RT_change proc_dointvec_minmax_bpf_enable proc_dointvec_minmax_bpf_restricted
+      proc_do_dev_weight yama_dointvec_minmax apparmor_dointvec sched_rr_handler sched_rt_handler
+      sysctl_sched_uclamp_handler sched_proc_update_handler
+      perf_event_max_stack_handler perf_cpu_time_max_percent_handler perf_proc_update_handler perf_event_max_sample_rate_handler
+       bpf_unpriv_handler overcommit_ratio_handler overcommit_policy_handler
+      dirty_ratio_handler dirty_background_ratio_handler dirty_writeback_centisecs_handler dirtytime_interval_handler
+      min_free_kbytes_sysctl_handler watermark_scale_factor_sysctl_handler lowmem_reserve_ratio_sysctl_handler
+      percpu_pagelist_high_fraction_sysctl_handler percpu_pagelist_fraction_sysctl_handler sysctl_min_unmapped_ratio_sysctl_handler
+      sysctl_min_slab_ratio_sysctl_handler compaction_proactiveness_sysctl_handler sysctl_vm_numa_stat_handler
+      ftrace_enable_sysctl stack_trace_sysctl tracepoint_printk_sysctl timer_migration_handler
+       sched_itmt_update_handler proc_watchdog_thresh
+      proc_ipc_dointvec proc_ipc_dointvec_minmax proc_ipc_dointvec_minmax_orphans proc_ipc_sem_dointvec
+      proc_mq_dointvec proc_mq_dointvec_minmax proc_tfo_blackhole_detect_timeout devinet_sysctl_forward
+      devinet_conf_proc ipv4_doint_and_flush neigh_proc_dointvec neigh_proc_dointvec_zero_intmax
+      addrconf_sysctl_forward addrconf_sysctl_proxy_ndp addrconf_sysctl_disable addrconf_sysctl_addr_gen_mode
+      addrconf_sysctl_mtu addrconf_sysctl_ignore_routes_with_linkdown addrconf_sysctl_disable_policy
+      addrconf_sysctl_force_forwarding brnf_sysctl_call_tables mac_hid_toggle_emumouse flow_limit_table_len_sysctl
+      proc_blackhole_detect_timeout
+      proc_do_rointvec sysctl_compaction_handler  pid_mfd_noexec_dointvec_minmax
+       xfs_stats_clear_proc_handler
 
-        """,
+      """,
       .unsigned: """
-        proc_douintvec proc_douintvec_minmax proc_dopipe_max_size proc_rt6_multipath_hash_fields
-        proc_fib_multipath_hash_fields
-        """,
+      proc_douintvec proc_douintvec_minmax proc_dopipe_max_size proc_rt6_multipath_hash_fields
+      proc_fib_multipath_hash_fields
+      """,
       .bytes: """
-        proc_dou8vec_minmax ipv4_fwd_update_priority proc_fib_multipath_hash_policy proc_rt6_multipath_hash_policy
-        proc_tcp_early_demux proc_udp_early_demux
-        """,
+      proc_dou8vec_minmax ipv4_fwd_update_priority proc_fib_multipath_hash_policy proc_rt6_multipath_hash_policy
+      proc_tcp_early_demux proc_udp_early_demux
+      """,
       .words: """
-        proc_doulongvec_minmax proc_dolongvec_minmax_bpf_restricted overcommit_kbytes_handler dirty_bytes_handler
-        dirty_background_bytes_handler mmap_min_addr_handler proc_ipc_doulongvec_minmax
-        proc_dohung_task_timeout_secs
-        """,
+      proc_doulongvec_minmax proc_dolongvec_minmax_bpf_restricted overcommit_kbytes_handler dirty_bytes_handler
+      dirty_background_bytes_handler mmap_min_addr_handler proc_ipc_doulongvec_minmax
+      proc_dohung_task_timeout_secs proc_dohung_task_detect_count
+        sysctl_panic_print_handler
+      """,
       .flag: "proc_dobool",
-      .seconds: "proc_dointvec_jiffies neigh_proc_dointvec_jiffies",
+      .seconds: "proc_dointvec_jiffies neigh_proc_dointvec_jiffies laptop_mode_handler",
       .milliseconds: """
-        proc_dointvec_ms_jiffies proc_dointvec_ms_jiffies_minmax neigh_proc_dointvec_ms_jiffies
-        neigh_proc_dointvec_ms_jiffies_positive
-        """,
+      proc_dointvec_ms_jiffies proc_dointvec_ms_jiffies_minmax neigh_proc_dointvec_ms_jiffies
+      neigh_proc_dointvec_ms_jiffies_positive
+      """,
       .hundredths: "proc_dointvec_userhz_jiffies neigh_proc_dointvec_userhz_jiffies",
       .millisecondWords: "proc_doulongvec_ms_jiffies_minmax",
       .bits: "proc_do_large_bitmap proc_watchdog_cpumask",

@@ -28,7 +28,8 @@ enum SettingsDirectory {
         let node: ShadowNode =
           if entry.kind == .directory {
             directory(
-              host, path: path + [entry.name], isCommon: isCommon && common.contains(entry.header), at: { entry.header })
+              host, path: path + [entry.name], isCommon: isCommon && common.contains(entry.header), at: { entry.header }
+            )
           } else {
             .file(entry.mode & 0o777) { try SettingValue(entry: entry, kernel: kernel).bytes() }
           }

@@ -29,7 +29,8 @@ struct SpecialSetting {
       return line([cursor - 1])
     case "proc_cap_handler":
       // The data of older kernels is a number that stands for one of the two sets.
-      let isInheritable = entry.data.rawValue == 2
+      let isInheritable =
+        entry.data.rawValue == 2
         || entry.data.rawValue == kernel.symbols.address(of: "usermodehelper_inheritable")?.rawValue
       let sets = try kernel.words(isInheritable ? "usermodehelper_inheritable" : "usermodehelper_bset", 1)[0]
       return line([sets & 0xffff_ffff, sets >> 32])
@@ -74,7 +75,10 @@ struct SpecialSetting {
       let operations = try space.pointer(at: kernel.symbol("default_qdisc_ops", for: "the default queue"))
       return try text(at: operations + kernel.offset(of: "id", in: "Qdisc_ops"))
     case "proc_do_rss_key":
-      let bytes = try space.read(kernel.symbol("netdev_rss_key", for: "the key of hashes"), count: 52)
+      // NETDEV_RSS_KEY_LEN is 52, and 256 of newer kernels.
+      let bytes = try space.read(
+        kernel.symbol("netdev_rss_key", for: "the key of hashes"),
+        count: kernel.size(of: "netdev_rss_key") >= 256 ? 256 : 52)
       return Array((bytes.map { ProcText.hex(UInt64($0), 2) }.joined(separator: ":") + "\n").utf8)
     case "flow_limit_cpu_sysctl": return try flowLimits()
     case "rps_default_mask_sysctl": return try steeringMask()
@@ -84,7 +88,10 @@ struct SpecialSetting {
     case "ipv4_ping_group_range":
       let range = try kernel.offset(of: "ipv4.ping_group_range.range", in: "net")
       let bytes = try space.read(kernel.symbol("init_net", for: "who may ping") + range, count: 8)
-      return line([Int32(bitPattern: try ByteReader(bytes.span.bytes).u32(0)), Int32(bitPattern: try ByteReader(bytes.span.bytes).u32(4))])
+      return line([
+        Int32(bitPattern: try ByteReader(bytes.span.bytes).u32(0)),
+        Int32(bitPattern: try ByteReader(bytes.span.bytes).u32(4)),
+      ])
     case "ipv4_privileged_ports": return try line([net("ipv4.sysctl_ip_prot_sock")])
     case "proc_tcp_congestion_control":
       let control = try kernel.struct("net", at: "init_net").pointer("ipv4.tcp_congestion_control")
@@ -92,7 +99,9 @@ struct SpecialSetting {
     case "proc_tcp_available_congestion_control", "proc_allowed_congestion_control":
       return try controls(onlyAllowed: function == "proc_allowed_congestion_control")
     case "proc_tcp_available_ulp":
-      let names = try list("tcp_ulp_list", "tcp_ulp_ops", "list").map { try text(at: $0 + kernel.offset(of: "name", in: "tcp_ulp_ops")) }
+      let names = try list("tcp_ulp_list", "tcp_ulp_ops", "list").map {
+        try text(at: $0 + kernel.offset(of: "name", in: "tcp_ulp_ops"))
+      }
       return names.map { $0.dropLast() }.joined(separator: [32]) + [10]
     case "proc_tcp_fastopen_key": return try fastOpenKey()
     case "proc_tcp_ehash_entries":
@@ -100,7 +109,8 @@ struct SpecialSetting {
       let mask: UInt32 = try space.load(VirtualAddress(tables) + kernel.offset(of: "ehash_mask", in: "inet_hashinfo"))
       return line([Int64(mask) + 1])
     case "proc_udp_hash_entries":
-      let mask: UInt32 = try space.load(VirtualAddress(net("ipv4.udp_table")) + kernel.offset(of: "mask", in: "udp_table"))
+      let mask: UInt32 = try space.load(
+        VirtualAddress(net("ipv4.udp_table")) + kernel.offset(of: "mask", in: "udp_table"))
       return line([Int64(mask) + 1])
     case "neigh_proc_dointvec_unres_qlen":
       let bytes: Int32 = try space.load(entry.data)
@@ -202,9 +212,12 @@ struct SpecialSetting {
       }
       return UInt64(max(0, total))
     }
+    // Two numbers or seven.
+    guard (16...128).contains(entry.length) else {
+      throw ShadowError.unreadable("a setting of \(entry.length) bytes")
+    }
     var words = try kernel.words(function == "proc_nr_inodes" ? "inodes_stat" : "dentry_stat", entry.length / 8)
     let (all, unused) = function == "proc_nr_inodes" ? ("nr_inodes", "nr_unused") : ("nr_dentry", "nr_dentry_unused")
-    guard words.count >= 2 else { throw ShadowError.unreadable("a setting of \(entry.length) bytes") }
     (words[0], words[1]) = (try sum(all), try sum(unused))
     if function == "proc_nr_dentry", words.count > 4 { words[4] = try sum("nr_dentry_negative") }
     return line(words)
@@ -299,7 +312,9 @@ struct SpecialSetting {
   /// SKB_TRUESIZE(ETH_FRAME_LEN): what a packet takes that has as many bytes as Ethernet's longest.
   private func packetSize() throws -> Int64 {
     func aligned(_ size: Int) -> Int64 { Int64((size + 63) & ~63) }
-    let (packet, shared) = (try kernel.types.structure("sk_buff").size, try kernel.types.structure("skb_shared_info").size)
+    let (packet, shared) = (
+      try kernel.types.structure("sk_buff").size, try kernel.types.structure("skb_shared_info").size
+    )
     return max(1, 1514 + aligned(packet) + aligned(shared))
   }
 

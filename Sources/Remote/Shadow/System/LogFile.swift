@@ -95,7 +95,9 @@ private struct CallerForm: KernelReader {
   private static let most: UInt64 = 1 << 26
 
   init(kernel: Kernel) throws {
-    let (start, end) = (try kernel.symbol("__start_rodata", for: Self.self), try kernel.symbol("__end_rodata", for: Self.self))
+    let (start, end) = (
+      try kernel.symbol("__start_rodata", for: Self.self), try kernel.symbol("__end_rodata", for: Self.self)
+    )
     let text = Array(",caller=%c%u".utf8)
     let size = Int(min(Self.most, end.rawValue &- start.rawValue))
     var isShown = false

@@ -27,7 +27,8 @@ public enum SystemTree {
             list: { try nodes(kernel) }, find: { name in try nodes(kernel).first { $0.name == name }?.node }),
         ])
       ]),
-      "kernel": .directory(list: { try numbers(kernel) }, find: { name in try numbers(kernel).first { $0.name == name }?.node }),
+      "kernel": .directory(
+        list: { try numbers(kernel) }, find: { name in try numbers(kernel).first { $0.name == name }?.node }),
       "module": .directory(
         list: { try modules(kernel) }, find: { name in try modules(kernel).first { $0.name == name }?.node }),
     ])
@@ -57,7 +58,9 @@ public enum SystemTree {
 
   /// Source: drivers/base/cpu.c.
   private static func processors(_ kernel: Kernel) throws -> [ShadowNode.Entry] {
-    let kinds = [("possible", "__cpu_possible_mask"), ("present", "__cpu_present_mask"), ("online", "__cpu_online_mask")]
+    let kinds = [
+      ("possible", "__cpu_possible_mask"), ("present", "__cpu_present_mask"), ("online", "__cpu_online_mask"),
+    ]
     var entries = kinds.map { name, variable in
       file(name) { try ProcText.list(mask(variable, kernel), count: cpuCount(kernel)) }
     }
@@ -68,7 +71,8 @@ public enum SystemTree {
       })
     entries.append(file("kernel_max") { "\(try kernel.types.structure("cpumask").size * 8 - 1)" })
     let present = try mask("__cpu_present_mask", kernel)
-    for cpu in try kernel.cpus() where present[safe: cpu.number / 64].map({ $0 >> UInt64(cpu.number % 64) & 1 != 0 }) ?? false {
+    for cpu in try kernel.cpus()
+    where present[safe: cpu.number / 64].map({ $0 >> UInt64(cpu.number % 64) & 1 != 0 }) ?? false {
       // The first one cannot be switched off.
       var own = cpu.number == 0 ? [] : [file("online") { cpu.isOnline ? "1" : "0" }]
       if cpu.isOnline { own.append(node("topology", try topology(of: cpu, kernel))) }
@@ -127,12 +131,14 @@ public enum SystemTree {
       file(name) { ProcText.list(try words(state), count: size * 8) }
     }
     let online = try words("N_ONLINE")
-    for number in 0..<size * 8 where online[number / 64] >> UInt64(number % 64) & 1 != 0 {
+    for number in 0..<size * 8 where (online[safe: number / 64] ?? 0) >> UInt64(number % 64) & 1 != 0 {
       @Sendable func cpus() throws -> [UInt64] {
         let table = try kernel.symbol("node_to_cpumask_map", for: "the nodes' CPUs")
         let count = min(1024, max(8, try kernel.types.structure("cpumask").size))
         let place = count > 64 ? try kernel.addressSpace.pointer(at: table + number * 8) : table + number * count
-        return zip(try kernel.addressSpace.read(place, count: count).words, try mask("__cpu_online_mask", kernel)).map { $0 & $1 }
+        return zip(try kernel.addressSpace.read(place, count: count).words, try mask("__cpu_online_mask", kernel)).map {
+          $0 & $1
+        }
       }
       entries.append(
         node(
@@ -176,7 +182,8 @@ public enum SystemTree {
         return hardware(try kernel.addressSpace.read(place, count: min(32, interface.hardwareAddress.bytes.count)))
       },
       file("flags") { "0x" + String(try field("flags"), radix: 16) },
-      file("ifindex") { "\(interface.index)" }, file("mtu") { "\(interface.mtu)" }, file("type") { "\(interface.type)" },
+      file("ifindex") { "\(interface.index)" }, file("mtu") { "\(interface.mtu)" },
+      file("type") { "\(interface.type)" },
       file("tx_queue_len") { "\(try field("tx_queue_len"))" },
       file("operstate") { isRunning ? states[safe: Int(interface.operationalState)] ?? "unknown" : "down" },
       file("carrier") {
@@ -242,7 +249,9 @@ public enum SystemTree {
   /// Source: kernel/ksysfs.c; mm/huge_memory.c.
   private static func numbers(_ kernel: Kernel) throws -> [ShadowNode.Entry] {
     let symbols = kernel.symbols
-    func ifPresent(_ name: String, _ variable: String, _ make: @escaping @Sendable () throws -> String) -> [ShadowNode.Entry] {
+    func ifPresent(_ name: String, _ variable: String, _ make: @escaping @Sendable () throws -> String) -> [ShadowNode
+      .Entry]
+    {
       symbols.address(of: variable) == nil ? [] : [file(name, make)]
     }
     @Sendable func isSet(_ variable: String) throws -> String {
@@ -251,7 +260,9 @@ public enum SystemTree {
     var entries = ifPresent("kexec_loaded", "kexec_image") { try isSet("kexec_image") }
     entries += ifPresent("kexec_crash_loaded", "kexec_crash_image") { try isSet("kexec_crash_image") }
     entries += ifPresent("uevent_seqnum", "uevent_seqnum") { "\(try kernel.words("uevent_seqnum", 1)[0])" }
-    entries += ifPresent("fscaps", "file_caps_enabled") { "\(Int32(bitPattern: try kernel.number("file_caps_enabled")))" }
+    entries += ifPresent("fscaps", "file_caps_enabled") {
+      "\(Int32(bitPattern: try kernel.number("file_caps_enabled")))"
+    }
     entries += ifPresent("profiling", "prof_on") { "\(Int32(bitPattern: try kernel.number("prof_on")))" }
     entries += ifPresent("rcu_expedited", "rcu_expedited") { "\(try kernel.number("rcu_expedited"))" }
     entries += ifPresent("rcu_normal", "rcu_normal") { "\(try kernel.number("rcu_normal"))" }
