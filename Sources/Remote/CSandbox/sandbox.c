@@ -78,9 +78,11 @@ static void mount_all(const struct grass_sandbox *sandbox, int channel) {
     }
     struct stat source, target;
     if (stat(one->source, &source) != 0) fail(channel, one->source);
-    if (stat(one->target, &target) != 0 && S_ISREG(source.st_mode)) {
-      int file = open(one->target, O_CREAT | O_EXCL | O_CLOEXEC, 0444);
-      if (file >= 0) close(file);
+    if (stat(one->target, &target) != 0) {
+      int file = S_ISREG(source.st_mode) ? open(one->target, O_CREAT | O_EXCL | O_CLOEXEC, 0444) : -1;
+      // What this machine has not, the program does not find.
+      if (file < 0) continue;
+      close(file);
     }
     if (mount(one->source, one->target, NULL, MS_BIND, NULL) != 0) fail(channel, one->target);
   }

@@ -1,4 +1,5 @@
 import CodeViews
+import KernelInfo
 public import LinuxKernel
 import MachineViews
 public import Memory
@@ -24,7 +25,7 @@ public enum ProcTree {
     return .directory(
       list: {
         let table = try host.processes()
-        return files + own
+        return files + own + (try optional(host))
           + table.processes.compactMap { pid in
             table[pid].map { record in
               .init(name: "\(pid)", node: ProcessDirectory(host: host, tid: pid, isWhole: true).node(of: record))
@@ -33,6 +34,7 @@ public enum ProcTree {
       },
       find: { name in
         if let node = byName[name] { return node }
+        if Self.optionalNames.contains(name) { return try optional(host).first { $0.name == name }?.node }
         let caller = ShadowTree.caller
         if let entry = own.first(where: { $0.name == name }) {
           return visitors == nil ? SelfDirectory(host: host, pid: caller).node() : entry.node
@@ -47,34 +49,62 @@ public enum ProcTree {
       })
   }
 
+  private static let optionalNames: Set<String> = ["pressure", "mdstat"]
+
+  /// Files that not every kernel has, of those that this one has now.
+  private static func optional(_ host: ShadowHost) throws -> [ShadowNode.Entry] {
+    let kernel = host.kernel
+    var entries: [ShadowNode.Entry] = []
+    if let pressure = try StateFiles.pressure(kernel) { entries.append(.init(name: "pressure", node: pressure)) }
+    if try kernel.symbols.address(of: "md_seq_ops") != nil || kernel.hasModule("md_mod") {
+      entries.append(
+        .init(
+          name: "mdstat",
+          node: .file { throw ShadowError.unreadable("what the host's RAID devices say of themselves is not known") }))
+    }
+    return entries.map { .init(name: $0.name, node: $0.node.owned { $0.time = host.constants.bootTime }) }
+  }
+
   private static func files(
     _ host: ShadowHost, _ hiddenModules: @escaping @Sendable () -> [VirtualAddress]
   ) -> [ShadowNode.Entry] {
     let kernel = host.kernel
     @Sendable func times() throws -> ProcessorTimes { try kernel.reader(ProcessorTimesReader.self).read(kernel) }
     let files: KeyValuePairs<String, ShadowNode> = [
+      "buddyinfo": .file { try kernel.reader(ZoneFiles.self).buddies(kernel) },
+      "cgroups": .file { try StateFiles.controlGroups(kernel) },
       "cmdline": .file { try kernel.host().commandLine + [10] },
       "cpuinfo": .file { try CPUInfoFile.bytes(kernel) },
+      "devices": .file { try DeviceFiles.numbers(kernel) },
       "diskstats": .file { try kernel.reader(DiskFiles.self).statistics(kernel) },
+      // There is no other kind of programs any more.
+      "execdomains": .file { Array("0-0\tLinux           \t[kernel]\n".utf8) },
       "filesystems": .file { try ListFiles.fileSystems(kernel) },
       "interrupts": .file { try InterruptFile.interrupts(kernel) },
+      "iomem": .file { try ResourceFile.memory(kernel) },
+      "ioports": .file { try ResourceFile.ports(kernel) },
       "kallsyms": .file { try SymbolFile.bytes(kernel) },
       "loadavg": .file { Array(try times().loadLine.utf8) },
+      "locks": .file { try kernel.reader(LockFile.self).bytes(kernel) },
       "meminfo": .file { try kernel.reader(MemoryFile.self).bytes(kernel) },
+      "misc": .file { try DeviceFiles.miscellaneous(kernel) },
       "modules": .file { try ModuleFile.bytes(kernel, hidden: hiddenModules()) },
       "mounts": .file { try MountFile.mounts(host.thread(1).task, host) },
       "net": NetworkFiles.directory(host) { try host.thread(1).task },
       "partitions": .file { try kernel.reader(DiskFiles.self).partitions(kernel) },
+      "schedstat": .file { try SchedulerFile.bytes(host) },
       "slabinfo": .file(0o400) { try ListFiles.slabs(kernel) },
       "softirqs": .file { try InterruptFile.softInterrupts(kernel) },
       "stat": .file {
         Array(try times().statistics(bootTime: host.constants.bootTime, interrupts: InterruptCounts.read(kernel)).utf8)
       },
       "swaps": .file { try ListFiles.swaps(kernel) },
-      "sys": .directory(["kernel": KernelSettings.directory(host)]),
+      "sys": SettingsDirectory.node(host),
+      "tty": .directory(["drivers": .file { try DeviceFiles.terminals(kernel) }]),
       "uptime": .file { Array(try times().uptimeLine.utf8) },
       "version": .file { try KernelSettings.banner(kernel) },
       "vmstat": .file { try VMStatFile.bytes(kernel) },
+      "zoneinfo": .file { try kernel.reader(ZoneFiles.self).zones(host) },
     ]
     return files.map { .init(name: $0.key, node: $0.value.owned { $0.time = host.constants.bootTime }) }
   }

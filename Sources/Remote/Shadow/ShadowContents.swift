@@ -5,6 +5,14 @@ public enum ShadowContents: Sendable {
   case bytes([UInt8])
   /// The physical memory, which is read when it is asked for.
   case memory(any PhysicalMemory)
+  /// Bytes, and behind them pieces of the physical memory, which are read when they are asked for.
+  case core([UInt8], [Piece], any PhysicalMemory)
+
+  /// A piece of the memory in a file.
+  public struct Piece: Sendable {
+    /// Where it begins in the file, and in the memory; how many bytes it has.
+    public let offset, start, count: UInt64
+  }
 
   /// No file is longer; what would be cannot be read.
   public static let mostBytes = 256 << 20
@@ -22,7 +30,31 @@ public enum ShadowContents: Sendable {
       return Array(bytes[offset..<min(bytes.count, offset + min(count, bytes.count))])
     case .memory(let memory):
       return try ShadowError.answering { try Self.read(memory, from: UInt64(offset), count: min(count, 1 << 20)) }
+    case .core(let head, let pieces, let memory):
+      return try ShadowError.answering {
+        try Self.read(head, pieces, memory, from: UInt64(offset), count: UInt64(min(count, 1 << 20)))
+      }
     }
+  }
+
+  /// What lies between the pieces is zeros.
+  private static func read(
+    _ head: [UInt8], _ pieces: [Piece], _ memory: any PhysicalMemory, from offset: UInt64, count: UInt64
+  ) throws -> [UInt8] {
+    let size = pieces.last.map { $0.offset + $0.count } ?? UInt64(head.count)
+    let end = min(size, offset.addingReportingOverflow(count).0)
+    guard offset < end else { return [] }
+    var bytes = [UInt8](repeating: 0, count: Int(end - offset))
+    func put(_ part: ArraySlice<UInt8>, at place: UInt64) {
+      bytes.replaceSubrange(Int(place - offset)..<Int(place - offset) + part.count, with: part)
+    }
+    if offset < UInt64(head.count) { put(head[Int(offset)..<Int(min(end, UInt64(head.count)))], at: offset) }
+    for piece in pieces {
+      let (first, last) = (max(piece.offset, offset), min(piece.offset + piece.count, end))
+      guard first < last else { continue }
+      put(try read(memory, from: piece.start + (first - piece.offset), count: Int(last - first))[...], at: first)
+    }
+    return bytes
   }
 
   private static func read(_ memory: any PhysicalMemory, from offset: UInt64, count: Int) throws -> [UInt8] {

@@ -7,6 +7,12 @@ public enum ShadowError: Error, Sendable, Equatable {
   case notDirectory
   /// A link leads to a place of the watched host, which is not here.
   case notFollowed
+  /// Nobody may read it.
+  case denied
+  /// The host's kernel has nothing to say here, and says so by this error.
+  case invalid
+  /// The thread has no memory of its own, or no longer.
+  case noProcess
   /// What the file shows cannot be read, or not all of it.
   ///
   /// Never an empty file in its place: whoever reads one takes it for health.
@@ -20,6 +26,9 @@ extension ShadowError: CustomStringConvertible {
     case .isDirectory: "it is a directory"
     case .notDirectory: "it is no directory"
     case .notFollowed: "it leads to a place of the watched host"
+    case .denied: "nobody may read it"
+    case .noProcess: "the thread has no memory"
+    case .invalid: "the host's kernel has nothing to say here"
     case .unreadable(let why): why
     }
   }

@@ -12,7 +12,7 @@ enum ShadowRoom {
       "proc": try ProcTree.directory(of: kernel, hiddenModules: hiddenModules, visitors: visitors),
       // The program's own processes' /proc is mounted here.
       "own": .directory(named: []),
-      "sys": .directory(named: []),
+      "sys": SystemTree.directory(of: kernel), "kmsg": LogFile.node(of: kernel),
       "passwd": HostFiles.file("/etc/passwd", of: kernel, orEmpty: true),
       "group": HostFiles.file("/etc/group", of: kernel, orEmpty: true),
       "os-release": HostFiles.file("/usr/lib/os-release", of: kernel),
@@ -25,7 +25,8 @@ enum ShadowRoom {
   static func mounts(from folder: String) -> [Sandbox.Mount] {
     [
       .init(source: folder + "/proc", target: "/proc"), .init(source: folder + "/sys", target: "/sys"),
-      .init(source: nil, target: "/run"), .init(source: folder + "/utmp", target: "/run/utmp"),
+      .init(source: folder + "/kmsg", target: "/dev/kmsg"), .init(source: nil, target: "/run"),
+      .init(source: folder + "/utmp", target: "/run/utmp"),
       .init(source: folder + "/passwd", target: "/etc/passwd"), .init(source: folder + "/group", target: "/etc/group"),
       .init(source: folder + "/os-release", target: "/etc/os-release"),
       // Names of users come from files only, not from services of this machine.

@@ -129,6 +129,9 @@ final class Requests: Sendable {
         case .isDirectory: EISDIR
         case .notDirectory: ENOTDIR
         case .notFollowed: EACCES
+        case .denied: EACCES
+        case .invalid: EINVAL
+        case .noProcess: ESRCH
         case .unreadable: EIO
         }
       fuse_reply_err(request, code)

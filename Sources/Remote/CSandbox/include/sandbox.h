@@ -10,7 +10,7 @@
 struct grass_sandbox_mount {
   /// What is mounted: a file or a folder, or null for an empty file system in memory.
   const char *source;
-  /// Where. A file that is not there is made where its folder can be written.
+  /// Where. A file that is not there is made where its folder can be written; elsewhere nothing is mounted.
   const char *target;
 };
 

@@ -119,36 +119,70 @@ struct DiskFiles: KernelReader {
     return text.bytes
   }
 
+  /// Of each disk in /sys/block, its name and its files.
+  ///
+  /// Source: block/genhd.c, `disk_attrs`. What limits a disk's requests has is left to its queue, and is not here.
+  func directories(
+    _ kernel: Kernel
+  ) throws -> [(name: String, files: [(String, @Sendable () throws -> String)])] {
+    try parts(kernel).filter { !$0.isPart }.map { part in
+      let (number, sectors) = (try part.block.number & 0xffff_ffff, try part.block.sectors)
+      let isHidden = try part.disk.flags & hidden != 0
+      // GENHD_FL_REMOVABLE.
+      let isRemovable =
+        try part.disk.flags & UInt64(bitPattern: kernel.types.enumerator("GENHD_FL_REMOVABLE") ?? 1) != 0
+      let files: [(String, @Sendable () throws -> String)] = [
+        ("dev", { "\(number >> 20):\(number & 0xfffff)" }), ("size", { "\(sectors)" }),
+        ("removable", { isRemovable ? "1" : "0" }), ("hidden", { isHidden ? "1" : "0" }),
+        (
+          "stat",
+          {
+            // The counters of /proc/diskstats, each with as much room as `part_stat_show` gives it.
+            let widths = [8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8]
+            let columns = try self.columns(of: part, kernel).split(separator: " ")
+            return zip(columns, widths).map { ProcText.padded(String($0), $1) }.joined(separator: " ")
+          }
+        ),
+      ]
+      return (String(decoding: part.name, as: UTF8.self), files)
+    }
+  }
+
   /// /proc/diskstats.
   func statistics(_ kernel: Kernel) throws -> [UInt8] {
-    let cpus = try kernel.cpus()
-    let space = kernel.addressSpace
-    let ticks = try kernel.ticksPerSecond()
     var text = ProcText()
     for part in try parts(kernel) {
       if part.isPart, try part.block.sectors == 0 { continue }
-      let variable = try part.block.statistics
-      var sums = [[UInt64]](repeating: [0, 0, 0, 0], count: 4)
-      var (busy, waiting): (UInt64, Int64) = (0, 0)
-      for own in space.read(statistics, at: cpus.map { $0.address(of: variable) }) {
-        for (index, counts) in [try own.requests, try own.merges, try own.sectors, try own.nanoseconds].enumerated() {
-          for (kind, count) in counts.prefix(4).enumerated() { sums[index][kind] &+= count }
-        }
-        busy &+= try own.busy
-        for word in try own.waiting.bytes.words { waiting &+= Int64(bitPattern: word) }
-      }
-      if let started = try started(of: part, in: space) { waiting = Int64(started) }
-      func milliseconds(_ value: UInt64) -> UInt64 { value / 1_000_000 & 0xffff_ffff }
-      func group(_ kind: Int) -> String {
-        "\(sums[0][kind]) \(sums[1][kind]) \(sums[2][kind]) \(milliseconds(sums[3][kind]))"
-      }
       text.add("\(try Self.numbers(part.block, " ")) ")
       text.add(part.name)
-      let total = sums[3].reduce(0, &+)
-      text.add(" \(group(0)) \(group(1)) \(max(0, waiting)) \(busy &* 1000 / ticks) \(milliseconds(total)) \(group(2))")
-      text.line(" \(sums[0][3]) \(milliseconds(sums[3][3]))")
+      text.line(" \(try columns(of: part, kernel))")
     }
     return text.bytes
+  }
+
+  /// The counters of a disk or a part of one, as both files have them.
+  private func columns(of part: Part, _ kernel: Kernel) throws -> String {
+    let cpus = try kernel.cpus()
+    let space = kernel.addressSpace
+    let ticks = try kernel.ticksPerSecond()
+    let variable = try part.block.statistics
+    var sums = [[UInt64]](repeating: [0, 0, 0, 0], count: 4)
+    var (busy, waiting): (UInt64, Int64) = (0, 0)
+    for own in space.read(statistics, at: cpus.map { $0.address(of: variable) }) {
+      for (index, counts) in [try own.requests, try own.merges, try own.sectors, try own.nanoseconds].enumerated() {
+        for (kind, count) in counts.prefix(4).enumerated() { sums[index][kind] &+= count }
+      }
+      busy &+= try own.busy
+      for word in try own.waiting.bytes.words { waiting &+= Int64(bitPattern: word) }
+    }
+    if let started = try started(of: part, in: space) { waiting = Int64(started) }
+    func milliseconds(_ value: UInt64) -> UInt64 { value / 1_000_000 & 0xffff_ffff }
+    func group(_ kind: Int) -> String {
+      "\(sums[0][kind]) \(sums[1][kind]) \(sums[2][kind]) \(milliseconds(sums[3][kind]))"
+    }
+    let total = sums[3].reduce(0, &+)
+    return "\(group(0)) \(group(1)) \(max(0, waiting)) \(busy &* 1000 / ticks) \(milliseconds(total)) \(group(2))"
+      + " \(sums[0][3]) \(milliseconds(sums[3][3]))"
   }
 
   private static func numbers(_ block: Reading<Block>, _ blanks: String) throws -> String {

@@ -54,7 +54,7 @@ struct HostConstants: Sendable {
 ///
 /// Source: kernel/time/timekeeping.c, `getboottime64`: what has to be added to the wall clock to have the monotonic one, and the
 /// time that the host slept.
-private struct BootClock {
+struct BootClock {
   private struct Timekeeper: KernelShape {
     static let type = "timekeeper"
     let realOffset = Field<Int64>("offs_real"), bootOffset = Field<Int64>("offs_boot")
@@ -71,9 +71,15 @@ private struct BootClock {
     }
   }
 
-  func read(_ kernel: Kernel) throws -> Int64 {
+  /// Nanoseconds from the monotonic clock to the wall clock, and to the one that goes on while the host sleeps.
+  func offsets(_ kernel: Kernel) throws -> (real: Int64, boot: Int64) {
     let clock = try kernel.read(Timekeeper.self, at: [address])[0]
-    let nanoseconds = try clock.realOffset &- (try clock.bootOffset)
+    return (try clock.realOffset, try clock.bootOffset)
+  }
+
+  func read(_ kernel: Kernel) throws -> Int64 {
+    let offsets = try offsets(kernel)
+    let nanoseconds = offsets.real &- offsets.boot
     return Int64((Double(nanoseconds) / 1e9).rounded(.down))
   }
 }

@@ -4,7 +4,7 @@ import LinuxKernel
 import Memory
 import Paging
 
-/// Files below /proc/sys/kernel.
+/// The kernel's names, its banner, and the id of its boot.
 enum KernelSettings {
   private struct Names: KernelShape {
     static let type = "uts_namespace"
@@ -47,24 +47,5 @@ enum KernelSettings {
     let digits = bytes.map { ProcText.hex(UInt64($0), 2) }
     let groups = [0..<4, 4..<6, 6..<8, 8..<10, 10..<16].map { digits[$0].joined() }
     return Array((groups.joined(separator: "-") + "\n").utf8)
-  }
-
-  /// The number that is above those of all processes.
-  static func mostPIDs(_ kernel: Kernel) throws -> Int64 {
-    // Of each pid namespace from 6.14 on.
-    if kernel.symbols.address(of: "pid_max") != nil { return Int64(try kernel.number("pid_max")) }
-    return try kernel.struct("pid_namespace", at: "init_pid_ns").signed("pid_max")
-  }
-
-  static func directory(_ host: ShadowHost) -> ShadowNode {
-    let kernel = host.kernel
-    func name(_ index: Int) -> ShadowNode { .file { try names(kernel)[index] + [10] } }
-    func number(_ variable: String) -> ShadowNode { .file { Array("\(try kernel.number(variable))\n".utf8) } }
-    return .directory([
-      "ostype": name(0), "hostname": name(1), "osrelease": name(2), "version": name(3), "domainname": name(4),
-      "pid_max": .file { Array("\(try mostPIDs(kernel))\n".utf8) },
-      "threads-max": number("max_threads"),
-      "random": .directory(["boot_id": .file { try bootID(kernel) }]),
-    ])
   }
 }

@@ -1,5 +1,6 @@
 import Binding
 import CodeViews
+import KernelInfo
 import LinuxKernel
 import Memory
 
@@ -31,5 +32,13 @@ enum ModuleFile {
       text.line("")
     }
     return text.bytes
+  }
+}
+
+extension Kernel {
+  /// Whether a module of this name is loaded.
+  func hasModule(_ name: String) throws -> Bool {
+    guard symbols.address(of: "modules") != nil else { return false }
+    return try modules().whole().modules.contains { $0.name == Array(name.utf8) }
   }
 }

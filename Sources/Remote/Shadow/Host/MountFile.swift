@@ -24,6 +24,25 @@ enum MountFile {
     return text.bytes
   }
 
+  /// Source: `show_vfsstat`; of network file systems, whose counters are their own, there are none here.
+  static func statistics(_ task: KernelTask, _ host: ShadowHost) throws -> [UInt8] {
+    var text = ProcText()
+    for mount in try host.kernel.mounts(ofProcess: task.tgid).whole().mounts {
+      let kind = String(decoding: mount.fileSystem, as: UTF8.self)
+      guard !["nfs", "nfs4", "cifs", "smb3"].contains(kind) else {
+        throw ShadowError.unreadable("the counters of \(kind) are not known")
+      }
+      text.add("device ")
+      text.add(ProcText.escaped(mount.source, " \t\n\\#"))
+      text.add(" mounted on ")
+      text.add(ProcText.escaped(mount.mountPoint, " \t\n\\"))
+      text.add(" with fstype ")
+      text.add(ProcText.escaped(mount.fileSystem, " \t\n\\#"))
+      text.line("")
+    }
+    return text.bytes
+  }
+
   static func mountInfo(_ task: KernelTask, _ host: ShadowHost) throws -> [UInt8] {
     var text = ProcText()
     let own = try host.kernel.reader(FileSystemOptions.self).read(host.kernel)

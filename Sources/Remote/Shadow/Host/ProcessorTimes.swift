@@ -184,7 +184,7 @@ extension ProcessorTimes {
     // LOAD_INT and LOAD_FRAC of what was rounded by FIXED_1/200.
     let averages = load.map { value -> String in
       let rounded = value &+ 10
-      return "\(rounded >> 11).\(ProcText.padded("\((rounded & 2047) * 100 >> 11)", 2, "0"))"
+      return "\(rounded >> 11).\(ProcText.padded("\(((rounded & 2047) * 100) >> 11)", 2, "0"))"
     }
     return "\(averages.joined(separator: " ")) \(running)/\(threads) \(lastPID)\n"
   }

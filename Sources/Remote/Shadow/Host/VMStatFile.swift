@@ -14,7 +14,7 @@ enum VMStatFile {
     for counter in statistics.counters {
       // The first event comes behind the limits.
       if counter.name == "pgpgin" { try addLimits(statistics, kernel, &text) }
-      text.line("\(counter.name) \(counter.value)")
+      text.line("\(counter.name) \(counter.value / MemoryCounters.divisor(of: counter.name))")
     }
     // A counter that is no more.
     text.line("nr_unstable 0")

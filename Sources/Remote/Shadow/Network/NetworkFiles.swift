@@ -14,12 +14,42 @@ enum NetworkFiles {
     let kernel = host.kernel
     @Sendable func namespace() throws -> UInt64 { try Self.namespace(of: task(), kernel) }
     @Sendable func sockets() throws -> SocketFiles { try kernel.reader() }
+    @Sendable func address() throws -> VirtualAddress {
+      let space = try kernel.pointers("nsproxy", of: "task_struct", at: [task().address])[0]
+      // One that has ended has none any more.
+      guard space.rawValue != 0 else { throw ShadowError.missing }
+      return try kernel.pointers("net_ns", of: "nsproxy", at: [space])[0]
+    }
+    @Sendable func counters() throws -> CounterFiles { try CounterFiles(kernel, address()) }
+    @Sendable func links() throws -> LinkFiles {
+      LinkFiles(kernel: kernel, net: try address(), namespace: try namespace())
+    }
     return .directory([
+      "arp": .file { try links().neighbours() },
       "dev": .file { try devices(namespace: namespace(), kernel) },
+      "dev_mcast": .file { try links().multicast() },
+      "icmp": .file { try sockets().pingLines(2, kernel) },
+      "icmp6": .file { try sockets().pingLines(10, kernel) },
+      "if_inet6": .file { try links().addresses6() },
+      "ipv6_route": .file { try links().routes6() },
+      "netlink": .file { try sockets().netlinkLines(namespace: namespace(), kernel) },
+      "netstat": .file { try counters().extended() },
+      "packet": .file { try sockets().packetLines(namespace: namespace(), kernel) },
+      "psched": .file { try packetClock(kernel) },
+      "raw": .file { try sockets().rawLines(2, namespace: namespace(), host) },
+      "raw6": .file { try sockets().rawLines(10, namespace: namespace(), host) },
+      "route": .file { try links().routes4() },
+      "snmp": .file { try counters().version4() },
+      "snmp6": .file { try counters().version6() },
+      "sockstat": .file { try counters().sockets4() },
+      "sockstat6": .file { try counters().sockets6() },
+      "softnet_stat": .file { try CounterFiles.queues(host) },
       "tcp": .file { try sockets().tcpLines(2, namespace: namespace(), host) },
       "tcp6": .file { try sockets().tcpLines(10, namespace: namespace(), host) },
       "udp": .file { try sockets().udpLines(2, namespace: namespace(), host) },
       "udp6": .file { try sockets().udpLines(10, namespace: namespace(), host) },
+      "udplite": .file { try sockets().udpLines(2, kind: .udplite, namespace: namespace(), host) },
+      "udplite6": .file { try sockets().udpLines(10, kind: .udplite, namespace: namespace(), host) },
       "unix": .file { try sockets().unixLines(namespace: namespace(), kernel) },
     ])
   }
@@ -29,6 +59,16 @@ enum NetworkFiles {
     let table = try kernel.details(of: [task], .namespaces).whole()
     guard let id = table.details.first?.namespaces[.network] else { throw ShadowError.missing }
     return id.number
+  }
+
+  /// /proc/net/psched: the units in which queues count time.
+  ///
+  /// Source: net/sched/sch_api.c, `psched_show`.
+  private static func packetClock(_ kernel: Kernel) throws -> [UInt8] {
+    let resolution = UInt64(max(1, try kernel.number("hrtimer_resolution")))
+    // Nanoseconds in a microsecond, in a tick of the queues, microseconds in a second, ticks of timers in a second.
+    let words = [1000, 64, 1_000_000, 1_000_000_000 / resolution]
+    return Array((words.map { ProcText.hex($0, 8) }.joined(separator: " ") + "\n").utf8)
   }
 
   private struct Device: KernelShape {
@@ -52,10 +92,11 @@ enum NetworkFiles {
   private struct Core: KernelShape {
     static let type = "net_device_core_stats"
     let received = Field<UInt64>("rx_dropped"), sent = Field<UInt64>("tx_dropped")
+    let unhandled = Field<UInt64>(optional: "rx_nohandler")
   }
 
   /// `net_device_stats`: words in this order.
-  private static let kinds = [
+  static let kinds = [
     "rx_packets", "tx_packets", "rx_bytes", "tx_bytes", "rx_errors", "tx_errors", "rx_dropped", "tx_dropped",
     "multicast",
     "collisions", "rx_length_errors", "rx_over_errors", "rx_crc_errors", "rx_frame_errors", "rx_fifo_errors",
@@ -85,13 +126,15 @@ enum NetworkFiles {
     return sum
   }
 
-  /// /proc/net/dev.
+  /// The counters of an interface, by the names of `rtnl_link_stats64`.
   ///
-  /// Source: net/core/net-procfs.c, `dev_seq_printf_stats`. Of a driver that keeps counters in a struct of its own there are
-  /// none, and then the file is an error.
-  private static func devices(namespace: UInt64, _ kernel: Kernel) throws -> [UInt8] {
-    let interfaces = try kernel.network().whole().interfaces.filter { $0.namespace == namespace }
-      .sorted { $0.index < $1.index }
+  /// Source: net/core/dev.c, `dev_get_stats`. Of a driver that keeps counters in a struct of its own there are none, and then what
+  /// shows them is an error.
+  ///
+  /// Cost: some round trips for each interface.
+  static func counters(
+    of interfaces: [NetworkInterface], _ kernel: Kernel
+  ) throws -> [[String: UInt64]] {
     let shape = try kernel.bound(Device.self)
     let devices = try kernel.read(Device.self, at: interfaces.map(\.device))
     let cpus = try kernel.cpus()
@@ -99,31 +142,44 @@ enum NetworkFiles {
     var batch = ReadBatch<VirtualAddress>()
     for interface in interfaces { batch.add(interface.device + shape.statistics.offset, count: kinds.count * 8) }
     space.read(&batch)
+    return try interfaces.enumerated().map { index, interface in
+      let traffic =
+        try interface.counters.map { ($0.receivedPackets, $0.receivedBytes, $0.sentPackets, $0.sentBytes) as Traffic }
+        ?? dummyCounters(of: devices[index], interface.name, cpus, kernel)
+      let words = try batch.reader(index).copy().words
+      var own = Dictionary(zip(kinds, words), uniquingKeysWith: { first, _ in first })
+      (own["rx_packets"], own["rx_bytes"]) = (traffic.receivedPackets, traffic.receivedBytes)
+      (own["tx_packets"], own["tx_bytes"]) = (traffic.sentPackets, traffic.sentBytes)
+      if let core = try devices[index].core {
+        for cpu in try kernel.read(Core.self, at: cpus.map({ $0.address(of: core) })) {
+          own["rx_dropped", default: 0] &+= try cpu.received
+          own["tx_dropped", default: 0] &+= try cpu.sent
+          own["rx_nohandler", default: 0] &+= try cpu.unhandled
+        }
+      }
+      return own
+    }
+  }
+
+  /// /proc/net/dev.
+  ///
+  /// Source: net/core/net-procfs.c, `dev_seq_printf_stats`.
+  private static func devices(namespace: UInt64, _ kernel: Kernel) throws -> [UInt8] {
+    let interfaces = try kernel.network().whole().interfaces.filter { $0.namespace == namespace }
+      .sorted { $0.index < $1.index }
     var text = ProcText()
     text.line("Inter-|   Receive                                                |  Transmit")
     text.line(
       " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier "
         + "compressed")
-    for (index, interface) in interfaces.enumerated() {
-      let counters =
-        try interface.counters.map { ($0.receivedPackets, $0.receivedBytes, $0.sentPackets, $0.sentBytes) as Traffic }
-        ?? dummyCounters(of: devices[index], interface.name, cpus, kernel)
-      let words = try batch.reader(index).copy().words
-      let own = Dictionary(zip(kinds, words), uniquingKeysWith: { first, _ in first })
+    for (interface, own) in zip(interfaces, try counters(of: interfaces, kernel)) {
       func sum(_ names: String...) -> UInt64 { names.reduce(0) { $0 &+ (own[$1] ?? 0) } }
-      var (received, sent) = (sum("rx_dropped", "rx_missed_errors"), sum("tx_dropped"))
-      if let core = try devices[index].core {
-        for cpu in try kernel.read(Core.self, at: cpus.map({ $0.address(of: core) })) {
-          received &+= try cpu.received
-          sent &+= try cpu.sent
-        }
-      }
       let columns: [(UInt64, Int)] = [
-        (counters.receivedBytes, 7), (counters.receivedPackets, 7), (sum("rx_errors"), 4), (received, 4),
+        (sum("rx_bytes"), 7), (sum("rx_packets"), 7), (sum("rx_errors"), 4), (sum("rx_dropped", "rx_missed_errors"), 4),
         (sum("rx_fifo_errors"), 4),
         (sum("rx_length_errors", "rx_over_errors", "rx_crc_errors", "rx_frame_errors"), 5), (sum("rx_compressed"), 10),
-        (sum("multicast"), 9), (counters.sentBytes, 8), (counters.sentPackets, 7), (sum("tx_errors"), 4), (sent, 4),
-        (sum("tx_fifo_errors"), 4), (sum("collisions"), 5),
+        (sum("multicast"), 9), (sum("tx_bytes"), 8), (sum("tx_packets"), 7), (sum("tx_errors"), 4),
+        (sum("tx_dropped"), 4), (sum("tx_fifo_errors"), 4), (sum("collisions"), 5),
         (sum("tx_carrier_errors", "tx_aborted_errors", "tx_window_errors", "tx_heartbeat_errors"), 7),
         (sum("tx_compressed"), 10),
       ]

@@ -151,11 +151,13 @@ struct SocketFiles: KernelReader {
     }
   }
 
-  /// `udp` or `udp6` of a namespace.
-  func udpLines(_ family: UInt16, namespace: UInt64, _ host: ShadowHost) throws -> [UInt8] {
+  /// `udp`, `udp6`, `udplite` or `udplite6` of a namespace.
+  func udpLines(
+    _ family: UInt16, kind: NetworkSocket.Kind = .udp, namespace: UInt64, _ host: ShadowHost
+  ) throws -> [UInt8] {
     let kernel = host.kernel
     let sockets = try kernel.sockets().whole().sockets.filter {
-      $0.kind == .udp && $0.family == family && $0.namespace == namespace
+      $0.kind == kind && $0.family == family && $0.namespace == namespace
     }
     let space = kernel.addressSpace
     let socks = space.read(sock, at: sockets.map(\.address))
@@ -171,7 +173,9 @@ struct SocketFiles: KernelReader {
       width: is6 ? 0 : 127, &text)
     guard !sockets.isEmpty else { return text.bytes }
     let own = space.read(net, at: [try socks[0].net])[0]
-    let table = try own.table ?? kernel.symbol("udp_table", for: Self.self)
+    let table =
+      try kind == .udp
+      ? own.table ?? kernel.symbol("udp_table", for: Self.self) : kernel.symbol("udplite_table", for: Self.self)
     let mask = try space.read(udpTable, at: [table])[0].mask & 0xffff_ffff
     let mix = try own.mix
     for (sock, socket) in zip(socks, sockets) {
@@ -183,6 +187,132 @@ struct SocketFiles: KernelReader {
         "\(ProcText.padded("\(socket.inode == 0 ? 0 : socket.uid)", 5))        0 \(socket.inode) \(try sock.uses) "
       line += "\(pointers.text(socket.address)) \(try sock.drops)"
       text.line(is6 ? line : ProcText.filled(line, 127))
+    }
+    return text.bytes
+  }
+
+  /// `raw` or `raw6` of a namespace.
+  ///
+  /// Source: net/ipv4/raw.c, `raw_sock_seq_show`.
+  func rawLines(_ family: UInt16, namespace: UInt64, _ host: ShadowHost) throws -> [UInt8] {
+    let kernel = host.kernel
+    let sockets = try kernel.sockets().whole().sockets.filter {
+      $0.kind == .raw && $0.family == family && $0.namespace == namespace
+    }
+    let socks = kernel.addressSpace.read(sock, at: sockets.map(\.address))
+    let nets = kernel.addressSpace.read(net, at: socks.pointers(\.net))
+    let pointers = try HashedPointer(kernel)
+    let is6 = family == 10
+    var text = ProcText()
+    Self.addHeading(
+      is6
+        ? "  sl  local_address                         remote_address                        st tx_queue rx_queue tr "
+          + "tm->when retrnsmt   uid  timeout inode ref pointer drops"
+        : "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref "
+          + "pointer drops",
+      width: 0, &text)
+    for (index, (sock, socket)) in zip(socks, sockets).enumerated() {
+      let number = try sock.port
+      // `raw_hashfunc`: 256 buckets; until 6.0 the number itself.
+      let mixed = (try nets[index].mix ^ UInt32(number)) &* 0x61c8_8647
+      let bucket = host.constants.isAtLeast(6, 1) ? mixed >> 24 : UInt32(number) & 255
+      var ends = socket
+      (ends.localPort, ends.remotePort) = (UInt32(number), 0)
+      var line = "\(ProcText.padded("\(bucket)", is6 ? 5 : 4)): \(Self.places(ends)) \(upper(UInt64(socket.state), 2)) "
+      line += "\(upper(socket.sendQueue, 8)):\(upper(socket.receiveQueue, 8)) 00:00000000 00000000 "
+      line +=
+        "\(ProcText.padded("\(socket.inode == 0 ? 0 : socket.uid)", 5))        0 \(socket.inode) \(try sock.uses) "
+      text.line(line + "\(pointers.text(socket.address)) \(try sock.drops)")
+    }
+    return text.bytes
+  }
+
+  /// `icmp` or `icmp6` of a namespace: only where nobody has a socket to ping with.
+  ///
+  /// Source: net/ipv4/ping.c, `ping_v4_seq_show`.
+  func pingLines(_ family: UInt16, _ kernel: Kernel) throws -> [UInt8] {
+    let count = try kernel.types.structure("ping_table").field("hash").elementCount ?? 0
+    let table = try kernel.symbol("ping_table", for: Self.self) + kernel.offset(of: "hash", in: "ping_table")
+    // The end of a list of the other kind is an odd number.
+    guard
+      try kernel.addressSpace.pointers(inArrayAt: table, count: min(count, 4096)).allSatisfy({
+        $0.rawValue == 0 || $0.rawValue & 1 != 0
+      })
+    else { throw ShadowError.unreadable("somebody has a socket to ping with, and those are not known here") }
+    var text = ProcText()
+    Self.addHeading(
+      family == 10
+        ? "  sl  local_address                         remote_address                        st tx_queue rx_queue tr "
+          + "tm->when retrnsmt   uid  timeout inode ref pointer drops"
+        : "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref "
+          + "pointer drops",
+      width: family == 10 ? 0 : 127, &text)
+    return text.bytes
+  }
+
+  private struct Netlink: KernelShape {
+    static let type = "netlink_sock"
+    let groups = Field<VirtualAddress>("groups"), isDumping = Field<Bool>("cb_running")
+  }
+
+  private struct Memory: KernelShape {
+    static let type = "sock"
+    let received = Field<Int32>("sk_backlog.rmem_alloc"), sent = Field<Int32>("sk_wmem_alloc.refs.counter")
+  }
+
+  /// `netlink` of a namespace.
+  ///
+  /// Source: net/netlink/af_netlink.c, `netlink_native_seq_show`.
+  func netlinkLines(namespace: UInt64, _ kernel: Kernel) throws -> [UInt8] {
+    let sockets = try kernel.sockets().whole().sockets.filter { $0.kind == .netlink && $0.namespace == namespace }
+    let addresses = sockets.map(\.address)
+    let socks = kernel.addressSpace.read(sock, at: addresses)
+    let (owns, memories) = (try kernel.read(Netlink.self, at: addresses), try kernel.read(Memory.self, at: addresses))
+    let groups = kernel.addressSpace.pointers(at: owns.pointers(\.groups)).map(\.rawValue)
+    let pointers = try HashedPointer(kernel)
+    var text = ProcText(
+      "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n")
+    for (index, socket) in sockets.enumerated() {
+      let first = try owns[index].groups.rawValue == 0 ? 0 : groups[index] & 0xffff_ffff
+      let columns: [(String, Int)] = [
+        ("\(socket.protocolNumber)", 3), ("\(socket.localPort)", 10), (ProcText.hex(first, 8), 8),
+        ("\(try memories[index].received)", 8), ("\(try memories[index].sent &- 1)", 8),
+        (try owns[index].isDumping ? "1" : "0", 5), ("\(try socks[index].uses)", 8), ("\(try socks[index].drops)", 8),
+        ("\(socket.inode)", 8),
+      ]
+      text.line(
+        ([pointers.text(socket.address)] + columns.map { ProcText.filled($0, $1) }).joined(separator: " "))
+    }
+    return text.bytes
+  }
+
+  private struct Packet: KernelShape {
+    static let type = "packet_sock"
+    let flags = Field<UInt64>(optional: "flags"), isRunning = Field<Bool>(optional: "running")
+  }
+
+  /// `packet` of a namespace.
+  ///
+  /// Source: net/packet/af_packet.c, `packet_seq_show`.
+  func packetLines(namespace: UInt64, _ kernel: Kernel) throws -> [UInt8] {
+    let sockets = try kernel.sockets().whole().sockets.filter { $0.kind == .packet && $0.namespace == namespace }
+    let addresses = sockets.map(\.address)
+    let socks = kernel.addressSpace.read(sock, at: addresses)
+    let (owns, memories) = (try kernel.read(Packet.self, at: addresses), try kernel.read(Memory.self, at: addresses))
+    let pointers = try HashedPointer(kernel)
+    // A bit of its own until 6.3.
+    let running = kernel.types.enumerator("PACKET_SOCK_RUNNING").map { UInt64(1) << UInt64($0 & 63) }
+    var text = ProcText("sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n")
+    for (index, socket) in sockets.enumerated() {
+      let isRunning = try running.map { try owns[index].flags & $0 != 0 } ?? (owns[index].isRunning)
+      let columns: [(String, Int)] = [
+        ("\(try socks[index].uses)", 6), ("\(socket.type)", 4),
+        (ProcText.hex(UInt64(socket.protocolNumber), 4) + "  ", 0), ("\(socket.interface)", 5),
+        (isRunning ? "1" : "0", 1),
+        ("\(try memories[index].received)", 6), ("\(socket.inode == 0 ? 0 : socket.uid)", 6), ("\(socket.inode)", 6),
+      ]
+      text.line(
+        ([pointers.text(socket.address)] + columns.map { ProcText.filled($0, $1) }).joined(separator: " "))
     }
     return text.bytes
   }

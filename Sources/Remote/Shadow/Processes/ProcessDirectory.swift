@@ -1,4 +1,5 @@
 import Binding
+import KernelInfo
 import LinuxKernel
 import Memory
 import Paging
@@ -52,6 +53,7 @@ struct ProcessDirectory: Sendable {
       add("task", .directory(list: { try threads() }, find: { name in try threads().first { $0.name == name }?.node }))
     }
     add("fd", descriptors())
+    add("fdinfo", descriptorDetails())
     add("ns", namespaces())
     file("environ", 0o400) { record in try Self.environment(record, host) }
     file("status") { record in try ProcessStatus(record: record, host: host).bytes() }
@@ -71,7 +73,7 @@ struct ProcessDirectory: Sendable {
     add("exe", .link { try Self.executable(host.thread(tid), host) })
     file("mounts") { record in try MountFile.mounts(record.task, host) }
     file("mountinfo") { record in try MountFile.mountInfo(record.task, host) }
-    if isWhole { add("net", NetworkFiles.directory(host) { try host.thread(tid).task }) }
+    add("net", NetworkFiles.directory(host) { try host.thread(tid).task })
     file("wchan") { record in try WaitingPlace.bytes(record, host.kernel) }
     file("cgroup") { record in
       let table = try host.kernel.details(of: [record.task], .controlGroups).whole()
@@ -88,7 +90,69 @@ struct ProcessDirectory: Sendable {
     file("io", 0o400) { record in
       try Self.inputOutput(record, isWhole ? host.processes().threads(of: record.task.tgid) : [])
     }
+    try addExtras(add, file)
     return entries
+  }
+
+  /// Files that show one thing each.
+  private func addExtras(
+    _ add: (String, ShadowNode) -> Void,
+    _ file: (String, UInt16, @escaping @Sendable (ProcessRecord) throws -> [UInt8]) -> Void
+  ) throws {
+    let (host, isWhole) = (host, isWhole)
+    let kernel = host.kernel
+    let extras = try kernel.reader(ProcessExtras.self)
+    add("attr", .directory(["current": .file(0o666) { [tid] in try extras.label(host.thread(tid), kernel) }]))
+    file("auxv", 0o400) { try extras.auxiliary($0, kernel) }
+    if !isWhole { file("children", 0o444) { try extras.children($0, kernel) } }
+    if kernel.symbols.address(of: "proc_cpuset_show") != nil {
+      file("cpuset", 0o444) { try extras.cpuSet($0, kernel) }
+    }
+    for map in [ProcessExtras.UserMap.users, .groups, .projects] {
+      file(map.rawValue, 0o644) { try extras.users(map, $0, kernel) }
+    }
+    if extras.hasAudit {
+      file("loginuid", 0o644) { try extras.login($0, kernel) }
+      file("sessionid", 0o444) { try extras.session($0, kernel) }
+    }
+    file("oom_adj", 0o644) { try ProcessExtras.oldKillAdjustment($0) }
+    file("oom_score", 0o444) { try extras.killScore($0, host.processes(), kernel) }
+    if extras.hasPatches { file("patch_state", 0o400) { try extras.patchState($0, kernel) } }
+    file("personality", 0o400) { try extras.personality($0, kernel) }
+    file("schedstat", 0o444) { try extras.schedule($0, kernel) }
+    file("setgroups", 0o644) { try extras.canSetGroups($0, kernel) }
+    file("stack", 0o400) { try extras.stack($0, kernel) }
+    file("syscall", 0o400) { try extras.call($0, kernel) }
+    guard isWhole else { return }
+    if kernel.symbols.address(of: "autogroup_default") != nil {
+      file("autogroup", 0o644) { try extras.autogroup($0, kernel) }
+    }
+    file("coredump_filter", 0o644) { try ProcessExtras.coreFilter($0) }
+    file("mountstats", 0o400) { try MountFile.statistics($0.task, host) }
+    if kernel.symbols.address(of: "proc_timers_operations") != nil {
+      file("timers", 0o444) { try extras.timers($0, kernel) }
+    }
+    file("timerslack_ns", 0o666) { try extras.timerSlack($0, kernel) }
+  }
+
+  /// What is said of each open file.
+  private func descriptorDetails() -> ShadowNode {
+    let (host, tid) = (host, tid)
+    @Sendable func entries() throws -> [ShadowNode.Entry] {
+      let record = try host.thread(tid)
+      let kernel = host.kernel
+      var faults: [MemoryFault] = []
+      let open = try kernel.reader(OpenFileReader.self).descriptors(
+        of: [record.task], in: kernel.addressSpace, &faults)
+      if let fault = faults.first { throw fault }
+      return open.map { item in
+        let node = ShadowNode.file(0o444) {
+          try kernel.reader(DescriptorDetails.self).bytes(item.descriptor, item.file, of: host.thread(tid), kernel)
+        }
+        return ShadowNode.Entry(name: "\(item.descriptor)", node: owned(node, record))
+      }
+    }
+    return .directory(0o555, list: entries) { name in try entries().first { $0.name == name }?.node }
   }
 
   private func threads() throws -> [ShadowNode.Entry] {

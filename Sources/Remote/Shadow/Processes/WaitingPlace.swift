@@ -2,6 +2,7 @@ import CodeViews
 import KernelInfo
 import LinuxKernel
 import Memory
+import Paging
 import TaskViews
 
 /// Where a thread waits in the kernel: /proc/PID/wchan.
@@ -11,14 +12,21 @@ enum WaitingPlace {
   /// Functions that wait for others do not count (`in_sched_functions`).
   private static let sections = [("__sched_text_start", "__sched_text_end"), ("__lock_text_start", "__lock_text_end")]
 
+  /// Whether an address is in a function that waits for others.
+  static func isWaiting(_ address: VirtualAddress, _ kernel: Kernel) -> Bool {
+    sections.contains { start, end in
+      guard let start = kernel.symbols.address(of: start), let end = kernel.symbols.address(of: end) else {
+        return false
+      }
+      return start <= address && address < end
+    }
+  }
+
   static func bytes(_ record: ProcessRecord, _ kernel: Kernel) throws -> [UInt8] {
     guard !record.task.isRunning else { return [UInt8(ascii: "0")] }
-    let ranges = sections.compactMap { start, end in
-      kernel.symbols.address(of: start).flatMap { start in kernel.symbols.address(of: end).map { (start, $0) } }
-    }
     guard let stack = try kernel.stacks(of: [record.task]).stacks.first else { throw ShadowError.missing }
     let frame = stack.frames.first { frame in
-      !frame.isGuess && !ranges.contains { $0.0 <= frame.address && frame.address < $0.1 }
+      !frame.isGuess && !isWaiting(frame.address, kernel)
     }
     if let frame { return Array((frame.place?.name ?? "0").utf8) }
     if case .broken(let fault) = stack.ending { throw fault }

@@ -17,7 +17,8 @@ struct MountCommand: ParsableCommand {
       \(MountView.discussion)
 
       With DIR, mounts there what the host's kernel shows, as files that can only be read: proc has the host's /proc in the \
-      kernel's own formats, views has each view as text and as JSON, and mem the physical memory. Tools see it where it is \
+      kernel's own formats, sys what tools ask of its /sys, dev/kmsg its log, views has each view as text and as JSON, mem the \
+      physical memory, and vmcore the same as an ELF core for drgn and crash. Tools see it where it is \
       mounted over their /proc: unshare -m sh -c 'mount --bind DIR/proc /proc && ps aux'. A file is made when it is opened; \
       what cannot be read of the host is an input/output error, never an empty file. Prints "ready" once it is mounted, and \
       unmounts when it is ended.
@@ -48,7 +49,8 @@ struct MountCommand: ParsableCommand {
       let root = ShadowNode.directory([
         "proc": try ProcTree.directory(of: kernel, hiddenModules: kernel.hiddenForShadow),
         "views": ShadowViews.directory(of: kernel),
-        "mem": .memory(kernel.memory),
+        "sys": SystemTree.directory(of: kernel), "dev": .directory(["kmsg": LogFile.node(of: kernel)]),
+        "mem": .memory(kernel.memory), "vmcore": CoreFile.node(of: kernel),
       ])
       return try ShadowMount(ShadowTree(root: root), at: directory, source: source.host ?? source.memory ?? "grass")
     }

@@ -119,6 +119,8 @@ public struct Route: Sendable {
   public var scope: UInt8 = 0
   /// The own address that packets are sent from, where it is said.
   public var preferredSource: NetworkAddress?
+  /// The address of its `fib_info` or `fib6_info`.
+  package var entry = VirtualAddress(0)
 
   /// The type as ip(8) writes it.
   public var typeName: String {

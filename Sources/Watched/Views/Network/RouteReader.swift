@@ -251,6 +251,7 @@ struct RouteReader: KernelReader {
         interface: [], metric: try info.metric, type: try alias.type, origin: try info.origin, scope: try info.scope)
       let source = NetworkAddress(bytes: try info.source.bytes)
       if !source.isUnspecified { route.preferredSource = source }
+      route.entry = info.address
       if try info.hops > 0 { try Self.add(hops[alias.index], to: &route, names) }
       return route
     }
@@ -306,6 +307,7 @@ struct RouteReader: KernelReader {
         destination: NetworkAddress(bytes: try info.destination.bytes), prefixLength: try info.prefix, gateway: nil,
         interface: [], metric: try info.metric, type: try info.type, origin: try info.origin)
       if try info.sourcePrefix != 0 { route.preferredSource = NetworkAddress(bytes: try info.source.bytes) }
+      route.entry = info.address
       if try info.nexthop.rawValue == 0 { try Self.add(hops[info.index], to: &route, names) }
       return route
     }
