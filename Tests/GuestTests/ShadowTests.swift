@@ -40,6 +40,8 @@ extension GuestTests {
         """
         ip link set lo up
         [ -e /sys/module/dummy ] || insmod /modules/dummy.ko
+        # Nobody is asked for routers, which would go on for seconds.
+        echo 0 > /proc/sys/net/ipv6/conf/dummy0/router_solicitations
         ip addr add 10.9.0.1/24 dev dummy0; ip link set dummy0 up; ip link set dummy0 multicast on
         ip route add 10.77.0.0/16 via 10.9.0.9 metric 5; ip route add unreachable 10.88.0.0/24
         arp -s 10.9.0.7 02:00:00:00:00:07

@@ -3,6 +3,8 @@ public import Memory
 /// What one open file shows: for as long as it is open, always the same.
 public enum ShadowContents: Sendable {
   case bytes([UInt8])
+  /// Records, of which a read gives what is left of one; each with where it begins.
+  case records([UInt8], starts: [Int])
   /// The physical memory, which is read when it is asked for.
   case memory(any PhysicalMemory)
   /// Bytes, and behind them pieces of the physical memory, which are read when they are asked for.
@@ -28,6 +30,9 @@ public enum ShadowContents: Sendable {
     case .bytes(let bytes):
       guard offset < bytes.count else { return [] }
       return Array(bytes[offset..<min(bytes.count, offset + min(count, bytes.count))])
+    case .records(let bytes, let starts):
+      let end = starts.first { $0 > offset } ?? bytes.count
+      return offset < end ? Array(bytes[offset..<min(end, offset + min(count, bytes.count))]) : []
     case .memory(let memory):
       return try ShadowError.answering { try Self.read(memory, from: UInt64(offset), count: min(count, 1 << 20)) }
     case .core(let head, let pieces, let memory):

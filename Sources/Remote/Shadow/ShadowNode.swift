@@ -56,6 +56,23 @@ public struct ShadowNode: Sendable {
       })
   }
 
+  /// A file whose records are made when it is opened, and read one by one.
+  static func records(
+    _ permissions: UInt16 = 0o444, _ make: @escaping @Sendable () throws -> [[UInt8]]
+  ) -> ShadowNode {
+    ShadowNode(
+      attributes: ShadowAttributes(.file, permissions),
+      body: .file {
+        var (bytes, starts): ([UInt8], [Int]) = ([], [])
+        for record in try make() {
+          starts.append(bytes.count)
+          bytes += record
+          guard bytes.count <= ShadowContents.mostBytes else { throw ShadowError.unreadable("it is too long") }
+        }
+        return .records(bytes, starts: starts)
+      })
+  }
+
   /// The physical memory as a file: a byte's place is its address.
   public static func memory(_ memory: any PhysicalMemory) -> ShadowNode {
     var node = ShadowNode(attributes: ShadowAttributes(.file, 0o400), body: .file { .memory(memory) })

@@ -7,16 +7,16 @@ import Paging
 
 /// The file /dev/kmsg: the records of the log one after the other.
 ///
-/// Source: kernel/printk/printk.c, `info_print_ext_header` and `msg_print_ext_body`. A reader of the kernel's own gets a record a
-/// call, and waits at the end.
+/// Source: kernel/printk/printk.c, `info_print_ext_header` and `msg_print_ext_body`. A reader gets a record a call; it does not wait
+/// at the end, as it would for the kernel's own.
 public enum LogFile {
   public static func node(of kernel: Kernel) -> ShadowNode {
-    .file(0o644) {
+    .records(0o644) {
       let log = try kernel.log()
       guard log.torn == 0 else { throw ShadowError.unreadable("\(log.torn) records of the log are torn") }
       let abouts = try abouts(kernel)
       let showsCaller = try kernel.reader(CallerForm.self).isShown
-      return log.records.flatMap { bytes($0, abouts[$0.sequence] ?? About(), showsCaller: showsCaller) }
+      return log.records.map { bytes($0, abouts[$0.sequence] ?? About(), showsCaller: showsCaller) }
     }
   }
 
