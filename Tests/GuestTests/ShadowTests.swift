@@ -452,7 +452,12 @@ struct ShadowComparison {
         Issue.record("\(name) cannot be read: \(String(cString: strerror(errno)))")
         continue
       }
-      Self.expect(name, bytes, shadow) { $0 }
+      // An interface that is up looks for routers, now and then.
+      if name.contains("/statistics/") {
+        Self.expectNear(name, bytes, shadow)
+      } else {
+        Self.expect(name, bytes, shadow) { $0 }
+      }
     }
     #expect(system.count > 80)
   }

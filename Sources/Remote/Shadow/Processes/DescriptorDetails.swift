@@ -235,20 +235,30 @@ struct DescriptorDetails: KernelReader {
   }
 
   /// The name that a file system gives to a file for who exports it.
+  ///
+  /// Source: fs/exportfs/expfs.c, `exportfs_encode_inode_fh`; include/linux/exportfs.h, `fid_type`.
   private func handle(_ inode: Reading<Inode>, _ block: Reading<SuperBlock>, _ kernel: Kernel) throws -> String {
-    let encode = try block.exports.map { try kernel.pointers("encode_fh", of: "export_operations", at: [$0])[0] }
-    let name = try encode.flatMap { $0.rawValue == 0 ? "" : try kernel.functionName($0) } ?? ""
     let (number, generation) = (try inode.number, try inode.generation)
-    let words: [UInt32] =
-      switch name {
-      case "shmem_encode_fh":
-        [generation, UInt32(truncatingIfNeeded: number), UInt32(truncatingIfNeeded: number >> 32)]
-      case "generic_encode_ino32_fh": [UInt32(truncatingIfNeeded: number), generation]
-      default: throw ShadowError.unreadable("how the file system of a watched file names it is not known")
-      }
+    let (low, high) = (UInt32(truncatingIfNeeded: number), UInt32(truncatingIfNeeded: number >> 32))
+    let exports = try block.exports
+    let encode = try exports.map { try kernel.pointers("encode_fh", of: "export_operations", at: [$0])[0] }
+    let name = try encode.flatMap {
+      $0.rawValue == 0 ? nil : try kernel.functionName($0) ?? "a function without a name"
+    }
+    let isNew = try kernel.releaseNumbers() >= (6, 7)
+    let (type, words): (Int, [UInt32])
+    switch name {
+    // From 6.7 on those that cannot be exported have names of 64 bits.
+    case nil where exports == nil && isNew:
+      (type, words) = (0x81, [low, high, generation])
+    case nil, "generic_encode_ino32_fh": (type, words) = (1, [low, generation])
+    case "shmem_encode_fh": (type, words) = (1, [generation, low, high])
+    case "kernfs_encode_fh": (type, words) = (0xfe, [low, high])
+    case let name?: throw ShadowError.unreadable("how \(name) names a file is not known")
+    }
     let bytes = words.flatMap { word in (0..<4).map { UInt8(truncatingIfNeeded: word >> UInt32($0 * 8)) } }
     let text = bytes.map { ProcText.hex(UInt64($0), 2) }.joined()
-    return "fhandle-bytes:\(String(bytes.count, radix: 16)) fhandle-type:1 f_handle:\(text)"
+    return "fhandle-bytes:\(String(bytes.count, radix: 16)) fhandle-type:\(String(type, radix: 16)) f_handle:\(text)"
   }
 }
 
