@@ -558,7 +558,11 @@ struct ShadowComparison {
           if name == "net/softnet_stat", let a = Int(a, radix: 16), let b = Int(b, radix: 16) {
             return abs(a - b) < 1000
           }
-          guard let a = Double(a), let b = Double(b) else { return a == b }
+          // A hashed address may read as a number that has no end.
+          guard a != b else { return true }
+          guard let a = Double(a), let b = Double(b) else { return false }
+          // What waits to be read, where somebody listens to all packets.
+          if name == "net/packet" { return true }
           // Nanoseconds that CPUs ran, which only grow.
           if name == "schedstat" { return a <= b }
           return abs(a - b) <= max(20000, a / 5)
