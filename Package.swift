@@ -192,7 +192,7 @@ targets += module(
 targets += module("Hosts", in: "Remote", ["Keys"], tests: ["Scratch"])
 targets += module(
   "Remote", in: "Remote",
-  ["Host", "Memory", "Paging", "Region", "CRegion", "CSeal", "Keys", "Records", "Links"],
+  ["Host", "Memory", "Paging", "Region", "CRegion", "CSeal", "Keys", "Records", "Links", "Hosts"],
   tests: ["Devices", "LinkConformance"])
 
 // Images of a host's memory, written.
