@@ -283,7 +283,7 @@ targets += [
     dependencies: [
       "Memory", "Paging", "KernelInfo", "KernelViews", "Detection", "Devices", "Host", "Records", "Links",
       "LinkConformance", "Keys", "Remote", "Lab", "Samples", "LLView", "grassd", "grass-compile", "grassctl",
-      "linkcheck",
+      "grass-fleet", "linkcheck",
     ]),
 ]
 

@@ -87,6 +87,11 @@ struct ConfigurationTests {
     #expect(problems.map(\.line) == [1, 2, 4, 5])
   }
 
+  @Test func theDatabaseLiesBesideTheConfiguration() {
+    let (read, _) = ConfigurationReader.read("hosts: []", file: "/etc/fleet/fleet.yaml")
+    #expect(read?.database == "/etc/fleet/fleet.db")
+  }
+
   @Test func aFileThatIsNotThereIsTold() {
     let (read, problems) = ConfigurationReader.read(contentsOf: "/nowhere/fleet.yaml")
     #expect(

@@ -83,6 +83,11 @@ struct StoreTests {
     #expect(try store.finding(number, now: 150)?.acknowledgement == seen)
     #expect(try store.findings(now: 150).map(\.id) == ["oops:2", "panic:1"], "what somebody sees to comes later")
     #expect(try store.finding(number, now: 201)?.acknowledgement == nil)
+    // When it is over and comes again, nobody has seen to it yet.
+    #expect(try store.acknowledge(number, .init(who: "ann", comment: "", at: 300, until: nil)))
+    _ = try store.keep([change(3, state: "closed"), change(4, at: 5000)], of: "a", epoch: 1, taken: 4, mark: 28)
+    let again = try #require(try store.finding(number, now: 6000))
+    #expect(again.isOpen && again.acknowledgement == nil && again.first == 5000)
   }
 
   @Test func whatIsOverAndOldIsForgotten() throws {

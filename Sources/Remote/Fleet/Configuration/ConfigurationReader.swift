@@ -156,7 +156,7 @@ public struct ConfigurationReader {
     ]
     guard let members = members(node, "", known: known) else { return result }
     if let value = members["listen"], let address = address(value) { result.listen = address }
-    if let path = text(members["database"], "database") { result.database = relative(path) }
+    result.database = relative(text(members["database"], "database") ?? result.database)
     result.period = number(members["period"], "period", Self.periods, unit: "seconds") ?? result.period
     result.timeout = number(members["timeout"], "timeout", 0.05...60, unit: "seconds") ?? result.timeout
     result.retention = number(members["retention"], "retention", 0.01...36500, unit: "days") ?? result.retention

@@ -64,7 +64,7 @@ public struct FleetConfiguration: Hashable, Sendable {
   }
 
   public var listen = Address(host: "127.0.0.1", port: 9187)
-  /// The path of the database.
+  /// The path of the database; beside the configuration where it does not say.
   public var database = "fleet.db"
   /// Seconds between two looks at a host's line, where the host has no other.
   public var period = 1.0

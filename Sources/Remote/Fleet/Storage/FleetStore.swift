@@ -155,6 +155,7 @@ public final class FleetStore: Sendable {
       try db.execute(
         sql: "UPDATE finding SET state = 'closed' WHERE host = ? AND epoch < ? AND state <> 'closed'",
         arguments: [host, epoch])
+      if db.changesCount > 0 { try Self.endAcknowledgements(db, of: host) }
       for change in changes {
         let entry = Int64(bitPattern: change.number)
         guard
@@ -168,8 +169,8 @@ public final class FleetStore: Sendable {
             INSERT INTO finding (host, id, boot, epoch, state, kind, severity, confidence, detector, title, first, last, json)
             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             ON CONFLICT (host, id, boot) DO UPDATE SET epoch = excluded.epoch, state = excluded.state, kind = excluded.kind,
-              severity = excluded.severity, confidence = excluded.confidence, title = excluded.title, last = excluded.last,
-              json = excluded.json
+              severity = excluded.severity, confidence = excluded.confidence, title = excluded.title,
+              first = excluded.first, last = excluded.last, json = excluded.json
             """,
           arguments: [
             host, change.id, change.boot, epoch, change.state, change.kind, change.severity, change.confidence,
@@ -184,6 +185,7 @@ public final class FleetStore: Sendable {
             host, epoch, entry, change.state, change.severity, change.title, change.last, Data(change.json), host,
             change.id, change.boot,
           ])
+        if !change.isOpen { try Self.endAcknowledgements(db, of: host) }
         new.append(change)
       }
       try db.execute(
@@ -194,6 +196,15 @@ public final class FleetStore: Sendable {
           """, arguments: [host, epoch, Int64(bitPattern: taken), mark ?? 0, mark != nil])
       return new
     }
+  }
+
+  /// Who has seen to a finding has not seen to it when it comes again.
+  private static func endAcknowledgements(_ db: Database, of host: String) throws {
+    try db.execute(
+      sql: """
+        UPDATE acknowledgement SET until = at
+        WHERE finding IN (SELECT number FROM finding WHERE host = ? AND state = 'closed')
+        """, arguments: [host])
   }
 
   /// Keeps a host's new state.
