@@ -62,8 +62,12 @@ struct Pages: Sendable {
     }
   }
 
+  /// The most hosts that a page shows: those behind them are found by filters.
+  static let mostHosts = 300
+
   func fleet(_ reports: [HostReport], _ filter: Filter, _ frame: Frame) -> String {
-    let shown = reports.filter { filter.takes($0) }
+    let wanted = reports.filter { filter.takes($0) }
+    let shown = wanted.prefix(Self.mostHosts)
     let bad = reports.count { $0.standing.state != .alive }
     return page(
       "fleet", bad == 0 ? "Fleet" : "\(bad) of \(reports.count) hosts need a look", frame,
@@ -75,7 +79,8 @@ struct Pages: Sendable {
           ]
         },
         "q": filter.text, "isFiltered": filter.state != nil || !filter.text.isEmpty, "shown": shown.count,
-        "total": reports.count, "hasHosts": !shown.isEmpty, "hosts": shown.map { summary($0, frame.now) },
+        "total": reports.count, "left": wanted.count - shown.count, "isCut": wanted.count > shown.count,
+        "hasHosts": !shown.isEmpty, "hosts": shown.map { summary($0, frame.now) },
       ])
   }
 
@@ -104,7 +109,9 @@ struct Pages: Sendable {
     let times = samples.filter { $0 >= 0 }.sorted()
     let missed = samples.count - times.count
     let offset = 120 - samples.count
-    let bars = samples.enumerated().map { index, sample -> [String: Any] in
+    // Two paths, however many looks there are: a page has many of these.
+    var (answered, lost) = ("", "")
+    for (index, sample) in samples.enumerated() {
       // 1 µs is the lowest bar, 1 s the highest.
       var steps: Float = 1
       var rest = max(1, sample)
@@ -112,14 +119,18 @@ struct Pages: Sendable {
         rest /= 10
         steps += 1
       }
-      let height = sample < 0 ? 20 : min(20, max(2, (steps - 1 + rest / 10) * 20 / 7))
-      return ["x": index + offset, "y": tenths(20 - height), "height": tenths(height), "isMissed": sample < 0]
+      let height = Int(min(20, max(2, (steps - 1 + rest / 10) * 20 / 7)))
+      if sample < 0 {
+        lost += "M\(index + offset) 20V0"
+      } else {
+        answered += "M\(index + offset) 20V\(20 - height)"
+      }
     }
     let median =
       times.isEmpty
       ? "none answered" : "median \(time(times[times.count / 2])), longest \(time(times[times.count - 1]))"
     return [
-      "bars": bars,
+      "answered": answered, "lost": lost,
       "label": "\(samples.count) looks, \(median)\(missed > 0 ? ", \(missed) without an answer" : "")",
     ]
   }
