@@ -223,7 +223,7 @@ targets += module(
     .product(name: "NIOCore", package: "swift-nio"), .product(name: "GRDB", package: "GRDB.swift"), "Yams", logging,
     crypto,
     cryptoExtras,
-  ], tests: ["Scratch"])
+  ], tests: ["Scratch", "CRegion", "Region", "grass-fleet"])
 
 for target in targets where target.name == "Fleet" {
   target.resources = [

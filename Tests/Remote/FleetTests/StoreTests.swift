@@ -28,14 +28,15 @@ struct StoreTests {
     do {
       let store = try FleetStore(path: path)
       #expect(try store.host("a") == KeptHost())
-      #expect(try store.keep([change(1), change(2, "oops:2")], of: "a", epoch: 1, taken: 2, mark: 14).count == 2)
+      #expect(
+        try store.keep([change(1), change(2, "oops:2")], of: "a", epoch: 1, taken: 2, mark: 14, at: 1000).count == 2)
       #expect(
         try store.keep(
-          [change(2, "oops:2"), change(3, "oops:2", state: "closed")], of: "a", epoch: 1, taken: 3, mark: 21
+          [change(2, "oops:2"), change(3, "oops:2", state: "closed")], of: "a", epoch: 1, taken: 3, mark: 21, at: 1000
         )
         .map(\.number) == [3])
       // The same numbers of another host, and of a later log, are others.
-      #expect(try store.keep([change(1)], of: "b", epoch: 1, taken: 1, mark: 7).count == 1)
+      #expect(try store.keep([change(1)], of: "b", epoch: 1, taken: 1, mark: 7, at: 1000).count == 1)
     }
     let store = try FleetStore(path: path)
     #expect(try store.changeCount(of: "a") == 3)
@@ -50,8 +51,9 @@ struct StoreTests {
   @Test func aLaterLogEndsWhatTheOneBeforeHadOpen() throws {
     let scratch = try Scratch()
     let store = try FleetStore(path: scratch.file("fleet.db"))
-    _ = try store.keep([change(1), change(2, "oops:2")], of: "a", epoch: 1, taken: 2, mark: 14)
-    #expect(try store.keep([change(1, "oops:2", boot: "b2")], of: "a", epoch: 2, taken: 1, mark: 7).count == 1)
+    _ = try store.keep([change(1), change(2, "oops:2")], of: "a", epoch: 1, taken: 2, mark: 14, at: 1000)
+    #expect(
+      try store.keep([change(1, "oops:2", boot: "b2")], of: "a", epoch: 2, taken: 1, mark: 7, at: 1000).count == 1)
     #expect(try store.findings(of: "a", isOpen: true, now: 2000).map(\.boot) == ["b2"])
     #expect(try store.changeCount(of: "a") == 3)
   }
@@ -75,7 +77,7 @@ struct StoreTests {
   @Test func anAcknowledgementHoldsAsLongAsItSays() throws {
     let scratch = try Scratch()
     let store = try FleetStore(path: scratch.file("fleet.db"))
-    _ = try store.keep([change(1), change(2, "oops:2")], of: "a", epoch: 1, taken: 2, mark: 14)
+    _ = try store.keep([change(1), change(2, "oops:2")], of: "a", epoch: 1, taken: 2, mark: 14, at: 1000)
     let number = try #require(store.findings(now: 0).first { $0.id == "panic:1" }).number
     let seen = Acknowledgement(who: "ann", comment: "it's <known>", at: 100, until: 200)
     #expect(try store.acknowledge(number, seen))
@@ -85,7 +87,8 @@ struct StoreTests {
     #expect(try store.finding(number, now: 201)?.acknowledgement == nil)
     // When it is over and comes again, nobody has seen to it yet.
     #expect(try store.acknowledge(number, .init(who: "ann", comment: "", at: 300, until: nil)))
-    _ = try store.keep([change(3, state: "closed"), change(4, at: 5000)], of: "a", epoch: 1, taken: 4, mark: 28)
+    _ = try store.keep(
+      [change(3, state: "closed"), change(4, at: 5000)], of: "a", epoch: 1, taken: 4, mark: 28, at: 1000)
     let again = try #require(try store.finding(number, now: 6000))
     #expect(again.isOpen && again.acknowledgement == nil && again.first == 5000)
   }
@@ -95,10 +98,10 @@ struct StoreTests {
     let store = try FleetStore(path: scratch.file("fleet.db"))
     let day = 86400.0
     _ = try store.keep(
-      [
-        change(1, "a:1", at: day), change(2, "a:1", state: "closed", at: day), change(3, "b:1", at: day),
-        change(4, "c:1", state: "closed", at: 100 * day),
-      ], of: "a", epoch: 1, taken: 4, mark: 28)
+      [change(1, "a:1"), change(2, "a:1", state: "closed"), change(3, "b:1")], of: "a", epoch: 1, taken: 3, mark: 21,
+      at: day)
+    // What a device takes for the time does not count.
+    _ = try store.keep([change(4, "c:1", state: "closed", at: 0)], of: "a", epoch: 1, taken: 4, mark: 28, at: 100 * day)
     try store.keep(Standing(state: .alive, since: day, cause: ""), of: "a", at: day)
     try store.note("looked", by: "ann", from: "::1", at: day)
     try store.forget(olderThan: 30, now: 101 * day)
@@ -125,7 +128,7 @@ struct StoreTests {
     var error: StoreError?
     for number in 1...2000 as ClosedRange<UInt64> where error == nil {
       do throws(StoreError) {
-        _ = try store.keep([change(number, "a:\(number)")], of: "a", epoch: 1, taken: number, mark: nil)
+        _ = try store.keep([change(number, "a:\(number)")], of: "a", epoch: 1, taken: number, mark: nil, at: 1000)
         kept = number
       } catch let failure {
         error = failure
@@ -136,7 +139,8 @@ struct StoreTests {
     #expect(try store.changeCount(of: "a") == Int(kept))
     try store.limitPages(1_000_000)
     #expect(
-      try store.keep([change(kept + 1, "a:\(kept + 1)")], of: "a", epoch: 1, taken: kept + 1, mark: nil).count == 1)
+      try store.keep([change(kept + 1, "a:\(kept + 1)")], of: "a", epoch: 1, taken: kept + 1, mark: nil, at: 1000).count
+        == 1)
     #expect(store.problem == nil)
   }
 }

@@ -58,7 +58,7 @@ public final class FleetStore: Sendable {
           CREATE TABLE finding (
             number INTEGER PRIMARY KEY, host TEXT NOT NULL, id TEXT NOT NULL, boot TEXT NOT NULL, epoch INTEGER NOT NULL,
             state TEXT NOT NULL, kind TEXT NOT NULL, severity TEXT NOT NULL, confidence TEXT NOT NULL,
-            detector TEXT NOT NULL, title TEXT NOT NULL, first REAL NOT NULL, last REAL NOT NULL, json BLOB NOT NULL,
+            detector TEXT NOT NULL, title TEXT NOT NULL, first REAL NOT NULL, last REAL NOT NULL, kept REAL NOT NULL, json BLOB NOT NULL,
             UNIQUE (host, id, boot)) STRICT;
           CREATE INDEX finding_open ON finding (host) WHERE state <> 'closed';
           CREATE TABLE acknowledgement (
@@ -145,10 +145,11 @@ public final class FleetStore: Sendable {
   ///   - epoch: which of its logs; where it is a later one than before, what an earlier one has open is closed.
   ///   - taken: up to which number the log was taken.
   ///   - mark: what tells the entry of that number, where it is known.
+  ///   - utc: now, in seconds since 1970: how long it is kept counts from here, whatever a device takes for the time.
   /// - Returns: those of the changes that were not kept before.
   /// - Throws: ``StoreError``: then nothing of it is kept.
   public func keep(
-    _ changes: [FindingChange], of host: String, epoch: Int64, taken: UInt64, mark: Int64?
+    _ changes: [FindingChange], of host: String, epoch: Int64, taken: UInt64, mark: Int64?, at utc: Double
   ) throws(StoreError) -> [FindingChange] {
     try write { db in
       var new: [FindingChange] = []
@@ -166,15 +167,15 @@ public final class FleetStore: Sendable {
         else { continue }
         try db.execute(
           sql: """
-            INSERT INTO finding (host, id, boot, epoch, state, kind, severity, confidence, detector, title, first, last, json)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            INSERT INTO finding (host, id, boot, epoch, state, kind, severity, confidence, detector, title, first, last, kept, json)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             ON CONFLICT (host, id, boot) DO UPDATE SET epoch = excluded.epoch, state = excluded.state, kind = excluded.kind,
               severity = excluded.severity, confidence = excluded.confidence, title = excluded.title,
-              first = excluded.first, last = excluded.last, json = excluded.json
+              first = excluded.first, last = excluded.last, kept = excluded.kept, json = excluded.json
             """,
           arguments: [
             host, change.id, change.boot, epoch, change.state, change.kind, change.severity, change.confidence,
-            change.detector, change.title, change.first, change.last, Data(change.json),
+            change.detector, change.title, change.first, change.last, utc, Data(change.json),
           ])
         try db.execute(
           sql: """
@@ -182,7 +183,7 @@ public final class FleetStore: Sendable {
             SELECT ?, ?, ?, number, ?, ?, ?, ?, ? FROM finding WHERE host = ? AND id = ? AND boot = ?
             """,
           arguments: [
-            host, epoch, entry, change.state, change.severity, change.title, change.last, Data(change.json), host,
+            host, epoch, entry, change.state, change.severity, change.title, utc, Data(change.json), host,
             change.id, change.boot,
           ])
         if !change.isOpen { try Self.endAcknowledgements(db, of: host) }
@@ -398,11 +399,11 @@ public final class FleetStore: Sendable {
       try db.execute(
         sql: """
           DELETE FROM finding_change WHERE at < ?1 AND finding IN (
-            SELECT number FROM finding WHERE state = 'closed' AND last < ?1)
+            SELECT number FROM finding WHERE state = 'closed' AND kept < ?1)
           """, arguments: [limit])
       try db.execute(
         sql: """
-          DELETE FROM finding WHERE state = 'closed' AND last < ?1
+          DELETE FROM finding WHERE state = 'closed' AND kept < ?1
             AND NOT EXISTS (SELECT 1 FROM finding_change WHERE finding = finding.number)
           """, arguments: [limit])
       try db.execute(sql: "DELETE FROM acknowledgement WHERE finding NOT IN (SELECT number FROM finding)")

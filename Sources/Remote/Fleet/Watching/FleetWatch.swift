@@ -404,7 +404,7 @@ public final class FleetWatch: Sendable {
     let newest = records.last.map { FindingChange.mark($0) }
     var isKept = true
     do throws(StoreError) {
-      _ = try store.keep(changes, of: host.name, epoch: epoch, taken: line.newestFinding, mark: newest)
+      _ = try store.keep(changes, of: host.name, epoch: epoch, taken: line.newestFinding, mark: newest, at: now)
       stored()
     } catch {
       failed(error)
