@@ -27,6 +27,7 @@ func c(_ name: String, in room: String = "", _ dependencies: [Target.Dependency]
 
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let cryptoExtras = Target.Dependency.product(name: "CryptoExtras", package: "swift-crypto")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 
 var targets: [Target] = []
@@ -192,7 +193,7 @@ targets += module(
 targets += module("Hosts", in: "Remote", ["Keys"], tests: ["Scratch"])
 targets += module(
   "Remote", in: "Remote",
-  ["Host", "Memory", "Paging", "Region", "CRegion", "CSeal", "Keys", "Records", "Links"],
+  ["Host", "Memory", "Paging", "Region", "CRegion", "CSeal", "Keys", "Records", "Links", "Hosts"],
   tests: ["Devices", "LinkConformance"])
 
 // Images of a host's memory, written.
@@ -215,6 +216,27 @@ targets += [c("CSandbox", in: "Remote")]
 targets += module(
   "ShadowExec", in: "Remote",
   ["CLinux", "CSandbox", "Host", "LinuxKernel", "Memory", "NetworkViews", "StorageViews", "Shadow", "ShadowMount"])
+
+// The service that watches many hosts: its configuration, their states, what lasts, the page.
+targets += module(
+  "Fleet", in: "Remote",
+  [
+    "Host", "KernelViews", "Detection", "Records", "Keys", "Links", "Hosts", "Remote", "Output",
+    .product(name: "HTTPTypes", package: "swift-http-types"),
+    .product(name: "Hummingbird", package: "hummingbird"), .product(name: "Mustache", package: "swift-mustache"),
+    .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+    .product(name: "NIOCore", package: "swift-nio"), .product(name: "GRDB", package: "GRDB.swift"), "Yams", logging,
+    crypto,
+    cryptoExtras,
+  ], tests: ["Scratch", "CRegion", "Region", "grass-fleet"])
+
+for target in targets where target.name == "Fleet" {
+  target.resources = [
+    "fleet.css", "fleet.js", "icon.svg", "openapi.json", "top.mustache", "bottom.mustache", "fleet.mustache",
+    "host.mustache",
+    "view.mustache", "finding.mustache", "findings.mustache", "login.mustache", "visits.mustache",
+  ].map { .embedInCode("Resources/\($0)") }
+}
 
 // MARK: Figures, guests, tools
 
@@ -245,6 +267,12 @@ targets += [
       "Detection", "Output", "Records", "Links", "Keys", "Hosts",
       "Remote", "Acquisition", "ImageStore", "LinkBench", "Shadow", "ShadowMount", "ShadowExec",
     ]),
+  tool(
+    "grass-fleet",
+    [
+      "Host", "Fleet", logging, .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+      .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+    ]),
   tool("grasslab", ["Host", "Lab"]),
   // The conformance suite as a program, to be run inside guests.
   tool("linkcheck", ["CLinux", "Host", "Keys", "Links", "LinkConformance", "Memory", "Region", "Remote", "Verbs"]),
@@ -260,7 +288,7 @@ targets += [
     dependencies: [
       "Memory", "Paging", "KernelInfo", "KernelViews", "Detection", "Devices", "Host", "Records", "Links",
       "LinkConformance", "Keys", "Remote", "Lab", "Samples", "LLView", "grassd", "grass-compile", "grassctl",
-      "linkcheck",
+      "grass-fleet", "linkcheck",
     ]),
 ]
 
@@ -329,6 +357,7 @@ let package = Package(
     .executable(name: "grass-compile", targets: ["grass-compile"]),
     .executable(name: "grassctl", targets: ["grassctl"]),
     .executable(name: "grasslab", targets: ["grasslab"]),
+    .executable(name: "grass-fleet", targets: ["grass-fleet"]),
     // The modules as a library, for benchmarks and for views of one's own.
     .library(
       name: "GrassKit",
@@ -342,6 +371,14 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-crypto.git", from: "4.5.2"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    // What grass-fleet stands on: HTTP, pages, a database, its configuration.
+    .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
+    .package(url: "https://github.com/hummingbird-project/swift-mustache", from: "2.1.1"),
+    .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0", traits: []),
+    .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ],
   targets: targets
 )

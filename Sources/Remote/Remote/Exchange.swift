@@ -26,6 +26,8 @@ final class Exchange: @unchecked Sendable {
   let keys: SessionKeys?
   /// Number of the last operation posted: until it has completed, the buffers are the link's.
   private var posted: UInt64 = 0
+  /// Number of the read of a line that nobody waits for, 0 for none: of use as long as nothing else was posted.
+  private var lineRead: UInt64 = 0
 
   /// A request in flight.
   private struct Flight {
@@ -127,6 +129,27 @@ final class Exchange: @unchecked Sendable {
       if let value = responses.withBytes(0..<size, { body(UnsafeRawBufferPointer($0)) }) { return value }
       if ContinuousClock.now >= deadline { throw SessionError(link.address, .tornAnswer) }
     }
+  }
+
+  /// Posts a read of this session's line, for ``pollLine(_:_:)`` to look at.
+  func postLine() throws(SessionError) {
+    let isFree = try onLink { () throws(LinkError) in try link.poll() >= posted }
+    // What is under way lands where the line would.
+    guard isFree else { return }
+    posted = try onLink { () throws(LinkError) in
+      try link.postRead(
+        into: responses, 0..<MemoryLayout<grass_session_line>.size, from: link.grant.responses,
+        offset: layout.lineOffset(slot: firstSlot), awaiting: nil)
+    }
+    lineRead = posted
+  }
+
+  /// What became of that read, without waiting; `body` returns nil for what is torn.
+  func pollLine(_ size: Int, _ body: (UnsafeRawBufferPointer) -> SessionLine?) throws(SessionError) -> LineReading {
+    guard lineRead != 0, lineRead == posted else { return .none }
+    guard try onLink({ () throws(LinkError) in try link.poll() }) >= posted else { return .pending }
+    lineRead = 0
+    return responses.withBytes(0..<size) { body(UnsafeRawBufferPointer($0)) }.map { .line($0) } ?? .torn
   }
 
   /// One request and its answer in the first slot, in clear: of a handshake.

@@ -7,6 +7,8 @@ public struct ViewTable: Sendable {
     public let columns: [ViewColumnInfo]
     /// One value for each column.
     public internal(set) var rows: [[ViewValue]]
+    /// What people see in a table where that reads otherwise than the value, as many as there are rows and columns.
+    public internal(set) var cells: [[String?]]
 
     /// The values of the column that `name` names; nil where there is none.
     public func values(_ name: String) -> [ViewValue]? {
@@ -30,10 +32,11 @@ extension KernelView {
     let options = try Options(options)
     let rows = try rows(of: kernel, options)
     let sections = sections(options)
-    var tables = sections.map { ViewTable.Section(columns: $0.columns.map(\.info), rows: []) }
+    var tables = sections.map { ViewTable.Section(columns: $0.columns.map(\.info), rows: [], cells: []) }
     for row in rows.rows {
       guard let index = sections.firstIndex(where: { $0.takes(row) }) else { continue }
       tables[index].rows.append(sections[index].columns.map { $0.value(row) })
+      tables[index].cells.append(sections[index].columns.map { $0.cell?(row) })
     }
     return ViewTable(
       view: name, sections: tables, faults: rows.faults, notes: rows.notes, shortcomings: rows.shortcomings)

@@ -1,7 +1,7 @@
 import Dispatch
-import FoundationEssentials
+package import FoundationEssentials
 import Glibc
-import Host
+package import Host
 
 /// Posts changes to a web server, one after the other, on a thread of its own, by the program `curl`.
 ///
@@ -10,7 +10,7 @@ import Host
 /// Who has something to post never waits: there is a queue, and where it is full the oldest that waits is dropped. What the server
 /// does not take is tried again, later and later; what it refuses, or does not take in the end, is dropped. How much was dropped,
 /// and why, is said.
-final class Webhook: @unchecked Sendable {
+package final class Webhook: @unchecked Sendable {
   // Everything that changes is in `state`, or the thread's own.
   private struct State {
     var queue: [[UInt8]] = []
@@ -23,16 +23,23 @@ final class Webhook: @unchecked Sendable {
   }
 
   /// How it waits and how often.
-  struct Patience {
+  package struct Patience {
     /// Changes that wait at most.
-    var room = 256
+    package var room: Int
     /// How often a change is tried.
-    var attempts = 8
+    package var attempts: Int
     /// The pause after the first try that failed; it doubles from try to try.
-    var firstPause = 0.5
-    var longestPause = 30.0
+    package var firstPause: Double
+    package var longestPause: Double
     /// How long the server may take for one.
-    var timeout = 10.0
+    package var timeout: Double
+
+    package init(
+      room: Int = 256, attempts: Int = 8, firstPause: Double = 0.5, longestPause: Double = 30, timeout: Double = 10
+    ) {
+      (self.room, self.attempts, self.timeout) = (room, attempts, timeout)
+      (self.firstPause, self.longestPause) = (firstPause, longestPause)
+    }
   }
 
   private let url: URL
@@ -45,7 +52,7 @@ final class Webhook: @unchecked Sendable {
   private var thread: DedicatedThread?
 
   /// Whether changes can be posted to an address.
-  static func takes(_ text: String) -> Bool {
+  package static func takes(_ text: String) -> Bool {
     guard let url = URL(string: text), let host = url.host, !host.isEmpty else { return false }
     return ["http", "https"].contains(url.scheme?.lowercased() ?? "")
   }
@@ -53,7 +60,7 @@ final class Webhook: @unchecked Sendable {
   /// `say` is called on any thread, with what an operator ought to know.
   ///
   /// - Throws: ``SystemCallError`` where there can be no thread.
-  init(
+  package init(
     _ url: URL, patience: Patience = Patience(), say: @escaping @Sendable (String) -> Void
   ) throws(SystemCallError) {
     self.url = url
@@ -63,7 +70,7 @@ final class Webhook: @unchecked Sendable {
   }
 
   /// Posts an object of JSON, some time later.
-  func post(_ bytes: [UInt8]) {
+  package func post(_ bytes: [UInt8]) {
     let isDropping = state.withLock { state in
       state.queue.append(bytes)
       guard state.queue.count > patience.room else { return false }
@@ -82,7 +89,7 @@ final class Webhook: @unchecked Sendable {
   /// Ends it, after what waits was posted or so many seconds are over.
   ///
   /// Says what was dropped or left.
-  func finish(within seconds: Double) {
+  package func finish(within seconds: Double) {
     state.withLock { $0.isEnding = true }
     work.signal()
     if ended.wait(timeout: .now() + seconds) == .timedOut { ending.signal() }
@@ -167,7 +174,7 @@ final class Webhook: @unchecked Sendable {
         [
           "curl", "--silent", "--show-error", "--request", "POST", "--header", "Content-Type: application/json",
           "--user-agent",
-          "grassctl/\(Version.current)", "--data-binary", "@-", "--max-time", "\(patience.timeout)", "--proto",
+          "grass/\(Version.current)", "--data-binary", "@-", "--max-time", "\(patience.timeout)", "--proto",
           "=http,https",
           "--output", "/dev/null", "--write-out", "%{http_code}", "--url", url.absoluteString,
         ], input: fileno(body), output: ends[1], errors: ends[1])

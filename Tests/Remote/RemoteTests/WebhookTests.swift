@@ -2,7 +2,7 @@ import Foundation
 import Synchronization
 import Testing
 
-@testable import grassctl
+@testable import Remote
 
 /// Changes posted to a real web server that is well, busy, slow, rude or away.
 @Suite(.serialized) struct WebhookTests {

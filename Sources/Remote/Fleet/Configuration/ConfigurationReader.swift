@@ -1,0 +1,402 @@
+import FoundationEssentials
+import Links
+import Remote
+import Yams
+
+/// Reads a configuration's YAML, and says of each mistake where it is and what to do.
+public struct ConfigurationReader {
+  private let file: String
+  private var problems: [ConfigurationProblem] = []
+
+  /// The longest file that is read, in bytes: ten thousand hosts take a tenth of it.
+  private static let limit = 16 << 20
+
+  private init(file: String) { self.file = file }
+
+  /// Reads a file.
+  ///
+  /// - Returns: the configuration, or all that is wrong with it, in the order of its lines.
+  public static func read(
+    contentsOf path: String
+  ) -> (configuration: FleetConfiguration?, problems: [ConfigurationProblem]) {
+    func failed(_ what: String, _ remedy: String) -> (FleetConfiguration?, [ConfigurationProblem]) {
+      (nil, [ConfigurationProblem(file: path, line: 0, key: "", what: what, remedy: remedy)])
+    }
+    guard let data = FileManager.default.contents(atPath: path) else {
+      return failed("cannot be read", "see whether it is there and this user may read it")
+    }
+    guard data.count <= limit else {
+      return failed("has \(data.count) bytes", "give a file of \(limit) bytes at most: shard the fleet")
+    }
+    guard let text = String(validating: data, as: UTF8.self) else {
+      return failed("is not UTF-8", "save it as UTF-8")
+    }
+    return read(text, file: path)
+  }
+
+  /// Reads the text of a file, whose name is `file` in what is told.
+  public static func read(
+    _ text: String, file: String
+  ) -> (configuration: FleetConfiguration?, problems: [ConfigurationProblem]) {
+    var reader = ConfigurationReader(file: file)
+    let node: Node?
+    do {
+      node = try Yams.compose(yaml: text)
+    } catch {
+      let (line, what) = describe(error)
+      reader.problem(line, "", "is no YAML: \(what)", "correct that line; keys are indented by blanks, never by tabs")
+      return (nil, reader.problems)
+    }
+    let configuration = node.map { reader.fleet($0) }
+    if configuration == nil {
+      reader.problem(
+        0, "hosts", "is missing: the file is empty", "add `hosts:` and below it `- name: NAME` with `url: URL`")
+    }
+    let problems = reader.problems.enumerated().sorted { ($0.element.line, $0.offset) < ($1.element.line, $1.offset) }
+    return (problems.isEmpty ? configuration : nil, problems.map(\.element))
+  }
+
+  private static func describe(_ error: any Error) -> (line: Int, what: String) {
+    switch error {
+    case YamlError.scanner(_, let problem, let mark, _), YamlError.parser(_, let problem, let mark, _),
+      YamlError.composer(_, let problem, let mark, _):
+      return (mark.line, problem)
+    case YamlError.duplicatedKeysInMapping(let duplicates, let context):
+      return (context.mark.line, "the key \(duplicates.sorted().joined(separator: ", ")) is there twice")
+    case YamlError.reader(let problem, _, _, _): return (0, problem)
+    default: return (0, String("\(error)".prefix(200)))
+    }
+  }
+
+  private mutating func problem(_ line: Int, _ key: String, _ what: String, _ remedy: String) {
+    problems.append(ConfigurationProblem(file: file, line: line, key: key, what: what, remedy: remedy))
+  }
+
+  // MARK: Pieces
+
+  /// What a mapping has, by key; keys that are not among `known` are problems.
+  private mutating func members(_ node: Node, _ key: String, known: [String]) -> [String: Node]? {
+    guard case .mapping(let mapping) = node else {
+      problem(node.line, key, "is \(node.kind)", "write it as keys with values: \(known.joined(separator: ", "))")
+      return nil
+    }
+    var members: [String: Node] = [:]
+    for (name, value) in mapping {
+      guard case .scalar(let scalar) = name, known.contains(scalar.string) else {
+        let text = name.scalar?.string ?? "?"
+        let near = known.filter { Self.distance($0, text) <= 2 }.min {
+          Self.distance($0, text) < Self.distance($1, text)
+        }
+        problem(
+          name.line, key.isEmpty ? text : "\(key).\(text)", "there is no such key",
+          near.map { "did you mean `\($0)`?" } ?? "the keys are \(known.joined(separator: ", "))")
+        continue
+      }
+      members[scalar.string] = value
+    }
+    return members
+  }
+
+  /// How many letters apart two words are (Levenshtein).
+  private static func distance(_ one: String, _ other: String) -> Int {
+    let (one, other) = (Array(one.utf8.prefix(40)), Array(other.utf8.prefix(40)))
+    var row = Array(0...other.count)
+    for (i, a) in one.enumerated() {
+      var before = row[0]
+      row[0] = i + 1
+      for (j, b) in other.enumerated() {
+        let next = min(row[j] + 1, row[j + 1] + 1, before + (a == b ? 0 : 1))
+        before = row[j + 1]
+        row[j + 1] = next
+      }
+    }
+    return row[other.count]
+  }
+
+  private mutating func text(_ node: Node?, _ key: String) -> String? {
+    guard let node else { return nil }
+    guard case .scalar(let scalar) = node, !scalar.string.isEmpty else {
+      problem(node.line, key, "is \(node.kind)", "give one value, as text")
+      return nil
+    }
+    return scalar.string
+  }
+
+  private mutating func number(_ node: Node?, _ key: String, _ range: ClosedRange<Double>, unit: String) -> Double? {
+    guard let node, let text = text(node, key) else { return nil }
+    guard let value = Double(text), range.contains(value) else {
+      problem(
+        node.line, key, "\(quoted(text)) does not go", "give \(unit), from \(range.lowerBound) to \(range.upperBound)")
+      return nil
+    }
+    return value
+  }
+
+  private mutating func list(_ node: Node?, _ key: String) -> [(key: String, node: Node)] {
+    guard let node else { return [] }
+    guard case .sequence(let sequence) = node else {
+      problem(node.line, key, "is \(node.kind)", "write a list: each on a line of its own that begins with `- `")
+      return []
+    }
+    return sequence.enumerated().map { ("\(key)[\($0.offset + 1)]", $0.element) }
+  }
+
+  private mutating func texts(_ node: Node?, _ key: String) -> [(text: String, key: String, line: Int)] {
+    list(node, key).compactMap { key, node in text(node, key).map { ($0, key, node.line) } }
+  }
+
+  // MARK: The file
+
+  private mutating func fleet(_ node: Node) -> FleetConfiguration {
+    var result = FleetConfiguration()
+    let known = [
+      "listen", "database", "period", "timeout", "retention", "keys", "url", "alertmanager", "webhooks", "users",
+      "proxy",
+      "shard", "hosts",
+    ]
+    guard let members = members(node, "", known: known) else { return result }
+    if let value = members["listen"], let address = address(value) { result.listen = address }
+    result.database = relative(text(members["database"], "database") ?? result.database)
+    result.period = number(members["period"], "period", Self.periods, unit: "seconds") ?? result.period
+    result.timeout = number(members["timeout"], "timeout", 0.05...60, unit: "seconds") ?? result.timeout
+    result.retention = number(members["retention"], "retention", 0.01...36500, unit: "days") ?? result.retention
+    result.keys = text(members["keys"], "keys").map { relative($0) }
+    if let value = members["url"], let url = text(value, "url") { result.url = web(url, "url", value.line) }
+    for (url, key, line) in texts(members["alertmanager"], "alertmanager") {
+      if let url = web(url, key, line) { result.alertmanagers.append(url) }
+    }
+    for (url, key, line) in texts(members["webhooks"], "webhooks") {
+      if let url = web(url, key, line) { result.webhooks.append(url) }
+    }
+    users(members["users"], &result)
+    if let value = members["proxy"] { result.proxy = proxy(value) }
+    if let value = members["shard"] { result.shard = shard(value) }
+    if let value = members["hosts"] {
+      hosts(value, &result)
+    } else {
+      problem(node.line, "hosts", "is missing", "add `hosts:` and below it `- name: NAME` with `url: URL`")
+    }
+    if result.isOpen, !result.listen.isLoopback, members["users"] == nil, members["proxy"] == nil {
+      problem(
+        members["listen"]?.line ?? node.line, "listen",
+        "\(quoted(result.listen.description)) is reached by others, and nobody has to say who they are",
+        "add `users:` (grass-fleet password makes a hash) or `proxy:`, or listen at 127.0.0.1")
+    }
+    return result
+  }
+
+  private static let periods = 0.01...3600.0
+
+  /// A path, from the file's folder on where it is relative.
+  private func relative(_ path: String) -> String {
+    if path.hasPrefix("/") { return path }
+    if path.hasPrefix("~/") { return FileManager.default.homeDirectoryForCurrentUser.path + path.dropFirst() }
+    let folder = file.lastIndex(of: "/").map { String(file[...$0]) } ?? ""
+    return folder + path
+  }
+
+  private mutating func address(_ node: Node) -> FleetConfiguration.Address? {
+    guard let text = text(node, "listen") else { return nil }
+    guard let colon = text.lastIndex(of: ":"), let port = Int(text[text.index(after: colon)...]),
+      (0...65535).contains(port)
+    else {
+      problem(node.line, "listen", "\(quoted(text)) has no port", "write HOST:PORT, as in 127.0.0.1:9187")
+      return nil
+    }
+    var host = String(text[..<colon])
+    if host.hasPrefix("["), host.hasSuffix("]") { host = String(host.dropFirst().dropLast()) }
+    guard !host.isEmpty, !host.contains("/") else {
+      problem(node.line, "listen", "\(quoted(text)) has no host", "write HOST:PORT; 0.0.0.0:9187 listens everywhere")
+      return nil
+    }
+    return .init(host: host, port: port)
+  }
+
+  private mutating func web(_ text: String, _ key: String, _ line: Int) -> String? {
+    guard Webhook.takes(text) else {
+      problem(line, key, "\(quoted(text)) is no address of a web server", "write http://HOST:PORT or https://HOST/PATH")
+      return nil
+    }
+    return text.hasSuffix("/") ? String(text.dropLast()) : text
+  }
+
+  private mutating func users(_ node: Node?, _ result: inout FleetConfiguration) {
+    for (key, node) in list(node, "users") {
+      guard let members = members(node, key, known: ["name", "password", "role"]) else { continue }
+      guard let name = text(members["name"], "\(key).name") else {
+        if members["name"] == nil { problem(node.line, "\(key).name", "is missing", "add `name: NAME`") }
+        continue
+      }
+      if result.users.contains(where: { $0.name == name }) {
+        problem(node.line, "\(key).name", "\(quoted(name)) is there twice", "leave one of them")
+      }
+      var isAdmin = false
+      if let value = members["role"], let role = text(value, "\(key).role") {
+        guard ["admin", "reader"].contains(role) else {
+          problem(
+            value.line, "\(key).role", "\(quoted(role)) is no role",
+            "write `reader`, or `admin` for who may change something")
+          continue
+        }
+        isAdmin = role == "admin"
+      }
+      guard let value = members["password"], let text = text(value, "\(key).password") else {
+        if members["password"] == nil {
+          problem(node.line, "\(key).password", "is missing", "run `grass-fleet password` and put in what it prints")
+        }
+        continue
+      }
+      guard let password = PasswordHash(text) else {
+        problem(
+          value.line, "\(key).password", "is no hash of a password",
+          "run `grass-fleet password` and put in what it prints, in quotes; never the password itself")
+        continue
+      }
+      result.users.append(.init(name: name, password: password, isAdmin: isAdmin))
+    }
+  }
+
+  private mutating func proxy(_ node: Node) -> FleetConfiguration.Proxy? {
+    guard let members = members(node, "proxy", known: ["header", "from", "admins"]) else { return nil }
+    let header = text(members["header"], "proxy.header") ?? "X-Remote-User"
+    guard header.utf8.allSatisfy({ $0 == UInt8(ascii: "-") || Self.isWordByte($0) }) else {
+      problem(
+        members["header"]?.line ?? node.line, "proxy.header", "\(quoted(header)) is no header",
+        "write letters, digits and -")
+      return nil
+    }
+    let from = texts(members["from"], "proxy.from")
+    for (address, key, line) in from where !Self.isAddress(address) {
+      problem(line, key, "\(quoted(address)) is no address", "write the proxy's own, as in 10.0.0.2 or ::1")
+    }
+    if from.isEmpty {
+      problem(
+        node.line, "proxy.from", "names no address: anybody could say who they are",
+        "list the proxy's own, as in `from: [127.0.0.1]`")
+    }
+    return .init(
+      header: header, from: Set(from.map(\.text)), admins: Set(texts(members["admins"], "proxy.admins").map(\.text)))
+  }
+
+  private static func isAddress(_ text: String) -> Bool {
+    !text.isEmpty && text.utf8.allSatisfy { $0 == UInt8(ascii: ".") || $0 == UInt8(ascii: ":") || Self.isHexByte($0) }
+  }
+
+  private mutating func shard(_ node: Node) -> FleetConfiguration.Shard? {
+    guard let text = text(node, "shard") else { return nil }
+    let parts = text.split(separator: "/", omittingEmptySubsequences: false).map { Int($0) }
+    guard parts.count == 2, let number = parts[0], let count = parts[1], count >= 1, count <= 10_000,
+      (1...count).contains(number)
+    else {
+      problem(node.line, "shard", "\(quoted(text)) is no shard", "write NUMBER/COUNT, as in 1/3 for the first of three")
+      return nil
+    }
+    return .init(number: number, count: count)
+  }
+
+  private mutating func hosts(_ node: Node, _ result: inout FleetConfiguration) {
+    var lines: [String: Int] = [:]
+    for (key, node) in list(node, "hosts") {
+      guard let members = members(node, key, known: ["name", "url", "labels", "period"]) else { continue }
+      guard let value = members["name"], let name = text(value, "\(key).name") else {
+        if members["name"] == nil { problem(node.line, "\(key).name", "is missing", "add `name: NAME`") }
+        continue
+      }
+      guard Self.isName(name) else {
+        problem(
+          value.line, "\(key).name", "\(quoted(name)) is no name", "use letters, digits, . - and _, 100 of them at most"
+        )
+        continue
+      }
+      if let line = lines[name] {
+        problem(
+          value.line, "\(key).name", "\(quoted(name)) is the host of line \(line), too",
+          "give each host a name of its own")
+      }
+      lines[name] = value.line
+      let labels = labels(members["labels"], "\(key).labels")
+      let period = number(members["period"], "\(key).period", Self.periods, unit: "seconds")
+      guard let place = members["url"], let url = text(place, "\(key).url") else {
+        if members["url"] == nil {
+          problem(node.line, "\(key).url", "is missing", "add `url: URL`, as grassd printed it")
+        }
+        continue
+      }
+      if !url.lowercased().hasPrefix("grass://") {
+        do throws(LinkError) { _ = try LinkAddress(url) } catch {
+          problem(
+            place.line, "\(key).url", "\(quoted(url)) leads nowhere",
+            "write it as grassd printed it: \(LinkKinds.forms)")
+          continue
+        }
+      }
+      if let shard = result.shard, !shard.has(name) { continue }
+      result.hosts.append(.init(name: name, url: url, labels: labels, period: period ?? result.period))
+    }
+  }
+
+  private mutating func labels(_ node: Node?, _ key: String) -> [String: String] {
+    guard let node else { return [:] }
+    guard case .mapping(let mapping) = node else {
+      problem(node.line, key, "is \(node.kind)", "write {NAME: VALUE, …}")
+      return [:]
+    }
+    var labels: [String: String] = [:]
+    for (name, value) in mapping {
+      guard let label = name.scalar?.string, Self.isLabel(label) else {
+        problem(
+          name.line, "\(key).\(name.scalar?.string ?? "?")", "is no name of a label",
+          "use letters, digits and _, and none of \(Self.ownLabels.sorted().joined(separator: ", ")), which are GRASS's own"
+        )
+        continue
+      }
+      labels[label] = text(value, "\(key).\(label)").map { String($0.prefix(200)) }
+    }
+    return labels
+  }
+
+  /// Labels that metrics and alerts have by themselves.
+  private static let ownLabels: Set<String> = [
+    "host", "state", "kind", "severity", "detector", "alertname", "job", "instance", "le",
+  ]
+
+  private static func isWordByte(_ byte: UInt8) -> Bool {
+    (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte | 0x20) && byte < 0x80
+      || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
+  }
+
+  private static func isHexByte(_ byte: UInt8) -> Bool {
+    isWordByte(byte) && (byte < UInt8(ascii: "A") || byte | 0x20 <= UInt8(ascii: "f"))
+  }
+
+  private static func isName(_ name: String) -> Bool {
+    (1...100).contains(name.utf8.count) && name.utf8.allSatisfy { isWordByte($0) || "._-".utf8.contains($0) }
+      && name.utf8.first.map(isWordByte) == true
+  }
+
+  private static func isLabel(_ name: String) -> Bool {
+    guard let first = name.utf8.first, !(UInt8(ascii: "0")...UInt8(ascii: "9")).contains(first) else { return false }
+    return name.utf8.count <= 60 && !name.hasPrefix("__") && !ownLabels.contains(name)
+      && name.utf8.allSatisfy { isWordByte($0) || $0 == UInt8(ascii: "_") }
+  }
+}
+
+/// A text as messages show it: whatever it has, on one line, and not too much of it.
+private func quoted(_ text: String) -> String {
+  "\"\(String(text.prefix(80)).replacing("\n", with: " "))\""
+}
+
+extension Node {
+  /// The line that it begins in.
+  fileprivate var line: Int { mark?.line ?? 0 }
+
+  /// What it is, in words.
+  fileprivate var kind: String {
+    switch self {
+    case .scalar(let scalar): scalar.string.isEmpty ? "empty" : "one value"
+    case .mapping: "a mapping"
+    case .sequence: "a list"
+    case .alias: "an alias"
+    }
+  }
+}

@@ -1,0 +1,93 @@
+/// What a fleet's service is to do: the file that an operator writes, checked.
+///
+/// ```yaml
+/// listen: 127.0.0.1:9187
+/// database: /var/lib/grass-fleet/fleet.db
+/// hosts:
+///   - name: db1
+///     url: tcp://10.0.0.7:7117
+///     labels: {rack: a1}
+/// ```
+public struct FleetConfiguration: Hashable, Sendable {
+  /// A host to watch.
+  public struct Host: Hashable, Sendable {
+    /// Letters, digits, `.`, `-` and `_`; no two hosts have the same.
+    public var name: String
+    /// As grassd printed it, or `grass://NAME` of the folder of keys.
+    public var url: String
+    /// What operators sort hosts by, with names as Prometheus takes them.
+    public var labels: [String: String]
+    /// Seconds between two looks at its line.
+    public var period: Double
+  }
+
+  /// Who may look, and whether they may change anything.
+  public struct User: Hashable, Sendable {
+    public var name: String
+    /// What `grass-fleet password` printed.
+    public var password: PasswordHash
+    public var isAdmin: Bool
+  }
+
+  /// A proxy that says who asks.
+  public struct Proxy: Hashable, Sendable {
+    /// The header that has the user's name.
+    public var header: String
+    /// The addresses from which it counts; from all others it is ignored.
+    public var from: Set<String>
+    /// Users who may change something.
+    public var admins: Set<String>
+  }
+
+  /// Where to listen; port 0 lets the system choose.
+  public struct Address: Hashable, Sendable, CustomStringConvertible {
+    public var host: String
+    public var port: Int
+    /// Whether only this machine reaches it.
+    public var isLoopback: Bool { host == "127.0.0.1" || host == "::1" || host == "localhost" }
+    public var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+  }
+
+  /// Which of several instances this is: each has the hosts whose names fall to it.
+  public struct Shard: Hashable, Sendable {
+    /// From 1 on.
+    public var number: Int
+    public var count: Int
+
+    /// Whether a host of this name falls to it.
+    ///
+    /// FNV-1a of the name: the same on every machine and in every version.
+    public func has(_ name: String) -> Bool {
+      let hash = name.utf8.reduce(UInt64(0xcbf2_9ce4_8422_2325)) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+      return hash % UInt64(count) == UInt64(number - 1)
+    }
+  }
+
+  public var listen = Address(host: "127.0.0.1", port: 9187)
+  /// The path of the database; beside the configuration where it does not say.
+  public var database = "fleet.db"
+  /// Seconds between two looks at a host's line, where the host has no other.
+  public var period = 1.0
+  /// Seconds that a host has for an answer.
+  public var timeout = 2.0
+  /// Days after which closed findings, changes of state and who looked are forgotten.
+  public var retention = 90.0
+  /// The folder with the service's own identity and `known_hosts`; nil for the user's.
+  public var keys: String?
+  /// What links in alerts begin with; nil for the address that is listened to.
+  public var url: String?
+  /// Base addresses of Alertmanagers.
+  public var alertmanagers: [String] = []
+  /// Where each change is posted as JSON.
+  public var webhooks: [String] = []
+  public var users: [User] = []
+  public var proxy: Proxy?
+  public var shard: Shard?
+  /// In the order of the file, those of other shards left out.
+  public var hosts: [Host] = []
+
+  public init() {}
+
+  /// Whether everybody who reaches it may do everything: then it listens to this machine only.
+  public var isOpen: Bool { users.isEmpty && proxy == nil }
+}

@@ -1,0 +1,147 @@
+import Detection
+
+/// Metrics in Prometheus' text format, by its conventions for names: base units, `_total`, `_info`.
+///
+/// <https://prometheus.io/docs/instrumenting/exposition_formats/>
+struct MetricsText {
+  private(set) var text = ""
+
+  enum Kind: String { case gauge, counter, histogram }
+
+  /// Begins a metric: its samples follow at once.
+  mutating func begin(_ name: String, _ kind: Kind, _ help: String) {
+    text += "# HELP \(name) \(help)\n# TYPE \(name) \(kind.rawValue)\n"
+  }
+
+  mutating func add(_ name: String, _ value: Double) { add(name, [], value) }
+
+  mutating func add(_ name: String, _ labels: [(String, String)], _ value: Double) {
+    text += name
+    if !labels.isEmpty {
+      text += "{"
+      for (index, (label, value)) in labels.enumerated() {
+        text += "\(index == 0 ? "" : ",")\(label)=\"\(Self.escaped(value))\""
+      }
+      text += "}"
+    }
+    text += " \(Self.number(value))\n"
+  }
+
+  /// A label's value: what could end it, or its line, is escaped.
+  static func escaped(_ text: String) -> String {
+    var escaped = ""
+    // By scalars: what combines with a quote is another character, and the quote is still one.
+    for scalar in text.unicodeScalars {
+      switch scalar {
+      case "\\": escaped += "\\\\"
+      case "\"": escaped += "\\\""
+      case "\n": escaped += "\\n"
+      default: escaped.unicodeScalars.append(scalar)
+      }
+    }
+    return escaped
+  }
+
+  static func number(_ value: Double) -> String {
+    if value.isNaN { return "NaN" }
+    if value.isInfinite { return value < 0 ? "-Inf" : "+Inf" }
+    if value == value.rounded(), abs(value) < 1e15 { return "\(Int64(value))" }
+    return "\(value)"
+  }
+}
+
+extension MetricsText {
+  /// All that the service knows of its fleet and of itself.
+  ///
+  /// Cost: some 30 lines a host.
+  static func fleet(
+    _ reports: [HostReport], version: String, followers: Int, steps: (count: UInt64, late: Double),
+    failedWrites: UInt64,
+    hasProblem: Bool
+  ) -> String {
+    var metrics = MetricsText()
+    func each(_ body: (HostReport, (String, String)) -> Void) {
+      for report in reports { body(report, ("host", report.name)) }
+    }
+
+    metrics.begin("grass_fleet_info", .gauge, "The version of the service.")
+    metrics.add("grass_fleet_info", [("version", version)], 1)
+    metrics.begin("grass_fleet_hosts", .gauge, "How many hosts are watched.")
+    metrics.add("grass_fleet_hosts", Double(reports.count))
+    metrics.begin("grass_fleet_looks_total", .counter, "Looks at hosts' lines.")
+    metrics.add("grass_fleet_looks_total", Double(steps.count))
+    metrics.begin(
+      "grass_fleet_look_delay_max_seconds", .gauge, "The longest that a look came too late since the service began.")
+    metrics.add("grass_fleet_look_delay_max_seconds", steps.late)
+    metrics.begin("grass_fleet_followers", .gauge, "How many follow the events.")
+    metrics.add("grass_fleet_followers", Double(followers))
+    metrics.begin("grass_fleet_store_up", .gauge, "Whether the database takes what is written.")
+    metrics.add("grass_fleet_store_up", hasProblem ? 0 : 1)
+    metrics.begin("grass_fleet_store_failures_total", .counter, "Writes to the database that failed.")
+    metrics.add("grass_fleet_store_failures_total", Double(failedWrites))
+
+    metrics.begin("grass_host_info", .gauge, "The labels that the configuration gives a host.")
+    each { report, host in
+      metrics.add(
+        "grass_host_info",
+        [host, ("url", report.url)] + report.labels.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }, 1)
+    }
+    metrics.begin("grass_host_state", .gauge, "1 for the state that a host has, 0 for each that it has not.")
+    each { report, host in
+      for state in HostState.allCases {
+        metrics.add("grass_host_state", [host, ("state", state.rawValue)], report.standing.state == state ? 1 : 0)
+      }
+    }
+    metrics.begin("grass_host_state_timestamp_seconds", .gauge, "Since when a host has its state.")
+    each { report, host in metrics.add("grass_host_state_timestamp_seconds", [host], report.standing.since) }
+    metrics.begin(
+      "grass_panic_timestamp_seconds", .gauge, "When a host's kernel panicked, where it has not booted anew since.")
+    each { report, host in
+      if let panic = report.open.first(where: { $0.detector == "panic" }) {
+        metrics.add("grass_panic_timestamp_seconds", [host], panic.first)
+      }
+    }
+    metrics.begin("grass_heartbeat_age_seconds", .gauge, "How long ago a host's device was last seen to go on.")
+    each { report, host in
+      if let age = report.heartbeatAge { metrics.add("grass_heartbeat_age_seconds", [host], age) }
+    }
+    metrics.begin("grass_heartbeat_seconds", .histogram, "How long a look at a host's line takes.")
+    each { report, host in
+      var sum: UInt64 = 0
+      for (index, bound) in HeartbeatHistory.bounds.enumerated() {
+        sum += report.heartbeats.buckets[index]
+        metrics.add("grass_heartbeat_seconds_bucket", [host, ("le", Self.number(bound))], Double(sum))
+      }
+      metrics.add("grass_heartbeat_seconds_bucket", [host, ("le", "+Inf")], Double(report.heartbeats.count))
+      metrics.add("grass_heartbeat_seconds_sum", [host], report.heartbeats.sum)
+      metrics.add("grass_heartbeat_seconds_count", [host], Double(report.heartbeats.count))
+    }
+    metrics.begin("grass_findings", .gauge, "Findings of a host that are not over.")
+    each { report, host in
+      for kind in Finding.Kind.allCases {
+        for severity in Finding.Severity.allCases {
+          let count = report.open.count { $0.kind == kind && $0.severity == severity }
+          // Of each kind one line at least, so that rates and absences can be told.
+          if count > 0 || severity == .critical {
+            metrics.add(
+              "grass_findings", [host, ("kind", kind.rawValue), ("severity", severity.rawValue)], Double(count))
+          }
+        }
+      }
+    }
+    metrics.begin("grass_finding_open", .gauge, "1 for each detector whose finding of a host is not over.")
+    each { report, host in
+      for detector in Set(report.open.map(\.detector)).sorted() {
+        metrics.add("grass_finding_open", [host, ("detector", detector)], 1)
+      }
+    }
+    metrics.begin("grass_finding_changes_total", .counter, "Changes of findings that were taken of a host's log.")
+    each { report, host in metrics.add("grass_finding_changes_total", [host], Double(report.taken)) }
+    metrics.begin(
+      "grass_finding_changes_missed_total", .counter, "Changes that a host's log had lost before they were taken.")
+    each { report, host in metrics.add("grass_finding_changes_missed_total", [host], Double(report.missed)) }
+    metrics.begin("grass_suspended_detectors", .gauge, "Detectors of a host's device that do not look.")
+    each { report, host in metrics.add("grass_suspended_detectors", [host], Double(report.suspended)) }
+    return metrics.text
+  }
+}

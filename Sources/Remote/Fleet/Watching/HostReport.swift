@@ -1,0 +1,22 @@
+/// What the service knows of a host at one moment.
+public struct HostReport: Sendable {
+  public var name: String
+  public var url: String
+  public var labels: [String: String]
+  public var standing: Standing
+  /// Seconds since its line last moved; nil where it never did.
+  public var heartbeatAge: Double?
+  public var heartbeats: HeartbeatHistory
+  /// What is found and not over, those first that are the most severe.
+  public var open: [OpenFinding]
+  /// The worst of what its device says is open, as `enum grass_severity`.
+  public var worstSeverity: Int
+  /// How many of its device's detectors are suspended.
+  public var suspended: Int
+  /// Changes of its log that were lost before they were taken.
+  public var missed: UInt64
+  /// When it last answered, in seconds since 1970; nil where it never did.
+  public var seen: Double?
+  /// Changes of its log that were taken.
+  public var taken: UInt64
+}

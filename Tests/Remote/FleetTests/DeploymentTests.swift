@@ -1,0 +1,81 @@
+import Detection
+import Foundation
+import Testing
+
+@testable import Fleet
+
+/// What is given to operators, held against the programs that read it.
+struct DeploymentTests {
+  private static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    .appendingPathComponent("../../../deploy").standardizedFileURL
+
+  /// Runs a program in the folder; fails with what it says where it does not end well.
+  private func run(_ program: String, _ arguments: [String]) throws {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+    process.arguments = [program] + arguments
+    process.currentDirectoryURL = Self.folder
+    let output = Pipe()
+    process.standardOutput = output
+    process.standardError = output
+    try process.run()
+    let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    #expect(process.terminationStatus == 0, "\(program) \(arguments): \(text)")
+  }
+
+  @Test func prometheusTakesItsConfigurationAndRules() throws {
+    try run("promtool", ["check", "config", "prometheus/prometheus.yml"])
+    try run("promtool", ["test", "rules", "prometheus/alerts.test.yml"])
+  }
+
+  @Test func alertmanagerTakesItsConfiguration() throws {
+    try run("amtool", ["check-config", "alertmanager/alertmanager.yml"])
+  }
+
+  @Test func theExampleIsAConfiguration() throws {
+    let (read, problems) = ConfigurationReader.read(contentsOf: Self.folder.appendingPathComponent("fleet.yaml").path)
+    #expect(problems.isEmpty && read?.hosts.count == 2, "\(problems)")
+  }
+
+  /// Each metric that rules and dashboard go by is one that the service has.
+  @Test func rulesAndDashboardKnowTheMetrics() throws {
+    let report = HostReport(
+      name: "a", url: "", labels: [:], standing: Standing(state: .panic, since: 1, cause: ""), heartbeatAge: 1,
+      heartbeats: HeartbeatHistory(),
+      open: [
+        OpenFinding(
+          id: "panic:1", detector: "panic", kind: .fault, severity: .critical, confidence: .proven, title: "", first: 1)
+      ], worstSeverity: 4, suspended: 0, missed: 0, seen: 1, taken: 1)
+    let text = MetricsText.fleet(
+      [report], version: "1", followers: 0, steps: (0, 0), failedWrites: 0, hasProblem: false)
+    let known = Set(
+      text.split(separator: "\n").filter { !$0.hasPrefix("#") }.map { $0.prefix { $0 != "{" && $0 != " " } })
+    for file in ["prometheus/alerts.yml", "grafana/grass-fleet.json"] {
+      let used = try String(contentsOf: Self.folder.appendingPathComponent(file), encoding: .utf8)
+      for match in used.matches(of: /grass_[a-z_]+/) {
+        #expect(known.contains(match.output), "\(file): \(match.output)")
+      }
+    }
+    #expect(throws: Never.self) {
+      try JSONSerialization.jsonObject(
+        with: Data(contentsOf: Self.folder.appendingPathComponent("grafana/grass-fleet.json")))
+    }
+  }
+
+  /// Each path that the document names is answered, and each that is answered is named.
+  @Test func theDocumentNamesEveryPathOfTheAPI() throws {
+    let document = try #require(
+      try JSONSerialization.jsonObject(with: Data(PackageResources.openapi_json)) as? [String: Any])
+    let paths = try #require(document["paths"] as? [String: [String: Any]])
+    let named = Set(paths.flatMap { path, methods in methods.keys.map { "\($0.uppercased()) \(path)" } })
+    let source = try String(
+      contentsOf: Self.folder.appendingPathComponent("../Sources/Remote/Fleet/HTTP/FleetServer.swift"), encoding: .utf8)
+    let answered = Set(
+      source.matches(of: /api\.(get|post)\("([^"]+)"\)/).map { match in
+        let path = match.output.2.split(separator: "/").map { $0.hasPrefix(":") ? "{\($0.dropFirst())}" : "\($0)" }
+        return "\(match.output.1.uppercased()) /api/v1/\(path.joined(separator: "/"))"
+      }.filter { !$0.hasSuffix("openapi.json") })
+    #expect(named == answered)
+  }
+}

@@ -1,0 +1,156 @@
+import Foundation
+import GRDB
+import Glibc
+import Host
+import Logging
+import Scratch
+import Testing
+
+@testable import Fleet
+
+/// The service as it is, over devices that a test writes, and servers that are none.
+@Suite(.serialized) struct ServiceTests {
+  private static var tools: URL {
+    let paths = [CommandLine.arguments[0]] + CommandLine.arguments + [Bundle.main.executablePath ?? ""]
+    return paths.map { URL(fileURLWithPath: $0).deletingLastPathComponent() }.first {
+      FileManager.default.isExecutableFile(atPath: $0.appendingPathComponent("grass-fleet").path)
+    } ?? URL(fileURLWithPath: FileManager.default.currentDirectoryPath).appendingPathComponent(".build/debug")
+  }
+
+  /// Starts the service; it ends with this process.
+  private func start(_ file: String) throws -> Process {
+    let process = Process()
+    process.executableURL = Self.tools.appendingPathComponent("grass-fleet")
+    process.arguments = ["run", file]
+    process.standardOutput = FileHandle.nullDevice
+    process.standardError = FileHandle.nullDevice
+    process.standardInput = FileHandle.nullDevice
+    try process.run()
+    return process
+  }
+
+  /// Killed again and again while its hosts' logs grow, it keeps each change once.
+  @Test func whoeverKillsItLosesNothingAndDoublesNothing() throws {
+    let scratch = try Scratch()
+    let devices = try (0..<3).map { try StandInDevice(path: scratch.file("r\($0)"), findings: 16384) }
+    defer { for device in devices { device.stop() } }
+    let database = scratch.file("fleet.db")
+    let hosts = devices.indices.map { "  - {name: h\($0), url: \"shm://\(devices[$0].path)\", period: 0.02}" }
+    let file = try scratch.write(
+      "listen: 127.0.0.1:0\nhosts:\n\(hosts.joined(separator: "\n"))\n", to: "fleet.yaml")
+    let isDone = Locked(false)
+    let logging = try DedicatedThread(name: "log") {
+      while !isDone.withLock({ $0 }) {
+        for device in devices {
+          device.log()
+          if Bool.random() { device.log(isClosing: true) }
+        }
+        usleep(4000)
+      }
+    }
+    for _ in 0..<50 {
+      let process = try start(file)
+      // From before its database is open until it is well at work.
+      usleep(useconds_t.random(in: 10_000...250_000))
+      kill(process.processIdentifier, SIGKILL)
+      process.waitUntilExit()
+    }
+    isDone.withLock { $0 = true }
+    logging.join()
+    #expect(try FleetStore(path: database).changeCount(of: "h0") > 100, "it came to work between two deaths")
+    let last = try start(file)
+    let counts = devices.map { Int($0.count) }
+    let store = try FleetStore(path: database)
+    let start = ContinuousClock.now
+    while try devices.indices.contains(where: { try store.changeCount(of: "h\($0)") < counts[$0] }),
+      ContinuousClock.now - start < .seconds(20)
+    { usleep(50_000) }
+    last.terminate()
+    last.waitUntilExit()
+    #expect(last.terminationStatus == 0)
+    let queue = try DatabaseQueue(path: database)
+    try queue.read { db in
+      #expect(try String.fetchAll(db, sql: "PRAGMA integrity_check") == ["ok"])
+      for (index, count) in counts.enumerated() {
+        let row = try #require(
+          try Row.fetchOne(
+            db, sql: "SELECT count(*), min(entry), max(entry), max(epoch) FROM finding_change WHERE host = ?",
+            arguments: ["h\(index)"]))
+        #expect((0..<4).map { row[$0] as Int } == [count, 1, count, 1], "\(row) of \(count)")
+      }
+    }
+  }
+
+  /// A server that takes connections and does as `body` says with each, on threads that end with it.
+  private func server(_ body: @escaping @Sendable (Int32) -> Void) throws -> (port: UInt16, socket: Int32) {
+    let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_addr.s_addr = inet_addr("127.0.0.1")
+    var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+    let isBound = withUnsafeMutablePointer(to: &address) { pointer in
+      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { name in
+        bind(listener, name, size) == 0 && listen(listener, 128) == 0 && getsockname(listener, name, &size) == 0
+      }
+    }
+    try #require(isBound)
+    try DedicatedThread(name: "server") {
+      while true {
+        let connection = accept(listener, nil, nil)
+        if connection < 0 { return }
+        body(connection)
+      }
+    }.detach()
+    return (UInt16(bigEndian: address.sin_port), listener)
+  }
+
+  /// Hosts that hang, talk nonsense or hang up hold up nobody: of the one that is true each look comes in time, and its finding at once.
+  @Test func hostsThatHangOrTalkNonsenseAreNotNoticedByOthers() async throws {
+    let scratch = try Scratch()
+    let device = try StandInDevice(path: scratch.file("region"))
+    defer { device.stop() }
+    let silent = try server { _ in }
+    let babbling = try server { connection in
+      var noise = (0..<4096).map { _ in UInt8.random(in: 0...255) }
+      for _ in 0..<4 { _ = send(connection, &noise, noise.count, Int32(MSG_NOSIGNAL)) }
+    }
+    let rude = try server { connection in close(connection) }
+    defer {
+      for one in [silent, babbling, rude] {
+        shutdown(one.socket, Int32(SHUT_RDWR))
+        close(one.socket)
+      }
+    }
+    var configuration = FleetConfiguration()
+    configuration.timeout = 1
+    configuration.keys = scratch.path
+    configuration.hosts = [.init(name: "true", url: "shm://\(device.path)", labels: [:], period: 0.05)]
+    for (kind, port) in [("silent", silent.port), ("babbling", babbling.port), ("rude", rude.port)] {
+      for number in 0..<20 {
+        configuration.hosts.append(
+          .init(name: "\(kind)\(number)", url: "tcp://127.0.0.1:\(port)", labels: [:], period: 0.05))
+      }
+    }
+    let watch = try FleetWatch(
+      configuration, store: FleetStore(path: scratch.file("fleet.db")),
+      log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    let stream = try #require(watch.events.follow())
+    try watch.start()
+    try await Task.sleep(for: .seconds(2))
+    #expect(watch.report("true")?.standing.state == .alive)
+    let logged = ContinuousClock.now
+    device.log()
+    var delay: Duration?
+    for await event in stream where event.kind == .finding {
+      #expect(event.host == "true")
+      delay = ContinuousClock.now - logged
+      break
+    }
+    #expect(try #require(delay) < .milliseconds(500))
+    let report = try #require(watch.report("true"))
+    #expect(report.heartbeats.count >= 25 && watch.steps.late < 0.5, "\(report.heartbeats.count) looks, \(watch.steps)")
+    let others = watch.reports().filter { $0.name != "true" }
+    #expect(others.count == 60 && others.allSatisfy { $0.standing.state == .unreachable })
+    watch.stop()
+  }
+}
