@@ -280,7 +280,7 @@ targets += [
   // What all of them have in common.
   .testTarget(
     name: "ToolTests",
-    dependencies: ["Host", "Scratch", "grassd", "grass-compile", "grassctl", "grasslab", "linkcheck"]),
+    dependencies: ["Host", "Scratch", "grassd", "grass-compile", "grassctl", "grass-fleet", "grasslab", "linkcheck"]),
 
   // End to end: real kernels in QEMU guests, the guest's own /proc as the oracle.
   .testTarget(

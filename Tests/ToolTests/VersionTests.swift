@@ -12,7 +12,7 @@ enum BuiltTools {
 }
 
 struct VersionTests {
-  @Test(arguments: ["grassd", "grassctl", "grass-compile", "grasslab", "linkcheck"])
+  @Test(arguments: ["grassd", "grassctl", "grass-compile", "grasslab", "linkcheck", "grass-fleet"])
   func everyToolSaysTheOneVersion(tool: String) throws {
     let process = Process()
     process.executableURL = try #require(BuiltTools.directory).appendingPathComponent(tool)

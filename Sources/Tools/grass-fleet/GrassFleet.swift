@@ -6,5 +6,6 @@ import Host
 @main struct GrassFleet: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "grass-fleet", abstract: "Watches a fleet of hosts by their devices, and tells people and programs.",
-    version: Version.current, subcommands: [RunCommand.self, CheckConfiguration.self, PasswordCommand.self])
+    version: "grass-fleet \(Version.current)",
+    subcommands: [RunCommand.self, CheckConfiguration.self, PasswordCommand.self])
 }

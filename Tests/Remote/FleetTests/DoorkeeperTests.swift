@@ -55,9 +55,8 @@ struct DoorkeeperTests {
     let doorkeeper = try Doorkeeper(try configuration())
     defer { doorkeeper.finish() }
     #expect(await ask(doorkeeper, basic: "ann:annspassword")?.isAdmin == true)
-    let start = ContinuousClock.now
     for _ in 0..<20 { #expect(await ask(doorkeeper, basic: "ann:annspassword") != nil) }
-    #expect(ContinuousClock.now - start < .seconds(1), "what was proven is not hashed each time")
+    #expect(doorkeeper.hashes == 1, "what was proven is not hashed each time")
     #expect(await ask(doorkeeper, basic: "ann:") == nil)
   }
 

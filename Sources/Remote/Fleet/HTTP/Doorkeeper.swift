@@ -18,6 +18,8 @@ final class Doorkeeper: Sendable {
     var failures: [String: (count: Int, since: Double)] = [:]
     /// Digests of name and password that were right, and until when that holds: hashing takes long on purpose.
     var proven: [String: Double] = [:]
+    /// How many passwords were hashed.
+    var hashes = 0
   }
 
   private let configuration: Locked<FleetConfiguration>
@@ -49,6 +51,9 @@ final class Doorkeeper: Sendable {
   }
 
   func finish() { hashing.finish() }
+
+  /// How many passwords were hashed so far.
+  var hashes: Int { state.withLock { $0.hashes } }
 
   /// Whether everybody who gets here may do everything.
   var isOpen: Bool { configuration.withLock { $0.isOpen } }
@@ -127,6 +132,7 @@ final class Doorkeeper: Sendable {
       Array(HMAC<SHA256>.authenticationCode(for: Array("\(name.utf8.count):\(name)\(password)".utf8), using: secret)))
     if let user, state.withLock({ ($0.proven[key] ?? 0) > now }) { return user }
     guard let hash = (user ?? users.first)?.password else { return nil }
+    state.withLock { $0.hashes += 1 }
     let matches = await withCheckedContinuation { continuation in
       hashing.add { continuation.resume(returning: hash.matches(password)) }
     }

@@ -42,6 +42,8 @@ public final class FleetWatch: Sendable {
   private static let fetchTimeout = 0.5
   /// The longest pause between two tries to connect, in seconds.
   private static let longestPause = 10.0
+  /// How many changes of a log are kept by one transaction.
+  private static let mostAtOnce: UInt64 = 256
   /// After how long last words are read once more, in nanoseconds.
   private static let wordsTime: UInt64 = 5_000_000_000
 
@@ -316,7 +318,7 @@ public final class FleetWatch: Sendable {
       let session = try connection.withLock { $0 }.session(url, slots: 1)
       // Findings first: what is long found is not to look as if it had come to pass now.
       let line = try session.line(within: .seconds(configuration.withLock { $0.timeout }))
-      try takeLog(host, session, line, isNew: true)
+      if try takeLog(host, session, line, isNew: true) { while try takeLog(host, session, line, isNew: false) {} }
       host.condition.withLock { condition in
         condition.session = session
         condition.phase = .idle
@@ -338,7 +340,7 @@ public final class FleetWatch: Sendable {
     do throws(SessionError) {
       // Also what keeps a session with keys, and makes another where the device has forgotten it.
       let line = try session.line(within: .seconds(max(Self.fetchTimeout, 0.75)))
-      try takeLog(host, session, line, isNew: false)
+      while try takeLog(host, session, line, isNew: false) {}
       let areWordsDue = host.condition.withLock { condition in
         guard let due = condition.wordsDue, due <= Moments.nanoseconds else { return false }
         condition.wordsDue = nil
@@ -365,10 +367,11 @@ public final class FleetWatch: Sendable {
   ///   - session: a session with it.
   ///   - line: what its line said now.
   ///   - isNew: whether the session is new, so that its device may be another than the one before.
+  /// - Returns: whether there is more to be taken at once.
   /// - Throws: ``SessionError`` where the link ends.
   private func takeLog(
     _ host: WatchedHost, _ session: Session, _ line: SessionLine, isNew: Bool
-  ) throws(SessionError) {
+  ) throws(SessionError) -> Bool {
     var (epoch, taken, mark) = host.condition.withLock { ($0.epoch, $0.taken, $0.mark) }
     let time = Duration.seconds(Self.fetchTimeout)
     if line.newestFinding < taken {
@@ -379,8 +382,10 @@ public final class FleetWatch: Sendable {
       if let last, FindingChange.mark(last) != mark { (epoch, taken, mark) = (epoch + 1, 0, 0) }
     }
     let isAnother = epoch != host.condition.withLock { $0.epoch }
-    guard line.newestFinding > taken || isAnother else { return }
-    let news = try session.findings(after: taken, upTo: line.newestFinding, within: time)
+    guard line.newestFinding > taken || isAnother else { return false }
+    // So many at once, so that who is killed again and again gets on all the same.
+    let end = min(line.newestFinding, taken + Self.mostAtOnce)
+    let news = try session.findings(after: taken, upTo: end, within: time)
     var records = news.findings
     if news.missed > 0 {
       let numbers = Set(records.map(\.identity))
@@ -404,7 +409,7 @@ public final class FleetWatch: Sendable {
     let newest = records.last.map { FindingChange.mark($0) }
     var isKept = true
     do throws(StoreError) {
-      _ = try store.keep(changes, of: host.name, epoch: epoch, taken: line.newestFinding, mark: newest, at: now)
+      _ = try store.keep(changes, of: host.name, epoch: epoch, taken: end, mark: newest, at: now)
       stored()
     } catch {
       failed(error)
@@ -412,13 +417,13 @@ public final class FleetWatch: Sendable {
     }
     let published = host.condition.withLock { condition -> [FindingChange] in
       let fresh = changes.filter { condition.published.epoch != epoch || $0.number > condition.published.number }
-      condition.published = (epoch, line.newestFinding)
+      condition.published = (epoch, end)
       if isAnother { condition.open = [:] }
       for change in changes { condition.open[change.id] = change.isOpen ? change.open : nil }
       condition.ids = ids.count > 4096 ? [:] : ids
       if isKept {
-        if condition.taken != line.newestFinding { condition.missed += news.missed }
-        (condition.epoch, condition.taken) = (epoch, line.newestFinding)
+        if condition.taken != end { condition.missed += news.missed }
+        (condition.epoch, condition.taken) = (epoch, end)
         if let newest { condition.mark = newest }
       }
       settle(.found(Array(condition.open.values)), host, &condition, Moments.now)
@@ -431,6 +436,7 @@ public final class FleetWatch: Sendable {
       keepWords(head, host, session)
       host.condition.withLock { $0.wordsDue = Moments.nanoseconds + Self.wordsTime }
     }
+    return isKept && end < line.newestFinding
   }
 
   /// Keeps a kernel's last words as they are now: later its log's end may be there, too.
