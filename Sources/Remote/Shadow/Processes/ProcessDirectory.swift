@@ -19,7 +19,7 @@ struct ProcessDirectory: Sendable {
 
   /// The directory, where there is such a thread.
   func node(of record: ProcessRecord) -> ShadowNode {
-    owned(.directory(list: { try entries() }, find: { name in try entries().first { $0.name == name }?.node }), record)
+    owned(.directory(list: { try entries() }, find: { name in try entries(only: name).first?.node }), record)
       .owned { if isWhole { $0.links = 9 } }
   }
 
@@ -37,11 +37,13 @@ struct ProcessDirectory: Sendable {
     }
   }
 
-  private func entries() throws -> [ShadowNode.Entry] {
+  /// The entries, or the one that is called `only`: tools look up one after the other, for each of them many processes.
+  private func entries(only: String? = nil) throws -> [ShadowNode.Entry] {
     let record = try host.thread(tid)
     var entries: [ShadowNode.Entry] = []
-    func add(_ name: String, _ node: ShadowNode) {
-      entries.append(.init(name: name, node: owned(node, record)))
+    func add(_ name: String, _ node: @autoclosure () -> ShadowNode) {
+      guard only == nil || only == name else { return }
+      entries.append(.init(name: name, node: owned(node(), record)))
     }
     func file(
       _ name: String, _ permissions: UInt16 = 0o444, _ make: @escaping @Sendable (ProcessRecord) throws -> [UInt8]
@@ -90,19 +92,20 @@ struct ProcessDirectory: Sendable {
     file("io", 0o400) { record in
       try Self.inputOutput(record, isWhole ? host.processes().threads(of: record.task.tgid) : [])
     }
-    try addExtras(add, file)
+    if !entries.isEmpty, only != nil { return entries }
+    try addExtras({ name, node in add(name, node()) }, file)
     return entries
   }
 
   /// Files that show one thing each.
   private func addExtras(
-    _ add: (String, ShadowNode) -> Void,
+    _ add: (String, () -> ShadowNode) -> Void,
     _ file: (String, UInt16, @escaping @Sendable (ProcessRecord) throws -> [UInt8]) -> Void
   ) throws {
     let (host, isWhole) = (host, isWhole)
     let kernel = host.kernel
     let extras = try kernel.reader(ProcessExtras.self)
-    add("attr", .directory(["current": .file(0o666) { [tid] in try extras.label(host.thread(tid), kernel) }]))
+    add("attr") { .directory(["current": .file(0o666) { [tid] in try extras.label(host.thread(tid), kernel) }]) }
     file("auxv", 0o400) { try extras.auxiliary($0, kernel) }
     if !isWhole { file("children", 0o444) { try extras.children($0, kernel) } }
     if kernel.symbols.address(of: "proc_cpuset_show") != nil {
