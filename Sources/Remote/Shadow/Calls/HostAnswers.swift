@@ -203,7 +203,7 @@ public struct HostAnswers: Sendable {
   /// The sockets of the first process's network namespace.
   public func sockets() throws(ShadowError) -> [NetworkSocket] {
     let number = try firstNetwork()
-    return try ShadowError.answering { try kernel.sockets().whole().sockets.filter { $0.namespace == number } }
+    return try ShadowError.answering { try host.sockets().filter { $0.namespace == number } }
   }
 
   /// The number of the first process's network namespace.

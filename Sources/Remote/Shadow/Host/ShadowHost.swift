@@ -1,5 +1,6 @@
 import LinuxKernel
 import Memory
+import NetworkViews
 import StorageViews
 import Synchronization
 
@@ -12,6 +13,7 @@ final class ShadowHost: Sendable {
   /// What holds for as long as this kernel runs.
   let constants: HostConstants
   private let kept = Mutex<Kept<ProcessTable>?>(nil)
+  private let keptSockets = Mutex<Kept<[NetworkSocket]>?>(nil)
   private let keptMounts = Mutex<Kept<[MountPoint]>?>(nil)
 
   private struct Kept<Value: Sendable> {
@@ -53,6 +55,11 @@ final class ShadowHost: Sendable {
   /// The mounts of the first process, likewise.
   func mounts() throws -> [MountPoint] {
     try recent(keptMounts) { try kernel.mounts().whole().mounts }
+  }
+
+  /// The sockets of all namespaces, without who has them open, likewise.
+  func sockets() throws -> [NetworkSocket] {
+    try recent(keptSockets) { try kernel.socketsWithoutOwners().whole().sockets }
   }
 
   /// A thread, where there still is one of this id.

@@ -32,9 +32,9 @@ enum NetworkFiles {
       "icmp6": .file { try sockets().pingLines(10, kernel) },
       "if_inet6": .file { try links().addresses6() },
       "ipv6_route": .file { try links().routes6() },
-      "netlink": .file { try sockets().netlinkLines(namespace: namespace(), kernel) },
+      "netlink": .file { try sockets().netlinkLines(namespace: namespace(), host) },
       "netstat": .file { try counters().extended() },
-      "packet": .file { try sockets().packetLines(namespace: namespace(), kernel) },
+      "packet": .file { try sockets().packetLines(namespace: namespace(), host) },
       "psched": .file { try packetClock(kernel) },
       "raw": .file { try sockets().rawLines(2, namespace: namespace(), host) },
       "raw6": .file { try sockets().rawLines(10, namespace: namespace(), host) },
@@ -50,7 +50,7 @@ enum NetworkFiles {
       "udp6": .file { try sockets().udpLines(10, namespace: namespace(), host) },
       "udplite": .file { try sockets().udpLines(2, kind: .udplite, namespace: namespace(), host) },
       "udplite6": .file { try sockets().udpLines(10, kind: .udplite, namespace: namespace(), host) },
-      "unix": .file { try sockets().unixLines(namespace: namespace(), kernel) },
+      "unix": .file { try sockets().unixLines(namespace: namespace(), host) },
     ])
   }
 

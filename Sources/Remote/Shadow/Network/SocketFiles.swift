@@ -76,7 +76,7 @@ struct SocketFiles: KernelReader {
   /// `tcp` or `tcp6` of a namespace.
   func tcpLines(_ family: UInt16, namespace: UInt64, _ host: ShadowHost) throws -> [UInt8] {
     let kernel = host.kernel
-    let all = try kernel.sockets().whole().sockets.filter {
+    let all = try host.sockets().filter {
       $0.kind == .tcp && $0.family == family && $0.namespace == namespace
     }
     // Those that listen have a table of their own, which comes first.
@@ -156,7 +156,7 @@ struct SocketFiles: KernelReader {
     _ family: UInt16, kind: NetworkSocket.Kind = .udp, namespace: UInt64, _ host: ShadowHost
   ) throws -> [UInt8] {
     let kernel = host.kernel
-    let sockets = try kernel.sockets().whole().sockets.filter {
+    let sockets = try host.sockets().filter {
       $0.kind == kind && $0.family == family && $0.namespace == namespace
     }
     let space = kernel.addressSpace
@@ -196,7 +196,7 @@ struct SocketFiles: KernelReader {
   /// Source: net/ipv4/raw.c, `raw_sock_seq_show`.
   func rawLines(_ family: UInt16, namespace: UInt64, _ host: ShadowHost) throws -> [UInt8] {
     let kernel = host.kernel
-    let sockets = try kernel.sockets().whole().sockets.filter {
+    let sockets = try host.sockets().filter {
       $0.kind == .raw && $0.family == family && $0.namespace == namespace
     }
     let socks = kernel.addressSpace.read(sock, at: sockets.map(\.address))
@@ -263,8 +263,9 @@ struct SocketFiles: KernelReader {
   /// `netlink` of a namespace.
   ///
   /// Source: net/netlink/af_netlink.c, `netlink_native_seq_show`.
-  func netlinkLines(namespace: UInt64, _ kernel: Kernel) throws -> [UInt8] {
-    let sockets = try kernel.sockets().whole().sockets.filter { $0.kind == .netlink && $0.namespace == namespace }
+  func netlinkLines(namespace: UInt64, _ host: ShadowHost) throws -> [UInt8] {
+    let kernel = host.kernel
+    let sockets = try host.sockets().filter { $0.kind == .netlink && $0.namespace == namespace }
     let addresses = sockets.map(\.address)
     let socks = kernel.addressSpace.read(sock, at: addresses)
     let (owns, memories) = (try kernel.read(Netlink.self, at: addresses), try kernel.read(Memory.self, at: addresses))
@@ -294,8 +295,9 @@ struct SocketFiles: KernelReader {
   /// `packet` of a namespace.
   ///
   /// Source: net/packet/af_packet.c, `packet_seq_show`.
-  func packetLines(namespace: UInt64, _ kernel: Kernel) throws -> [UInt8] {
-    let sockets = try kernel.sockets().whole().sockets.filter { $0.kind == .packet && $0.namespace == namespace }
+  func packetLines(namespace: UInt64, _ host: ShadowHost) throws -> [UInt8] {
+    let kernel = host.kernel
+    let sockets = try host.sockets().filter { $0.kind == .packet && $0.namespace == namespace }
     let addresses = sockets.map(\.address)
     let socks = kernel.addressSpace.read(sock, at: addresses)
     let (owns, memories) = (try kernel.read(Packet.self, at: addresses), try kernel.read(Memory.self, at: addresses))
@@ -318,8 +320,9 @@ struct SocketFiles: KernelReader {
   }
 
   /// `unix` of a namespace.
-  func unixLines(namespace: UInt64, _ kernel: Kernel) throws -> [UInt8] {
-    let sockets = try kernel.sockets().whole().sockets.filter { $0.kind == .unix && $0.namespace == namespace }
+  func unixLines(namespace: UInt64, _ host: ShadowHost) throws -> [UInt8] {
+    let kernel = host.kernel
+    let sockets = try host.sockets().filter { $0.kind == .unix && $0.namespace == namespace }
     let socks = kernel.addressSpace.read(sock, at: sockets.map(\.address))
     let pointers = try HashedPointer(kernel)
     var text = ProcText("Num       RefCount Protocol Flags    Type St Inode Path\n")

@@ -83,4 +83,14 @@ extension Kernel {
       return SocketTable(sockets: table.sockets, faults: table.faults)
     }
   }
+
+  /// The sockets of every network namespace, of whose owners nothing is known.
+  ///
+  /// Cost: some round trips where the memory is remote: hash tables and chains.
+  public func socketsWithoutOwners() throws(KernelError) -> SocketTable {
+    try read(with: SocketReader.self) { reader in
+      let table = try reader.read(in: addressSpace)
+      return SocketTable(sockets: table.sockets, faults: table.faults)
+    }
+  }
 }
