@@ -215,7 +215,8 @@ targets += module("ShadowMount", in: "Remote", ["CFuse", "Host", "Shadow"])
 targets += [c("CSandbox", in: "Remote")]
 targets += module(
   "ShadowExec", in: "Remote",
-  ["CLinux", "CSandbox", "Host", "LinuxKernel", "Memory", "NetworkViews", "StorageViews", "Shadow", "ShadowMount"])
+  ["CLinux", "CSandbox", "Host", "LinuxKernel", "Memory", "NetworkViews", "StorageViews", "Shadow", "ShadowMount"],
+  tests: [])
 
 // The service that watches many hosts: its configuration, their states, what lasts, the page.
 targets += module(
