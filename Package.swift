@@ -119,7 +119,7 @@ targets += [
     resources: [.copy("Resources")]),
 ]
 // Keys of people and devices, their files, who may do what, certificates, and the handshake's end that begins it.
-targets += module("Keys", in: "Between", ["Host", crypto], tests: ["CSeal", "Scratch"])
+targets += module("Keys", in: "Between", ["CSeal", "Host", crypto], tests: ["Scratch"])
 // The records that monitors emit: a header for each monitor, which its source includes, and a Swift type over it.
 targets += [c("CRecords", in: "Between")]
 targets += module("Records", in: "Between", ["CLayouts", "CRegion", "CRecords", "CSeal", "Memory"], tests: [])

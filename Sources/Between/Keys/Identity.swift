@@ -1,3 +1,4 @@
+import CSeal
 import Crypto
 import Glibc
 
@@ -22,9 +23,17 @@ public struct Identity: Sendable {
   }
 
   /// Any 32 bytes are a private key.
+  ///
+  /// Its public half is made by the device's own code, which wipes what it had on the stack; swift-crypto leaves the private number
+  /// there, where whoever reads this process's memory finds it.
   private init(_ secret: SecretBytes) {
     secretKey = secret
-    publicKey = PublicKey(trusted: Array(Self.agreement(secret).publicKey.rawRepresentation))
+    var made = [UInt8](repeating: 0, count: 32)
+    secret.withUnsafeBytes { secret in
+      // There are 32 of them.
+      if let first = secret.baseAddress { grass_x25519_public(&made, first.assumingMemoryBound(to: UInt8.self)) }
+    }
+    publicKey = PublicKey(trusted: made)
   }
 
   /// Reads a file that ``write(to:replacing:)`` made.

@@ -27,6 +27,7 @@ final class Doorkeeper: Sendable {
   /// Made anew each time that the service begins.
   private let secret = SymmetricKey(size: .bits256)
   private let hashing: WorkPool
+  private let provenTime: Double
 
   static let cookie = "grass_fleet"
   /// How long a session lasts, in seconds.
@@ -35,8 +36,12 @@ final class Doorkeeper: Sendable {
   private static let mostFailures = 10
   private static let failureTime = 300.0
 
-  init(_ configuration: FleetConfiguration) throws(SystemCallError) {
+  /// Begins with nobody logged in; a password that was right is not hashed again for `provenTime` seconds.
+  ///
+  /// - Throws: `SystemCallError` where there can be no threads.
+  init(_ configuration: FleetConfiguration, provenTime: Double = 60) throws(SystemCallError) {
     self.configuration = Locked(configuration)
+    self.provenTime = provenTime
     hashing = try WorkPool(name: "hash", threads: 2)
   }
 
@@ -139,7 +144,7 @@ final class Doorkeeper: Sendable {
     return state.withLock { state in
       if let user, matches {
         if state.proven.count > 1000 { state.proven = [:] }
-        state.proven[key] = now + 60
+        state.proven[key] = now + provenTime
         state.failures[address] = nil
         return user
       }
