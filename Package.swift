@@ -312,6 +312,12 @@ if isFuzzing {
   ]
 }
 
+// Who handles keys binds all functions at its start: the dynamic linker, where it finds one at the first call, saves the processor's
+// registers on the stack, and with them what was copied through them last.
+for target in targets where target.name == "grassd" {
+  target.linkerSettings = (target.linkerSettings ?? []) + [.unsafeFlags(["-Xlinker", "-z", "-Xlinker", "now"])]
+}
+
 for target in targets where target.name.first != "C" || ["CodeViews", "CUDA"].contains(target.name) {
   target.swiftSettings = [
     .swiftLanguageMode(.v6),
