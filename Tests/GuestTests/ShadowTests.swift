@@ -565,6 +565,8 @@ struct ShadowComparison {
           if name == "net/packet" { return true }
           // Nanoseconds that CPUs ran, which only grow.
           if name == "schedstat" { return a <= b }
+          // Microseconds that tasks waited, which only grow, and no faster than time; what is not above 100 is a share in percent.
+          if name.hasPrefix("pressure/"), max(a, b) > 100 { return a <= b && b - a < 60_000_000 }
           return abs(a - b) <= max(20000, a / 5)
         }
       #expect(isNear, "\(name): '\(one)' is '\(two)'")

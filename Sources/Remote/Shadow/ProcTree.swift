@@ -8,14 +8,28 @@ public import Memory
 public enum ProcTree {
   /// The directory `proc`.
   ///
-  /// `hiddenModules` finds the structs of modules that the kernel's list has no longer, which are shown, too. `visitors` are processes that take it for their own; without them `self` is a process by the number of whoever asks.
+  /// `hiddenModules` finds the structs of modules that the kernel's list has no longer, which are shown, too. Who reads finds itself as
+  /// `self`, a process by its own number.
   ///
   /// - Throws: ``KernelError`` where not even the host's CPUs and clock can be read.
   public static func directory(
-    of kernel: Kernel, hiddenModules: @escaping @Sendable () -> [VirtualAddress] = { [] },
-    visitors: (any OwnProcesses)? = nil
+    of kernel: Kernel, hiddenModules: @escaping @Sendable () -> [VirtualAddress] = { [] }
   ) throws(KernelError) -> ShadowNode {
-    let host = try ShadowHost(kernel)
+    directory(try ShadowHost(kernel), hiddenModules, visitors: nil)
+  }
+
+  /// The directory `proc` for `visitors`, who take it for their own and find themselves there; it shows the same moment as the answers to
+  /// their calls.
+  public static func directory(
+    besides answers: HostAnswers, hiddenModules: @escaping @Sendable () -> [VirtualAddress],
+    visitors: any OwnProcesses
+  ) -> ShadowNode {
+    directory(answers.host, hiddenModules, visitors: visitors)
+  }
+
+  private static func directory(
+    _ host: ShadowHost, _ hiddenModules: @escaping @Sendable () -> [VirtualAddress], visitors: (any OwnProcesses)?
+  ) -> ShadowNode {
     let files = files(host, hiddenModules)
     let own = ["self", "thread-self"].map { name in
       let node = visitors.map { OwnDirectory.link($0, isThread: name == "thread-self") }

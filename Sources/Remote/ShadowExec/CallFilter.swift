@@ -55,8 +55,6 @@ enum CallFilter {
 extension TrappedCall.Condition {
   fileprivate var comparison: scmp_arg_cmp {
     switch self {
-    case .equal(let index, let value):
-      scmp_arg_cmp(arg: UInt32(index), op: SCMP_CMP_EQ, datum_a: value, datum_b: 0)
     case .notEqual(let index, let value):
       scmp_arg_cmp(arg: UInt32(index), op: SCMP_CMP_NE, datum_a: value, datum_b: 0)
     case .atLeast(let index, let value):

@@ -42,7 +42,8 @@ public struct ShadowProgram: Sendable {
     let visitors = Visitors(folder: folder + "/own")
     let answers = try HostAnswers(of: kernel)
     let tree = ShadowTree(
-      root: try ShadowRoom.tree(of: kernel, hiddenModules: hiddenModules, visitors: visitors), own: visitors)
+      root: ShadowRoom.tree(of: kernel, besides: answers, hiddenModules: hiddenModules, visitors: visitors),
+      own: visitors)
     let shadow = try ShadowMount(tree, at: folder, source: source, followsLinks: true)
     defer { shadow.end() }
     let names = try answers.names()
@@ -50,10 +51,11 @@ public struct ShadowProgram: Sendable {
       command: command, mounts: ShadowRoom.mounts(from: folder), ownProcesses: visitors.folder,
       node: String(decoding: names.node, as: UTF8.self), domain: String(decoding: names.domain, as: UTF8.self),
       filter: try CallFilter.bytes(TrappedCall.all), process: try Self.freeNumber(answers))
-    var answering: CallAnswering?
-    defer { answering?.end() }
     let netlink = try NetlinkSockets()
     defer { netlink.end() }
+    // Ended before what it answers with.
+    var answering: CallAnswering?
+    defer { answering?.end() }
     let host = TrappedCall.Host(answers: answers, visitors: visitors, netlink: netlink)
     return try sandbox.run { first, listener in
       visitors.begin(first)
@@ -90,12 +92,7 @@ public struct ShadowProgram: Sendable {
 
   /// The number that is above those of all processes of this machine.
   private static func mostProcesses() -> Int32 {
-    let file = open("/proc/sys/kernel/pid_max", O_RDONLY | O_CLOEXEC)
-    guard file >= 0 else { return 32768 }
-    defer { close(file) }
-    var bytes = [UInt8](repeating: 0, count: 32)
-    let count = read(file, &bytes, bytes.count)
-    let text = String(decoding: bytes.prefix(max(0, count)).prefix { $0 != 10 }, as: UTF8.self)
-    return Int32(text) ?? 32768
+    let text = Visitors.text("/proc/sys/kernel/pid_max")
+    return text.flatMap { Int32($0.prefix { $0 != "\n" }) } ?? 32768
   }
 }

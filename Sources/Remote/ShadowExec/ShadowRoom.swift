@@ -6,10 +6,11 @@ import Shadow
 enum ShadowRoom {
   /// The tree that is mounted from.
   static func tree(
-    of kernel: Kernel, hiddenModules: @escaping @Sendable () -> [VirtualAddress], visitors: Visitors
-  ) throws -> ShadowNode {
+    of kernel: Kernel, besides answers: HostAnswers, hiddenModules: @escaping @Sendable () -> [VirtualAddress],
+    visitors: Visitors
+  ) -> ShadowNode {
     .directory([
-      "proc": try ProcTree.directory(of: kernel, hiddenModules: hiddenModules, visitors: visitors),
+      "proc": ProcTree.directory(besides: answers, hiddenModules: hiddenModules, visitors: visitors),
       // The program's own processes' /proc is mounted here.
       "own": .directory(named: []),
       "sys": SystemTree.directory(of: kernel), "kmsg": LogFile.node(of: kernel),

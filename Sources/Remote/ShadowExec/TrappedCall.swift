@@ -6,7 +6,6 @@ import Shadow
 struct TrappedCall: Sendable {
   /// What an argument has to be for the call to be stopped; others go to this machine's kernel.
   enum Condition: Sendable {
-    case equal(Int, UInt64)
     case notEqual(Int, UInt64)
     case atLeast(Int, UInt64)
     /// The bits of `mask`.

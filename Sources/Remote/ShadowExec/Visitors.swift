@@ -72,13 +72,10 @@ final class Visitors: OwnProcesses {
     return call == "89" || call == "267"
   }
 
-  private static func text(_ path: String) -> String? {
+  /// What a small file of a /proc holds; nil where it cannot be read.
+  static func text(_ path: String) -> String? {
     let file = open(path, O_RDONLY | O_CLOEXEC)
-    return file >= 0 ? text(file) : nil
-  }
-
-  /// What a small file of a /proc holds; it is closed.
-  private static func text(_ file: Int32) -> String? {
+    guard file >= 0 else { return nil }
     defer { close(file) }
     var bytes = [UInt8](repeating: 0, count: 8192)
     let count = read(file, &bytes, bytes.count)

@@ -12,7 +12,7 @@ import TaskViews
 ///
 /// Each answer is made of one settled look; processes are those of the files of /proc, kept for the same moment.
 public struct HostAnswers: Sendable {
-  private let host: ShadowHost
+  let host: ShadowHost
   private var kernel: Kernel { host.kernel }
 
   /// - Throws: ``KernelError`` where not even the host's CPUs and clock can be read.

@@ -181,11 +181,7 @@ struct SocketFiles: KernelReader {
     for (sock, socket) in zip(socks, sockets) {
       // `udp_hashfn`.
       let bucket = UInt64(UInt32(try sock.port) &+ mix) & mask
-      var line = "\(ProcText.padded("\(bucket)", 5)): \(Self.places(socket)) \(upper(UInt64(socket.state), 2)) "
-      line += "\(upper(socket.sendQueue, 8)):\(upper(socket.receiveQueue, 8)) 00:00000000 00000000 "
-      line +=
-        "\(ProcText.padded("\(socket.inode == 0 ? 0 : socket.uid)", 5))        0 \(socket.inode) \(try sock.uses) "
-      line += "\(pointers.text(socket.address)) \(try sock.drops)"
+      let line = try "\(ProcText.padded("\(bucket)", 5)): \(datagramRow(socket, sock, pointers))"
       text.line(is6 ? line : ProcText.filled(line, 127))
     }
     return text.bytes
@@ -218,13 +214,19 @@ struct SocketFiles: KernelReader {
       let bucket = host.constants.isAtLeast(6, 1) ? mixed >> 24 : UInt32(number) & 255
       var ends = socket
       (ends.localPort, ends.remotePort) = (UInt32(number), 0)
-      var line = "\(ProcText.padded("\(bucket)", is6 ? 5 : 4)): \(Self.places(ends)) \(upper(UInt64(socket.state), 2)) "
-      line += "\(upper(socket.sendQueue, 8)):\(upper(socket.receiveQueue, 8)) 00:00000000 00000000 "
-      line +=
-        "\(ProcText.padded("\(socket.inode == 0 ? 0 : socket.uid)", 5))        0 \(socket.inode) \(try sock.uses) "
-      text.line(line + "\(pointers.text(socket.address)) \(try sock.drops)")
+      text.line(try "\(ProcText.padded("\(bucket)", is6 ? 5 : 4)): \(datagramRow(ends, sock, pointers))")
     }
     return text.bytes
+  }
+
+  /// What `udp` and `raw` show of a socket behind its bucket.
+  private func datagramRow(
+    _ socket: NetworkSocket, _ sock: Reading<Sock>, _ pointers: HashedPointer
+  ) throws -> String {
+    "\(Self.places(socket)) \(upper(UInt64(socket.state), 2)) "
+      + "\(upper(socket.sendQueue, 8)):\(upper(socket.receiveQueue, 8)) 00:00000000 00000000 "
+      + "\(ProcText.padded("\(socket.inode == 0 ? 0 : socket.uid)", 5))        0 \(socket.inode) \(try sock.uses) "
+      + "\(pointers.text(socket.address)) \(try sock.drops)"
   }
 
   /// `icmp` or `icmp6` of a namespace: only where nobody has a socket to ping with.
