@@ -43,7 +43,7 @@ extension GuestTests {
 
       // Nor does anything announce it.
       try Self.wipeNotes(of: guest, in: copy)
-      try Self.plantTables(of: whole.found, in: copy)
+      try Self.plantTables(of: whole, in: copy)
       let silent = try Kernel.open(try MemoryImage.open(copy.path))
       #expect(!silent.found.listsVariables && silent.found.rootPageTable == whole.found.rootPageTable)
       for name in found { #expect(silent.symbols.address(of: name) == whole.symbols.address(of: name), "\(name)") }
@@ -54,7 +54,8 @@ extension GuestTests {
 
     /// Puts a process's top page table where it may come to lie: near the image, before the kernel's own; and in the part of the
     /// image that was freed, where a word that is left over names it.
-    private static func plantTables(of found: FoundKernel, in copy: URL) throws {
+    private static func plantTables(of kernel: Kernel, in copy: URL) throws {
+      let found = kernel.found
       let memory = try #require(try MemoryImage.open(copy.path).first)
       var table = try memory.read(found.rootPageTable, count: 4096)
       // A program of its own.
@@ -64,21 +65,19 @@ extension GuestTests {
         try file.seek(toOffset: place)
         try file.write(contentsOf: Data(bytes))
       }
-      func isFree(_ place: UInt64) throws -> Bool {
-        try memory.read(PhysicalAddress(place), count: 4096).allSatisfy { $0 == 0 }
-      }
       func place(of name: String) throws -> UInt64 {
         let address = try #require(found.symbols.address(of: name), "\(name)")
         return try #require(found.physicalAddress(ofImage: address)).rawValue
       }
       let text = try #require(found.symbols.address(of: "_text"))
       let image = try place(of: "_text")
-      let pages = stride(from: image - 4096, to: max(image, 33 << 20) - (32 << 20), by: -4096)
-      let before = try pages.first(where: isFree)
+      let frames = try kernel.frameMap()
+      let before = stride(from: image - 4096, to: 1 << 20, by: -4096).first { frames[$0 / 4096] == .free }
       try write(table, at: #require(before, "no page before the kernel's image is free"))
 
-      let freed = try stride(from: try place(of: "__init_begin"), to: try place(of: "__init_end"), by: 4096).filter(
-        isFree)
+      let freed = try stride(from: try place(of: "__init_begin"), to: try place(of: "__init_end"), by: 4096).filter {
+        try memory.read(PhysicalAddress($0), count: 4096).allSatisfy { $0 == 0 }
+      }
       // A guest that has run for long may have taken them all; what is in use must stay as it is.
       guard freed.count >= 2 else { return }
       try write(table, at: freed[1])
