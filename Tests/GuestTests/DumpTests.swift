@@ -62,13 +62,15 @@ extension GuestTests {
       let pages = 65_536
       let daemon = try GrassDaemon(memory: guest.memoryPath)
       defer { daemon.stop() }
-      let started = try guest.run(
-        """
-        MODE=stamps workload \(pages) 48 > /tmp/stamps & echo $! > /tmp/stamps.pid
-        for i in $(seq 600); do grep -q stamped /tmp/stamps && break; sleep 0.1; done; cat /tmp/stamps
-        """, timeout: .seconds(90))
-      defer { _ = try? guest.run("kill -9 $(cat /tmp/stamps.pid)") }
-      try #require(started.text.contains("stamped"), "\(started.text)")
+      func stamp(_ rate: Int) throws {
+        let started = try guest.run(
+          """
+          kill -9 $(cat /tmp/stamps.pid); MODE=stamps workload \(pages) \(rate) > /tmp/stamps & echo $! > /tmp/stamps.pid
+          for i in $(seq 600); do grep -q stamped /tmp/stamps && break; sleep 0.1; done; cat /tmp/stamps
+          """, timeout: .seconds(90))
+        try #require(started.text.contains("stamped"), "\(started.text)")
+      }
+      defer { _ = try? guest.run("kill -9 $(cat /tmp/stamps.pid); rm -f /tmp/stamps.pid") }
       /// The counts of the pages of an image that are of its instant, and how many pages have two.
       func counts(_ arguments: [String]) throws -> (counts: [UInt64], torn: Int, note: String) {
         let path = folder.file("image")
@@ -94,13 +96,19 @@ extension GuestTests {
       }
       let url = try #require(daemon.urls.last)
       for source in [["--memory", guest.memoryPath], ["--host", url]] {
-        let (counts, torn, note) = try counts(source)
-        let spread = (counts.max() ?? 0) - (counts.min() ?? 0)
-        print(
-          "\(source[0]): \(counts.count) of \(pages) pages that change are of the instant, counts \(spread) apart; \(note)"
-        )
-        #expect(counts.count > pages / 100, "\(note)")
-        #expect(spread < pages && torn <= 1, "\(spread) \(torn)")
+        // What a machine that has much else to do reads more slowly than the guest writes has no page that stands still: then the
+        // guest writes more slowly, too.
+        for rate in [48, 12, 3] {
+          try stamp(rate)
+          let (counts, torn, note) = try counts(source)
+          let spread = (counts.max() ?? 0) - (counts.min() ?? 0)
+          print(
+            "\(source[0]): \(counts.count) of \(pages) pages that change are of the instant, counts \(spread) apart; \(note)"
+          )
+          #expect(spread < pages && torn <= 1, "\(spread) \(torn)")
+          if counts.count > pages / 100 { break }
+          #expect(rate > 3, "\(note)")
+        }
       }
       // As slowly as over a long line.
       let naive = try counts(["--host", url, "--rounds", "0"])

@@ -15,8 +15,6 @@ extension TrappedCall {
     refused("shmctl", "list shared memory", when: info(1, [3, 13, 14, 15])),
     refused("msgctl", "list queues of messages", when: info(1, [3, 11, 12, 13])),
     refused("semctl", "list semaphores", when: info(2, [3, 18, 19, 20])),
-    refused("adjtimex", "know how the host's clock is kept"),
-    refused("clock_adjtime", "know how the host's clock is kept"),
     refused("quotactl", "know the quotas"),
   ]
 

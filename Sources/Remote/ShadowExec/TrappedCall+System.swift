@@ -54,6 +54,12 @@ extension TrappedCall {
       default: return .refused(EPERM, "change the host's log")
       }
     },
+    TrappedCall("adjtimex") { question, host in try Self.clock(at: question.arguments[0], question, host) },
+    TrappedCall("clock_adjtime") { question, host in
+      // CLOCK_REALTIME; other clocks are those of devices.
+      guard question.number(0) == 0 else { return .refused(ENODEV, "know how a device's clock is kept") }
+      return try Self.clock(at: question.arguments[1], question, host)
+    },
     // Where a file system is full, and of what kind it is.
     TrappedCall("statfs") { question, host in
       try Self.fileSystem(at: question.text(question.arguments[0]), question, host)
@@ -66,6 +72,27 @@ extension TrappedCall {
       return try Self.fileSystem(at: path[..<count].map { UInt8(bitPattern: $0) }, question, host)
     },
   ]
+
+  /// Source: include/uapi/linux/timex.h, `struct __kernel_timex`.
+  private static func clock(at address: UInt64, _ question: Question, _ host: Host) throws -> Reply {
+    let modes = try question.read(address, count: 4)
+    guard modes.allSatisfy({ $0 == 0 }) else { return .refused(EPERM, "set the host's clock") }
+    let clock = try host.answers.clock()
+    let isNano = clock.status & 0x2000 != 0
+    var bytes = StructBytes()
+    bytes.add(UInt64(0))
+    for word in [clock.offset, clock.frequency, clock.greatestError, clock.estimatedError] { bytes.add(word) }
+    bytes.add(UInt64(UInt32(bitPattern: clock.status)))
+    // The precision of the clock in microseconds, and the greatest frequency: MAXFREQ of 500 parts of a million, scaled.
+    for word in [clock.constant, 1, 500 << 16] { bytes.add(word) }
+    for word in [clock.seconds, isNano ? clock.nanoseconds : clock.nanoseconds / 1000, clock.tick] { bytes.add(word) }
+    // Of a pulse per second nothing is known, as where the kernel is built without (CONFIG_NTP_PPS).
+    for _ in 0..<8 { bytes.add(UInt64(0)) }
+    bytes.add(clock.atomicOffset)
+    bytes.add([], in: 44)
+    try question.write(bytes.bytes, at: address)
+    return .value(Int64(clock.state))
+  }
 
   private static func fileSystem(at path: [UInt8], _ question: Question, _ host: Host) throws -> Reply {
     let found: (room: FileSystemRoom, flags: UInt64)

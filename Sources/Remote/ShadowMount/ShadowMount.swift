@@ -15,8 +15,6 @@ public final class ShadowMount: Sendable {
   /// The two ends of a pipe that ends the threads: they wait for one end to become readable.
   private let wakeUp, waking: Int32
   private let threads: Mutex<[DedicatedThread]>
-  /// Whose turn it is to wait for a request.
-  private let turn = Locked<Void>(())
   private let hasEnded = Atomic<Bool>(false)
 
   /// How many requests are answered at once: a slow one, over a link, must not hold up others.
@@ -65,9 +63,13 @@ public final class ShadowMount: Sendable {
     }
     do throws(SystemCallError) {
       for number in 0..<Self.workers {
-        let (box, turn) = (self.session, turn)
-        let wakeUp = wakeUp
-        let thread = try DedicatedThread(name: "shadow-\(number)") { Self.serve(box.pointer, turn, until: wakeUp) }
+        let (box, wakeUp) = (self.session, wakeUp)
+        let waiting = grass_fuse_waiting(file, wakeUp)
+        guard waiting >= 0 else { throw SystemCallError("the file of requests", call: "epoll_create1", code: errno) }
+        let thread = try DedicatedThread(name: "shadow-\(number)") {
+          defer { close(waiting) }
+          Self.serve(box.pointer, waiting, until: wakeUp)
+        }
         threads.withLock { $0.append(thread) }
       }
     } catch {
@@ -98,31 +100,19 @@ public final class ShadowMount: Sendable {
 
   /// Answers requests until the session ends or `wakeUp` can be read.
   ///
-  /// One thread waits for the next request at a time, so that a request wakes one; it lets another wait before it answers.
-  private static func serve(_ session: OpaquePointer, _ turn: Locked<Void>, until wakeUp: Int32) {
+  /// Each thread waits by itself, and a request wakes one of them: handing the turn to another would cost each request a switch of
+  /// threads more.
+  private static func serve(_ session: OpaquePointer, _ waiting: Int32, until wakeUp: Int32) {
     var buffer = fuse_buf()
     defer { grass_fuse_free(&buffer) }
-    while true {
-      guard turn.withLock({ _ in receive(session, &buffer, until: wakeUp) }) else { return }
-      fuse_session_process_buf(session, &buffer)
-    }
-  }
-
-  /// Waits for a request; false at the end.
-  private static func receive(_ session: OpaquePointer, _ buffer: inout fuse_buf, until wakeUp: Int32) -> Bool {
-    let file = fuse_session_fd(session)
-    while fuse_session_exited(session) == 0 {
-      var waits = [
-        pollfd(fd: file, events: Int16(POLLIN), revents: 0), pollfd(fd: wakeUp, events: Int16(POLLIN), revents: 0),
-      ]
-      guard poll(&waits, 2, -1) >= 0 || errno == EINTR else { return false }
-      if waits[1].revents != 0 { return false }
-      if waits[0].revents == 0 { continue }
+    while fuse_session_exited(session) == 0, grass_fuse_wait(waiting, wakeUp) != 0 {
       let result = fuse_session_receive_buf(session, &buffer)
-      if result > 0 { return true }
-      // It was taken back.
-      guard result == -EAGAIN || result == -EINTR || result == -ENOENT else { return false }
+      if result > 0 {
+        fuse_session_process_buf(session, &buffer)
+      } else if result != -EAGAIN && result != -EINTR && result != -ENOENT {
+        // Neither was it another's, nor taken back: it is unmounted.
+        return
+      }
     }
-    return false
   }
 }

@@ -178,6 +178,9 @@ public struct HostAnswers: Sendable {
     }
   }
 
+  /// How the host's clock is kept.
+  public func clock() throws(ShadowError) -> ClockState { try ShadowError.answering { try ClockState(kernel) } }
+
   /// The log, as syslog(2) hands it out: each line after its priority and time.
   public func log() throws(ShadowError) -> [UInt8] {
     try ShadowError.answering {
@@ -197,6 +200,17 @@ public struct HostAnswers: Sendable {
       found.neighbours.removeAll { $0.namespace != number }
       found.routes.removeAll { $0.namespace != number }
       return found
+    }
+  }
+
+  /// The rules of routing of the first process's network namespace.
+  public func routingRules() throws(ShadowError) -> [RoutingRule] {
+    let number = try firstNetwork()
+    return try ShadowError.answering {
+      let (namespaces, faults) = try kernel.reader(NetworkNamespaceReader.self).read(in: kernel.addressSpace)
+      let own = namespaces.first { $0.number == number }
+      guard let own else { throw faults.first ?? ShadowError.missing }
+      return try kernel.reader(RoutingRuleReader.self).read(own.address, in: kernel.addressSpace)
     }
   }
 

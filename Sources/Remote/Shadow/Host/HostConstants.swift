@@ -60,7 +60,7 @@ struct BootClock {
     let realOffset = Field<Int64>("offs_real"), bootOffset = Field<Int64>("offs_boot")
   }
 
-  private let address: VirtualAddress
+  let address: VirtualAddress
 
   init(kernel: Kernel) throws {
     if let shadow = kernel.symbols.address(of: "shadow_timekeeper") {

@@ -29,10 +29,7 @@ struct ProcessDirectory: Sendable {
   private func owned(_ node: ShadowNode, _ record: ProcessRecord) -> ShadowNode {
     node.owned { attributes in
       attributes.time = host.constants.bootTime + Int64(record.task.startTime / 1_000_000_000)
-      let details = try? record.details.get()
-      // Bits 0 and 1 of the flags of memory: 1 is SUID_DUMP_USER.
-      let isReadable = details?.memory.map { $0.flags & 3 == 1 } ?? false
-      guard attributes.kind == .directory && attributes.permissions == 0o555 || isReadable else { return }
+      guard attributes.kind == .directory && attributes.permissions == 0o555 || record.isReadable else { return }
       (attributes.uid, attributes.gid) = (record.task.euid, record.task.egid)
     }
   }
@@ -222,8 +219,7 @@ struct ProcessDirectory: Sendable {
   }
 
   private static func environment(_ record: ProcessRecord, _ host: ShadowHost) throws -> [UInt8] {
-    let table = try host.kernel.details(of: [record.task], .environment).whole()
-    guard let details = table.details.first else { throw ShadowError.missing }
+    let details = try host.processes().environment(of: record, host.kernel)
     if let fault = details.environmentFault { throw ShadowError.unreadable("the environment: \(fault)") }
     return details.environmentBytes
   }

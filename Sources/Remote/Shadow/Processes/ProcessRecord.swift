@@ -2,10 +2,20 @@ import Memory
 import TaskViews
 
 /// A thread as /proc shows it: what the list of tasks has of it, and what only single files show.
-struct ProcessRecord: Sendable {
-  var task: KernelTask
+///
+/// Shared, since it is looked up for each file that tools ask for, and has much to copy.
+final class ProcessRecord: Sendable {
+  let task: KernelTask
   /// What else belongs to it, or why it cannot be read.
-  var details: Result<Details, MemoryFault>
+  let details: Result<Details, MemoryFault>
+  /// Whether its own user may look into it.
+  let isReadable: Bool
+
+  init(task: KernelTask, details: Result<Details, MemoryFault>) {
+    (self.task, self.details) = (task, details)
+    // Bits 0 and 1 of the flags of memory: 1 is SUID_DUMP_USER.
+    isReadable = (try? details.get())?.memory.map { $0.flags & 3 == 1 } ?? false
+  }
 
   /// The numbers of a `struct pid`, by level of pid namespaces, the initial one's first.
   typealias Numbers = [(number: Int32, namespace: VirtualAddress)]

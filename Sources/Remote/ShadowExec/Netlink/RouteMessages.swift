@@ -32,9 +32,12 @@ enum RouteMessages {
           .sorted { $0.address.bytes.count < $1.address.bytes.count }.map { address($0, of: interface) }
       }
     case .route:
-      // A question about one destination asks for the kernel's choice.
-      guard isDump else { return nil }
       let network = try answers.network()
+      // A question about one destination asks for the kernel's choice.
+      guard isDump else {
+        guard let chosen = try RouteChoice(network, answers.routingRules()).answer(request) else { return nil }
+        return (kind.answer, [chosen])
+      }
       bodies = network.routes.filter { family == 0 || self.family($0.destination) == family }.map { route in
         self.route(route, network.interfaces)
       }
@@ -44,7 +47,9 @@ enum RouteMessages {
       bodies = network.neighbours.filter { family == 0 || self.family($0.address) == family }.compactMap { neighbour in
         self.neighbour(neighbour, network.interfaces)
       }
-    case .rule: return nil
+    case .rule:
+      guard isDump else { return nil }
+      bodies = try answers.routingRules().filter { family == 0 || $0.family == family }.map(rule)
     }
     return (kind.answer, bodies)
   }
@@ -161,6 +166,40 @@ enum RouteMessages {
       }
     }
     if let link = links.first(where: { $0.name == route.interface }) { bytes.add(4, link.index) }
+    return bytes.bytes
+  }
+
+  private static func rule(_ rule: RoutingRule) -> [UInt8] {
+    var bytes = StructBytes()
+    for byte in [rule.family, rule.destinationPrefix, rule.sourcePrefix, rule.typeOfService] { bytes.add(byte) }
+    bytes.add(rule.table < 256 ? UInt8(rule.table) : 252)
+    bytes.add(UInt16(0))
+    bytes.add(rule.action)
+    bytes.add(rule.flags)
+    bytes.add(15, rule.table)
+    bytes.add(14, rule.suppressedPrefix)
+    bytes.add(21, rule.origin)
+    if !rule.input.isEmpty { bytes.add(3, text: rule.input) }
+    if !rule.output.isEmpty { bytes.add(17, text: rule.output) }
+    if rule.priority != 0 { bytes.add(6, rule.priority) }
+    if rule.mark != 0 { bytes.add(10, rule.mark) }
+    if rule.mark != 0 || rule.markMask != 0 { bytes.add(16, rule.markMask) }
+    if rule.hasTarget { bytes.add(4, rule.target) }
+    if rule.tunnel != 0 { bytes.add(12, rule.tunnel) }
+    if rule.isOfDomains { bytes.add(19, UInt8(1)) }
+    /// A range of numbers, as the kernel lays it out.
+    func range(_ type: UInt16, _ values: [some FixedWidthInteger]) {
+      var range = StructBytes()
+      for value in values { range.add(value) }
+      bytes.add(type, range.bytes)
+    }
+    if rule.users != [0, .max] { range(20, rule.users) }
+    if rule.suppressedGroup != -1 { bytes.add(13, rule.suppressedGroup) }
+    if rule.protocolNumber != 0 { bytes.add(22, rule.protocolNumber) }
+    if rule.sourcePorts != [0, 0] { range(23, rule.sourcePorts) }
+    if rule.destinationPorts != [0, 0] { range(24, rule.destinationPorts) }
+    if rule.destinationPrefix != 0 { bytes.add(1, rule.destination.bytes) }
+    if rule.sourcePrefix != 0 { bytes.add(2, rule.source.bytes) }
     return bytes.bytes
   }
 
