@@ -180,7 +180,7 @@ extension OwnGuestTests {
 
       /// Heartbeat and tasks as the remote host sees them. Finding the kernel anew takes it seconds each time.
       func look(_ occasion: String) throws -> String {
-        let heartbeat = try remote(lab, "grassctl heartbeat --host \(lab.url) --count 3 --interval 0.1")
+        let heartbeat = try remote(lab, "grassctl heartbeat --host \(lab.url) --timeout 20 --count 3 --interval 0.1")
         #expect(heartbeat.contains("3 sent, 3 answered"), "\(occasion): \(heartbeat)")
         let tasks = try remote(lab, "grassctl ps --host \(lab.url)")
         #expect(tasks.contains("[kthreadd]"), "\(occasion): \(tasks)")
