@@ -166,7 +166,9 @@ struct CounterFiles {
   /// /proc/net/dev_snmp6/NAME: the counters of one interface, of which only the first are each CPU's own.
   ///
   /// Source: net/ipv6/proc.c, `snmp6_dev_seq_show`.
-  func version6(of owner: VirtualAddress, _ number: Int) throws -> [UInt8] {
+  ///
+  /// `hasLimits` says whether it counts the answers that a limit kept back.
+  func version6(of owner: VirtualAddress, _ number: Int, hasLimits: Bool) throws -> [UInt8] {
     let space = kernel.addressSpace
     let layout = try kernel.types.structure("inet6_dev")
     var text = ProcText()
@@ -183,7 +185,7 @@ struct CounterFiles {
     space.read(&batch)
     let words = try cpus.indices.map { try batch.words($0) }
     for name in packets { add(name.name, words.reduce(0 as UInt64) { $0 &+ ($1[safe: name.entry] ?? 0) }) }
-    let icmp = try names("snmp6_icmp6_list")
+    let icmp = try names("snmp6_icmp6_list").filter { hasLimits || $0.name != "Icmp6OutRateLimitHost" }
     let totals = try array("icmpv6dev", (icmp.map(\.entry).max() ?? 0) + 1)
     for name in icmp { add(name.name, totals[safe: name.entry] ?? 0) }
     try addMessages6(try array("icmpv6msgdev", 512), to: &text)

@@ -71,7 +71,7 @@ enum NetworkFiles {
       "igmp6_mc_seq_ops",
       [
         "anycast6": .file { try multicast().anycasts() },
-        "dev_snmp6": interfaceCounters(links, counters), "igmp6": .file { try multicast().groupsOfVersion6() },
+        "dev_snmp6": interfaceCounters(host, links, counters), "igmp6": .file { try multicast().groupsOfVersion6() },
         "ip6_flowlabel": .file { try protocols().flowLabels() },
         "mcfilter6": .file { try multicast().filtersOfVersion6() }, "rt6_stats": .file { try protocols().routes6() },
       ])
@@ -129,14 +129,17 @@ enum NetworkFiles {
 
   /// A file for each interface that speaks version 6.
   private static func interfaceCounters(
-    _ links: @escaping @Sendable () throws -> LinkFiles, _ counters: @escaping @Sendable () throws -> CounterFiles
+    _ host: ShadowHost, _ links: @escaping @Sendable () throws -> LinkFiles,
+    _ counters: @escaping @Sendable () throws -> CounterFiles
   ) -> ShadowNode {
+    // Counted for the whole namespace only from 6.18 on.
+    let hasLimits = !host.constants.isAtLeast(6, 18)
     @Sendable func files() throws -> [ShadowNode.Entry] {
       try links().interfaces().compactMap { interface -> ShadowNode.Entry? in
         guard let owner = try counters().owner6(of: interface) else { return nil }
         return .init(
           name: String(decoding: interface.name, as: UTF8.self),
-          node: .file { try counters().version6(of: owner, Int(interface.index)) })
+          node: .file { try counters().version6(of: owner, Int(interface.index), hasLimits: hasLimits) })
       }
     }
     return .directory(list: files) { name in try files().first { $0.name == name }?.node }
