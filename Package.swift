@@ -210,7 +210,7 @@ targets += module(
 targets += [
   .systemLibrary(name: "CFuse", path: "Sources/Remote/CFuse", providers: [.apt(["libfuse3-dev"])])
 ]
-targets += module("ShadowMount", in: "Remote", ["CFuse", "Host", "Shadow"])
+targets += module("ShadowMount", in: "Remote", ["CFuse", "Host", "StorageViews", "Shadow"])
 // A program in namespaces of its own, whose calls are answered for the watched host.
 targets += [c("CSandbox", in: "Remote")]
 targets += module(

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mount.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 /// Makes a session of `operations` with the mount options in `options`, as `-o` takes them. Returns null where libfuse
@@ -30,6 +31,9 @@ static inline void grass_fuse_opened(struct fuse_file_info *info, uint64_t handl
 }
 
 static inline uint64_t grass_fuse_handle(const struct fuse_file_info *info) { return info->fh; }
+
+/// The corresponding C macro is `makedev`.
+static inline dev_t grass_device(unsigned int major, unsigned int minor) { return makedev(major, minor); }
 
 static inline void grass_fuse_free(struct fuse_buf *buffer) { free(buffer->mem); }
 

@@ -2,6 +2,23 @@
 public struct ShadowAttributes: Sendable, Equatable {
   public enum Kind: Sendable {
     case directory, file, link
+    /// These are shown for what they are; opened, they would be this machine's.
+    case pipe, socket, characterDevice, blockDevice
+  }
+
+  /// What only files of the host's own file systems have.
+  public struct Details: Sendable, Equatable {
+    /// Since 1970.
+    public struct Time: Sendable, Equatable {
+      public var seconds: Int64
+      public var nanoseconds: UInt32
+    }
+
+    public var accessed, modified, changed: Time
+    /// Units of 512 bytes.
+    public var blocks: UInt64
+    /// The numbers of the device that the file stands for.
+    public var deviceMajor, deviceMinor: UInt32
   }
 
   public var kind: Kind
@@ -9,11 +26,12 @@ public struct ShadowAttributes: Sendable, Equatable {
   public var permissions: UInt16
   public var uid: UInt32 = 0
   public var gid: UInt32 = 0
-  /// All three times, in seconds since 1970.
+  /// All three times, in seconds since 1970, where there are no ``details``.
   public var time: Int64 = 0
   /// Bytes; zero for files that are made when they are opened, as in procfs.
   public var size: UInt64 = 0
   public var links: UInt32 = 1
+  public var details: Details?
   /// Whether it is the same entry whoever asks, so that a system may remember it for ``lifetime``.
   public var isEverybodys = true
 

@@ -9,6 +9,10 @@ public enum ShadowContents: Sendable {
   case memory(any PhysicalMemory)
   /// Bytes, and behind them pieces of the physical memory, which are read when they are asked for.
   case core([UInt8], [Piece], any PhysicalMemory)
+  /// A file of the host, of which as much is read as is asked for.
+  case cached(CachedBytes)
+  /// What can be opened, and not read: as the host's kernel says of some files, and tools expect.
+  case refused(ShadowError)
 
   /// A piece of the memory in a file.
   public struct Piece: Sendable {
@@ -33,6 +37,8 @@ public enum ShadowContents: Sendable {
     case .records(let bytes, let starts):
       let end = starts.first { $0 > offset } ?? bytes.count
       return offset < end ? Array(bytes[offset..<min(end, offset + min(count, bytes.count))]) : []
+    case .refused(let error): throw error
+    case .cached(let bytes): return try ShadowError.answering { try bytes.read(from: UInt64(offset), count: count) }
     case .memory(let memory):
       return try ShadowError.answering { try Self.read(memory, from: UInt64(offset), count: min(count, 1 << 20)) }
     case .core(let head, let pieces, let memory):

@@ -1,4 +1,5 @@
 public import Memory
+import StorageViews
 
 /// An entry of the shadow: what it is, and how what it shows is made.
 public struct ShadowNode: Sendable {
@@ -17,6 +18,15 @@ public struct ShadowNode: Sendable {
 
   public internal(set) var attributes: ShadowAttributes
   let body: Body
+  /// What is to be said of it beside its contents, by names: what extended attributes show.
+  var notes: (@Sendable () throws -> [(name: String, value: [UInt8])])?
+  /// How much its file system holds, where that is one of the host's.
+  var room: (@Sendable () throws -> FileSystemRoom)?
+
+  init(attributes: ShadowAttributes, body: Body) {
+    self.attributes = attributes
+    self.body = body
+  }
 
   /// A directory whose entries `find` knows by name, and `list` all of them.
   static func directory(
@@ -34,6 +44,19 @@ public struct ShadowNode: Sendable {
   /// A directory of entries whose names are made up by who asks for it.
   public static func directory(named entries: [(String, ShadowNode)]) -> ShadowNode {
     directory(entries.map { Entry(name: $0.0, node: $0.1) })
+  }
+
+  /// A directory that shows what another one does, which is known only when it is asked for.
+  public static func forwarding(_ other: @escaping @Sendable () throws -> ShadowNode) -> ShadowNode {
+    directory(
+      list: {
+        guard case .directory(let list, _) = try other().body else { throw ShadowError.notDirectory }
+        return try list()
+      },
+      find: { name in
+        guard case .directory(_, let find) = try other().body else { throw ShadowError.notDirectory }
+        return try find(name)
+      })
   }
 
   /// A directory whose entries are always the same.

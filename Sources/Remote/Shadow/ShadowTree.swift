@@ -1,3 +1,4 @@
+public import StorageViews
 import Synchronization
 
 /// A tree of files made of what a watched kernel holds, by inode numbers, as file systems are asked.
@@ -31,13 +32,20 @@ public final class ShadowTree: Sendable {
 
   private let table: Mutex<Table>
   private let own: (any OwnProcesses)?
+  private let report: (@Sendable (_ first: String, _ why: String) -> Void)?
 
   /// A tree below `root`.
   ///
   /// Where `own` are processes that take it for their own host's, links of the host can be read, and cannot be followed: they
   /// would lead to places of this machine that have the same names.
-  public init(root: ShadowNode, own: (any OwnProcesses)? = nil) {
+  ///
+  /// What cannot be read is also said to `report`, by the name below the root that it belongs to.
+  public init(
+    root: ShadowNode, own: (any OwnProcesses)? = nil,
+    report: (@Sendable (_ first: String, _ why: String) -> Void)? = nil
+  ) {
     self.own = own
+    self.report = report
     table = Mutex(
       Table(nodes: [Self.root: Known(node: root, place: Place(parent: Self.root, name: ""), uses: 1)]))
   }
@@ -55,7 +63,7 @@ public final class ShadowTree: Sendable {
   /// `caller` is the process that asks, which finds itself as `self`; zero where that is unknown.
   public func lookup(_ name: String, in parent: UInt64, caller: Int32 = 0) throws(ShadowError) -> Found {
     guard case .directory(_, let find) = try node(parent).body else { throw .notDirectory }
-    let found = try ShadowError.answering { try Self.$caller.withValue(caller) { try find(name) } }
+    let found = try answering(parent) { try Self.$caller.withValue(caller) { try find(name) } }
     guard let found else { throw .missing }
     return table.withLock { table in
       let place = Place(parent: parent, name: name)
@@ -94,7 +102,7 @@ public final class ShadowTree: Sendable {
   /// The entries of a directory as it is now, without `.` and `..`.
   public func entries(of inode: UInt64) throws(ShadowError) -> [(name: String, kind: ShadowAttributes.Kind)] {
     guard case .directory(let list, _) = try node(inode).body else { throw .notDirectory }
-    return try ShadowError.answering {
+    return try answering(inode) {
       try list().filter { Self.isName($0.name) }.map { ($0.name, $0.node.attributes.kind) }
     }
   }
@@ -102,7 +110,12 @@ public final class ShadowTree: Sendable {
   /// The contents of a file as it is now.
   public func open(_ inode: UInt64) throws(ShadowError) -> ShadowContents {
     switch try node(inode).body {
-    case .file(let make): try ShadowError.answering(make)
+    case .file(let make):
+      do throws(ShadowError) {
+        return try answering(inode, make)
+      } catch .invalid {
+        return .refused(.invalid)
+      }
     case .directory: throw .isDirectory
     case .link: throw .unreadable("it is a link")
     }
@@ -114,7 +127,42 @@ public final class ShadowTree: Sendable {
   public func target(of inode: UInt64, caller: Int32 = 0) throws(ShadowError) -> [UInt8] {
     guard case .link(let isHere, let make) = try node(inode).body else { throw .unreadable("it is no link") }
     if let own, !isHere, !own.readsLink(caller) { throw .notFollowed }
-    return try ShadowError.answering { try Self.$caller.withValue(caller, operation: make) }
+    return try answering(inode) { try Self.$caller.withValue(caller, operation: make) }
+  }
+
+  /// What is to be said of an entry beside its contents, as names and values.
+  public func notes(on inode: UInt64) throws(ShadowError) -> [(name: String, value: [UInt8])] {
+    guard let notes = try node(inode).notes else { return [] }
+    return try ShadowError.answering(notes)
+  }
+
+  /// How much the file system of the host holds that an entry belongs to; nil for what is made here.
+  public func room(around inode: UInt64) throws(ShadowError) -> FileSystemRoom? {
+    guard let room = try node(inode).room else { return nil }
+    return try ShadowError.answering(room)
+  }
+
+  /// Runs `body`, and says what of the entry `inode` cannot be read.
+  private func answering<Result>(_ inode: UInt64, _ body: () throws -> Result) throws(ShadowError) -> Result {
+    do throws(ShadowError) {
+      return try ShadowError.answering(body)
+    } catch {
+      if let report, case .unreadable(let why) = error { report(first(above: inode), why) }
+      throw error
+    }
+  }
+
+  /// The name of the root's entry that an entry is or lies below; empty for the root itself.
+  private func first(above inode: UInt64) -> String {
+    table.withLock { table in
+      var (name, inode) = ("", inode)
+      // No path has more parts than PATH_MAX has room for.
+      for _ in 0..<4096 {
+        guard inode != Self.root, let known = table.nodes[inode] else { break }
+        (name, inode) = (known.place.name, known.place.parent)
+      }
+      return name
+    }
   }
 
   private func node(_ inode: UInt64) throws(ShadowError) -> ShadowNode {

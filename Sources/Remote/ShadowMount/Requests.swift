@@ -2,6 +2,7 @@ import CFuse
 import Glibc
 import Host
 import Shadow
+import StorageViews
 import Synchronization
 
 /// What libfuse's low-level interface asks, answered from a tree.
@@ -105,10 +106,36 @@ final class Requests: Sendable {
       }
     }
     operations.releasedir = { request, _, info in Requests.closed(request, info) }
-    operations.statfs = { request, _ in
-      var values = statvfs()
-      (values.f_bsize, values.f_frsize, values.f_namemax) = (4096, 4096, 255)
-      fuse_reply_statfs(request, &values)
+    operations.statfs = { request, inode in
+      Requests.answer(request) { requests throws(ShadowError) in
+        var values = statvfs()
+        (values.f_bsize, values.f_frsize, values.f_namemax) = (4096, 4096, 255)
+        if let room = try requests.tree.room(around: inode) {
+          (values.f_bsize, values.f_frsize) = (UInt(room.blockSize), UInt(room.blockSize))
+          (values.f_blocks, values.f_bfree) = (UInt(room.blocks), UInt(room.freeBlocks))
+          (values.f_bavail, values.f_files) = (UInt(room.availableBlocks), UInt(room.files))
+          (values.f_ffree, values.f_favail) = (UInt(room.freeFiles), UInt(room.freeFiles))
+          values.f_namemax = UInt(room.longestName)
+        }
+        fuse_reply_statfs(request, &values)
+      }
+    }
+    operations.listxattr = { request, inode, room in
+      Requests.answer(request) { requests throws(ShadowError) in
+        var names: [UInt8] = []
+        for note in try requests.tree.notes(on: inode) { names += Array(note.name.utf8) + [0] }
+        Requests.reply(request, names, room: room)
+      }
+    }
+    operations.getxattr = { request, inode, name, room in
+      let text = name.flatMap { String(validatingCString: $0) }
+      Requests.answer(request) { requests throws(ShadowError) in
+        guard let note = try requests.tree.notes(on: inode).first(where: { $0.name == text }) else {
+          fuse_reply_err(request, ENODATA)
+          return
+        }
+        Requests.reply(request, note.value, room: room)
+      }
     }
     return operations
   }
@@ -150,6 +177,19 @@ final class Requests: Sendable {
     if fuse_reply_open(request, info) != 0 { _ = opened.withLock { $0.files.removeValue(forKey: handle) } }
   }
 
+  /// Replies to who asks for bytes and says for how many it has `room`, or by zero that it asks how many there are.
+  private static func reply(_ request: fuse_req_t?, _ bytes: [UInt8], room: Int) {
+    if room == 0 {
+      fuse_reply_xattr(request, bytes.count)
+    } else if bytes.count > room {
+      fuse_reply_err(request, ERANGE)
+    } else {
+      bytes.withUnsafeBytes { bytes in
+        _ = fuse_reply_buf(request, bytes.assumingMemoryBound(to: CChar.self).baseAddress, bytes.count)
+      }
+    }
+  }
+
   private static func closed(_ request: fuse_req_t?, _ info: UnsafeMutablePointer<fuse_file_info>?) {
     if let info {
       let handle = grass_fuse_handle(info)
@@ -186,6 +226,10 @@ final class Requests: Sendable {
     case .directory: S_IFDIR
     case .file: S_IFREG
     case .link: S_IFLNK
+    case .pipe: S_IFIFO
+    case .socket: S_IFSOCK
+    case .characterDevice: S_IFCHR
+    case .blockDevice: S_IFBLK
     }
   }
 
@@ -199,6 +243,19 @@ final class Requests: Sendable {
     status.st_blksize = 4096
     let time = timespec(tv_sec: Int(attributes.time), tv_nsec: 0)
     (status.st_atim, status.st_mtim, status.st_ctim) = (time, time, time)
+    if let details = attributes.details {
+      status.st_atim = timespec(details.accessed)
+      status.st_mtim = timespec(details.modified)
+      status.st_ctim = timespec(details.changed)
+      status.st_blocks = blkcnt_t(clamping: details.blocks)
+      status.st_rdev = grass_device(details.deviceMajor, details.deviceMinor)
+    }
     return status
+  }
+}
+
+extension timespec {
+  fileprivate init(_ time: ShadowAttributes.Details.Time) {
+    self.init(tv_sec: Int(time.seconds), tv_nsec: Int(time.nanoseconds))
   }
 }

@@ -18,7 +18,7 @@ public final class ShadowMount: Sendable {
   private let hasEnded = Atomic<Bool>(false)
 
   /// How many requests are answered at once: a slow one, over a link, must not hold up others.
-  private static let workers = 8
+  public static let workers = 8
 
   private struct OpaquePointerBox: @unchecked Sendable {
     // libfuse's sessions may be used by several threads.
@@ -30,8 +30,12 @@ public final class ShadowMount: Sendable {
   /// Unless it `followsLinks`, symbolic links below it are not followed where this process has the right to say so (Linux 5.10 and
   /// root): they lead to places of the watched host, of which this machine has others by the same names.
   ///
+  /// `workers` is how many requests are answered at once.
+  ///
   /// - Throws: ``MountError``.
-  public init(_ tree: ShadowTree, at path: String, source: String, followsLinks: Bool = false) throws(MountError) {
+  public init(
+    _ tree: ShadowTree, at path: String, source: String, followsLinks: Bool = false, workers: Int = workers
+  ) throws(MountError) {
     self.path = path
     let requests = Requests(tree)
     self.requests = requests
@@ -62,7 +66,7 @@ public final class ShadowMount: Sendable {
       throw MountError(path: path, what: "no more files can be opened", code: EMFILE)
     }
     do throws(SystemCallError) {
-      for number in 0..<Self.workers {
+      for number in 0..<workers {
         let (box, wakeUp) = (self.session, wakeUp)
         let waiting = grass_fuse_waiting(file, wakeUp)
         guard waiting >= 0 else { throw SystemCallError("the file of requests", call: "epoll_create1", code: errno) }

@@ -39,12 +39,13 @@ struct DiskFiles: KernelReader {
     // Eight bits of its flags from 6.10 on.
     let part = Field<UInt64>("bd_partno", before: "6.10", "__bd_flags.counter")
     let disk = Field<VirtualAddress>("bd_disk"), statistics = Field<VirtualAddress>("bd_stats")
+    let start = Field<UInt64>("bd_start_sect"), isReadOnly = Field<Bool>(optional: "bd_read_only")
   }
 
   private struct Disk: KernelShape {
     static let type = "gendisk"
     let name = Field<[UInt8]>("disk_name"), flags = Field<UInt64>("flags"), queue = Field<VirtualAddress>("queue")
-    let parts = Field<VirtualAddress>("part_tbl.xa_head")
+    let parts = Field<VirtualAddress>("part_tbl.xa_head"), state = Field<UInt64>("state")
   }
 
   private struct Statistics: KernelShape {
@@ -119,33 +120,66 @@ struct DiskFiles: KernelReader {
     return text.bytes
   }
 
-  /// Of each disk in /sys/block, its name and its files.
+  /// Of each disk in /sys/block its name, its number, and its files; and below it those of its parts.
   ///
-  /// Source: block/genhd.c, `disk_attrs`. What limits a disk's requests has is left to its queue, and is not here.
-  func directories(
-    _ kernel: Kernel
-  ) throws -> [(name: String, files: [(String, @Sendable () throws -> String)])] {
-    try parts(kernel).filter { !$0.isPart }.map { part in
-      let (number, sectors) = (try part.block.number & 0xffff_ffff, try part.block.sectors)
-      let isHidden = try part.disk.flags & hidden != 0
+  /// Source: block/genhd.c, `disk_attrs`; block/partitions/core.c, `part_attrs`.
+  func directories(_ kernel: Kernel) throws -> [(name: String, number: UInt64, entries: [ShadowNode.Entry])] {
+    let all = try parts(kernel)
+    let slaves = try kernel.reader(DiskHolders.self).slaves(
+      of: all.filter { !$0.isPart }.map { ($0.name, $0.disk.address) }, kernel)
+    return try all.enumerated().filter { !$0.element.isPart }.map { index, disk in
+      let own = all[(index + 1)...].prefix { $0.isPart }
+      let isHidden = try disk.disk.flags & hidden != 0
       // GENHD_FL_REMOVABLE.
       let isRemovable =
-        try part.disk.flags & UInt64(bitPattern: kernel.types.enumerator("GENHD_FL_REMOVABLE") ?? 1) != 0
-      let files: [(String, @Sendable () throws -> String)] = [
-        ("dev", { "\(number >> 20):\(number & 0xfffff)" }), ("size", { "\(sectors)" }),
-        ("removable", { isRemovable ? "1" : "0" }), ("hidden", { isHidden ? "1" : "0" }),
-        (
-          "stat",
-          {
-            // The counters of /proc/diskstats, each with as much room as `part_stat_show` gives it.
-            let widths = [8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8]
-            let columns = try self.columns(of: part, kernel).split(separator: " ")
-            return zip(columns, widths).map { ProcText.padded(String($0), $1) }.joined(separator: " ")
-          }
-        ),
+        try disk.disk.flags & UInt64(bitPattern: kernel.types.enumerator("GENHD_FL_REMOVABLE") ?? 1) != 0
+      var entries = try common(disk, slaves, kernel)
+      entries += [
+        Self.file("removable") { isRemovable ? "1" : "0" }, Self.file("hidden") { isHidden ? "1" : "0" },
+        .init(
+          name: "slaves",
+          node: .directory((slaves[disk.name] ?? []).map { .init(name: Self.text($0), node: .directory([])) })),
       ]
-      return (String(decoding: part.name, as: UTF8.self), files)
+      let queue = try disk.disk.queue
+      entries.append(.init(name: "queue", node: .directory(try kernel.reader(DiskQueue.self).entries(queue, kernel))))
+      for part in own {
+        let (start, number) = (try part.block.start, try part.block.part & 0xff)
+        let node = ShadowNode.directory(
+          try common(part, slaves, kernel)
+            + [Self.file("start") { "\(start)" }, Self.file("partition") { "\(number)" }])
+        entries.append(.init(name: Self.text(part.name), node: node))
+      }
+      return (Self.text(disk.name), try disk.block.number & 0xffff_ffff, entries)
     }
+  }
+
+  private static func text(_ name: [UInt8]) -> String { String(decoding: name, as: UTF8.self) }
+
+  private static func file(_ name: String, _ make: @escaping @Sendable () throws -> String) -> ShadowNode.Entry {
+    .init(name: name, node: .file { Array((try make() + "\n").utf8) })
+  }
+
+  /// What disks and their parts have in common.
+  private func common(
+    _ part: Part, _ slaves: [[UInt8]: [[UInt8]]], _ kernel: Kernel
+  ) throws -> [ShadowNode.Entry] {
+    let (number, sectors) = (try part.block.number & 0xffff_ffff, try part.block.sectors)
+    // A byte of its own until 6.9, then bit 8 of its flags (BD_READ_ONLY); of a disk also bit 1 of its state (GD_READ_ONLY).
+    let shape = part.block.shape
+    let isLocked =
+      try shape.isReadOnly.isPresent ? part.block.isReadOnly : part.block.part >> 8 & 1 != 0
+    let isReadOnly = try isLocked || part.disk.state >> 1 & 1 != 0
+    let holders = slaves.filter { $0.value.contains(part.name) }.keys.sorted { $0.lexicographicallyPrecedes($1) }
+    return [
+      Self.file("dev") { "\(number >> 20):\(number & 0xfffff)" }, Self.file("size") { "\(sectors)" },
+      Self.file("ro") { isReadOnly ? "1" : "0" },
+      Self.file("stat") {
+        // The counters of /proc/diskstats, each with as much room as `part_stat_show` gives it.
+        try self.columns(of: part, kernel).split(separator: " ").map { ProcText.padded(String($0), 8) }
+          .joined(separator: " ")
+      },
+      .init(name: "holders", node: .directory(holders.map { .init(name: Self.text($0), node: .directory([])) })),
+    ]
   }
 
   /// /proc/diskstats.

@@ -68,7 +68,7 @@ struct MemoryFile: KernelReader {
     for (name, bytes) in info.lines {
       line(name, kibibytes: bytes / 1024)
       // CONFIG_ZSWAP, from 5.19 on.
-      if name == "SwapFree", let stored = try value("zswap_stored_pages", 4) {
+      if name == "SwapFree", kernel.types.enumerator("ZSWPIN") != nil, let stored = try value("zswap_stored_pages", 4) {
         let size = try value("zswap_pool_total_size")
         guard stored == 0 || size != nil else { throw ShadowError.unreadable("the size of zswap's pool is not kept") }
         line("Zswap", kibibytes: (size ?? 0) >> 10)

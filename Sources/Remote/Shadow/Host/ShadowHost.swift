@@ -16,7 +16,7 @@ final class ShadowHost: Sendable {
   private let keptSockets = Mutex<Kept<[NetworkSocket]>?>(nil)
   private let keptMounts = Mutex<Kept<[MountPoint]>?>(nil)
 
-  private struct Kept<Value: Sendable> {
+  struct Kept<Value: Sendable> {
     var value: Value
     var read: ContinuousClock.Instant
     /// How long reading it took.
@@ -28,7 +28,7 @@ final class ShadowHost: Sendable {
   }
 
   /// What is kept, or else what `read` gives now; others who ask meanwhile wait for the same reading.
-  private func recent<Value: Sendable>(
+  func recent<Value: Sendable>(
     _ kept: borrowing Mutex<Kept<Value>?>, _ read: () throws -> Value
   ) throws -> Value {
     try kept.withLock { kept in

@@ -23,8 +23,11 @@ struct ZoneFiles: KernelReader {
     let managed = Field<UInt64>("managed_pages"), spanned = Field<UInt64>("spanned_pages")
     let present = Field<UInt64>("present_pages"), contiguous = Field<UInt64>(optional: "cma_pages")
     let reserve = Field<[Int64]>("lowmem_reserve"), counters = Field<[Int64]>("vm_stat")
-    let events = Field<[Int64]>(optional: "vm_numa_event"), free = Field<RawBytes>("free_area")
-    let sets = Field<VirtualAddress>("per_cpu_pageset"), shares = Field<VirtualAddress>("per_cpu_zonestats")
+    let events = Field<[Int64]>(optional: "vm_numa_event", before: "5.14, f19298b9516c", "vm_numa_stat"),
+      free = Field<RawBytes>("free_area")
+    // One struct for both until 5.13, which begins with the set.
+    let sets = Field<VirtualAddress>("per_cpu_pageset", before: "5.14, 28f836b6777b", "pageset")
+    let shares = Field<VirtualAddress>("per_cpu_zonestats", before: "5.14, 28f836b6777b", "pageset")
   }
 
   private struct PageSet: KernelShape {
@@ -36,6 +39,7 @@ struct ZoneFiles: KernelReader {
   private struct Share: KernelShape {
     static let type = "per_cpu_zonestat"
     let threshold = Field<Int8>("stat_threshold"), events = Field<[UInt64]>(optional: "vm_numa_event")
+    let shortEvents = Field<RawBytes>(optional: "vm_numa_stat_diff")
   }
 
   private let node: Bound<Node>, zone: Bound<Zone>, pages: Bound<PageSet>, share: Bound<Share>
@@ -45,14 +49,16 @@ struct ZoneFiles: KernelReader {
 
   init(kernel: Kernel) throws {
     let types = kernel.types
-    (node, zone, pages, share) = try types.bind()
+    (node, zone, pages) = try types.bind()
+    share = try Bound(types, as: types.hasStructure("per_cpu_zonestat") ? "per_cpu_zonestat" : "per_cpu_pageset")
     area = try types.structure("free_area")
     free = try area.field("nr_free")
     zoneCount = min(8, max(0, try types.structure("pglist_data").field("node_zones").elementCount ?? 0))
     func count(_ name: String) -> Int {
       types.enumerator(name).flatMap { (0..<1024).contains($0) ? Int($0) : nil } ?? 0
     }
-    counts = (count("NR_VM_ZONE_STAT_ITEMS"), count("NR_VM_NUMA_EVENT_ITEMS"), count("NR_VM_NODE_STAT_ITEMS"))
+    let events = ["NR_VM_NUMA_EVENT_ITEMS", "NR_VM_NUMA_STAT_ITEMS"].map(count).max() ?? 0
+    counts = (count("NR_VM_ZONE_STAT_ITEMS"), events, count("NR_VM_NODE_STAT_ITEMS"))
   }
 
   /// The nodes that are online, in the order of their numbers.
@@ -104,6 +110,8 @@ struct ZoneFiles: KernelReader {
     let cpus = try kernel.cpus().filter(\.isOnline)
     // Between which marks the lists of each CPU may grow, by newer kernels.
     let showsMarks = host.constants.isAtLeast(6, 16)
+    // What is added to the marks, and what is kept for large pieces, are shown from 5.12 on; huge pages are counted in small ones since.
+    let isOld = !host.constants.isAtLeast(5, 12)
     // Shown from 6.12 on.
     let hasPromotion = host.constants.isAtLeast(6, 12)
     var text = ProcText()
@@ -116,19 +124,19 @@ struct ZoneFiles: KernelReader {
       if isPopulated, hasShownNode.insert(owner).inserted {
         text.add("\n  per-node stats")
         for (label, value) in zip(labels[(counts.zone + counts.events)...], try nodes[owner].counters) {
-          counter(label, UInt64(max(0, value)) / MemoryCounters.divisor(of: label))
+          counter(label, UInt64(max(0, value)) / (isOld ? 1 : MemoryCounters.divisor(of: label)))
         }
       }
       let boost = try zone.boost
       let marks = try zone.marks.map { $0 &+ boost }
-      var lines: [(String, UInt64)] = [("boost", boost)]
+      var lines: [(String, UInt64)] = isOld ? [] : [("boost", boost)]
       for (label, mark) in zip(["min", "low", "high", "promo"].prefix(hasPromotion ? 4 : 3), marks) {
         lines.append((label, mark))
       }
       lines += [
         ("spanned", try zone.spanned), ("present", try zone.present), ("managed", try zone.managed),
-        ("cma", try zone.contiguous),
       ]
+      if !isOld { lines.append(("cma", try zone.contiguous)) }
       let counters = try zone.counters.map { UInt64(max(0, $0)) }
       let free = zip(labels, counters).first { $0.0 == "nr_free_pages" }?.1 ?? 0
       text.add("\n  pages free     \(free)")
@@ -143,6 +151,11 @@ struct ZoneFiles: KernelReader {
       var events = try zone.events.map { UInt64(bitPattern: $0) }
       for share in shares {
         for (index, value) in try share.events.enumerated() where index < events.count { events[index] &+= value }
+        // Of 16 bits each.
+        let bytes = try share.shortEvents.bytes
+        for index in events.indices where index * 2 + 1 < bytes.count {
+          events[index] &+= UInt64(bytes[index * 2]) | UInt64(bytes[index * 2 + 1]) << 8
+        }
       }
       for (label, value) in zip(labels[counts.zone...].prefix(counts.events), events) { counter(label, value) }
       text.add("\n  pagesets")

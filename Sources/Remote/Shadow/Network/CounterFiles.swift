@@ -2,6 +2,7 @@ import Binding
 import KernelInfo
 import LinuxKernel
 import Memory
+import NetworkViews
 import Paging
 
 /// The lines of /proc/net/snmp, snmp6, netstat, sockstat, sockstat6 and softnet_stat: counters of a network namespace.
@@ -146,7 +147,55 @@ struct CounterFiles {
     let messages = try kernel.addressSpace.read(
       kernel.addressSpace.pointer(at: net + layout.field("mib.icmpv6msg_statistics").offset), count: 512 * 8
     ).words
-    let names = try kernel.texts(in: "icmp6type2name", count: 256)
+    try addMessages6(messages, to: &text)
+    for counter in try counters("snmp6_udp6_list", "mib.udp_stats_in6") { add(counter.name, counter.value) }
+    if kernel.symbols.address(of: "snmp6_udplite6_list") != nil {
+      for counter in try counters("snmp6_udplite6_list", "mib.udplite_stats_in6") { add(counter.name, counter.value) }
+    }
+    return text.bytes
+  }
+
+  /// The `inet6_dev` of an interface; nil where it has none, or shows none.
+  func owner6(of interface: NetworkInterface) throws -> VirtualAddress? {
+    let owner = try kernel.addressSpace.pointer(at: interface.device + kernel.offset(of: "ip6_ptr", in: "net_device"))
+    guard owner.rawValue != 0 else { return nil }
+    let entry = try kernel.addressSpace.pointer(at: owner + kernel.offset(of: "stats.proc_dir_entry", in: "inet6_dev"))
+    return entry.rawValue == 0 ? nil : owner
+  }
+
+  /// /proc/net/dev_snmp6/NAME: the counters of one interface, of which only the first are each CPU's own.
+  ///
+  /// Source: net/ipv6/proc.c, `snmp6_dev_seq_show`.
+  ///
+  /// `hasLimits` says whether it counts the answers that a limit kept back.
+  func version6(of owner: VirtualAddress, _ number: Int, hasLimits: Bool) throws -> [UInt8] {
+    let space = kernel.addressSpace
+    let layout = try kernel.types.structure("inet6_dev")
+    var text = ProcText()
+    func add(_ name: String, _ value: UInt64) { text.line("\(ProcText.filled(name, 32))\t\(value)") }
+    add("ifIndex", UInt64(number))
+    func array(_ field: String, _ count: Int) throws -> [UInt64] {
+      try space.read(space.pointer(at: owner + layout.field("stats." + field).offset), count: count * 8).words
+    }
+    let packets = try names("snmp6_ipstats_list")
+    let variable = try space.pointer(at: owner + layout.field("stats.ipv6").offset)
+    var batch = ReadBatch<VirtualAddress>()
+    let last = packets.map(\.entry).max() ?? 0
+    for cpu in cpus { batch.add(cpu.address(of: variable), count: (last + 1) * 8) }
+    space.read(&batch)
+    let words = try cpus.indices.map { try batch.words($0) }
+    for name in packets { add(name.name, words.reduce(0 as UInt64) { $0 &+ ($1[safe: name.entry] ?? 0) }) }
+    let icmp = try names("snmp6_icmp6_list").filter { hasLimits || $0.name != "Icmp6OutRateLimitHost" }
+    let totals = try array("icmpv6dev", (icmp.map(\.entry).max() ?? 0) + 1)
+    for name in icmp { add(name.name, totals[safe: name.entry] ?? 0) }
+    try addMessages6(try array("icmpv6msgdev", 512), to: &text)
+    return text.bytes
+  }
+
+  /// Source: net/ipv6/proc.c, `snmp6_seq_show_icmpv6msg`.
+  private func addMessages6(_ messages: [UInt64], to text: inout ProcText) throws {
+    func add(_ name: String, _ value: UInt64) { text.line("\(ProcText.filled(name, 32))\t\(value)") }
+    let names = try messageNames6()
     for (index, value) in messages.enumerated() {
       guard let name = names[index & 0xff] else { continue }
       add("Icmp6\(index & 0x100 != 0 ? "Out" : "In")\(name)", value)
@@ -154,9 +203,30 @@ struct CounterFiles {
     for (index, value) in messages.enumerated() where value != 0 {
       add("Icmp6\(index & 0x100 != 0 ? "Out" : "In")Type\(index & 0xff)", value)
     }
-    for counter in try counters("snmp6_udp6_list", "mib.udp_stats_in6") { add(counter.name, counter.value) }
-    if kernel.symbols.address(of: "snmp6_udplite6_list") != nil {
-      for counter in try counters("snmp6_udplite6_list", "mib.udplite_stats_in6") { add(counter.name, counter.value) }
+  }
+
+  /// What messages of ICMPv6 are called, by their types; later compilers make a branch of the kernel's table.
+  private func messageNames6() throws -> [String?] {
+    if kernel.symbols.address(of: "icmp6type2name") != nil { return try kernel.texts(in: "icmp6type2name", count: 256) }
+    var names = [String?](repeating: nil, count: 256)
+    for (type, name) in [
+      (1, "DestUnreachs"), (2, "PktTooBigs"), (3, "TimeExcds"), (4, "ParmProblems"), (128, "Echos"),
+      (129, "EchoReplies"), (130, "GroupMembQueries"), (131, "GroupMembResponses"), (132, "GroupMembReductions"),
+      (133, "RouterSolicits"), (134, "RouterAdvertisements"), (135, "NeighborSolicits"),
+      (136, "NeighborAdvertisements"), (137, "Redirects"), (143, "MLDv2Reports"),
+    ] {
+      names[type] = name
+    }
+    return names
+  }
+
+  /// /proc/net/xfrm_stat.
+  ///
+  /// Source: net/xfrm/xfrm_proc.c, `xfrm_statistics_seq_show`.
+  func transforms() throws -> [UInt8] {
+    var text = ProcText()
+    for counter in try counters("xfrm_mib_list", "mib.xfrm_statistics") {
+      text.line("\(ProcText.filled(counter.name, 24))\t\(counter.value)")
     }
     return text.bytes
   }
@@ -243,7 +313,10 @@ struct CounterFiles {
 
   private struct Queue: KernelShape {
     static let type = "softnet_data"
-    let processed = Field<UInt32>("processed"), dropped = Field<UInt32>("dropped")
+    // Two counters that nodes share, from 6.18 on.
+    let processed = Field<UInt32>("processed"), dropped = Field<UInt32>(optional: "dropped")
+    let dropped0 = Field<UInt32>(optional: "drop_counters.drops0.counter")
+    let dropped1 = Field<UInt32>(optional: "drop_counters.drops1.counter")
     let squeezed = Field<UInt32>("time_squeeze"), steered = Field<UInt32>("received_rps")
     let limit = Field<VirtualAddress?>(optional: "flow_limit")
     let input = Field<UInt32>("input_pkt_queue.qlen"), process = Field<UInt32>("process_queue.qlen")
@@ -263,7 +336,8 @@ struct CounterFiles {
     for (cpu, queue) in zip(cpus, try kernel.read(Queue.self, at: cpus.map { $0.address(of: variable) })) {
       let limited = try queue.limit.map { try kernel.read(Limit.self, at: [$0])[0].count } ?? 0
       let (input, process) = (try queue.input, try queue.process)
-      var columns = [try queue.processed, try queue.dropped, try queue.squeezed, 0, 0, 0, 0, 0, 0]
+      let dropped = try queue.dropped &+ queue.dropped0 &+ queue.dropped1
+      var columns = [try queue.processed, dropped, try queue.squeezed, 0, 0, 0, 0, 0, 0]
       columns += [try queue.steered, limited, input &+ process, UInt32(cpu.number)]
       // The two queues by themselves from 6.4 on.
       if host.constants.isAtLeast(6, 4) { columns += [input, process] }

@@ -14,7 +14,7 @@ struct LinkFiles {
 
   private var space: AddressSpace { kernel.addressSpace }
 
-  private func interfaces() throws -> [NetworkInterface] {
+  func interfaces() throws -> [NetworkInterface] {
     try kernel.network().whole().interfaces.filter { $0.namespace == namespace }.sorted { $0.index < $1.index }
   }
 

@@ -24,7 +24,12 @@ enum NetworkFiles {
     @Sendable func links() throws -> LinkFiles {
       LinkFiles(kernel: kernel, net: try address(), namespace: try namespace())
     }
-    return .directory([
+    @Sendable func protocols() throws -> ProtocolFiles { ProtocolFiles(host: host, net: try address()) }
+    @Sendable func multicast() throws -> MulticastFiles {
+      MulticastFiles(kernel: kernel, interfaces: try links().interfaces())
+    }
+    @Sendable func tries() throws -> TrieFiles { TrieFiles(kernel: kernel, net: try address()) }
+    let own: [ShadowNode.Entry] = entries([
       "arp": .file { try links().neighbours() },
       "dev": .file { try devices(namespace: namespace(), kernel) },
       "dev_mcast": .file { try links().multicast() },
@@ -51,7 +56,93 @@ enum NetworkFiles {
       "udplite": .file { try sockets().udpLines(2, kind: .udplite, namespace: namespace(), host) },
       "udplite6": .file { try sockets().udpLines(10, kind: .udplite, namespace: namespace(), host) },
       "unix": .file { try sockets().unixLines(namespace: namespace(), host) },
+      "fib_trie": .file { try tries().routes() }, "fib_triestat": .file { try tries().statistics() },
+      "igmp": .file { try multicast().groups(address()) }, "mcfilter": .file { try multicast().filters() },
+      "protocols": .file { try protocols().protocols() },
+      "ptype": .file { try protocols().packetKinds(links().interfaces()) },
+      "rt_cache": .file { ProtocolFiles.cachedRoutes },
+      "stat": statistics(host) { try protocols() },
     ])
+    // What kernels may lack that were built without it.
+    func ifPresent(_ symbol: String, _ files: KeyValuePairs<String, ShadowNode>) -> [ShadowNode.Entry] {
+      kernel.symbols.address(of: symbol) == nil ? [] : entries(files)
+    }
+    let version6 = ifPresent(
+      "igmp6_mc_seq_ops",
+      [
+        "anycast6": .file { try multicast().anycasts() },
+        "dev_snmp6": interfaceCounters(host, links, counters), "igmp6": .file { try multicast().groupsOfVersion6() },
+        "ip6_flowlabel": .file { try protocols().flowLabels() },
+        "mcfilter6": .file { try multicast().filtersOfVersion6() }, "rt6_stats": .file { try protocols().routes6() },
+      ])
+    let routing = ifPresent(
+      "ipmr_vif_seq_ops",
+      [
+        "ip_mr_cache": .file {
+          try protocols().multicastRoutes("Group    Origin   Iif     Pkts    Bytes    Wrong Oifs", version: 4)
+        },
+        "ip_mr_vif": .file {
+          try protocols().multicastRoutes(
+            "Interface      BytesIn  PktsIn  BytesOut PktsOut Flags Local    Remote", version: 4)
+        },
+      ])
+    let routing6 = ifPresent(
+      "ip6mr_vif_seq_ops",
+      [
+        "ip6_mr_cache": .file {
+          try protocols().multicastRoutes(
+            "Group                            Origin                           Iif      Pkts  Bytes     Wrong  Oifs",
+            version: 6)
+        },
+        "ip6_mr_vif": .file {
+          try protocols().multicastRoutes("Interface      BytesIn  PktsIn  BytesOut PktsOut Flags", version: 6)
+        },
+      ])
+    let others =
+      ifPresent("xfrm_mib_list", ["xfrm_stat": .file { try counters().transforms() }])
+      + ifPresent("wireless_seq_ops", ["wireless": .file { try protocols().wireless(links().interfaces()) }])
+    let first = ifPresent("cn_proc_show", ["connector": .file { try protocols().connectors() }])
+    let all = own + version6 + routing + routing6 + others
+    let byName = Dictionary((all + first).map { ($0.name, $0.node) }, uniquingKeysWith: { first, _ in first })
+    /// Of the first namespace only.
+    @Sendable func isFirst() throws -> Bool { try address() == kernel.symbol("init_net", for: "the network") }
+    return .directory(
+      list: { try all + (isFirst() ? first : []) },
+      find: { name in try name != "connector" || isFirst() ? byName[name] : nil })
+  }
+
+  private static func entries(_ files: KeyValuePairs<String, ShadowNode>) -> [ShadowNode.Entry] {
+    files.map { .init(name: $0.key, node: $0.value) }
+  }
+
+  private static func statistics(
+    _ host: ShadowHost, _ protocols: @escaping @Sendable () throws -> ProtocolFiles
+  ) -> ShadowNode {
+    var files = entries([
+      "arp_cache": .file { try protocols().neighbours("arp_tbl") }, "rt_cache": .file { try protocols().routes() },
+    ])
+    if host.kernel.symbols.address(of: "nd_tbl") != nil {
+      files += entries(["ndisc_cache": .file { try protocols().neighbours("nd_tbl") }])
+    }
+    return .directory(files)
+  }
+
+  /// A file for each interface that speaks version 6.
+  private static func interfaceCounters(
+    _ host: ShadowHost, _ links: @escaping @Sendable () throws -> LinkFiles,
+    _ counters: @escaping @Sendable () throws -> CounterFiles
+  ) -> ShadowNode {
+    // Counted for the whole namespace only from 6.18 on.
+    let hasLimits = !host.constants.isAtLeast(6, 18)
+    @Sendable func files() throws -> [ShadowNode.Entry] {
+      try links().interfaces().compactMap { interface -> ShadowNode.Entry? in
+        guard let owner = try counters().owner6(of: interface) else { return nil }
+        return .init(
+          name: String(decoding: interface.name, as: UTF8.self),
+          node: .file { try counters().version6(of: owner, Int(interface.index), hasLimits: hasLimits) })
+      }
+    }
+    return .directory(list: files) { name in try files().first { $0.name == name }?.node }
   }
 
   /// The number of a process's network namespace.

@@ -67,6 +67,9 @@ struct ProcessDirectory: Sendable {
     }
     file("statm") { record in Array(try Self.sizes(record, host.kernel).utf8) }
     file("maps") { record in try Self.mappings(record, host) }
+    file("smaps") { record in try host.kernel.reader(MemoryFiles.self).areas(record, host.kernel) }
+    file("smaps_rollup") { record in try host.kernel.reader(MemoryFiles.self).sum(record, host.kernel) }
+    file("numa_maps") { record in try host.kernel.reader(MemoryFiles.self).nodes(record, host.kernel) }
     add("cwd", .link { try Self.place(host.thread(tid).details.get().working, host) })
     add("root", .link { try Self.place(host.thread(tid).details.get().root, host) })
     add("exe", .link { try Self.executable(host.thread(tid), host) })

@@ -19,6 +19,11 @@ public enum SystemTree {
         "net": .directory(
           list: { try interfaces(kernel) }, find: { name in try interfaces(kernel).first { $0.name == name }?.node })
       ]),
+      "dev": .directory([
+        "block": .directory(
+          list: { try numbers(ofDisks: kernel) },
+          find: { name in try numbers(ofDisks: kernel).first { $0.name == name }?.node })
+      ]),
       "devices": .directory([
         "system": .directory([
           "cpu": .directory(
@@ -75,7 +80,11 @@ public enum SystemTree {
     where present[safe: cpu.number / 64].map({ $0 >> UInt64(cpu.number % 64) & 1 != 0 }) ?? false {
       // The first one cannot be switched off.
       var own = cpu.number == 0 ? [] : [file("online") { cpu.isOnline ? "1" : "0" }]
-      if cpu.isOnline { own.append(node("topology", try topology(of: cpu, kernel))) }
+      if cpu.isOnline {
+        own.append(node("topology", try topology(of: cpu, kernel)))
+        let caches = try CacheFiles.entries(of: cpu, kernel)
+        if !caches.isEmpty { own.append(node("cache", caches)) }
+      }
       entries.append(node("cpu\(cpu.number)", own))
     }
     return entries
@@ -144,6 +153,9 @@ public enum SystemTree {
         node(
           "node\(number)",
           [
+            file("distance") { try NodeFiles.distances(from: number, online: online, kernel) },
+            .init(name: "meminfo", node: .file { try NodeFiles.memory(number, kernel) }),
+            .init(name: "numastat", node: .file { try NodeFiles.allocations(number, kernel) }),
             file("cpumap") { ProcText.bitmap(try cpus(), count: try cpuCount(kernel)) },
             file("cpulist") { ProcText.list(try cpus(), count: try cpuCount(kernel)) },
           ]))
@@ -221,8 +233,16 @@ public enum SystemTree {
   // MARK: Disks and modules
 
   private static func disks(_ kernel: Kernel) throws -> [ShadowNode.Entry] {
-    try kernel.reader(DiskFiles.self).directories(kernel).map { name, files in
-      node(name, files.map { name, make in file(name, make) })
+    try kernel.reader(DiskFiles.self).directories(kernel).map { node($0.name, $0.entries) }
+  }
+
+  /// Which disk has which numbers: links to the directories of disks.
+  private static func numbers(ofDisks kernel: Kernel) throws -> [ShadowNode.Entry] {
+    try kernel.reader(DiskFiles.self).directories(kernel).filter { ShadowTree.isName($0.name) }.map { disk in
+      .init(
+        name: "\(disk.number >> 20):\(disk.number & 0xfffff)",
+        // It leads to a place of this tree.
+        node: .link(isHere: true) { Array("../../block/\(disk.name)".utf8) })
     }
   }
 

@@ -260,8 +260,10 @@ struct PageCacheReader: SettledReader {
 
   // MARK: Contents
 
+  /// Reads those of the file's pages that `wanted` names; without a `body` no more than whether they are there.
   func read(
-    _ file: CachedFile, in space: AddressSpace, _ body: (_ offset: UInt64, _ bytes: ArraySlice<UInt8>) -> Bool
+    _ file: CachedFile, _ wanted: Range<UInt64> = 0..<UInt64.max, in space: AddressSpace,
+    _ body: ((_ offset: UInt64, _ bytes: ArraySlice<UInt8>) -> Bool)?
   ) throws -> CachedContents {
     guard file.fileSystem != Array("hugetlbfs".utf8) else {
       throw KernelError(Self.subject, .inconsistent("files of hugetlbfs count in pages of other sizes"))
@@ -274,9 +276,9 @@ struct PageCacheReader: SettledReader {
     let operations = try inode.operations
     var part = Part(
       contents: CachedContents(size: UInt64(size)), mapping: inode.address(of: \.mapping),
-      start: try pages.start(in: space), swaps: swapping.contains(operations))
+      start: try pages.start(in: space), swaps: swapping.contains(operations), wanted: wanted)
     let faults = tree.forEachPart(
-      below: try inode.head, in: space, limit: space.mostObjects(ofSize: 576)
+      below: try inode.head, in: space, limit: space.mostObjects(ofSize: 576), of: wanted
     ) { entries in
       readPages(of: entries, &part, in: space, body)
     }
@@ -292,10 +294,14 @@ struct PageCacheReader: SettledReader {
     let mapping: VirtualAddress
     let start: VirtualAddress
     let swaps: Bool
+    let wanted: Range<UInt64>
     /// In pages; neighbours of one kind are one range.
     private var known: [(range: Range<UInt64>, reason: CachedContents.Gap?)] = []
 
-    init(contents: CachedContents, mapping: VirtualAddress, start: VirtualAddress, swaps: Bool) {
+    init(
+      contents: CachedContents, mapping: VirtualAddress, start: VirtualAddress, swaps: Bool, wanted: Range<UInt64>
+    ) {
+      self.wanted = wanted
       self.contents = contents
       self.mapping = mapping
       self.start = start
@@ -303,6 +309,8 @@ struct PageCacheReader: SettledReader {
     }
 
     var pageCount: UInt64 { contents.size / pageSize + (contents.size % pageSize == 0 ? 0 : 1) }
+    /// The page behind the last one that is wanted.
+    var end: UInt64 { min(pageCount, wanted.upperBound) }
 
     mutating func note(_ range: Range<UInt64>, _ reason: CachedContents.Gap?) {
       if let last = known.last, last.range.upperBound == range.lowerBound, last.reason == reason {
@@ -319,7 +327,7 @@ struct PageCacheReader: SettledReader {
 
     /// Turns what is known, and what is not, into gaps in bytes.
     mutating func addGaps(isInMemory: Bool) {
-      var place: UInt64 = 0
+      var place = wanted.lowerBound
       func add(
         _ from: UInt64, _ to: UInt64, _ reason: CachedContents.Gap, _ gaps: inout [(Range<UInt64>, CachedContents.Gap)]
       ) {
@@ -337,7 +345,7 @@ struct PageCacheReader: SettledReader {
         if let reason = item.reason { add(max(place, item.range.lowerBound), item.range.upperBound, reason, &gaps) }
         place = max(place, item.range.upperBound)
       }
-      if place < pageCount, !isInMemory { add(place, pageCount, .notCached, &gaps) }
+      if place < end, !isInMemory { add(place, end, .notCached, &gaps) }
       contents.gaps = gaps.map { (range: $0.0, reason: $0.1) }
     }
   }
@@ -345,16 +353,18 @@ struct PageCacheReader: SettledReader {
   /// Reads the pages of `entries`, and hands them on until `body` returns false.
   private func readPages(
     of entries: [PageCacheTree.Entry], _ part: inout Part, in space: AddressSpace,
-    _ body: (UInt64, ArraySlice<UInt8>) -> Bool
+    _ body: ((UInt64, ArraySlice<UInt8>) -> Bool)?
   ) -> Bool {
-    let end = part.pageCount
+    let end = part.end
     var folios: [(index: UInt64, pages: UInt64, head: VirtualAddress)] = []
     for entry in entries where entry.index < end {
-      let pages = min(entry.pages, end - entry.index)
+      let index = max(entry.index, part.wanted.lowerBound)
+      guard index < min(end, entry.index &+ entry.pages) else { continue }
+      let pages = min(entry.index &+ entry.pages, end) - index
       switch entry.value {
-      case .exceptional where part.swaps: part.note(entry.index..<entry.index + pages, .swapped)
+      case .exceptional where part.swaps: part.note(index..<index + pages, .swapped)
       case .exceptional: break
-      case .folio(let head): folios.append((entry.index, pages, head))
+      case .folio(let head): folios.append((index, pages, head))
       }
     }
     let heads = space.read(folio, at: folios.map(\.head))
@@ -368,6 +378,10 @@ struct PageCacheReader: SettledReader {
         let flags = try head.flags
         if let upToDate, flags >> upToDate & 1 == 0 {
           part.note(item.index..<item.index + item.pages, .notRead)
+          continue
+        }
+        guard body != nil else {
+          part.note(item.index..<item.index + item.pages, nil)
           continue
         }
         for page in 0..<item.pages {
@@ -388,7 +402,7 @@ struct PageCacheReader: SettledReader {
 
   private func hand(
     on wanted: [(index: UInt64, page: VirtualAddress, head: VirtualAddress)], _ part: inout Part,
-    in space: AddressSpace, _ body: (UInt64, ArraySlice<UInt8>) -> Bool
+    in space: AddressSpace, _ body: ((UInt64, ArraySlice<UInt8>) -> Bool)?
   ) -> Bool {
     // Each page but the first of a folio says which folio it belongs to.
     var links = ReadBatch<VirtualAddress>()
@@ -418,7 +432,7 @@ struct PageCacheReader: SettledReader {
       let count = min(Self.pageSize, part.contents.size - offset)
       part.contents.count += count
       let start = batch.entries[entry].offset
-      if !body(offset, batch.bytes[start..<start + Int(count)]) { return false }
+      if let body, !body(offset, batch.bytes[start..<start + Int(count)]) { return false }
     }
     return true
   }
@@ -444,18 +458,22 @@ extension Kernel {
   ) throws(KernelError) -> CachedContents {
     let reader = try reader(PageCacheReader.self)
     return try KernelError.reading(subject(of: PageCacheReader.self)) {
-      try reader.read(file, in: addressSpace, body)
+      try withoutActuallyEscaping(body) { body in try reader.read(file, in: addressSpace, body) }
     }
   }
 
-  /// The same of the file whose inode lies at `address` and has this number.
+  /// The same of those `pages` of the file whose inode lies at `address` and has this number; without a `body` no more than what is
+  /// there and what is not.
   package func contents(
-    ofInode address: VirtualAddress, number: UInt64,
-    _ body: (_ offset: UInt64, _ bytes: ArraySlice<UInt8>) -> Bool
+    ofInode address: VirtualAddress, number: UInt64, pages: Range<UInt64> = 0..<UInt64.max,
+    _ body: ((_ offset: UInt64, _ bytes: ArraySlice<UInt8>) -> Bool)?
   ) throws(KernelError) -> CachedContents {
     let file = CachedFile(
       name: FileName(bytes: [], isDeleted: false), fileSystem: [], major: 0, minor: 0, inode: number, mode: 0, size: 0,
       links: 0, cachedPages: 0, swappedPages: 0, address: address)
-    return try contents(of: file, body)
+    let reader = try reader(PageCacheReader.self)
+    return try KernelError.reading(subject(of: PageCacheReader.self)) {
+      try reader.read(file, pages, in: addressSpace, body)
+    }
   }
 }

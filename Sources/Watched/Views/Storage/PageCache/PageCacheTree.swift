@@ -100,10 +100,13 @@ struct PageCacheTree: Sendable {
   /// Every node is read at most once and lies lower than its parent, so that no loop is followed. Cost: a batch for each
   /// 4096 entries.
   ///
-  /// - Parameter limit: reads no more nodes than this.
+  /// - Parameters:
+  ///   - limit: reads no more nodes than this.
+  ///   - wanted: the pages of the file that are asked for; nodes that hold none of them are not read.
   /// - Returns: why nodes could not be read.
   func forEachPart(
-    below head: VirtualAddress, in space: AddressSpace, limit: Int, _ body: ([Entry]) -> Bool
+    below head: VirtualAddress, in space: AddressSpace, limit: Int, of wanted: Range<UInt64> = 0..<UInt64.max,
+    _ body: ([Entry]) -> Bool
   ) -> [MemoryFault] {
     var faults: [MemoryFault] = []
     guard let root = Self.node(head.rawValue) else {
@@ -123,14 +126,18 @@ struct PageCacheTree: Sendable {
         defer { if !children.isEmpty { below.append((children, shift)) } }
         for (slot, word) in slots.enumerated() {
           let index = group.nodes[node.index].index | UInt64(slot) << shift
+          // What a slot stands for ends where the next one begins, but for a folio that takes several.
+          guard index < wanted.upperBound else { break }
           if let child = Self.node(word) {
             // The other slots of the node are read all the same.
+            let last = index | ((1 << shift) - 1)
+            guard last >= wanted.lowerBound else { continue }
             if Self.mayDescend(to: child, from: node.address, shift, &seen, limit, &wrong) {
               children.append((child, index))
             }
           } else if let value = Self.value(word) {
             let pages = try Self.span(of: slot, slots, shift: shift, node: node.address)
-            entries.append(Entry(index: index, pages: pages, value: value))
+            if index &+ pages > wanted.lowerBound { entries.append(Entry(index: index, pages: pages, value: value)) }
           }
         }
       }
