@@ -222,7 +222,8 @@ targets += module(
 targets += module(
   "Fleet", in: "Remote",
   [
-    "Host", "KernelViews", "Detection", "Records", "Keys", "Links", "Hosts", "Remote", "Output",
+    "Host", "Memory", "Paging", "LinuxKernel", "KernelViews", "StorageViews", "Detection", "Records", "Keys", "Links",
+    "Hosts", "Remote", "Shadow", "Output",
     .product(name: "HTTPTypes", package: "swift-http-types"),
     .product(name: "Hummingbird", package: "hummingbird"), .product(name: "Mustache", package: "swift-mustache"),
     .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),

@@ -6,7 +6,7 @@ import Testing
 extension OwnGuestTests {
   /// A fleet of two real guests, behind real devices, watched by a real grass-fleet.
   @Suite(.serialized, .guests(2)) struct FleetServiceTests {
-    private func wait<Value>(_ time: Duration, until condition: () throws -> Value?) rethrows -> Value? {
+    func wait<Value>(_ time: Duration, until condition: () throws -> Value?) rethrows -> Value? {
       let start = ContinuousClock.now
       while ContinuousClock.now - start < time {
         if let value = try condition() { return value }

@@ -53,6 +53,13 @@ import Testing
       let process = try start(file, output: output)
       // Every other time at any point of its beginning, else once it answers, however long a busy machine takes for that.
       if round % 2 == 1 { _ = output.fileHandleForReading.availableData }
+      // Once at work, however long a busy machine takes to come to it.
+      if round == 25 {
+        let begun = ContinuousClock.now
+        while try FleetStore(path: database).changeCount(of: "h0") == 0, ContinuousClock.now - begun < .seconds(20) {
+          usleep(20_000)
+        }
+      }
       usleep(.random(in: 0...120_000))
       kill(process.processIdentifier, SIGKILL)
       process.waitUntilExit()
@@ -163,5 +170,40 @@ import Testing
     let others = watch.reports().filter { $0.name != "true" }
     #expect(others.count == 60 && others.allSatisfy { $0.standing.state == .unreachable })
     watch.stop()
+  }
+  /// Who scrapes waits no longer than they say, however many hosts hang; and a host that is none says so at once.
+  @Test func scrapesOfHostsThatHangEndWhenTheirTimeIsUp() async throws {
+    let scratch = try Scratch()
+    let silent = try server { _ in }
+    defer {
+      shutdown(silent.socket, Int32(SHUT_RDWR))
+      close(silent.socket)
+    }
+    var configuration = FleetConfiguration()
+    // Each of them holds a thread for so long, and there are more of them than threads.
+    configuration.timeout = 5
+    configuration.keys = scratch.path
+    configuration.hosts = (0..<20).map {
+      .init(name: "h\($0)", url: "tcp://127.0.0.1:\(silent.port)", labels: [:], period: 1)
+    }
+    let watch = try FleetWatch(
+      configuration, store: FleetStore(path: scratch.file("fleet.db")),
+      log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    try watch.start()
+    defer { watch.stop() }
+    let kernels = OpenKernels(watch, most: 4)
+    let reader = try NodeReader(kernels)
+    let start = ContinuousClock.now
+    let scrapes = await withTaskGroup(of: NodeReader.Scrape.self) { group in
+      for host in 0..<20 { group.addTask { await reader.scrape("h\(host)", within: 0.3) } }
+      // Two more who ask for the same host get the same look.
+      for _ in 0..<2 { group.addTask { await reader.scrape("h0", within: 0.4) } }
+      return await group.reduce(into: []) { $0.append($1) }
+    }
+    #expect(ContinuousClock.now - start < .seconds(4), "nobody waited for a host's own time")
+    #expect(scrapes.count == 22 && scrapes.allSatisfy { $0.text.isEmpty && $0.age == nil })
+    #expect(scrapes.allSatisfy { $0.problem?.contains("was not read within 0.") == true })
+    #expect(throws: OpenKernels.NoSuchHost.self) { try kernels.kernel(of: "nobody") }
+    reader.finish()
   }
 }

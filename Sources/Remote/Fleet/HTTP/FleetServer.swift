@@ -14,11 +14,16 @@ public final class FleetServer: Sendable {
   private let watch: FleetWatch
   private let pages: Pages
   private let doorkeeper: Doorkeeper
+  private let kernels: OpenKernels
   private let views: ViewReader
+  private let nodes: NodeReader
   private let listen: FleetConfiguration.Address
   /// Writes who looked, one after the other.
   private let noting: WorkPool
   private let noted = Locked<[String: Double]>([:])
+
+  /// How many kernels are kept of which views and scrapes were asked.
+  private static let mostKernels = 64
 
   /// - Throws: where there can be no threads.
   public init(_ watch: FleetWatch, _ configuration: FleetConfiguration) throws {
@@ -26,7 +31,9 @@ public final class FleetServer: Sendable {
     listen = configuration.listen
     pages = try Pages()
     doorkeeper = try Doorkeeper(configuration)
-    views = try ViewReader(watch)
+    kernels = OpenKernels(watch, most: Self.mostKernels)
+    views = try ViewReader(kernels)
+    nodes = try NodeReader(kernels)
     noting = try WorkPool(name: "visits", threads: 1)
   }
 
@@ -36,7 +43,9 @@ public final class FleetServer: Sendable {
   /// Ends what is at work.
   public func finish() {
     views.finish()
+    nodes.finish()
     noting.finish()
+    kernels.removeAll()
     doorkeeper.finish()
   }
 
@@ -72,6 +81,7 @@ public final class FleetServer: Sendable {
               watch.reports(), version: Version.current, followers: watch.events.count, steps: watch.steps,
               failedWrites: watch.failedWrites, hasProblem: watch.problem != nil))))
     }
+    router.get("probe") { [self] request, _ in try await probe(request) }
     router.get("sd") { [self] _, _ in
       Self.json(
         .array(
@@ -94,6 +104,27 @@ public final class FleetServer: Sendable {
         body: .init(byteBuffer: .init(string: watch.problem == nil ? "ok\n" : "the database takes nothing\n")))
     }
     return router
+  }
+
+  /// What node_exporter would say of a host, beside the host's state.
+  private func probe(_ request: Request) async throws -> Response {
+    guard let name = Query(request.uri.query)["target"] else {
+      throw HTTPError(.badRequest, message: "say of which host: /probe?target=NAME")
+    }
+    guard watch.report(name) != nil else {
+      throw HTTPError(.notFound, message: "there is no such host in this fleet")
+    }
+    // Prometheus says how long it waits; a little of that is the way's.
+    let header = HTTPField.Name("X-Prometheus-Scrape-Timeout-Seconds").flatMap { request.headers[$0] }
+    let patience = header.flatMap { Double($0) }.map { min(max($0 * 0.9, 0.1), 60) } ?? 9
+    let scrape = await nodes.scrape(name, within: patience)
+    // The state as it is now, behind the look.
+    guard let report = watch.report(name) else {
+      throw HTTPError(.notFound, message: "there is no such host in this fleet")
+    }
+    return Response(
+      status: .ok, headers: [.contentType: "text/plain; version=0.0.4; charset=utf-8"],
+      body: .init(byteBuffer: .init(string: MetricsText.probe(report, scrape))))
   }
 
   private func staticFiles(_ router: Router<FleetContext>) {

@@ -6,7 +6,7 @@ import Detection
 struct MetricsText {
   private(set) var text = ""
 
-  enum Kind: String { case gauge, counter, histogram }
+  enum Kind: String { case gauge, counter, histogram, untyped }
 
   /// Begins a metric: its samples follow at once.
   mutating func begin(_ name: String, _ kind: Kind, _ help: String) {
@@ -143,5 +143,37 @@ extension MetricsText {
     metrics.begin("grass_suspended_detectors", .gauge, "Detectors of a host's device that do not look.")
     each { report, host in metrics.add("grass_suspended_detectors", [host], Double(report.suspended)) }
     return metrics.text
+  }
+}
+
+extension MetricsText {
+  /// What a scrape of one host says: its state, how old what its memory says is, and that.
+  static func probe(_ report: HostReport, _ scrape: NodeReader.Scrape) -> String {
+    var metrics = MetricsText()
+    let host = ("host", report.name)
+    metrics.begin("grass_host_state", .gauge, "1 for the state that a host has, 0 for each that it has not.")
+    for state in HostState.allCases {
+      metrics.add("grass_host_state", [host, ("state", state.rawValue)], report.standing.state == state ? 1 : 0)
+    }
+    if let age = scrape.age {
+      metrics.begin(
+        "grass_memory_change_age_seconds", .gauge,
+        "How long ago a host's memory was last seen to change: what follows is as old.")
+      metrics.add("grass_memory_change_age_seconds", [host], age)
+    }
+    metrics.begin("grass_probe_success", .gauge, "Whether a host's memory could be read.")
+    metrics.add("grass_probe_success", [host], scrape.problem == nil ? 1 : 0)
+    metrics.begin("grass_probe_duration_seconds", .gauge, "How long reading a host's memory took.")
+    metrics.add("grass_probe_duration_seconds", [host], scrape.duration)
+    if let problem = scrape.problem { metrics.comment("the memory cannot be read: \(problem)") }
+    for failure in scrape.failures { metrics.comment("\(failure.collector): \(failure.reason)") }
+    metrics.text += scrape.text
+    return metrics.text
+  }
+
+  /// A line for people.
+  mutating func comment(_ words: String) {
+    let line = words.prefix(500).unicodeScalars.map { $0.properties.generalCategory == .control ? " " : String($0) }
+    text += "# \(line.joined())\n"
   }
 }
