@@ -11,6 +11,7 @@ struct ConfigurationTests {
       database: data/fleet.db
       period: 0.5
       retention: 30
+      detectors_every: 60
       keys: /etc/grass
       alertmanager: [http://127.0.0.1:9093/]
       webhooks:
@@ -30,7 +31,9 @@ struct ConfigurationTests {
     #expect(problems.isEmpty, "\(problems)")
     let configuration = try #require(read)
     #expect(configuration.listen == .init(host: "::1", port: 9000) && configuration.listen.isLoopback)
-    #expect(configuration.database == "/etc/fleet/data/fleet.db" && configuration.retention == 30)
+    #expect(
+      configuration.database == "/etc/fleet/data/fleet.db" && configuration.retention == 30
+        && configuration.detectorsEvery == 60)
     #expect(configuration.hosts.map(\.name) == ["db1", "web1"] && configuration.hosts.map(\.period) == [0.5, 0.1])
     #expect(configuration.hosts[0].labels == ["rack": "a1"])
     #expect(configuration.alertmanagers == ["http://127.0.0.1:9093"] && configuration.keys == "/etc/grass")
@@ -50,6 +53,7 @@ struct ConfigurationTests {
     ("period: 1\nperiod: 2\n\(hosts)", 1, "", "correct that line"),
     ("period: fast\n\(hosts)", 1, "period", "give seconds, from 0.01"),
     ("period: 0\n\(hosts)", 1, "period", "give seconds"),
+    ("detectors_every: -1\n\(hosts)", 1, "detectors_every", "give seconds, from 0"),
     ("period: [1]\n\(hosts)", 1, "period", "give one value"),
     ("retention: -1\n\(hosts)", 1, "retention", "give days"),
     ("listen: 9187\n\(hosts)", 1, "listen", "write HOST:PORT"),

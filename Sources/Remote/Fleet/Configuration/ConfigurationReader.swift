@@ -151,14 +151,15 @@ public struct ConfigurationReader {
     var result = FleetConfiguration()
     let known = [
       "listen", "database", "period", "timeout", "retention", "keys", "url", "alertmanager", "webhooks", "users",
-      "proxy",
-      "shard", "hosts",
+      "proxy", "shard", "hosts", "detectors_every",
     ]
     guard let members = members(node, "", known: known) else { return result }
     if let value = members["listen"], let address = address(value) { result.listen = address }
     result.database = relative(text(members["database"], "database") ?? result.database)
     result.period = number(members["period"], "period", Self.periods, unit: "seconds") ?? result.period
     result.timeout = number(members["timeout"], "timeout", 0.05...60, unit: "seconds") ?? result.timeout
+    result.detectorsEvery =
+      number(members["detectors_every"], "detectors_every", 0...604_800, unit: "seconds") ?? result.detectorsEvery
     result.retention = number(members["retention"], "retention", 0.01...36500, unit: "days") ?? result.retention
     result.keys = text(members["keys"], "keys").map { relative($0) }
     if let value = members["url"], let url = text(value, "url") { result.url = web(url, "url", value.line) }

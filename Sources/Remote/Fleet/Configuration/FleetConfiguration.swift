@@ -70,6 +70,8 @@ public struct FleetConfiguration: Hashable, Sendable {
   public var period = 1.0
   /// Seconds that a host has for an answer.
   public var timeout = 2.0
+  /// Seconds between two checks of a host with all detectors by the service itself; 0 for none.
+  public var detectorsEvery = 600.0
   /// Days after which closed findings, changes of state and who looked are forgotten.
   public var retention = 90.0
   /// The folder with the service's own identity and `known_hosts`; nil for the user's.

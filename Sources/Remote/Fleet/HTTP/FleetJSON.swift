@@ -40,6 +40,8 @@ enum FleetJSON {
           ("heartbeat_age_seconds", report.heartbeatAge.map { .number($0) } ?? .null),
           ("seen", report.seen.map { .number($0) } ?? .null), ("open_findings", .integer(report.open.count)),
           ("suspended_detectors", .integer(report.suspended)), ("missed_changes", .unsigned(report.missed)),
+          ("checked", report.lastCheck.map { .number($0) } ?? .null),
+          ("check_problem", report.checkProblem.map { .string($0) } ?? .null),
         ])
   }
 

@@ -140,6 +140,20 @@ extension MetricsText {
     metrics.begin(
       "grass_finding_changes_missed_total", .counter, "Changes that a host's log had lost before they were taken.")
     each { report, host in metrics.add("grass_finding_changes_missed_total", [host], Double(report.missed)) }
+    metrics.begin("grass_checks_total", .counter, "Checks of a host with all detectors by the service itself.")
+    each { report, host in metrics.add("grass_checks_total", [host], Double(report.checks)) }
+    metrics.begin("grass_check_timestamp_seconds", .gauge, "When a host was checked last.")
+    each { report, host in
+      if let last = report.lastCheck { metrics.add("grass_check_timestamp_seconds", [host], last) }
+    }
+    metrics.begin("grass_check_duration_seconds", .gauge, "How long the last check of a host took.")
+    each { report, host in
+      if let duration = report.checkDuration { metrics.add("grass_check_duration_seconds", [host], duration) }
+    }
+    metrics.begin("grass_check_success", .gauge, "Whether all detectors could look in the last check of a host.")
+    each { report, host in
+      if report.lastCheck != nil { metrics.add("grass_check_success", [host], report.checkProblem == nil ? 1 : 0) }
+    }
     metrics.begin("grass_suspended_detectors", .gauge, "Detectors of a host's device that do not look.")
     each { report, host in metrics.add("grass_suspended_detectors", [host], Double(report.suspended)) }
     return metrics.text

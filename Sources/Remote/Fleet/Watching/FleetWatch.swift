@@ -16,7 +16,7 @@ public final class FleetWatch: Sendable {
   public let store: FleetStore
   public let events: EventHub
   private let connection: Locked<HostConnection>
-  private let configuration: Locked<FleetConfiguration>
+  let configuration: Locked<FleetConfiguration>
   private let hosts = Locked<[String: WatchedHost]>([:])
   private let log: Logger
 
@@ -25,6 +25,9 @@ public final class FleetWatch: Sendable {
   private let fetching: WorkPool
   /// Writes states, one after the other.
   private let recording: WorkPool
+  /// Checks hosts' memories; those whose last check was slow or failed have their own threads.
+  let checking: WorkPool
+  let rechecking: WorkPool
 
   private let handed = Locked<[(host: WatchedHost, due: UInt64)]>([])
   private let wake = DispatchSemaphore(value: 0)
@@ -58,6 +61,8 @@ public final class FleetWatch: Sendable {
     reconnecting = try WorkPool(name: "reconnect", threads: 8)
     fetching = try WorkPool(name: "fetch", threads: 16)
     recording = try WorkPool(name: "record", threads: 1)
+    checking = try WorkPool(name: "check", threads: 3)
+    rechecking = try WorkPool(name: "recheck", threads: 2)
   }
 
   // MARK: From outside
@@ -85,6 +90,8 @@ public final class FleetWatch: Sendable {
     connecting.finish()
     reconnecting.finish()
     fetching.finish()
+    checking.finish()
+    rechecking.finish()
     recording.finish()
     for host in hosts.withLock({ Array($0.values) }) { host.condition.withLock { $0.session?.close() } }
     events.close()
@@ -232,6 +239,7 @@ public final class FleetWatch: Sendable {
           condition.tornSince = nil
           condition.heartbeats.add(seconds: Double(then - since) / 1e9)
           see(line, host, &condition)
+          planCheck(host, &condition, now: then)
           // What has to wait for the device is not done here.
           if line.newestFinding != condition.taken || then - condition.asked > Self.longestQuiet
             || condition.wordsDue.map({ then >= $0 }) == true
@@ -288,7 +296,7 @@ public final class FleetWatch: Sendable {
   }
 
   /// Has the host's state made anew, and says and keeps it where it is another.
-  private func settle(
+  func settle(
     _ event: HostStateMachine.Event, _ host: WatchedHost, _ condition: inout WatchedHost.Condition,
     _ now: HostStateMachine.Moment
   ) {
@@ -418,15 +426,24 @@ public final class FleetWatch: Sendable {
     let published = host.condition.withLock { condition -> [FindingChange] in
       let fresh = changes.filter { condition.published.epoch != epoch || $0.number > condition.published.number }
       condition.published = (epoch, end)
-      if isAnother { condition.open = [:] }
-      for change in changes { condition.open[change.id] = change.isOpen ? change.open : nil }
+      if isAnother {
+        condition.open = [:]
+        // Another device, or another boot: what was found by looking closer may be over.
+        hastenCheck(&condition)
+      }
+      for change in changes {
+        condition.open[change.id] = change.isOpen ? change.open : nil
+        // What the device has found it also ends.
+        condition.checked[change.id] = nil
+      }
       condition.ids = ids.count > 4096 ? [:] : ids
       if isKept {
         if condition.taken != end { condition.missed += news.missed }
         (condition.epoch, condition.taken) = (epoch, end)
         if let newest { condition.mark = newest }
       }
-      settle(.found(Array(condition.open.values)), host, &condition, Moments.now)
+      if fresh.contains(where: { $0.isOpen && $0.open.severity >= .warning }) { hastenCheck(&condition) }
+      settle(.found(condition.found), host, &condition, Moments.now)
       return fresh
     }
     for change in published {
@@ -455,7 +472,7 @@ public final class FleetWatch: Sendable {
 
   // MARK: The database's faults
 
-  private func failed(_ error: StoreError) {
+  func failed(_ error: StoreError) {
     refused.withLock { $0 += 1 }
     let isNew = storeProblem.withLock { problem in
       defer { problem = error.description }
@@ -467,7 +484,7 @@ public final class FleetWatch: Sendable {
       FleetEvent(.problem, host: "", json: FleetJSON.bytes(.object([("problem", .string(error.description))]))))
   }
 
-  private func stored() {
+  func stored() {
     let wasBad = storeProblem.withLock { problem in
       defer { problem = nil }
       return problem != nil
@@ -484,7 +501,7 @@ public final class FleetWatch: Sendable {
   }
 
   /// An error's text as a cause: one line, and not too much.
-  private static func oneLine(_ text: String) -> String {
+  static func oneLine(_ text: String) -> String {
     let line = text.split(whereSeparator: \.isNewline).joined(separator: " ")
     return String(line.prefix(300))
   }
