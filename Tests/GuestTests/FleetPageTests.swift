@@ -55,7 +55,8 @@ extension OwnGuestTests {
       // Whichever is found first: the dead one is the first in the end, the one that lies the next.
       #expect((shown["order"] as? [String]) == ["charlie panic", "baker lying", "able alive"], "\(shown)")
       let causes = try #require(shown["causes"] as? [String])
-      #expect(causes[0].hasPrefix("the kernel panicked on CPU") && causes[1].hasSuffix("it is being hidden"), "\(causes)")
+      #expect(
+        causes[0].hasPrefix("the kernel panicked on CPU") && causes[1].hasSuffix("it is being hidden"), "\(causes)")
       #expect((shown["complaints"] as? [String]) == [])
       for (name, state) in [("charlie", "panic"), ("baker", "lying")] {
         let host = try fleet.object("/api/v1/hosts/\(name)")

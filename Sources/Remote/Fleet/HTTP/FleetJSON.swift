@@ -8,8 +8,9 @@ enum FleetJSON {
     return bytes
   }
 
-  static func state(_ host: String, _ labels: [String: String], _ standing: Standing) -> JSON {
-    .object([("host", .string(host)), ("labels", Self.labels(labels))] + members(standing))
+  /// A state, and when the look was that shows it, in seconds since 1970.
+  static func state(_ host: String, _ labels: [String: String], _ standing: Standing, at utc: Double) -> JSON {
+    .object([("host", .string(host)), ("labels", Self.labels(labels)), ("at", .number(utc))] + members(standing))
   }
 
   static func labels(_ labels: [String: String]) -> JSON {

@@ -3,6 +3,7 @@ import FoundationEssentials
 import HTTPTypes
 import Host
 public import Hummingbird
+import HummingbirdTLS
 import KernelViews
 public import Logging
 import NIOCore
@@ -18,6 +19,8 @@ public final class FleetServer: Sendable {
   private let views: ViewReader
   private let nodes: NodeReader
   private let listen: FleetConfiguration.Address
+  /// What it shows who connects; nil where it speaks without TLS.
+  private let certificate: ServerCertificate?
   /// Writes who looked, one after the other.
   private let noting: WorkPool
   private let noted = Locked<[String: Double]>([:])
@@ -29,6 +32,7 @@ public final class FleetServer: Sendable {
   public init(_ watch: FleetWatch, _ configuration: FleetConfiguration) throws {
     self.watch = watch
     listen = configuration.listen
+    certificate = try configuration.tls.map { try ServerCertificate($0) }
     pages = try Pages()
     doorkeeper = try Doorkeeper(configuration)
     kernels = OpenKernels(watch, most: Self.mostKernels)
@@ -38,7 +42,15 @@ public final class FleetServer: Sendable {
   }
 
   /// Goes by another configuration; where it listens stays as it was.
-  public func reload(_ new: FleetConfiguration) { doorkeeper.reload(new) }
+  ///
+  /// - Throws: where its certificate cannot be read any more: then it shows the one before.
+  public func reload(_ new: FleetConfiguration) throws {
+    doorkeeper.reload(new)
+    if let certificate, let tls = new.tls { try certificate.reload(tls) }
+  }
+
+  /// `https` where it has a certificate of its own.
+  public var scheme: String { certificate == nil ? "http" : "https" }
 
   /// Ends what is at work.
   public func finish() {
@@ -55,11 +67,12 @@ public final class FleetServer: Sendable {
   ///   - log: where faults go.
   ///   - onRunning: called with the port once it answers.
   /// - Returns: it, to be run.
+  /// - Throws: where its certificate is of no use.
   public func application(
     log: Logger, onRunning: @escaping @Sendable (Int) -> Void
-  ) -> some ApplicationProtocol {
+  ) throws -> some ApplicationProtocol {
     Application(
-      router: router(),
+      router: router(), server: try certificate.map { try .tls(tlsConfiguration: $0.configuration) } ?? .http1(),
       configuration: .init(address: .hostname(listen.host, port: listen.port), serverName: nil),
       onServerRunning: { channel in onRunning(channel.localAddress?.port ?? 0) }, logger: log)
   }
@@ -79,7 +92,7 @@ public final class FleetServer: Sendable {
           byteBuffer: .init(
             string: MetricsText.fleet(
               watch.reports(), version: Version.current, followers: watch.events.count, steps: watch.steps,
-              failedWrites: watch.failedWrites, hasProblem: watch.problem != nil))))
+              failedWrites: watch.failedWrites, hasProblem: !watch.storeWorks, logs: watch.logs.figures))))
     }
     router.get("probe") { [self] request, _ in try await probe(request) }
     router.get("sd") { [self] _, _ in
@@ -100,8 +113,8 @@ public final class FleetServer: Sendable {
     router.get("events") { [self] _, _ in try events() }
     router.get("healthz") { [self] _, _ in
       Response(
-        status: watch.problem == nil ? .ok : .serviceUnavailable, headers: [.contentType: "text/plain"],
-        body: .init(byteBuffer: .init(string: watch.problem == nil ? "ok\n" : "the database takes nothing\n")))
+        status: watch.storeWorks ? .ok : .serviceUnavailable, headers: [.contentType: "text/plain"],
+        body: .init(byteBuffer: .init(string: watch.storeWorks ? "ok\n" : "the database takes nothing\n")))
     }
     return router
   }
@@ -249,7 +262,7 @@ public final class FleetServer: Sendable {
       var response = Response.redirect(to: "/", type: .normal)
       response.headers[.setCookie] =
         "\(Doorkeeper.cookie)=\(cookie); Path=/; HttpOnly; SameSite=Strict; Max-Age=\(Int(Doorkeeper.sessionTime))"
-        + (Self.isSecure(request) ? "; Secure" : "")
+        + (isSecure(request) ? "; Secure" : "")
       return response
     }
     router.post("logout") { [self] request, context -> Response in
@@ -264,8 +277,9 @@ public final class FleetServer: Sendable {
   }
 
   /// Whether a proxy says that its own side is encrypted.
-  private static func isSecure(_ request: Request) -> Bool {
-    HTTPField.Name("X-Forwarded-Proto").flatMap { request.headers[$0] }?.lowercased() == "https"
+  private func isSecure(_ request: Request) -> Bool {
+    certificate != nil
+      || HTTPField.Name("X-Forwarded-Proto").flatMap { request.headers[$0] }?.lowercased() == "https"
   }
 
   private static func form<Form: Decodable>(_ request: Request, _ context: FleetContext) async throws -> Form {

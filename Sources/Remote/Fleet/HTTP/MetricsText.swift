@@ -57,7 +57,7 @@ extension MetricsText {
   static func fleet(
     _ reports: [HostReport], version: String, followers: Int, steps: (count: UInt64, late: Double),
     failedWrites: UInt64,
-    hasProblem: Bool
+    hasProblem: Bool, logs: [(name: String, written: UInt64, lost: UInt64, works: Bool)] = []
   ) -> String {
     var metrics = MetricsText()
     func each(_ body: (HostReport, (String, String)) -> Void) {
@@ -79,6 +79,15 @@ extension MetricsText {
     metrics.add("grass_fleet_store_up", hasProblem ? 0 : 1)
     metrics.begin("grass_fleet_store_failures_total", .counter, "Writes to the database that failed.")
     metrics.add("grass_fleet_store_failures_total", Double(failedWrites))
+
+    if !logs.isEmpty {
+      metrics.begin("grass_log_up", .gauge, "Whether a log of findings and states takes what is written.")
+      for log in logs { metrics.add("grass_log_up", [("log", log.name)], log.works ? 1 : 0) }
+      metrics.begin("grass_log_lines_total", .counter, "Lines that were written to a log.")
+      for log in logs { metrics.add("grass_log_lines_total", [("log", log.name)], Double(log.written)) }
+      metrics.begin("grass_log_lost_lines_total", .counter, "Lines that were dropped since a log took none.")
+      for log in logs { metrics.add("grass_log_lost_lines_total", [("log", log.name)], Double(log.lost)) }
+    }
 
     metrics.begin("grass_host_info", .gauge, "The labels that the configuration gives a host.")
     each { report, host in

@@ -141,8 +141,18 @@ extension FleetWatch {
       for id in over { condition.checked[id] = nil }
       settle(.found(condition.found), host, &condition, Moments.now)
     }
-    for change in changes + closed {
-      events.publish(FleetEvent(.finding, host: host.name, json: FleetJSON.event(host.name, change)))
+    let findings = Dictionary(own.map { ($0.id, $0) }) { first, _ in first }
+    for change in changes {
+      events.publish(
+        FleetEvent(
+          .finding, host: host.name, json: FleetJSON.event(host.name, change),
+          subject: findings[change.id].map { .finding($0) } ?? .other))
+    }
+    for change in closed {
+      events.publish(
+        FleetEvent(
+          .finding, host: host.name, json: FleetJSON.event(host.name, change),
+          subject: .kept(change.open, last: change.last, isClosed: true)))
     }
   }
 }

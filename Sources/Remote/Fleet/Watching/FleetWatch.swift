@@ -15,6 +15,8 @@ public import Remote
 public final class FleetWatch: Sendable {
   public let store: FleetStore
   public let events: EventHub
+  /// What is written to files and to syslog.
+  public let logs: EventLogs
   private let connection: Locked<HostConnection>
   let configuration: Locked<FleetConfiguration>
   private let hosts = Locked<[String: WatchedHost]>([:])
@@ -55,6 +57,7 @@ public final class FleetWatch: Sendable {
     self.store = store
     self.log = log
     events = EventHub()
+    logs = try EventLogs(configuration, events: events, log: log)
     self.configuration = Locked(configuration)
     connection = Locked(try HostConnection(keys: configuration.keys, timeout: configuration.timeout))
     connecting = try WorkPool(name: "connect", threads: 8)
@@ -63,6 +66,7 @@ public final class FleetWatch: Sendable {
     recording = try WorkPool(name: "record", threads: 1)
     checking = try WorkPool(name: "check", threads: 3)
     rechecking = try WorkPool(name: "recheck", threads: 2)
+    events.tap { [logs] in logs.take($0) }
   }
 
   // MARK: From outside
@@ -95,6 +99,7 @@ public final class FleetWatch: Sendable {
     recording.finish()
     for host in hosts.withLock({ Array($0.values) }) { host.condition.withLock { $0.session?.close() } }
     events.close()
+    logs.finish()
   }
 
   /// Goes on by another configuration: hosts that are new are watched, those that are gone are not any more, the others do not notice.
@@ -103,6 +108,7 @@ public final class FleetWatch: Sendable {
   public func reload(_ new: FleetConfiguration) throws {
     let next = try HostConnection(keys: new.keys, timeout: new.timeout)
     connection.withLock { $0 = next }
+    try logs.reload(new)
     configuration.withLock { $0 = new }
     let names = Set(new.hosts.map(\.name))
     let urls = Dictionary(new.hosts.map { ($0.name, $0.url) }) { first, _ in first }
@@ -153,7 +159,10 @@ public final class FleetWatch: Sendable {
   }
 
   /// The fault that the service has itself, for operators; nil where it has none.
-  public var problem: String? { storeProblem.withLock { $0 } }
+  public var problem: String? { storeProblem.withLock { $0 } ?? logs.problem }
+
+  /// Whether the database takes what is written.
+  public var storeWorks: Bool { storeProblem.withLock { $0 } == nil }
 
   /// Looks at lines so far, and the longest that one came too late, in seconds.
   public var steps: (count: UInt64, late: Double) { stepped.withLock { $0 } }
@@ -304,7 +313,9 @@ public final class FleetWatch: Sendable {
     guard let standing = condition.machine.take(event, at: now) else { return }
     let labels = host.host.withLock { $0.labels }
     events.publish(
-      FleetEvent(.state, host: host.name, json: FleetJSON.bytes(FleetJSON.state(host.name, labels, standing))))
+      FleetEvent(
+        .state, host: host.name, json: FleetJSON.bytes(FleetJSON.state(host.name, labels, standing, at: now.utc)),
+        subject: .state(standing, labels: labels)))
     log.info("\(host.name) is \(standing.state.rawValue)", metadata: ["cause": "\(standing.cause)"])
     // A cause that reads otherwise is no change of state.
     guard before?.state != standing.state || before?.cause != standing.cause else { return }
@@ -404,6 +415,7 @@ public final class FleetWatch: Sendable {
     var ids = isAnother ? [:] : host.condition.withLock { $0.ids }
     for record in records { ids[record.identity] = DeviceDetectors.finding(record).id }
     let now = Moments.utc
+    var findings: [UInt64: Finding] = [:]
     let changes = records.map { record in
       var finding = DeviceDetectors.finding(record, others: ids)
       // No device's clock makes a finding of the future.
@@ -412,6 +424,7 @@ public final class FleetWatch: Sendable {
       if let head = LastWordsReport.head(of: record, among: heads) {
         finding.evidence.append(LastWordsReport.evidence(head))
       }
+      findings[record.number] = finding
       return FindingChange(record, finding, json: FleetJSON.bytes(JSON(finding.value)))
     }
     let newest = records.last.map { FindingChange.mark($0) }
@@ -447,7 +460,10 @@ public final class FleetWatch: Sendable {
       return fresh
     }
     for change in published {
-      events.publish(FleetEvent(.finding, host: host.name, json: FleetJSON.event(host.name, change)))
+      events.publish(
+        FleetEvent(
+          .finding, host: host.name, json: FleetJSON.event(host.name, change),
+          subject: findings[change.number].map { .finding($0) } ?? .other))
     }
     for head in heads.prefix(1) {
       keepWords(head, host, session)
