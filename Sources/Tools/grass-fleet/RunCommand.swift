@@ -10,8 +10,8 @@ struct RunCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "run", abstract: "Watches the hosts of a configuration, and answers over HTTP.",
     discussion: """
-      Prints `ready http://HOST:PORT` once it answers. SIGHUP reads the configuration anew: hosts, users and labels; where it listens \
-      and its database stay as they were. What is wrong with a new one is said, and the old one stays. SIGTERM ends it.
+      Prints `ready http://HOST:PORT` once it answers. SIGHUP reads the configuration anew: hosts, users, logs and certificate; where it \
+      listens and its database stay as they were. What is wrong with a new one is said, and the old one stays. SIGTERM ends it.
       """)
 
   @Argument(help: "The configuration, in YAML; grass-fleet check says what is wrong with one.")
@@ -42,10 +42,10 @@ struct RunCommand: AsyncParsableCommand {
     }
     var quiet = log
     quiet.logLevel = .warning
-    let application = server.application(log: quiet) { port in
+    let application = try server.application(log: quiet) { port in
       var address = configuration.listen
       address.port = port
-      writeLine("ready http://\(address)")
+      writeLine("ready \(server.scheme)://\(address)")
     }
     let group = ServiceGroup(
       configuration: .init(

@@ -44,7 +44,7 @@ struct WatchService: Service {
     }
     do {
       try watch.reload(new)
-      server.reload(new)
+      try server.reload(new)
       try alerts.reload(new)
       log.notice("the configuration was read anew: \(new.hosts.count) hosts")
     } catch {

@@ -11,6 +11,10 @@ struct ConfigurationTests {
       database: data/fleet.db
       period: 0.5
       retention: 30
+      detectors_every: 60
+      logs:
+        - {file: fleet.json}
+        - {syslog: "tcp://[::1]:601", form: ocsf, facility: local0}
       keys: /etc/grass
       alertmanager: [http://127.0.0.1:9093/]
       webhooks:
@@ -30,8 +34,15 @@ struct ConfigurationTests {
     #expect(problems.isEmpty, "\(problems)")
     let configuration = try #require(read)
     #expect(configuration.listen == .init(host: "::1", port: 9000) && configuration.listen.isLoopback)
-    #expect(configuration.database == "/etc/fleet/data/fleet.db" && configuration.retention == 30)
+    #expect(
+      configuration.database == "/etc/fleet/data/fleet.db" && configuration.retention == 30
+        && configuration.detectorsEvery == 60)
     #expect(configuration.hosts.map(\.name) == ["db1", "web1"] && configuration.hosts.map(\.period) == [0.5, 0.1])
+    #expect(
+      configuration.logs == [
+        .init(target: .file("/etc/fleet/fleet.json"), form: .json, facility: 3),
+        .init(target: .syslog(.tcp(host: "::1", port: 601)), form: .ocsf, facility: 16),
+      ])
     #expect(configuration.hosts[0].labels == ["rack": "a1"])
     #expect(configuration.alertmanagers == ["http://127.0.0.1:9093"] && configuration.keys == "/etc/grass")
     #expect(configuration.users.count == 1 && configuration.users[0].isAdmin && !configuration.isOpen)
@@ -50,6 +61,12 @@ struct ConfigurationTests {
     ("period: 1\nperiod: 2\n\(hosts)", 1, "", "correct that line"),
     ("period: fast\n\(hosts)", 1, "period", "give seconds, from 0.01"),
     ("period: 0\n\(hosts)", 1, "period", "give seconds"),
+    ("logs: [{form: json}]\n\(hosts)", 1, "logs[1]", "give either `file: PATH`"),
+    ("logs: [{file: a, syslog: \"udp://a:1\"}]\n\(hosts)", 1, "logs[1]", "give either `file: PATH`"),
+    ("logs: [{file: a, form: xml}]\n\(hosts)", 1, "logs[1].form", "write json or ocsf"),
+    ("logs: [{syslog: \"udp://a\"}]\n\(hosts)", 1, "logs[1].syslog", "write unix:///PATH, udp://HOST:PORT"),
+    ("logs: [{syslog: \"unix:///a\", facility: x}]\n\(hosts)", 1, "logs[1].facility", "local0 to local7"),
+    ("detectors_every: -1\n\(hosts)", 1, "detectors_every", "give seconds, from 0"),
     ("period: [1]\n\(hosts)", 1, "period", "give one value"),
     ("retention: -1\n\(hosts)", 1, "retention", "give days"),
     ("listen: 9187\n\(hosts)", 1, "listen", "write HOST:PORT"),

@@ -72,9 +72,12 @@ struct DeploymentTests {
     let source = try String(
       contentsOf: Self.folder.appendingPathComponent("../Sources/Remote/Fleet/HTTP/FleetServer.swift"), encoding: .utf8)
     let answered = Set(
-      source.matches(of: /api\.(get|post)\("([^"]+)"\)/).map { match in
-        let path = match.output.2.split(separator: "/").map { $0.hasPrefix(":") ? "{\($0.dropFirst())}" : "\($0)" }
-        return "\(match.output.1.uppercased()) /api/v1/\(path.joined(separator: "/"))"
+      source.matches(of: /(api|router)\.(get|post)\("([^"]+)"\)/).compactMap { match -> String? in
+        let (group, method, place) = (match.output.1, match.output.2.uppercased(), match.output.3)
+        let path = place.split(separator: "/").map { $0.hasPrefix(":") ? "{\($0.dropFirst())}" : "\($0)" }
+        if group == "api" { return "\(method) /api/v1/\(path.joined(separator: "/"))" }
+        // Beside the API, what programs ask with a question.
+        return place == "probe" ? "\(method) /probe" : nil
       }.filter { !$0.hasSuffix("openapi.json") })
     #expect(named == answered)
   }

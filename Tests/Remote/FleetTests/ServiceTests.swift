@@ -1,3 +1,4 @@
+import CRegion
 import Foundation
 import GRDB
 import Glibc
@@ -10,7 +11,7 @@ import Testing
 
 /// The service as it is, over devices that a test writes, and servers that are none.
 @Suite(.serialized) struct ServiceTests {
-  private static var tools: URL {
+  static var tools: URL {
     let paths = [CommandLine.arguments[0]] + CommandLine.arguments + [Bundle.main.executablePath ?? ""]
     return paths.map { URL(fileURLWithPath: $0).deletingLastPathComponent() }.first {
       FileManager.default.isExecutableFile(atPath: $0.appendingPathComponent("grass-fleet").path)
@@ -53,6 +54,13 @@ import Testing
       let process = try start(file, output: output)
       // Every other time at any point of its beginning, else once it answers, however long a busy machine takes for that.
       if round % 2 == 1 { _ = output.fileHandleForReading.availableData }
+      // Once at work, however long a busy machine takes to come to it.
+      if round == 25 {
+        let begun = ContinuousClock.now
+        while try FleetStore(path: database).changeCount(of: "h0") == 0, ContinuousClock.now - begun < .seconds(20) {
+          usleep(20_000)
+        }
+      }
       usleep(.random(in: 0...120_000))
       // Now and then it comes to work, however long that takes here.
       if round % 10 == 9 {
@@ -172,5 +180,105 @@ import Testing
     let others = watch.reports().filter { $0.name != "true" }
     #expect(others.count == 60 && others.allSatisfy { $0.standing.state == .unreachable })
     watch.stop()
+  }
+  /// Who scrapes waits no longer than they say, however many hosts hang; and a host that is none says so at once.
+  @Test func scrapesOfHostsThatHangEndWhenTheirTimeIsUp() async throws {
+    let scratch = try Scratch()
+    let silent = try server { _ in }
+    defer {
+      shutdown(silent.socket, Int32(SHUT_RDWR))
+      close(silent.socket)
+    }
+    var configuration = FleetConfiguration()
+    // Each of them holds a thread for so long, and there are more of them than threads.
+    configuration.timeout = 5
+    configuration.keys = scratch.path
+    configuration.hosts = (0..<20).map {
+      .init(name: "h\($0)", url: "tcp://127.0.0.1:\(silent.port)", labels: [:], period: 1)
+    }
+    let watch = try FleetWatch(
+      configuration, store: FleetStore(path: scratch.file("fleet.db")),
+      log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    try watch.start()
+    defer { watch.stop() }
+    let kernels = OpenKernels(watch, most: 4)
+    let reader = try NodeReader(kernels)
+    let start = ContinuousClock.now
+    let scrapes = await withTaskGroup(of: NodeReader.Scrape.self) { group in
+      for host in 0..<20 { group.addTask { await reader.scrape("h\(host)", within: 0.3) } }
+      // Two more who ask for the same host get the same look.
+      for _ in 0..<2 { group.addTask { await reader.scrape("h0", within: 0.4) } }
+      return await group.reduce(into: []) { $0.append($1) }
+    }
+    #expect(ContinuousClock.now - start < .seconds(4), "nobody waited for a host's own time")
+    #expect(scrapes.count == 22 && scrapes.allSatisfy { $0.text.isEmpty && $0.age == nil })
+    #expect(scrapes.allSatisfy { $0.problem?.contains("was not read within 0.") == true })
+    #expect(throws: OpenKernels.NoSuchHost.self) { try kernels.kernel(of: "nobody") }
+    reader.finish()
+  }
+
+  /// Changes of state at a period of a tenth of a second come to who follows the events over HTTP, each and in order.
+  ///
+  /// How long after the look is printed; what is promised, 100 ms, is no bound here, since a busy machine may take longer.
+  @Test func eachChangeOfStateComesToWhoFollows() throws {
+    let scratch = try Scratch()
+    let device = try StandInDevice(path: scratch.file("region"))
+    defer { device.stop() }
+    let file = try scratch.write(
+      "listen: 127.0.0.1:0\ndetectors_every: 0\nhosts: [{name: a, url: \"shm://\(device.path)\", period: 0.1}]\n",
+      to: "fleet.yaml")
+    let output = Pipe()
+    let service = try start(file, output: output)
+    defer {
+      service.terminate()
+      service.waitUntilExit()
+    }
+    let ready = String(decoding: output.fileHandleForReading.availableData, as: UTF8.self)
+    let url = try #require(ready.split(separator: "\n").first { $0.hasPrefix("ready ") }.map { $0.dropFirst(6) })
+    let follower = Process()
+    follower.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+    follower.arguments = ["curl", "-sN", "\(url)/events"]
+    let events = Pipe()
+    follower.standardOutput = events
+    try follower.run()
+    // It ends with the service, whose end closes what it reads.
+    defer { kill(follower.processIdentifier, SIGKILL) }
+    var text = ""
+    var delays: [Double] = []
+    var states: [String] = []
+    /// Reads on until a host has another state.
+    func next() throws {
+      while true {
+        if let end = text.range(of: "\n\n") {
+          let event = text[..<end.lowerBound]
+          text.removeSubrange(..<end.upperBound)
+          guard event.hasPrefix("event: state\ndata: ") else { continue }
+          let object = try JSONSerialization.jsonObject(with: Data(event.dropFirst(19).utf8)) as? [String: Any]
+          states.append(try #require(object?["state"] as? String))
+          delays.append(Moments.utc - (try #require(object?["at"] as? Double)))
+          return
+        }
+        let data = events.fileHandleForReading.availableData
+        try #require(!data.isEmpty, "the events are over")
+        text += String(decoding: data, as: UTF8.self)
+      }
+    }
+    // The stream has begun once it says when to come again.
+    while !text.contains("retry:") {
+      text += String(decoding: events.fileHandleForReading.availableData, as: UTF8.self)
+    }
+    // Whether it was seen alive before or after, it is not stuck yet.
+    device.log(severity: GRASS_SEVERITY_WARNING)
+    repeat { try next() } while states.last != "stuck"
+    (states, delays) = ([], [])
+    for round in 0..<40 {
+      device.log(isClosing: round % 2 == 0, severity: GRASS_SEVERITY_WARNING)
+      try next()
+    }
+    #expect(states == (0..<40).map { $0 % 2 == 0 ? "alive" : "stuck" })
+    delays.sort()
+    print(
+      "events: a change of state comes \(Int(delays[20] * 1e6)) µs after its look (median of 40), \(Int(delays[39] * 1e6)) µs at the worst"
+    )
   }
 }

@@ -35,14 +35,14 @@ final class StandInDevice: Sendable {
   var count: UInt64 { newest.withLock { $0 } }
 
   /// Logs a change: a finding that is new with each number, or, where `isClosing`, the end of the one before.
-  func log(isClosing: Bool = false) {
+  func log(isClosing: Bool = false, severity: grass_severity = GRASS_SEVERITY_NOTICE) {
     newest.withLock { newest in
       let number = newest + 1
       var content = grass_finding_content()
       content.identity = isClosing ? newest : number
       content.detector = GRASS_DETECTOR_HUNG_TASK.rawValue
       content.kind = UInt8(GRASS_FINDING_FAULT.rawValue)
-      content.severity = UInt8(GRASS_SEVERITY_NOTICE.rawValue)
+      content.severity = UInt8(severity.rawValue)
       content.state = UInt8((isClosing ? GRASS_FINDING_CLOSED : GRASS_FINDING_CONFIRMED).rawValue)
       content.count = 1
       (content.first_device, content.last_device) = (number, number)

@@ -48,6 +48,36 @@ struct StoreTests {
     #expect(try store.findings(isOpen: true, now: 2000).count == 2)
   }
 
+  /// What the service finds itself is kept beside what devices find, and no log of theirs ends it.
+  @Test func whatChecksFindHasALogOfItsOwn() throws {
+    let scratch = try Scratch()
+    let path = scratch.file("fleet.db")
+    do {
+      let store = try FleetStore(path: path)
+      _ = try store.keep([change(1)], of: "a", epoch: 1, taken: 1, mark: 7, at: 1000)
+      var hidden = change(0, "hidden-process:1")
+      hidden.json = Array("{\"id\": \"x\", \"state\": \"confirmed\", \"title\": \"\\\"state\\\": \"}".utf8)
+      #expect(try store.keepChecked([hidden, change(0, "ownerless-code:2")], over: [], of: "a", at: 1001).isEmpty)
+      // Another log of its device ends what the device had found.
+      _ = try store.keep([], of: "a", epoch: 2, taken: 0, mark: nil, at: 1002)
+    }
+    let store = try FleetStore(path: path)
+    let kept = try store.host("a")
+    #expect(kept.open.isEmpty && kept.checked.map(\.id).sorted() == ["hidden-process:1", "ownerless-code:2"])
+    // Of what it has not found itself it ends nothing.
+    let closed = try store.keepChecked([], over: ["hidden-process:1", "panic:1", "none:1"], of: "a", at: 1003)
+    #expect(closed.map(\.id) == ["hidden-process:1"] && closed[0].last == 1003 && !closed[0].isOpen)
+    #expect(
+      String(decoding: closed[0].json, as: UTF8.self)
+        == "{\"id\": \"x\", \"state\": \"closed\", \"title\": \"\\\"state\\\": \"}")
+    #expect(try store.host("a").checked.map(\.id) == ["ownerless-code:2"])
+    #expect(try store.changeCount(of: "a") == 4)
+    // Found by the device, it is the device's.
+    _ = try store.keep([change(1, "ownerless-code:2")], of: "a", epoch: 2, taken: 1, mark: 7, at: 1004)
+    let now = try store.host("a")
+    #expect(now.checked.isEmpty && now.open.map(\.id) == ["ownerless-code:2"])
+  }
+
   @Test func aLaterLogEndsWhatTheOneBeforeHadOpen() throws {
     let scratch = try Scratch()
     let store = try FleetStore(path: scratch.file("fleet.db"))

@@ -39,7 +39,9 @@ public final class AlertSender: Sendable {
     let hooks = try new.webhooks.compactMap { try make($0) }
     let old = state.withLock { state in
       let old = state.managers + state.hooks
-      (state.managers, state.hooks, state.url) = (managers, hooks, new.url ?? "http://\(new.listen)")
+      (state.managers, state.hooks, state.url) = (
+        managers, hooks, new.url ?? "\(new.tls == nil ? "http" : "https")://\(new.listen)"
+      )
       return old
     }
     for one in old { one.finish(within: 1) }

@@ -151,14 +151,15 @@ public struct ConfigurationReader {
     var result = FleetConfiguration()
     let known = [
       "listen", "database", "period", "timeout", "retention", "keys", "url", "alertmanager", "webhooks", "users",
-      "proxy",
-      "shard", "hosts",
+      "proxy", "shard", "hosts", "detectors_every", "logs", "tls",
     ]
     guard let members = members(node, "", known: known) else { return result }
     if let value = members["listen"], let address = address(value) { result.listen = address }
     result.database = relative(text(members["database"], "database") ?? result.database)
     result.period = number(members["period"], "period", Self.periods, unit: "seconds") ?? result.period
     result.timeout = number(members["timeout"], "timeout", 0.05...60, unit: "seconds") ?? result.timeout
+    result.detectorsEvery =
+      number(members["detectors_every"], "detectors_every", 0...604_800, unit: "seconds") ?? result.detectorsEvery
     result.retention = number(members["retention"], "retention", 0.01...36500, unit: "days") ?? result.retention
     result.keys = text(members["keys"], "keys").map { relative($0) }
     if let value = members["url"], let url = text(value, "url") { result.url = web(url, "url", value.line) }
@@ -168,6 +169,8 @@ public struct ConfigurationReader {
     for (url, key, line) in texts(members["webhooks"], "webhooks") {
       if let url = web(url, key, line) { result.webhooks.append(url) }
     }
+    logs(members["logs"], &result)
+    if let value = members["tls"] { result.tls = tls(value) }
     users(members["users"], &result)
     if let value = members["proxy"] { result.proxy = proxy(value) }
     if let value = members["shard"] { result.shard = shard(value) }
@@ -218,6 +221,81 @@ public struct ConfigurationReader {
       return nil
     }
     return text.hasSuffix("/") ? String(text.dropLast()) : text
+  }
+
+  private mutating func logs(_ node: Node?, _ result: inout FleetConfiguration) {
+    for (key, node) in list(node, "logs") {
+      guard let members = members(node, key, known: ["file", "syslog", "form", "facility"]) else { continue }
+      let form = text(members["form"], "\(key).form") ?? EventForm.json.rawValue
+      guard let form = EventForm(rawValue: form) else {
+        problem(
+          members["form"]?.line ?? node.line, "\(key).form", "\(quoted(form)) is no form",
+          "write \(EventForm.allCases.map(\.rawValue).joined(separator: " or "))")
+        continue
+      }
+      let facility = text(members["facility"], "\(key).facility") ?? "daemon"
+      guard let facility = Self.facilities.firstIndex(of: facility) else {
+        problem(
+          members["facility"]?.line ?? node.line, "\(key).facility", "\(quoted(facility)) is no facility",
+          "write daemon, auth, authpriv, user, or local0 to local7")
+        continue
+      }
+      switch (members["file"], members["syslog"]) {
+      case (let place?, nil):
+        guard let path = text(place, "\(key).file") else { continue }
+        result.logs.append(.init(target: .file(relative(path)), form: form, facility: facility))
+      case (nil, let place?):
+        guard let url = text(place, "\(key).syslog") else { continue }
+        guard let address = Self.syslog(url) else {
+          problem(
+            place.line, "\(key).syslog", "\(quoted(url)) leads nowhere",
+            "write unix:///PATH, udp://HOST:PORT or tcp://HOST:PORT")
+          continue
+        }
+        result.logs.append(.init(target: .syslog(address), form: form, facility: facility))
+      default:
+        problem(node.line, key, "says not where it goes", "give either `file: PATH` or `syslog: udp://HOST:PORT`")
+      }
+    }
+  }
+
+  /// As RFC 5424 numbers them.
+  private static let facilities =
+    [
+      "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "ntp",
+      "audit", "alert", "clock",
+    ] + (0..<8).map { "local\($0)" }
+
+  private static func syslog(_ text: String) -> FleetConfiguration.SyslogAddress? {
+    if text.hasPrefix("unix:///") { return .unix(path: String(text.dropFirst(7))) }
+    guard text.hasPrefix("udp://") || text.hasPrefix("tcp://"), let colon = text.lastIndex(of: ":"),
+      let port = Int(text[text.index(after: colon)...]), (1...65535).contains(port)
+    else { return nil }
+    var host = String(text.dropFirst(6)[..<colon])
+    if host.hasPrefix("["), host.hasSuffix("]") { host = String(host.dropFirst().dropLast()) }
+    guard !host.isEmpty, !host.contains("/") else { return nil }
+    return text.hasPrefix("udp") ? .udp(host: host, port: port) : .tcp(host: host, port: port)
+  }
+
+  private mutating func tls(_ node: Node) -> FleetConfiguration.TLS? {
+    guard let members = members(node, "tls", known: ["certificate", "key"]) else { return nil }
+    var paths: [String] = []
+    for name in ["certificate", "key"] {
+      guard let path = text(members[name], "tls.\(name)") else {
+        if members[name] == nil {
+          problem(node.line, "tls.\(name)", "is missing", "add `\(name): PATH` of a file in PEM")
+        }
+        return nil
+      }
+      paths.append(relative(path))
+    }
+    let tls = FleetConfiguration.TLS(certificate: paths[0], key: paths[1])
+    do throws(ServerCertificate.Failure) { _ = try ServerCertificate(tls) } catch {
+      problem(
+        members[error.key]?.line ?? node.line, "tls.\(error.key)", error.what,
+        "give files in PEM that belong together and that this user may read")
+    }
+    return tls
   }
 
   private mutating func users(_ node: Node?, _ result: inout FleetConfiguration) {

@@ -48,6 +48,43 @@ public struct FleetConfiguration: Hashable, Sendable {
     public var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
   }
 
+  /// Who takes syslog's messages.
+  public enum SyslogAddress: Hashable, Sendable, CustomStringConvertible {
+    case unix(path: String)
+    case udp(host: String, port: Int)
+    case tcp(host: String, port: Int)
+
+    public var description: String {
+      func place(_ host: String, _ port: Int) -> String { Address(host: host, port: port).description }
+      return switch self {
+      case .unix(let path): "unix://\(path)"
+      case .udp(let host, let port): "udp://\(place(host, port))"
+      case .tcp(let host, let port): "tcp://\(place(host, port))"
+      }
+    }
+  }
+
+  /// Where findings and states are written, and how.
+  public struct Log: Hashable, Sendable {
+    public enum Target: Hashable, Sendable {
+      /// The path of a file that is appended to.
+      case file(String)
+      case syslog(SyslogAddress)
+    }
+
+    public var target: Target
+    public var form: EventForm
+    /// What syslog sorts messages by, from 0 to 23.
+    public var facility: Int
+  }
+
+  /// The service's own certificate: paths of files in PEM.
+  public struct TLS: Hashable, Sendable {
+    /// The certificate, and behind it those that lead to one that others know.
+    public var certificate: String
+    public var key: String
+  }
+
   /// Which of several instances this is: each has the hosts whose names fall to it.
   public struct Shard: Hashable, Sendable {
     /// From 1 on.
@@ -70,6 +107,8 @@ public struct FleetConfiguration: Hashable, Sendable {
   public var period = 1.0
   /// Seconds that a host has for an answer.
   public var timeout = 2.0
+  /// Seconds between two checks of a host with all detectors by the service itself; 0 for none.
+  public var detectorsEvery = 600.0
   /// Days after which closed findings, changes of state and who looked are forgotten.
   public var retention = 90.0
   /// The folder with the service's own identity and `known_hosts`; nil for the user's.
@@ -80,6 +119,9 @@ public struct FleetConfiguration: Hashable, Sendable {
   public var alertmanagers: [String] = []
   /// Where each change is posted as JSON.
   public var webhooks: [String] = []
+  public var logs: [Log] = []
+  /// nil for plain HTTP.
+  public var tls: TLS?
   public var users: [User] = []
   public var proxy: Proxy?
   public var shard: Shard?

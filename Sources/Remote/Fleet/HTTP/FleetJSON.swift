@@ -8,8 +8,9 @@ enum FleetJSON {
     return bytes
   }
 
-  static func state(_ host: String, _ labels: [String: String], _ standing: Standing) -> JSON {
-    .object([("host", .string(host)), ("labels", Self.labels(labels))] + members(standing))
+  /// A state, and when the look was that shows it, in seconds since 1970.
+  static func state(_ host: String, _ labels: [String: String], _ standing: Standing, at utc: Double) -> JSON {
+    .object([("host", .string(host)), ("labels", Self.labels(labels)), ("at", .number(utc))] + members(standing))
   }
 
   static func labels(_ labels: [String: String]) -> JSON {
@@ -40,6 +41,8 @@ enum FleetJSON {
           ("heartbeat_age_seconds", report.heartbeatAge.map { .number($0) } ?? .null),
           ("seen", report.seen.map { .number($0) } ?? .null), ("open_findings", .integer(report.open.count)),
           ("suspended_detectors", .integer(report.suspended)), ("missed_changes", .unsigned(report.missed)),
+          ("checked", report.lastCheck.map { .number($0) } ?? .null),
+          ("check_problem", report.checkProblem.map { .string($0) } ?? .null),
         ])
   }
 

@@ -3,6 +3,7 @@ import FoundationEssentials
 import HTTPTypes
 import Host
 public import Hummingbird
+import HummingbirdTLS
 import KernelViews
 public import Logging
 import NIOCore
@@ -14,29 +15,49 @@ public final class FleetServer: Sendable {
   private let watch: FleetWatch
   private let pages: Pages
   private let doorkeeper: Doorkeeper
+  private let kernels: OpenKernels
   private let views: ViewReader
+  private let nodes: NodeReader
   private let listen: FleetConfiguration.Address
+  /// What it shows who connects; nil where it speaks without TLS.
+  private let certificate: ServerCertificate?
   /// Writes who looked, one after the other.
   private let noting: WorkPool
   private let noted = Locked<[String: Double]>([:])
+
+  /// How many kernels are kept of which views and scrapes were asked.
+  private static let mostKernels = 64
 
   /// - Throws: where there can be no threads.
   public init(_ watch: FleetWatch, _ configuration: FleetConfiguration) throws {
     self.watch = watch
     listen = configuration.listen
+    certificate = try configuration.tls.map { try ServerCertificate($0) }
     pages = try Pages()
     doorkeeper = try Doorkeeper(configuration)
-    views = try ViewReader(watch)
+    kernels = OpenKernels(watch, most: Self.mostKernels)
+    views = try ViewReader(kernels)
+    nodes = try NodeReader(kernels)
     noting = try WorkPool(name: "visits", threads: 1)
   }
 
   /// Goes by another configuration; where it listens stays as it was.
-  public func reload(_ new: FleetConfiguration) { doorkeeper.reload(new) }
+  ///
+  /// - Throws: where its certificate cannot be read any more: then it shows the one before.
+  public func reload(_ new: FleetConfiguration) throws {
+    doorkeeper.reload(new)
+    if let certificate, let tls = new.tls { try certificate.reload(tls) }
+  }
+
+  /// `https` where it has a certificate of its own.
+  public var scheme: String { certificate == nil ? "http" : "https" }
 
   /// Ends what is at work.
   public func finish() {
     views.finish()
+    nodes.finish()
     noting.finish()
+    kernels.removeAll()
     doorkeeper.finish()
   }
 
@@ -46,11 +67,12 @@ public final class FleetServer: Sendable {
   ///   - log: where faults go.
   ///   - onRunning: called with the port once it answers.
   /// - Returns: it, to be run.
+  /// - Throws: where its certificate is of no use.
   public func application(
     log: Logger, onRunning: @escaping @Sendable (Int) -> Void
-  ) -> some ApplicationProtocol {
+  ) throws -> some ApplicationProtocol {
     Application(
-      router: router(),
+      router: router(), server: try certificate.map { try .tls(tlsConfiguration: $0.configuration) } ?? .http1(),
       configuration: .init(address: .hostname(listen.host, port: listen.port), serverName: nil),
       onServerRunning: { channel in onRunning(channel.localAddress?.port ?? 0) }, logger: log)
   }
@@ -70,8 +92,9 @@ public final class FleetServer: Sendable {
           byteBuffer: .init(
             string: MetricsText.fleet(
               watch.reports(), version: Version.current, followers: watch.events.count, steps: watch.steps,
-              failedWrites: watch.failedWrites, hasProblem: watch.problem != nil))))
+              failedWrites: watch.failedWrites, hasProblem: !watch.storeWorks, logs: watch.logs.figures))))
     }
+    router.get("probe") { [self] request, _ in try await probe(request) }
     router.get("sd") { [self] _, _ in
       Self.json(
         .array(
@@ -90,10 +113,31 @@ public final class FleetServer: Sendable {
     router.get("events") { [self] _, _ in try events() }
     router.get("healthz") { [self] _, _ in
       Response(
-        status: watch.problem == nil ? .ok : .serviceUnavailable, headers: [.contentType: "text/plain"],
-        body: .init(byteBuffer: .init(string: watch.problem == nil ? "ok\n" : "the database takes nothing\n")))
+        status: watch.storeWorks ? .ok : .serviceUnavailable, headers: [.contentType: "text/plain"],
+        body: .init(byteBuffer: .init(string: watch.storeWorks ? "ok\n" : "the database takes nothing\n")))
     }
     return router
+  }
+
+  /// What node_exporter would say of a host, beside the host's state.
+  private func probe(_ request: Request) async throws -> Response {
+    guard let name = Query(request.uri.query)["target"] else {
+      throw HTTPError(.badRequest, message: "say of which host: /probe?target=NAME")
+    }
+    guard watch.report(name) != nil else {
+      throw HTTPError(.notFound, message: "there is no such host in this fleet")
+    }
+    // Prometheus says how long it waits; a little of that is the way's.
+    let header = HTTPField.Name("X-Prometheus-Scrape-Timeout-Seconds").flatMap { request.headers[$0] }
+    let patience = header.flatMap { Double($0) }.map { min(max($0 * 0.9, 0.1), 60) } ?? 9
+    let scrape = await nodes.scrape(name, within: patience)
+    // The state as it is now, behind the look.
+    guard let report = watch.report(name) else {
+      throw HTTPError(.notFound, message: "there is no such host in this fleet")
+    }
+    return Response(
+      status: .ok, headers: [.contentType: "text/plain; version=0.0.4; charset=utf-8"],
+      body: .init(byteBuffer: .init(string: MetricsText.probe(report, scrape))))
   }
 
   private func staticFiles(_ router: Router<FleetContext>) {
@@ -218,7 +262,7 @@ public final class FleetServer: Sendable {
       var response = Response.redirect(to: "/", type: .normal)
       response.headers[.setCookie] =
         "\(Doorkeeper.cookie)=\(cookie); Path=/; HttpOnly; SameSite=Strict; Max-Age=\(Int(Doorkeeper.sessionTime))"
-        + (Self.isSecure(request) ? "; Secure" : "")
+        + (isSecure(request) ? "; Secure" : "")
       return response
     }
     router.post("logout") { [self] request, context -> Response in
@@ -233,8 +277,9 @@ public final class FleetServer: Sendable {
   }
 
   /// Whether a proxy says that its own side is encrypted.
-  private static func isSecure(_ request: Request) -> Bool {
-    HTTPField.Name("X-Forwarded-Proto").flatMap { request.headers[$0] }?.lowercased() == "https"
+  private func isSecure(_ request: Request) -> Bool {
+    certificate != nil
+      || HTTPField.Name("X-Forwarded-Proto").flatMap { request.headers[$0] }?.lowercased() == "https"
   }
 
   private static func form<Form: Decodable>(_ request: Request, _ context: FleetContext) async throws -> Form {

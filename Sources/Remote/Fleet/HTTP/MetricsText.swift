@@ -6,7 +6,7 @@ import Detection
 struct MetricsText {
   private(set) var text = ""
 
-  enum Kind: String { case gauge, counter, histogram }
+  enum Kind: String { case gauge, counter, histogram, untyped }
 
   /// Begins a metric: its samples follow at once.
   mutating func begin(_ name: String, _ kind: Kind, _ help: String) {
@@ -57,7 +57,7 @@ extension MetricsText {
   static func fleet(
     _ reports: [HostReport], version: String, followers: Int, steps: (count: UInt64, late: Double),
     failedWrites: UInt64,
-    hasProblem: Bool
+    hasProblem: Bool, logs: [(name: String, written: UInt64, lost: UInt64, works: Bool)] = []
   ) -> String {
     var metrics = MetricsText()
     func each(_ body: (HostReport, (String, String)) -> Void) {
@@ -79,6 +79,15 @@ extension MetricsText {
     metrics.add("grass_fleet_store_up", hasProblem ? 0 : 1)
     metrics.begin("grass_fleet_store_failures_total", .counter, "Writes to the database that failed.")
     metrics.add("grass_fleet_store_failures_total", Double(failedWrites))
+
+    if !logs.isEmpty {
+      metrics.begin("grass_log_up", .gauge, "Whether a log of findings and states takes what is written.")
+      for log in logs { metrics.add("grass_log_up", [("log", log.name)], log.works ? 1 : 0) }
+      metrics.begin("grass_log_lines_total", .counter, "Lines that were written to a log.")
+      for log in logs { metrics.add("grass_log_lines_total", [("log", log.name)], Double(log.written)) }
+      metrics.begin("grass_log_lost_lines_total", .counter, "Lines that were dropped since a log took none.")
+      for log in logs { metrics.add("grass_log_lost_lines_total", [("log", log.name)], Double(log.lost)) }
+    }
 
     metrics.begin("grass_host_info", .gauge, "The labels that the configuration gives a host.")
     each { report, host in
@@ -140,8 +149,54 @@ extension MetricsText {
     metrics.begin(
       "grass_finding_changes_missed_total", .counter, "Changes that a host's log had lost before they were taken.")
     each { report, host in metrics.add("grass_finding_changes_missed_total", [host], Double(report.missed)) }
+    metrics.begin("grass_checks_total", .counter, "Checks of a host with all detectors by the service itself.")
+    each { report, host in metrics.add("grass_checks_total", [host], Double(report.checks)) }
+    metrics.begin("grass_check_timestamp_seconds", .gauge, "When a host was checked last.")
+    each { report, host in
+      if let last = report.lastCheck { metrics.add("grass_check_timestamp_seconds", [host], last) }
+    }
+    metrics.begin("grass_check_duration_seconds", .gauge, "How long the last check of a host took.")
+    each { report, host in
+      if let duration = report.checkDuration { metrics.add("grass_check_duration_seconds", [host], duration) }
+    }
+    metrics.begin("grass_check_success", .gauge, "Whether all detectors could look in the last check of a host.")
+    each { report, host in
+      if report.lastCheck != nil { metrics.add("grass_check_success", [host], report.checkProblem == nil ? 1 : 0) }
+    }
     metrics.begin("grass_suspended_detectors", .gauge, "Detectors of a host's device that do not look.")
     each { report, host in metrics.add("grass_suspended_detectors", [host], Double(report.suspended)) }
     return metrics.text
+  }
+}
+
+extension MetricsText {
+  /// What a scrape of one host says: its state, how old what its memory says is, and that.
+  static func probe(_ report: HostReport, _ scrape: NodeReader.Scrape) -> String {
+    var metrics = MetricsText()
+    let host = ("host", report.name)
+    metrics.begin("grass_host_state", .gauge, "1 for the state that a host has, 0 for each that it has not.")
+    for state in HostState.allCases {
+      metrics.add("grass_host_state", [host, ("state", state.rawValue)], report.standing.state == state ? 1 : 0)
+    }
+    if let age = scrape.age {
+      metrics.begin(
+        "grass_memory_change_age_seconds", .gauge,
+        "How long ago a host's memory was last seen to change: what follows is as old.")
+      metrics.add("grass_memory_change_age_seconds", [host], age)
+    }
+    metrics.begin("grass_probe_success", .gauge, "Whether a host's memory could be read.")
+    metrics.add("grass_probe_success", [host], scrape.problem == nil ? 1 : 0)
+    metrics.begin("grass_probe_duration_seconds", .gauge, "How long reading a host's memory took.")
+    metrics.add("grass_probe_duration_seconds", [host], scrape.duration)
+    if let problem = scrape.problem { metrics.comment("the memory cannot be read: \(problem)") }
+    for failure in scrape.failures { metrics.comment("\(failure.collector): \(failure.reason)") }
+    metrics.text += scrape.text
+    return metrics.text
+  }
+
+  /// A line for people.
+  mutating func comment(_ words: String) {
+    let line = words.prefix(500).unicodeScalars.map { $0.properties.generalCategory == .control ? " " : String($0) }
+    text += "# \(line.joined())\n"
   }
 }

@@ -1,17 +1,10 @@
 import Host
 import KernelViews
-import Remote
 
-/// Reads views of hosts' kernels for who asks, over sessions of their own.
+/// Reads views of hosts' kernels for who asks.
 ///
 /// A few at once, and so many wait at most: whoever asks for more is told to come again.
 final class ViewReader: Sendable {
-  private struct Kept {
-    let session: Session
-    let kernel: Kernel
-    var used: Double
-  }
-
   /// Why there is no view to show.
   struct Failure: Error, CustomStringConvertible {
     enum Reason { case noSuchHost, noSuchView, badOptions, busy, failed }
@@ -19,28 +12,18 @@ final class ViewReader: Sendable {
     let description: String
   }
 
-  private let watch: FleetWatch
+  private let kernels: OpenKernels
   private let pool: WorkPool
-  private let kept = Locked<[String: Kept]>([:])
   private let waiting = Locked(0)
 
   private static let mostWaiting = 32
-  /// How long a kernel that was found is kept, in seconds.
-  private static let keepTime = 60.0
-  private static let mostKept = 16
 
-  init(_ watch: FleetWatch) throws(SystemCallError) {
-    self.watch = watch
+  init(_ kernels: OpenKernels) throws(SystemCallError) {
+    self.kernels = kernels
     pool = try WorkPool(name: "views", threads: 2)
   }
 
-  func finish() {
-    pool.finish()
-    kept.withLock { kept in
-      for one in kept.values { one.session.close() }
-      kept = [:]
-    }
-  }
+  func finish() { pool.finish() }
 
   /// A view of a host, as its rows are now.
   ///
@@ -79,29 +62,18 @@ final class ViewReader: Sendable {
     do throws(ViewOptionError) { try check(view) } catch {
       throw Failure(reason: .badOptions, description: "\(error)")
     }
-    let now = Moments.utc
-    let old = kept.withLock { kept -> [Kept] in
-      let old = kept.filter { now - $0.value.used > Self.keepTime || kept.count > Self.mostKept }
-      for name in old.keys { kept[name] = nil }
-      return Array(old.values)
-    }
-    for one in old { one.session.close() }
-    if let one = kept.withLock({ $0[host] }) {
-      // A host that has booted anew has another kernel: then it is found anew.
-      if let table = try? view.table(of: one.kernel, options: options), table.shortcomings.isEmpty {
-        kept.withLock { $0[host]?.used = now }
-        return table
-      }
-      kept.withLock { $0[host] = nil }
-      one.session.close()
-    }
-    guard let session = try watch.session(host, slots: 4) else {
+    let kernel: Kernel
+    do { kernel = try kernels.kernel(of: host).kernel } catch is OpenKernels.NoSuchHost {
       throw Failure(reason: .noSuchHost, description: "there is no host \"\(host.prefix(100))\" in this fleet")
     }
-    let memory = try RemoteMemory(session: session)
-    let kernel = try Kernel(memory: memory, hint: memory.kernelHint, known: .standard())
-    let table = try view.table(of: kernel, options: options)
-    kept.withLock { $0[host] = Kept(session: session, kernel: kernel, used: now) }
-    return table
+    do {
+      let table = try view.table(of: kernel, options: options)
+      if !table.shortcomings.isEmpty { kernels.drop(host) }
+      return table
+    } catch {
+      // The next who asks begins anew.
+      kernels.drop(host)
+      throw error
+    }
   }
 }

@@ -155,6 +155,8 @@ struct Pages: Sendable {
     values["taken"] = report.taken
     values["missed"] = report.missed > 0 ? report.missed : nil
     values["suspended"] = report.suspended
+    values["checkedSpan"] = report.lastCheck.map { Moments.span(frame.now - $0) }
+    values["checkProblem"] = report.checkProblem
     values["findings"] = findings.map { finding($0, frame, showsHost: false) }
     values["words"] = words.map { ["line": $0.line, "text": $0.text] }
     values["history"] = history.map { ["time": Moments.text($0.at), "state": $0.state, "cause": $0.cause] }

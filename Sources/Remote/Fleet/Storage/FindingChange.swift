@@ -46,6 +46,39 @@ public struct FindingChange: Hashable, Sendable {
     (self.first, self.last, self.json, self.open, self.mark) = (first, last, json, open, mark)
   }
 
+  /// What a check by the service itself has found; `json` is all of it.
+  init(_ finding: Finding, json: [UInt8]) {
+    self.init(
+      number: 0, id: finding.id, boot: finding.boot ?? "", state: finding.state.rawValue, kind: finding.kind.rawValue,
+      severity: finding.severity.rawValue, confidence: finding.confidence.rawValue, detector: finding.detector,
+      title: finding.title, first: finding.first.utc, last: finding.last.utc, json: json, open: OpenFinding(finding),
+      mark: 0)
+  }
+
+  /// That a finding is over which was kept.
+  init(closing kept: KeptFinding, at utc: Double) {
+    self.init(
+      number: 0, id: kept.id, boot: kept.boot, state: Finding.State.closed.rawValue, kind: kept.kind,
+      severity: kept.severity, confidence: kept.confidence, detector: kept.detector, title: kept.title,
+      first: kept.first, last: utc, json: Self.closed(kept.json),
+      open: OpenFinding(
+        id: kept.id, detector: kept.detector, kind: .init(rawValue: kept.kind) ?? .fault,
+        severity: .init(rawValue: kept.severity) ?? .info, confidence: .init(rawValue: kept.confidence) ?? .hint,
+        title: kept.title, first: kept.first), mark: 0)
+  }
+
+  /// A finding's JSON with another state.
+  ///
+  /// Before the state there are only words of GRASS's own, so the first such member is it.
+  private static func closed(_ json: [UInt8]) -> [UInt8] {
+    let key = Array("\"state\": \"".utf8)
+    guard json.count > key.count,
+      let start = (0...(json.count - key.count)).first(where: { json[$0..<$0 + key.count].elementsEqual(key) }),
+      let end = json[(start + key.count)...].firstIndex(of: UInt8(ascii: "\""))
+    else { return json }
+    return json[..<(start + key.count)] + Array(Finding.State.closed.rawValue.utf8) + json[end...]
+  }
+
   /// FNV-1a of what a device writes once.
   static func mark(_ record: FindingRecord) -> Int64 {
     let words = [

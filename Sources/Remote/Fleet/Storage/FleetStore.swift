@@ -115,13 +115,14 @@ public final class FleetStore: Sendable {
         kept.mark = row["mark"]
         kept.standing = Self.standing(row)
       }
-      kept.open = try Row.fetchAll(
-        db, sql: "SELECT * FROM finding WHERE host = ? AND state <> 'closed'", arguments: [name]
-      ).map { row in
-        OpenFinding(
+      for row in try Row.fetchAll(
+        db, sql: "SELECT * FROM finding WHERE host = ? AND state <> 'closed'", arguments: [name])
+      {
+        let finding = OpenFinding(
           id: row["id"], detector: row["detector"], kind: .init(rawValue: row["kind"]) ?? .fault,
           severity: .init(rawValue: row["severity"]) ?? .info, confidence: .init(rawValue: row["confidence"]) ?? .hint,
           title: row["title"], first: row["first"])
+        if row["epoch"] == Self.ownEpoch { kept.checked.append(finding) } else { kept.open.append(finding) }
       }
       return kept
     }
@@ -154,8 +155,8 @@ public final class FleetStore: Sendable {
     try write { db in
       var new: [FindingChange] = []
       try db.execute(
-        sql: "UPDATE finding SET state = 'closed' WHERE host = ? AND epoch < ? AND state <> 'closed'",
-        arguments: [host, epoch])
+        sql: "UPDATE finding SET state = 'closed' WHERE host = ? AND epoch < ? AND epoch <> ? AND state <> 'closed'",
+        arguments: [host, epoch, Self.ownEpoch])
       if db.changesCount > 0 { try Self.endAcknowledgements(db, of: host) }
       for change in changes {
         let entry = Int64(bitPattern: change.number)
@@ -165,28 +166,7 @@ public final class FleetStore: Sendable {
             arguments: [host, epoch, entry]
           ).unwrapped
         else { continue }
-        try db.execute(
-          sql: """
-            INSERT INTO finding (host, id, boot, epoch, state, kind, severity, confidence, detector, title, first, last, kept, json)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-            ON CONFLICT (host, id, boot) DO UPDATE SET epoch = excluded.epoch, state = excluded.state, kind = excluded.kind,
-              severity = excluded.severity, confidence = excluded.confidence, title = excluded.title,
-              first = excluded.first, last = excluded.last, kept = excluded.kept, json = excluded.json
-            """,
-          arguments: [
-            host, change.id, change.boot, epoch, change.state, change.kind, change.severity, change.confidence,
-            change.detector, change.title, change.first, change.last, utc, Data(change.json),
-          ])
-        try db.execute(
-          sql: """
-            INSERT INTO finding_change (host, epoch, entry, finding, state, severity, title, at, json)
-            SELECT ?, ?, ?, number, ?, ?, ?, ?, ? FROM finding WHERE host = ? AND id = ? AND boot = ?
-            """,
-          arguments: [
-            host, epoch, entry, change.state, change.severity, change.title, utc, Data(change.json), host,
-            change.id, change.boot,
-          ])
-        if !change.isOpen { try Self.endAcknowledgements(db, of: host) }
+        try Self.keep(change, of: host, epoch: epoch, entry: entry, at: utc, db)
         new.append(change)
       }
       try db.execute(
@@ -196,6 +176,67 @@ public final class FleetStore: Sendable {
             mark = CASE WHEN ? THEN excluded.mark ELSE mark END
           """, arguments: [host, epoch, Int64(bitPattern: taken), mark ?? 0, mark != nil])
       return new
+    }
+  }
+
+  /// What the service finds itself is the log of this epoch, whose entries it numbers: those of devices begin at 1.
+  private static let ownEpoch: Int64 = 0
+
+  private static func keep(
+    _ change: FindingChange, of host: String, epoch: Int64, entry: Int64, at utc: Double, _ db: Database
+  ) throws {
+    try db.execute(
+      sql: """
+        INSERT INTO finding (host, id, boot, epoch, state, kind, severity, confidence, detector, title, first, last, kept, json)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT (host, id, boot) DO UPDATE SET epoch = excluded.epoch, state = excluded.state, kind = excluded.kind,
+          severity = excluded.severity, confidence = excluded.confidence, title = excluded.title,
+          first = excluded.first, last = excluded.last, kept = excluded.kept, json = excluded.json
+        """,
+      arguments: [
+        host, change.id, change.boot, epoch, change.state, change.kind, change.severity, change.confidence,
+        change.detector, change.title, change.first, change.last, utc, Data(change.json),
+      ])
+    try db.execute(
+      sql: """
+        INSERT INTO finding_change (host, epoch, entry, finding, state, severity, title, at, json)
+        SELECT ?, ?, ?, number, ?, ?, ?, ?, ? FROM finding WHERE host = ? AND id = ? AND boot = ?
+        """,
+      arguments: [
+        host, epoch, entry, change.state, change.severity, change.title, utc, Data(change.json), host,
+        change.id, change.boot,
+      ])
+    if !change.isOpen { try Self.endAcknowledgements(db, of: host) }
+  }
+
+  /// Keeps what a check by the service itself has changed, in one transaction.
+  ///
+  /// - Parameters:
+  ///   - changes: what is new, or not as it was.
+  ///   - over: the ids of its findings that are seen no more.
+  ///   - host: its name.
+  ///   - utc: now, in seconds since 1970.
+  /// - Returns: the last change of each that is over.
+  /// - Throws: ``StoreError``: then nothing of it is kept.
+  public func keepChecked(
+    _ changes: [FindingChange], over: [String], of host: String, at utc: Double
+  ) throws(StoreError) -> [FindingChange] {
+    try write { db in
+      let newest = try Int64.fetchOne(
+        db, sql: "SELECT max(entry) FROM finding_change WHERE host = ? AND epoch = ?", arguments: [host, Self.ownEpoch])
+      var entry = newest ?? 0
+      var closed: [FindingChange] = []
+      for id in over {
+        for row in try Row.fetchAll(
+          db, sql: "SELECT * FROM finding WHERE host = ? AND id = ? AND epoch = ? AND state <> 'closed'",
+          arguments: [host, id, Self.ownEpoch])
+        { closed.append(FindingChange(closing: Self.finding(row, acknowledgement: nil), at: utc)) }
+      }
+      for change in changes + closed {
+        entry += 1
+        try Self.keep(change, of: host, epoch: Self.ownEpoch, entry: entry, at: utc, db)
+      }
+      return closed
     }
   }
 
@@ -284,14 +325,18 @@ public final class FleetStore: Sendable {
   }
 
   private static func finding(_ row: Row) -> KeptFinding {
-    var finding = KeptFinding(
+    let acknowledgement = (row["who"] as String?).map { who in
+      Acknowledgement(who: who, comment: row["comment"], at: row["at"], until: row["until"])
+    }
+    return finding(row, acknowledgement: acknowledgement)
+  }
+
+  private static func finding(_ row: Row, acknowledgement: Acknowledgement?) -> KeptFinding {
+    KeptFinding(
       number: row["number"], host: row["host"], id: row["id"], boot: row["boot"], state: row["state"],
       kind: row["kind"], severity: row["severity"], confidence: row["confidence"], detector: row["detector"],
-      title: row["title"], first: row["first"], last: row["last"], json: Array(row["json"] as Data))
-    if let who = row["who"] as String? {
-      finding.acknowledgement = Acknowledgement(who: who, comment: row["comment"], at: row["at"], until: row["until"])
-    }
-    return finding
+      title: row["title"], first: row["first"], last: row["last"], json: Array(row["json"] as Data),
+      acknowledgement: acknowledgement)
   }
 
   /// How many entries of logs are kept of a host.

@@ -6,7 +6,10 @@ public struct KeptHost: Hashable, Sendable {
   public var taken: UInt64 = 0
   public var mark: Int64 = 0
   public var standing: Standing?
+  /// What its device has found and is not over.
   public var open: [OpenFinding] = []
+  /// What the service's own checks have found and is not over.
+  public var checked: [OpenFinding] = []
 
   public init() {}
 }

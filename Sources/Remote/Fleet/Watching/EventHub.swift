@@ -7,6 +7,7 @@ public final class EventHub: Sendable {
   private struct State {
     var followers: [Int: AsyncStream<FleetEvent>.Continuation] = [:]
     var last = 0
+    var tap: (@Sendable (FleetEvent) -> Void)?
     var isClosed = false
   }
 
@@ -18,7 +19,8 @@ public final class EventHub: Sendable {
 
   /// Says it to all.
   public func publish(_ event: FleetEvent) {
-    let followers = state.withLock { Array($0.followers.values) }
+    let (followers, tap) = state.withLock { (Array($0.followers.values), $0.tap) }
+    tap?(event)
     for follower in followers { follower.yield(event) }
   }
 
@@ -37,6 +39,9 @@ public final class EventHub: Sendable {
     }
     return stream
   }
+
+  /// Has `body` see each event before all others; it must not wait for anything.
+  func tap(_ body: @escaping @Sendable (FleetEvent) -> Void) { state.withLock { $0.tap = body } }
 
   /// How many follow.
   public var count: Int { state.withLock { $0.followers.count } }

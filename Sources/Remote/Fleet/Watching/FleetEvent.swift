@@ -18,8 +18,11 @@ public struct FleetEvent: Sendable {
   public let host: String
   /// All of it, as JSON on one line.
   public let json: [UInt8]
+  /// What it is about, for forms of other programs.
+  public let subject: EventSubject
 
-  public init(_ kind: Kind, host: String, json: [UInt8]) {
+  public init(_ kind: Kind, host: String, json: [UInt8], subject: EventSubject = .other) {
+    self.subject = subject
     self.kind = kind
     self.host = host
     self.json = json

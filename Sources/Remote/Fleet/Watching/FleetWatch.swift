@@ -15,8 +15,10 @@ public import Remote
 public final class FleetWatch: Sendable {
   public let store: FleetStore
   public let events: EventHub
+  /// What is written to files and to syslog.
+  public let logs: EventLogs
   private let connection: Locked<HostConnection>
-  private let configuration: Locked<FleetConfiguration>
+  let configuration: Locked<FleetConfiguration>
   private let hosts = Locked<[String: WatchedHost]>([:])
   private let log: Logger
 
@@ -25,6 +27,9 @@ public final class FleetWatch: Sendable {
   private let fetching: WorkPool
   /// Writes states, one after the other.
   private let recording: WorkPool
+  /// Checks hosts' memories; those whose last check was slow or failed have their own threads.
+  let checking: WorkPool
+  let rechecking: WorkPool
 
   private let handed = Locked<[(host: WatchedHost, due: UInt64)]>([])
   private let wake = DispatchSemaphore(value: 0)
@@ -52,12 +57,16 @@ public final class FleetWatch: Sendable {
     self.store = store
     self.log = log
     events = EventHub()
+    logs = try EventLogs(configuration, events: events, log: log)
     self.configuration = Locked(configuration)
     connection = Locked(try HostConnection(keys: configuration.keys, timeout: configuration.timeout))
     connecting = try WorkPool(name: "connect", threads: 8)
     reconnecting = try WorkPool(name: "reconnect", threads: 8)
     fetching = try WorkPool(name: "fetch", threads: 16)
     recording = try WorkPool(name: "record", threads: 1)
+    checking = try WorkPool(name: "check", threads: 3)
+    rechecking = try WorkPool(name: "recheck", threads: 2)
+    events.tap { [logs] in logs.take($0) }
   }
 
   // MARK: From outside
@@ -85,9 +94,12 @@ public final class FleetWatch: Sendable {
     connecting.finish()
     reconnecting.finish()
     fetching.finish()
+    checking.finish()
+    rechecking.finish()
     recording.finish()
     for host in hosts.withLock({ Array($0.values) }) { host.condition.withLock { $0.session?.close() } }
     events.close()
+    logs.finish()
   }
 
   /// Goes on by another configuration: hosts that are new are watched, those that are gone are not any more, the others do not notice.
@@ -96,6 +108,7 @@ public final class FleetWatch: Sendable {
   public func reload(_ new: FleetConfiguration) throws {
     let next = try HostConnection(keys: new.keys, timeout: new.timeout)
     connection.withLock { $0 = next }
+    try logs.reload(new)
     configuration.withLock { $0 = new }
     let names = Set(new.hosts.map(\.name))
     let urls = Dictionary(new.hosts.map { ($0.name, $0.url) }) { first, _ in first }
@@ -146,7 +159,10 @@ public final class FleetWatch: Sendable {
   }
 
   /// The fault that the service has itself, for operators; nil where it has none.
-  public var problem: String? { storeProblem.withLock { $0 } }
+  public var problem: String? { storeProblem.withLock { $0 } ?? logs.problem }
+
+  /// Whether the database takes what is written.
+  public var storeWorks: Bool { storeProblem.withLock { $0 } == nil }
 
   /// Looks at lines so far, and the longest that one came too late, in seconds.
   public var steps: (count: UInt64, late: Double) { stepped.withLock { $0 } }
@@ -232,6 +248,7 @@ public final class FleetWatch: Sendable {
           condition.tornSince = nil
           condition.heartbeats.add(seconds: Double(then - since) / 1e9)
           see(line, host, &condition)
+          planCheck(host, &condition, now: then)
           // What has to wait for the device is not done here.
           if line.newestFinding != condition.taken || then - condition.asked > Self.longestQuiet
             || condition.wordsDue.map({ then >= $0 }) == true
@@ -288,7 +305,7 @@ public final class FleetWatch: Sendable {
   }
 
   /// Has the host's state made anew, and says and keeps it where it is another.
-  private func settle(
+  func settle(
     _ event: HostStateMachine.Event, _ host: WatchedHost, _ condition: inout WatchedHost.Condition,
     _ now: HostStateMachine.Moment
   ) {
@@ -296,7 +313,9 @@ public final class FleetWatch: Sendable {
     guard let standing = condition.machine.take(event, at: now) else { return }
     let labels = host.host.withLock { $0.labels }
     events.publish(
-      FleetEvent(.state, host: host.name, json: FleetJSON.bytes(FleetJSON.state(host.name, labels, standing))))
+      FleetEvent(
+        .state, host: host.name, json: FleetJSON.bytes(FleetJSON.state(host.name, labels, standing, at: now.utc)),
+        subject: .state(standing, labels: labels)))
     log.info("\(host.name) is \(standing.state.rawValue)", metadata: ["cause": "\(standing.cause)"])
     // A cause that reads otherwise is no change of state.
     guard before?.state != standing.state || before?.cause != standing.cause else { return }
@@ -396,6 +415,7 @@ public final class FleetWatch: Sendable {
     var ids = isAnother ? [:] : host.condition.withLock { $0.ids }
     for record in records { ids[record.identity] = DeviceDetectors.finding(record).id }
     let now = Moments.utc
+    var findings: [UInt64: Finding] = [:]
     let changes = records.map { record in
       var finding = DeviceDetectors.finding(record, others: ids)
       // No device's clock makes a finding of the future.
@@ -404,6 +424,7 @@ public final class FleetWatch: Sendable {
       if let head = LastWordsReport.head(of: record, among: heads) {
         finding.evidence.append(LastWordsReport.evidence(head))
       }
+      findings[record.number] = finding
       return FindingChange(record, finding, json: FleetJSON.bytes(JSON(finding.value)))
     }
     let newest = records.last.map { FindingChange.mark($0) }
@@ -418,19 +439,31 @@ public final class FleetWatch: Sendable {
     let published = host.condition.withLock { condition -> [FindingChange] in
       let fresh = changes.filter { condition.published.epoch != epoch || $0.number > condition.published.number }
       condition.published = (epoch, end)
-      if isAnother { condition.open = [:] }
-      for change in changes { condition.open[change.id] = change.isOpen ? change.open : nil }
+      if isAnother {
+        condition.open = [:]
+        // Another device, or another boot: what was found by looking closer may be over.
+        hastenCheck(&condition)
+      }
+      for change in changes {
+        condition.open[change.id] = change.isOpen ? change.open : nil
+        // What the device has found it also ends.
+        condition.checked[change.id] = nil
+      }
       condition.ids = ids.count > 4096 ? [:] : ids
       if isKept {
         if condition.taken != end { condition.missed += news.missed }
         (condition.epoch, condition.taken) = (epoch, end)
         if let newest { condition.mark = newest }
       }
-      settle(.found(Array(condition.open.values)), host, &condition, Moments.now)
+      if fresh.contains(where: { $0.isOpen && $0.open.severity >= .warning }) { hastenCheck(&condition) }
+      settle(.found(condition.found), host, &condition, Moments.now)
       return fresh
     }
     for change in published {
-      events.publish(FleetEvent(.finding, host: host.name, json: FleetJSON.event(host.name, change)))
+      events.publish(
+        FleetEvent(
+          .finding, host: host.name, json: FleetJSON.event(host.name, change),
+          subject: findings[change.number].map { .finding($0) } ?? .other))
     }
     for head in heads.prefix(1) {
       keepWords(head, host, session)
@@ -455,7 +488,7 @@ public final class FleetWatch: Sendable {
 
   // MARK: The database's faults
 
-  private func failed(_ error: StoreError) {
+  func failed(_ error: StoreError) {
     refused.withLock { $0 += 1 }
     let isNew = storeProblem.withLock { problem in
       defer { problem = error.description }
@@ -467,7 +500,7 @@ public final class FleetWatch: Sendable {
       FleetEvent(.problem, host: "", json: FleetJSON.bytes(.object([("problem", .string(error.description))]))))
   }
 
-  private func stored() {
+  func stored() {
     let wasBad = storeProblem.withLock { problem in
       defer { problem = nil }
       return problem != nil
@@ -484,7 +517,7 @@ public final class FleetWatch: Sendable {
   }
 
   /// An error's text as a cause: one line, and not too much.
-  private static func oneLine(_ text: String) -> String {
+  static func oneLine(_ text: String) -> String {
     let line = text.split(whereSeparator: \.isNewline).joined(separator: " ")
     return String(line.prefix(300))
   }

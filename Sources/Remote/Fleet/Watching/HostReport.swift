@@ -19,4 +19,10 @@ public struct HostReport: Sendable {
   public var seen: Double?
   /// Changes of its log that were taken.
   public var taken: UInt64
+  /// How often this service has checked its memory with all detectors.
+  public var checks: UInt64 = 0
+  /// When it did last, in seconds since 1970, how long that took, in seconds, and why not all of it could be; nil where it did not.
+  public var lastCheck: Double?
+  public var checkDuration: Double?
+  public var checkProblem: String?
 }

@@ -29,6 +29,13 @@ enum Moments {
       + "T\(digits(parts.tm_hour)):\(digits(parts.tm_min)):\(digits(parts.tm_sec))Z"
   }
 
+  /// With milliseconds, RFC 3339: `2026-11-29T22:19:08.123Z`.
+  static func exact(_ utc: Double) -> String {
+    guard utc.isFinite, utc >= 0, utc < 253_402_300_800 else { return "" }
+    let thousandths = "\(Int((utc - utc.rounded(.down)) * 1000))"
+    return "\(text(utc).dropLast()).\(String(repeating: "0", count: 3 - thousandths.count))\(thousandths)Z"
+  }
+
   /// How long ago or how long: `3 s`, `5 min`, `2 h 10 min`, `3 d 4 h`.
   static func span(_ seconds: Double) -> String {
     guard seconds.isFinite, seconds < 1e10 else { return "" }

@@ -42,14 +42,27 @@ final class WatchedHost: Sendable {
     var missed: UInt64 = 0
     /// By number and epoch, up to where events were published: the database may be behind.
     var published: (epoch: Int64, number: UInt64)
-    /// What is not over, by id.
+    /// What its device has found and is not over, by id.
     var open: [String: OpenFinding]
+    /// What this service's own checks have found and is not over, by id, and how many of them have missed it since.
+    var checked: [String: (open: OpenFinding, missed: Int)]
+    /// When its memory is checked next, in nanoseconds; nil while it is, or where that was not planned yet.
+    var checkDue: UInt64?
+    var isChecked = false
+    /// Whether its device found something while it was being checked.
+    var isNewsWaiting = false
+    /// When it was checked last, in nanoseconds and in seconds since 1970; how long that took, in seconds; and why not all of it could be.
+    var lastCheck: (at: UInt64, utc: Double, duration: Double, problem: String?)?
+    var checks: UInt64 = 0
     /// Ids of findings by their identities in the log, for what others follow from.
     var ids: [UInt64: String] = [:]
     /// When its kernel's last words are read once more, in nanoseconds, since their end comes a moment later; nil where they need not be.
     var wordsDue: UInt64?
     /// Whether it is watched no more.
     var isGone = false
+
+    /// All that is found and not over: what both have found is the device's.
+    var found: [OpenFinding] { Array(open.values) + checked.filter { open[$0.key] == nil }.values.map(\.open) }
   }
 
   let name: String
@@ -64,9 +77,10 @@ final class WatchedHost: Sendable {
     self.host = Locked(host)
     condition = Locked(
       Condition(
-        machine: HostStateMachine(restored: kept.standing, found: kept.open), epoch: kept.epoch, taken: kept.taken,
-        mark: kept.mark, published: (kept.epoch, kept.taken),
-        open: Dictionary(kept.open.map { ($0.id, $0) }) { first, _ in first }))
+        machine: HostStateMachine(restored: kept.standing, found: kept.open + kept.checked), epoch: kept.epoch,
+        taken: kept.taken, mark: kept.mark, published: (kept.epoch, kept.taken),
+        open: Dictionary(kept.open.map { ($0.id, $0) }) { first, _ in first },
+        checked: Dictionary(kept.checked.map { ($0.id, ($0, 0)) }) { first, _ in first }))
   }
 
   /// What is known of it now.
@@ -78,10 +92,11 @@ final class WatchedHost: Sendable {
         standing: condition.machine.standing
           ?? Standing(state: .unreachable, since: began, cause: "it was not asked yet"),
         heartbeatAge: condition.moved.map { clock - $0 }, heartbeats: condition.heartbeats,
-        open: condition.open.values.sorted { ($1.severity, $0.first) < ($0.severity, $1.first) },
+        open: condition.found.sorted { ($1.severity, $0.first) < ($0.severity, $1.first) },
         worstSeverity: Int(condition.line?.worstSeverity ?? 0),
         suspended: condition.line?.suspended ?? 0, missed: condition.missed, seen: condition.seen,
-        taken: condition.taken)
+        taken: condition.taken, checks: condition.checks, lastCheck: condition.lastCheck?.utc,
+        checkDuration: condition.lastCheck?.duration, checkProblem: condition.lastCheck?.problem)
     }
   }
 }

@@ -1,0 +1,49 @@
+import Foundation
+import Glibc
+import Lab
+
+/// A program that runs beside a test, and ends with it.
+final class RunningProgram {
+  private let process = Process()
+  private let log: String
+
+  /// Starts it; what it says goes to a file.
+  init(_ program: String, _ arguments: [String], log: String) throws {
+    self.log = log
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
+    process.arguments = ["--pdeathsig", "KILL", "--", program] + arguments
+    _ = FileManager.default.createFile(atPath: log, contents: nil)
+    let output = try FileHandle(forWritingTo: URL(fileURLWithPath: log))
+    process.standardOutput = output
+    process.standardError = output
+    process.standardInput = FileHandle.nullDevice
+    try Spawner.shared.start(process)
+  }
+
+  /// What it said.
+  var said: String { (try? String(contentsOfFile: log, encoding: .utf8)) ?? "" }
+
+  var isRunning: Bool { process.isRunning }
+
+  /// Ends it without a warning: not every program unblocks the signals that the lab's own threads block.
+  func stop() {
+    if process.isRunning { kill(process.processIdentifier, SIGKILL) }
+    process.waitUntilExit()
+  }
+
+  /// A port of this machine's that nobody has now, for programs that choose none themselves.
+  static func freePort() -> Int {
+    let one = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    defer { close(one) }
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_addr.s_addr = inet_addr("127.0.0.1")
+    var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+    let isBound = withUnsafeMutablePointer(to: &address) { pointer in
+      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { name in
+        bind(one, name, size) == 0 && getsockname(one, name, &size) == 0
+      }
+    }
+    return isBound ? Int(UInt16(bigEndian: address.sin_port)) : 0
+  }
+}
