@@ -54,13 +54,6 @@ import Testing
       let process = try start(file, output: output)
       // Every other time at any point of its beginning, else once it answers, however long a busy machine takes for that.
       if round % 2 == 1 { _ = output.fileHandleForReading.availableData }
-      // Once at work, however long a busy machine takes to come to it.
-      if round == 25 {
-        let begun = ContinuousClock.now
-        while try FleetStore(path: database).changeCount(of: "h0") == 0, ContinuousClock.now - begun < .seconds(20) {
-          usleep(20_000)
-        }
-      }
       usleep(.random(in: 0...120_000))
       // Now and then it comes to work, however long that takes here.
       if round % 10 == 9 {
