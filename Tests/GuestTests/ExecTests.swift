@@ -22,7 +22,8 @@ extension GuestTests {
       "busybox stat -L -c '%d %i %s %f %u %h %t:%T' /proc/1/exe /proc/1/fd/0",
       // How the clock is kept, but for the time.
       "busybox adjtimex | grep -v time.tv",
-      "busybox ip rule; busybox ip -6 rule; busybox ip route get 127.0.0.1 2>&1; busybox ip route get 10.1.1.1 2>&1",
+      "busybox ip rule; busybox ip -6 rule; busybox ip route show table local",
+      "busybox ip route get 127.0.0.1 2>&1; busybox ip route get 10.1.1.1 2>&1",
     ]
 
     @Test(arguments: guests)
@@ -227,8 +228,10 @@ struct Exec {
 
   func run(_ command: [String]) throws -> (output: String, errors: String, status: Int32) {
     let process = Process()
-    process.executableURL = BuiltTool.directory.appendingPathComponent("grassctl")
-    process.arguments = ["exec"] + source + ["--"] + command
+    // A program that waits for an answer that never comes is ended.
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/timeout")
+    let grassctl = BuiltTool.directory.appendingPathComponent("grassctl").path
+    process.arguments = ["--foreground", "180", grassctl, "exec"] + source + ["--"] + command
     if !environment.isEmpty {
       process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     }

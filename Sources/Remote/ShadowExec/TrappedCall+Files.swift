@@ -46,8 +46,11 @@ extension TrappedCall {
 
   /// The status of a file of the host that a path leads to; nil where it is none.
   private static func status(_ question: Question, _ host: Host, flags: Int) throws -> FileStatus? {
-    let path = try question.text(question.arguments[1])
-    guard path.first == UInt8(ascii: "/") else { return nil }
+    var path = try question.text(question.arguments[1])
+    if path.first != UInt8(ascii: "/") {
+      guard let whole = below(question, path) else { return nil }
+      path = whole
+    }
     let isBelowProc = path.starts(with: Array("/proc/".utf8))
     // What is there on this machine, too, programs may go through, and would find that it is another than they were told.
     if !isBelowProc, access(String(decoding: path, as: UTF8.self), F_OK) == 0 { return nil }
@@ -58,6 +61,22 @@ extension TrappedCall {
     } catch ShadowError.missing {
       throw CallError(ENOENT)
     }
+  }
+
+  /// A path that begins at a directory of the shadow's /proc, which the program has open or works in; nil for all others.
+  private static func below(_ question: Question, _ path: [UInt8]) -> [UInt8]? {
+    // AT_FDCWD.
+    let place = question.number(0) == -100 ? "cwd" : "fd/\(question.number(0))"
+    var base = [CChar](repeating: 0, count: 4096)
+    let count = readlink("/proc/\(question.thread)/\(place)", &base, base.count)
+    guard count > 0 else { return nil }
+    let directory = base[..<count].map { UInt8(bitPattern: $0) }
+    // Steps that lead elsewhere are this machine's to take.
+    guard directory.starts(with: Array("/proc/".utf8)),
+      path.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+        .allSatisfy({ !$0.isEmpty && $0.first != UInt8(ascii: ".") })
+    else { return nil }
+    return directory + [UInt8(ascii: "/")] + path
   }
 
   /// As user space has numbers of devices.

@@ -41,9 +41,20 @@ extension TrappedCall {
       try answer(packet, socket, host)
       return .value(Int64(packet.count))
     },
+    // Some programs write to it as to a file.
+    onNetlink("write") { question, host, socket in
+      let packet = try read([(question.arguments[1], question.arguments[2])], question)
+      try answer(packet, socket, host)
+      return .value(Int64(packet.count))
+    },
+    onNetlink("writev") { question, host, socket in
+      let packet = try gathered(question.arguments[1], Int(clamping: question.arguments[2]), question)
+      try answer(packet, socket, host)
+      return .value(Int64(packet.count))
+    },
     onNetlink("sendmsg") { question, host, socket in
       let header = try question.read(question.arguments[1], count: 56)
-      let packet = try gathered(header, question)
+      let packet = try gathered(word(header, 16), Int(clamping: word(header, 24)), question)
       try answer(packet, socket, host)
       return .value(Int64(packet.count))
     },
@@ -58,12 +69,12 @@ extension TrappedCall {
     }
   }
 
-  /// What a `msghdr` gathers.
-  private static func gathered(_ header: [UInt8], _ question: Question) throws(CallError) -> [UInt8] {
-    func word(_ bytes: [UInt8], _ offset: Int) -> UInt64 {
-      bytes[offset..<offset + 8].reversed().reduce(0) { $0 << 8 | UInt64($1) }
-    }
-    let (pieces, count) = (word(header, 16), Int(clamping: word(header, 24)))
+  private static func word(_ bytes: [UInt8], _ offset: Int) -> UInt64 {
+    bytes[offset..<offset + 8].reversed().reduce(0) { $0 << 8 | UInt64($1) }
+  }
+
+  /// What `count` pieces gather, whose addresses and lengths lie at `pieces`.
+  private static func gathered(_ pieces: UInt64, _ count: Int, _ question: Question) throws(CallError) -> [UInt8] {
     guard count <= 16 else { throw CallError(EMSGSIZE) }
     let list = try question.read(pieces, count: count * 16)
     return try read((0..<count).map { (word(list, $0 * 16), word(list, $0 * 16 + 8)) }, question)

@@ -105,6 +105,25 @@ struct FileStatusReader: KernelReader {
     throw ShadowError.missing
   }
 
+  /// Of a namespace: a file of a file system that the kernel has mounted for itself.
+  ///
+  /// Source: fs/nsfs.c.
+  func status(namespace number: UInt64, _ kernel: Kernel) throws -> FileStatus {
+    let place = try kernel.symbol("nsfs_mnt", for: Self.self)
+    let mount = try kernel.addressSpace.pointer(at: place)
+    let block = try kernel.read(Mount.self, at: [mount])[0].superBlock
+    let device = try kernel.addressSpace.read(superBlock, at: [block])[0].device
+    // A plain file that all may read.
+    return FileStatus(
+      device: device, specialDevice: 0, inode: number, links: 1, size: 0, blocks: 0, mode: 0o100444, uid: 0, gid: 0,
+      blockSize: 4096, times: [0, 0, 0])
+  }
+
+  private struct Mount: KernelShape {
+    static let type = "vfsmount"
+    let superBlock = Field<VirtualAddress>("mnt_sb")
+  }
+
   private func status(inode address: VirtualAddress, in space: AddressSpace) throws -> FileStatus {
     guard address.rawValue != 0 else { throw ShadowError.missing }
     let inode = space.read(inode, at: [address])[0]

@@ -153,7 +153,7 @@ public struct HostAnswers: Sendable {
     }
   }
 
-  /// By the parts of /proc/PID/exe, cwd, root, fd/N and task/TID/….
+  /// By the parts of /proc/PID/exe, cwd, root, fd/N, ns/KIND and task/TID/….
   private func linkStatus(_ parts: [String]) throws -> FileStatus? {
     var parts = parts.dropFirst()
     guard var tid = parts.popFirst().flatMap({ Int32($0) }) else { return nil }
@@ -174,6 +174,10 @@ public struct HostAnswers: Sendable {
       let details = try record.details.get()
       guard let place = kind == "cwd" ? details.working : details.root else { throw ShadowError.missing }
       return try reader.status(dentry: place.dentry, in: space)
+    case ("ns", let kind?) where parts.count == 1:
+      let table = try kernel.details(of: [record.task], .namespaces).whole()
+      let found = table.details.first?.namespaces.first { $0.key.rawValue == kind }
+      return try found.map { try reader.status(namespace: $0.value.number, kernel) }
     default: return nil
     }
   }

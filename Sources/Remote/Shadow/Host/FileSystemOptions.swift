@@ -6,7 +6,9 @@ import Paging
 
 /// The options that file systems print by code of their own, of those that are known here.
 ///
-/// Source: mm/shmem.c, `shmem_show_options`; fs/devpts/inode.c, `devpts_show_options`; fs/proc/root.c, `proc_show_options`.
+/// Source: mm/shmem.c, `shmem_show_options`; fs/devpts/inode.c, `devpts_show_options`; fs/proc/root.c, `proc_show_options`;
+/// kernel/bpf/inode.c, `bpf_show_options`; fs/ramfs/inode.c, `ramfs_show_options`; fs/hugetlbfs/inode.c,
+/// `hugetlbfs_show_options`; kernel/cgroup/cgroup.c, `cgroup_show_options`.
 struct FileSystemOptions: KernelReader {
   static let subject = "the options of file systems"
 
@@ -14,7 +16,43 @@ struct FileSystemOptions: KernelReader {
     static let type = "super_block"
     let link = Place("s_list")
     let device = Field<UInt64>("s_dev"), own = Field<VirtualAddress>("s_fs_info")
-    let operations = Field<VirtualAddress>("s_op")
+    let operations = Field<VirtualAddress>("s_op"), root = Field<VirtualAddress>("s_root")
+  }
+
+  private struct Dentry: KernelShape {
+    static let type = "dentry"
+    let inode = Field<VirtualAddress>("d_inode")
+  }
+
+  private struct Inode: KernelShape {
+    static let type = "inode"
+    let mode = Field<UInt64>("i_mode"), uid = Field<UInt32>("i_uid.val"), gid = Field<UInt32>("i_gid.val")
+  }
+
+  private struct Memory: KernelShape {
+    static let type = "ramfs_fs_info"
+    let mode = Field<UInt64>("mount_opts.mode")
+  }
+
+  private struct HugePages: KernelShape {
+    static let type = "hugetlbfs_sb_info"
+    let mode = Field<UInt64>("mode"), uid = Field<UInt32>("uid.val"), gid = Field<UInt32>("gid.val")
+    let inodes = Field<Int64>("max_inodes"), state = Field<VirtualAddress>("hstate")
+  }
+
+  private struct HugePageState: KernelShape {
+    static let type = "hstate"
+    let order = Field<UInt64>("order")
+  }
+
+  private struct Nodes: KernelShape {
+    static let type = "kernfs_super_info"
+    let root = Field<VirtualAddress>("root")
+  }
+
+  private struct Groups: KernelShape {
+    static let type = "cgroup_root"
+    let root = Field<VirtualAddress>("kf_root"), flags = Field<UInt64>("flags")
   }
 
   private struct Operations: KernelShape {
@@ -45,20 +83,40 @@ struct FileSystemOptions: KernelReader {
 
   private let superBlock: Bound<SuperBlock>, operations: Bound<Operations>
   private let sharedMemory: Bound<SharedMemory>?, terminals: Bound<Terminals>?, proc: Bound<Proc>?
+  private let dentry: Bound<Dentry>, inode: Bound<Inode>
+  private let memory: Bound<Memory>?, hugePages: Bound<HugePages>?, hugePageState: Bound<HugePageState>?
+  private let nodes: Bound<Nodes>?, groups: Bound<Groups>?
+  /// The bits of the flags of control groups of version 2, and the option that each is, in the order in which they are printed.
+  private let groupFlags: [(bit: UInt64, name: String)]
   private let supers: VirtualAddress
   private let makers: [VirtualAddress: Kind]
 
-  private enum Kind { case sharedMemory, terminals, proc }
+  private enum Kind { case sharedMemory, terminals, proc, programs, memory, hugePages, nodes }
 
   init(kernel: Kernel) throws {
     (superBlock, operations) = try kernel.types.bind()
     sharedMemory = try? Bound(kernel.types)
     terminals = try? Bound(kernel.types)
     proc = try? Bound(kernel.types)
+    (dentry, inode) = try kernel.types.bind()
+    memory = try? Bound(kernel.types)
+    hugePages = try? Bound(kernel.types)
+    hugePageState = try? Bound(kernel.types)
+    nodes = try? Bound(kernel.types)
+    groups = try? Bound(kernel.types)
+    groupFlags = [
+      ("NS_DELEGATE", "nsdelegate"), ("FAVOR_DYNMODS", "favordynmods"), ("MEMORY_LOCAL_EVENTS", "memory_localevents"),
+      ("MEMORY_RECURSIVE_PROT", "memory_recursiveprot"),
+      ("MEMORY_HUGETLB_ACCOUNTING", "memory_hugetlb_accounting"), ("PIDS_LOCAL_EVENTS", "pids_localevents"),
+    ].compactMap { name, option in
+      (try? kernel.types.requiredEnumerator("CGRP_ROOT_\(name)")).map { (UInt64(bitPattern: $0), option) }
+    }
     supers = try kernel.symbol("super_blocks", for: Self.self)
     var makers: [VirtualAddress: Kind] = [:]
     for (name, kind) in [
       ("shmem_show_options", Kind.sharedMemory), ("devpts_show_options", .terminals), ("proc_show_options", .proc),
+      ("bpf_show_options", .programs), ("ramfs_show_options", .memory), ("hugetlbfs_show_options", .hugePages),
+      ("kernfs_sop_show_options", .nodes),
     ] {
       for address in kernel.symbols.addresses(of: name) { makers[address] = kind }
     }
@@ -83,6 +141,11 @@ struct FileSystemOptions: KernelReader {
     let memories = sharedMemory.map { space.read($0, at: own(.sharedMemory)) }
     let terminals = terminals.map { space.read($0, at: own(.terminals)) }
     let procs = proc.map { space.read($0, at: own(.proc)) }
+    let memoryOnly = memory.map { space.read($0, at: own(.memory)) }
+    let huge = hugePages.map { space.read($0, at: own(.hugePages)) }
+    let states = huge.flatMap { huge in hugePageState.map { space.read($0, at: huge.pointers(\.state)) } }
+    let nodes = nodes.map { space.read($0, at: own(.nodes)) }
+    let roots = space.read(inode, at: space.read(dentry, at: supers.pointers(\.root)).pointers(\.inode))
     let half = try kernel.words("_totalram_pages", 1)[0] / 2
     var options: [UInt64: String] = [:]
     for block in supers {
@@ -91,6 +154,13 @@ struct FileSystemOptions: KernelReader {
         case .sharedMemory: try memories.map { try Self.options($0[block.index], half: half) }
         case .terminals: try terminals.map { try Self.options($0[block.index]) }
         case .proc: try procs.map { try Self.options($0[block.index]) }
+        case .programs: try Self.options(roots[block.index])
+        case .memory: try memoryOnly.map { try Self.options($0[block.index]) }
+        case .hugePages:
+          try huge.flatMap { own in
+            try states.map { try Self.options(own[block.index], $0[block.index]) }
+          }
+        case .nodes: try nodes.flatMap { try groupOptions($0[block.index], kernel) }
         case nil: String?.none
         }
       if let text, !text.isEmpty { options[try block.device] = text }
@@ -115,6 +185,42 @@ struct FileSystemOptions: KernelReader {
     if let name = huge[try own.huge] { text += ",huge=\(name)" }
     if try own.isUnswapped { text += ",noswap" }
     return text
+  }
+
+  /// Of file systems of BPF programs, whose root directory has what they were told.
+  private static func options(_ root: Reading<Inode>) throws -> String {
+    var text = ""
+    if try root.uid != 0 { text += ",uid=\(try root.uid)" }
+    if try root.gid != 0 { text += ",gid=\(try root.gid)" }
+    // All permissions are the default; the sticky bit is always there.
+    let mode = try root.mode & 0o6777
+    if mode != 0o777 { text += ",mode=\(String(mode, radix: 8))" }
+    return text
+  }
+
+  private static func options(_ own: Reading<Memory>) throws -> String {
+    let mode = try own.mode & 0xffff
+    return mode == 0o755 ? "" : ",mode=\(String(mode, radix: 8))"
+  }
+
+  private static func options(_ own: Reading<HugePages>, _ state: Reading<HugePageState>) throws -> String {
+    var text = ""
+    if try own.uid != 0 { text += ",uid=\(try own.uid)" }
+    if try own.gid != 0 { text += ",gid=\(try own.gid)" }
+    if try own.mode & 0xffff != 0o755 { text += ",mode=\(String(try own.mode & 0xffff, radix: 8))" }
+    if try own.inodes != -1 { text += ",nr_inodes=\(try own.inodes)" }
+    // KiB of a page; one as large as no page table can have it is a lie.
+    let size = (4 as UInt64) << min(40, try state.order)
+    return text + ",pagesize=" + (size >= 1024 ? "\(size / 1024)M" : "\(size)K")
+  }
+
+  /// Of control groups of version 2; nil for other file systems of their kind.
+  private func groupOptions(_ own: Reading<Nodes>, _ kernel: Kernel) throws -> String? {
+    guard let groups, let place = kernel.symbols.address(of: "cgrp_dfl_root") else { return nil }
+    let root = try kernel.addressSpace.read(groups, at: [place])[0]
+    guard try own.root == root.root else { return nil }
+    let flags = try root.flags
+    return groupFlags.filter { flags & $0.bit != 0 }.map { ",\($0.name)" }.joined()
   }
 
   private static func options(_ own: Reading<Terminals>) throws -> String {

@@ -27,12 +27,14 @@ struct RouteChoice {
     let link = network.interfaces.first { $0.name == route.interface }
     var bytes = StructBytes()
     for byte in [2, 32, 0, 0] as [UInt8] { bytes.add(byte) }
-    bytes.add(route.table < 256 ? UInt8(route.table) : 252)
+    // RTM_F_LOOKUP_TABLE asks for the table that it was found in; else it is said to be the main one.
+    let table = request.number(8, as: UInt32.self) & 0x1000 != 0 ? route.table : 254
+    bytes.add(table < 256 ? UInt8(table) : 252)
     for byte in [0, 0, route.type] { bytes.add(byte) }
     // RTM_F_CLONED, and RTCF_LOCAL, RTCF_BROADCAST or RTCF_MULTICAST.
     let kinds: [UInt8: UInt32] = [2: 0x8000_0000, 3: 0x1000_0000, 5: 0x2000_0000]
     bytes.add(kinds[route.type, default: 0] | 0x200)
-    bytes.add(15, route.table)
+    bytes.add(15, table)
     bytes.add(1, destination)
     if let link {
       bytes.add(4, link.index)

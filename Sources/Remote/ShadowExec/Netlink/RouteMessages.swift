@@ -38,9 +38,15 @@ enum RouteMessages {
         guard let chosen = try RouteChoice(network, answers.routingRules()).answer(request) else { return nil }
         return (kind.answer, [chosen])
       }
-      bodies = network.routes.filter { family == 0 || self.family($0.destination) == family }.map { route in
-        self.route(route, network.interfaces)
+      // Of IPv4 in the order of addresses, table by table, as the kernel walks through them.
+      let routes = network.routes.filter { family == 0 || self.family($0.destination) == family }.enumerated()
+      func place(_ route: Route) -> [UInt8] {
+        route.destination.bytes.count == 4 ? [0, UInt8(route.table & 0xff)] + route.destination.bytes : [1]
       }
+      bodies = routes.sorted {
+        let (one, two) = (place($0.element), place($1.element))
+        return one == two ? $0.offset < $1.offset : one.lexicographicallyPrecedes(two)
+      }.map { self.route($0.element, network.interfaces) }
     case .neighbour:
       guard isDump else { return nil }
       let network = try answers.network()
@@ -153,7 +159,7 @@ enum RouteMessages {
     bytes.add(UInt32(0))
     bytes.add(15, route.table)
     if route.prefixLength > 0 { bytes.add(1, route.destination.bytes) }
-    if route.metric != 0 { bytes.add(6, route.metric) }
+    if route.metric != 0 || family == 10 { bytes.add(6, route.metric) }
     if let source = route.preferredSource { bytes.add(7, source.bytes) }
     if let gateway = route.gateway {
       if self.family(gateway) == family {
@@ -166,6 +172,8 @@ enum RouteMessages {
       }
     }
     if let link = links.first(where: { $0.name == route.interface }) { bytes.add(4, link.index) }
+    // RTA_PREF: what routers announced of themselves is not known, and the middle one is what all others have.
+    if family == 10 { bytes.add(20, UInt8(0)) }
     return bytes.bytes
   }
 
