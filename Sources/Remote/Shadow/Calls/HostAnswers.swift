@@ -5,6 +5,7 @@ import MachineViews
 import Memory
 public import NetworkViews
 import Paging
+import ProcessViews
 public import StorageViews
 import TaskViews
 

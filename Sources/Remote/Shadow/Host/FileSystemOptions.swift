@@ -217,7 +217,7 @@ struct FileSystemOptions: KernelReader {
   /// Of control groups of version 2; nil for other file systems of their kind.
   private func groupOptions(_ own: Reading<Nodes>, _ kernel: Kernel) throws -> String? {
     guard let groups, let place = kernel.symbols.address(of: "cgrp_dfl_root") else { return nil }
-    let root = try kernel.addressSpace.read(groups, at: [place])[0]
+    let root = kernel.addressSpace.read(groups, at: [place])[0]
     guard try own.root == root.root else { return nil }
     let flags = try root.flags
     return groupFlags.filter { flags & $0.bit != 0 }.map { ",\($0.name)" }.joined()
