@@ -29,14 +29,14 @@ extension GuestTests {
     @Test(arguments: guests)
     func programsSeeTheHost(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
-      let own = try Self.same.map { try guest.run($0).text }
+      _ = try guest.run("ip link set lo up")
+      let own = try Self.same.map { try guest.run($0) }
       let pids = try guest.run("cd /proc; echo [0-9]*").text.split(whereSeparator: \.isWhitespace).compactMap {
         Int32($0)
       }
       let memory = try guest.run("busybox free -b").text
       _ = try guest.run(
         """
-        ip link set lo up
         nc -l -p 8080 >/dev/null 2>&1 </dev/null &
         for i in 1 2 3 4 5; do netstat -tln | grep -q 8080 && break; sleep 1; done
         """)
@@ -45,7 +45,8 @@ extension GuestTests {
       let exec = Exec(source: ["--memory", guest.memoryPath])
       for (command, own) in zip(Self.same, own) {
         let result = try exec.run("sh", "-c", command)
-        #expect(result.output == own && result.status == 0 && result.errors.isEmpty, "\(command): \(result.errors)")
+        #expect(result.output == own.text && result.status == own.status, "\(command): \(result.errors)")
+        #expect(result.errors.isEmpty, "\(command)")
       }
       try Self.checkProcesses(exec, pids)
       // What sysinfo says of memory: the total is always the same.
