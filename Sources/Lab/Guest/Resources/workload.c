@@ -288,7 +288,7 @@ static void hold_locks(void) {
 }
 
 // Writes a count that grows all over one of `pages` pages after the other, `rate` pages a millisecond at most: at any instant the counts of
-// all pages are less than a round apart. Each page begins with a mark and its number.
+// all pages are less than a round apart. Each page begins with a mark, to which the rate is added, and its number.
 static void stamp_pages(uint64_t pages, uint64_t rate) {
   volatile uint64_t *all = mmap(0, pages * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (all == MAP_FAILED) exit(1);
@@ -296,7 +296,7 @@ static void stamp_pages(uint64_t pages, uint64_t rate) {
   clock_gettime(CLOCK_MONOTONIC, &start);
   for (uint64_t count = 0;; count++) {
     volatile uint64_t *page = all + count % pages * 512;
-    page[0] = 0x5350504d41545347;
+    page[0] = 0x5350504d41545347 + rate;
     page[1] = count % pages;
     for (int word = 2; word < 512; word++) page[word] = count;
     if (count == 2 * pages) printf("stamped\n"), fflush(stdout);
