@@ -27,8 +27,11 @@ struct RouteChoice {
     let link = network.interfaces.first { $0.name == route.interface }
     var bytes = StructBytes()
     for byte in [2, 32, 0, 0] as [UInt8] { bytes.add(byte) }
-    // RTM_F_LOOKUP_TABLE asks for the table that it was found in; else it is said to be the main one.
-    let table = request.number(8, as: UInt32.self) & 0x1000 != 0 ? route.table : 254
+    // RTM_F_LOOKUP_TABLE asks for the table that it was found in; else it is said to be the main one. So it is of the local one, too,
+    // as long as nobody has made rules: the two are searched as one then (`fib_lookup`).
+    let isPlain = rules.map(\.table) == [255, 254, 253] && rules.map(\.priority) == [0, 32766, 32767]
+    let isTold = request.number(8, as: UInt32.self) & 0x1000 != 0
+    let table = isTold && !(isPlain && route.table == 255) ? route.table : 254
     bytes.add(table < 256 ? UInt8(table) : 252)
     for byte in [0, 0, route.type] { bytes.add(byte) }
     // RTM_F_CLONED, and RTCF_LOCAL, RTCF_BROADCAST or RTCF_MULTICAST.
