@@ -214,8 +214,10 @@ public final class ImageStore: Sendable {
       let plan = try StoreFiles.contents("\(begun)/\(name)", limit: StoredImage.limit)
       let digest = Array(SHA256.hash(data: plan))
       guard let image = images.last(where: { $0.planDigest == digest }) else { continue }
-      // Where the journal is in its place already, only the plan is left.
-      rename("\(begun)/\(name.dropLast(5)).journal", digestPath(image.id))
+      // What is in its place already stays. An image that was begun in the same second has the same plan, and its journal is not whole.
+      if !KeyFile.exists(digestPath(image.id)) {
+        rename("\(begun)/\(name.dropLast(5)).journal", digestPath(image.id))
+      }
       unlink("\(begun)/\(name)")
     }
     var newest: [String: ObjectName] = [:]

@@ -135,6 +135,21 @@ struct ImageStoreTests {
     #expect(try Self.record(host, into: path, identity: "boot 3").image.counts.resumed == 0)
   }
 
+  /// Two images that are begun in one second, the second of which is not finished: what is known of the first stays as it was.
+  @Test func interruptedTakesNothingFromTheOneBefore() throws {
+    let scratch = try Scratch()
+    let path = scratch.file("store")
+    let host = FarHost(Random.pages(8192, seed: 8))
+    // Both lie in one second most times.
+    for _ in 0..<3 {
+      _ = try Self.record(host, into: path)
+      #expect(throws: StoreError.self) { try Self.record(host, into: path) { _ in false } }
+      // The next writer settles what it finds.
+      _ = try ImageStore.writing(path)
+      #expect(try ImageStore(path).verify { Issue.record("\($0)") }.problems == 0)
+    }
+  }
+
   @Test func signedByWhomItSays() throws {
     let scratch = try Scratch()
     let path = scratch.file("store")
