@@ -537,7 +537,12 @@ struct ShadowComparison {
       func steady(_ line: String) -> String { line.contains("kworker/") || line.hasSuffix(" busy") ? "" : line }
       let (own, other) = (lines(printed[tool] ?? "").map(steady), lines(try shadow.run(tool)).map(steady))
       let first = zip(own, other).first { $0 != $1 }
-      #expect(own.count == other.count && first == nil, "\(tool): '\(first?.0 ?? "")' is '\(first?.1 ?? "")'")
+      let either =
+        lines(printed[tool] ?? "").filter { !other.contains(steady($0)) } + other.filter { !own.contains($0) }
+      #expect(
+        own.count == other.count && first == nil,
+        "\(tool): '\(first?.0 ?? "")' is '\(first?.1 ?? "")'; \(own.count) lines and \(other.count), of one alone: \(either)"
+      )
       #expect(!own.isEmpty)
     }
     let pids = Set(files.keys.compactMap { name in name.hasSuffix("/stat") ? Self.process(name) : nil })

@@ -41,39 +41,21 @@ struct FileStatusReader: KernelReader {
     let inode = Field<VirtualAddress>("f_inode")
   }
 
-  private struct Dentry: KernelShape {
-    static let type = "dentry"
-    let inode = Field<VirtualAddress>("d_inode")
-  }
-
   private struct SuperBlock: KernelShape {
     static let type = "super_block"
     let link = Place("s_list"), device = Field<UInt64>("s_dev"), root = Field<VirtualAddress>("s_root")
   }
 
-  private struct Inode: KernelShape {
-    static let type = "inode"
-    let number = Field<UInt64>("i_ino"), mode = Field<UInt32>("i_mode"), links = Field<UInt64>("i_nlink")
-    let uid = Field<UInt32>("i_uid.val"), gid = Field<UInt32>("i_gid.val"), size = Field<UInt64>("i_size")
-    let blocks = Field<UInt64>("i_blocks"), bits = Field<UInt64>("i_blkbits"), device = Field<UInt64>("i_rdev")
-    let superBlock = Field<VirtualAddress>("i_sb")
-    // A struct each until 6.10, under other names from 6.7 on.
-    let times = ["atime", "mtime", "ctime"].map { name in
-      [
-        Field<Int64>(optional: "i_\(name)_sec"), Field<Int64>(optional: "__i_\(name).tv_sec"),
-        Field<Int64>(optional: "i_\(name).tv_sec"),
-      ]
-    }
-  }
-
   private let task: Bound<Task>, files: Bound<Files>, table: Bound<FileTable>, file: Bound<File>
-  private let dentry: Bound<Dentry>, superBlock: Bound<SuperBlock>, inode: Bound<Inode>
+  private let superBlock: Bound<SuperBlock>
+  private let inodes: DirectoryReader
   private let supers: VirtualAddress
 
   init(kernel: Kernel) throws {
     let types = kernel.types
     (task, files, table, file) = try types.bind()
-    (dentry, superBlock, inode) = try types.bind()
+    superBlock = try Bound(types)
+    inodes = try kernel.reader(DirectoryReader.self)
     supers = try kernel.symbol("super_blocks", for: Self.self)
   }
 
@@ -88,11 +70,13 @@ struct FileStatusReader: KernelReader {
 
   func status(file address: VirtualAddress, in space: AddressSpace) throws -> FileStatus {
     guard address.rawValue != 0 else { throw ShadowError.missing }
-    return try status(inode: space.read(file, at: [address])[0].inode, in: space)
+    let inode = try space.read(file, at: [address])[0].inode
+    guard inode.rawValue != 0 else { throw ShadowError.missing }
+    return try status(inodes.status(of: [inode], in: space)[0].get(), in: space)
   }
 
   func status(dentry address: VirtualAddress, in space: AddressSpace) throws -> FileStatus {
-    try status(inode: space.read(dentry, at: [address])[0].inode, in: space)
+    try status(inodes.status(ofEntries: [address], in: space)[0].get(), in: space)
   }
 
   /// Of the root of the file system on a device.
@@ -124,16 +108,11 @@ struct FileStatusReader: KernelReader {
     let superBlock = Field<VirtualAddress>("mnt_sb")
   }
 
-  private func status(inode address: VirtualAddress, in space: AddressSpace) throws -> FileStatus {
-    guard address.rawValue != 0 else { throw ShadowError.missing }
-    let inode = space.read(inode, at: [address])[0]
-    let device = try space.read(superBlock, at: [inode.superBlock])[0].device
-    let times = try inode.shape.times.map { fields in
-      try fields.first { $0.isPresent }.map { try inode.load($0) } ?? 0
-    }
-    return FileStatus(
-      device: device, specialDevice: try inode.device, inode: try inode.number, links: try inode.links,
-      size: try inode.size, blocks: try inode.blocks, mode: try inode.mode & 0xffff, uid: try inode.uid,
-      gid: try inode.gid, blockSize: 1 << min(30, try inode.bits), times: times)
+  private func status(_ inode: InodeStatus, in space: AddressSpace) throws -> FileStatus {
+    FileStatus(
+      device: try space.read(superBlock, at: [inode.superBlock])[0].device, specialDevice: inode.rawDevice,
+      inode: inode.number, links: UInt64(inode.links), size: inode.size, blocks: inode.blocks, mode: UInt32(inode.mode),
+      uid: inode.uid, gid: inode.gid, blockSize: inode.blockSize,
+      times: [inode.accessed, inode.modified, inode.changed].map(\.seconds))
   }
 }

@@ -3,6 +3,7 @@ import KernelInfo
 import LinuxKernel
 import Memory
 import Paging
+import StorageViews
 
 /// The options that file systems print by code of their own, of those that are known here.
 ///
@@ -17,16 +18,6 @@ struct FileSystemOptions: KernelReader {
     let link = Place("s_list")
     let device = Field<UInt64>("s_dev"), own = Field<VirtualAddress>("s_fs_info")
     let operations = Field<VirtualAddress>("s_op"), root = Field<VirtualAddress>("s_root")
-  }
-
-  private struct Dentry: KernelShape {
-    static let type = "dentry"
-    let inode = Field<VirtualAddress>("d_inode")
-  }
-
-  private struct Inode: KernelShape {
-    static let type = "inode"
-    let mode = Field<UInt64>("i_mode"), uid = Field<UInt32>("i_uid.val"), gid = Field<UInt32>("i_gid.val")
   }
 
   private struct Memory: KernelShape {
@@ -83,7 +74,6 @@ struct FileSystemOptions: KernelReader {
 
   private let superBlock: Bound<SuperBlock>, operations: Bound<Operations>
   private let sharedMemory: Bound<SharedMemory>?, terminals: Bound<Terminals>?, proc: Bound<Proc>?
-  private let dentry: Bound<Dentry>, inode: Bound<Inode>
   private let memory: Bound<Memory>?, hugePages: Bound<HugePages>?, hugePageState: Bound<HugePageState>?
   private let nodes: Bound<Nodes>?, groups: Bound<Groups>?
   /// The bits of the flags of control groups of version 2, and the option that each is, in the order in which they are printed.
@@ -98,7 +88,6 @@ struct FileSystemOptions: KernelReader {
     sharedMemory = try? Bound(kernel.types)
     terminals = try? Bound(kernel.types)
     proc = try? Bound(kernel.types)
-    (dentry, inode) = try kernel.types.bind()
     memory = try? Bound(kernel.types)
     hugePages = try? Bound(kernel.types)
     hugePageState = try? Bound(kernel.types)
@@ -145,7 +134,7 @@ struct FileSystemOptions: KernelReader {
     let huge = hugePages.map { space.read($0, at: own(.hugePages)) }
     let states = huge.flatMap { huge in hugePageState.map { space.read($0, at: huge.pointers(\.state)) } }
     let nodes = nodes.map { space.read($0, at: own(.nodes)) }
-    let roots = space.read(inode, at: space.read(dentry, at: supers.pointers(\.root)).pointers(\.inode))
+    let roots = try kernel.reader(DirectoryReader.self).status(ofEntries: supers.pointers(\.root), in: space)
     let half = try kernel.words("_totalram_pages", 1)[0] / 2
     var options: [UInt64: String] = [:]
     for block in supers {
@@ -154,7 +143,7 @@ struct FileSystemOptions: KernelReader {
         case .sharedMemory: try memories.map { try Self.options($0[block.index], half: half) }
         case .terminals: try terminals.map { try Self.options($0[block.index]) }
         case .proc: try procs.map { try Self.options($0[block.index]) }
-        case .programs: try Self.options(roots[block.index])
+        case .programs: Self.options(try roots[block.index].get())
         case .memory: try memoryOnly.map { try Self.options($0[block.index]) }
         case .hugePages:
           try huge.flatMap { own in
@@ -188,12 +177,12 @@ struct FileSystemOptions: KernelReader {
   }
 
   /// Of file systems of BPF programs, whose root directory has what they were told.
-  private static func options(_ root: Reading<Inode>) throws -> String {
+  private static func options(_ root: InodeStatus) -> String {
     var text = ""
-    if try root.uid != 0 { text += ",uid=\(try root.uid)" }
-    if try root.gid != 0 { text += ",gid=\(try root.gid)" }
+    if root.uid != 0 { text += ",uid=\(root.uid)" }
+    if root.gid != 0 { text += ",gid=\(root.gid)" }
     // All permissions are the default; the sticky bit is always there.
-    let mode = try root.mode & 0o6777
+    let mode = root.mode & 0o6777
     if mode != 0o777 { text += ",mode=\(String(mode, radix: 8))" }
     return text
   }

@@ -16,7 +16,6 @@ public final class CachedBytes: Sendable {
   private struct Window {
     var start: UInt64
     var bytes: [UInt8]
-    var size: UInt64
     /// What of it is missing, in bytes of the file.
     var gaps: [(range: Range<UInt64>, why: String)]
   }
@@ -63,7 +62,7 @@ public final class CachedBytes: Sendable {
     }
     let size = contents.size > start ? min(Self.windowSize, contents.size - start) : 0
     return Window(
-      start: start, bytes: Array(bytes.prefix(Int(size))), size: contents.size,
+      start: start, bytes: Array(bytes.prefix(Int(size))),
       gaps: contents.gaps.map {
         ($0.range, "bytes \($0.range.lowerBound)-\($0.range.upperBound) of the file are \($0.reason.rawValue)")
       })

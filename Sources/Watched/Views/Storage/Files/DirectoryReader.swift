@@ -29,7 +29,8 @@ package struct DirectoryReader: KernelReader {
     static let type = "inode"
     let number = Field<UInt64>("i_ino"), mode = Field<UInt16>("i_mode")
     let uid = Field<UInt32>("i_uid.val"), gid = Field<UInt32>("i_gid.val"), links = Field<UInt32>("i_nlink")
-    let size = Field<Int64>("i_size"), blocks = Field<UInt64>("i_blocks"), rawDevice = Field<UInt32>("i_rdev")
+    let size = Field<Int64>("i_size"), blocks = Field<UInt64>("i_blocks"), blockBits = Field<UInt8>("i_blkbits")
+    let rawDevice = Field<UInt32>("i_rdev")
     let superBlock = Field<VirtualAddress>("i_sb"), link = Field<VirtualAddress>("i_link")
     let accessed = Field<Int64>("i_atime_sec", before: "6.11", "__i_atime.tv_sec", before: "6.7", "i_atime.tv_sec")
     let accessedNanoseconds = Field<UInt32>(
@@ -132,7 +133,7 @@ package struct DirectoryReader: KernelReader {
       return InodeStatus(
         address: inode.address, number: try inode.number, mode: mode, uid: try inode.uid, gid: try inode.gid,
         links: try inode.links, size: UInt64(max(0, try inode.size)), blocks: try inode.blocks,
-        rawDevice: UInt64(try inode.rawDevice),
+        blockSize: 1 << min(30, UInt64(try inode.blockBits)), rawDevice: UInt64(try inode.rawDevice),
         accessed: Self.time(try inode.accessed, try inode.accessedNanoseconds),
         modified: Self.time(try inode.modified, try inode.modifiedNanoseconds),
         changed: Self.time(try inode.changed, try inode.changedNanoseconds), superBlock: try inode.superBlock,

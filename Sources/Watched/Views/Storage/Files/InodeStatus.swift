@@ -19,6 +19,8 @@ package struct InodeStatus: Sendable {
   package var size: UInt64
   /// Units of 512 bytes.
   package var blocks: UInt64
+  /// Bytes that are best read at once.
+  package var blockSize: UInt64
   /// What a device's file stands for, as the kernel numbers it.
   package var rawDevice: UInt64
   package var accessed, modified, changed: Time
