@@ -18,7 +18,7 @@ import Testing
     } ?? URL(fileURLWithPath: FileManager.default.currentDirectoryPath).appendingPathComponent(".build/debug")
   }
 
-  /// Starts the service; it ends with this process.
+  /// Starts the service, which whoever starts it ends.
   private func start(_ file: String, output: Pipe? = nil) throws -> Process {
     let process = Process()
     process.executableURL = Self.tools.appendingPathComponent("grass-fleet")
