@@ -41,10 +41,14 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "words are little endi
 #define GRASS_FORGET_PLACE(variable) GRASS_FORGET(variable)
 #endif
 
-// Vectors of 32 bytes, which a processor is asked for at run time.
+// Vectors of 32 bytes and of 64, for which a processor is asked at run time.
 #if defined(__x86_64__) && !defined(__NVPTX__) && !defined(GRASS_NO_AVX2)
 #define GRASS_AVX2 __attribute__((target("avx2")))
 GRASS_INLINE bool grass_has_avx2(void) { return __builtin_cpu_supports("avx2"); }
+#if !defined(GRASS_NO_AVX512)
+#define GRASS_AVX512 __attribute__((target("avx512f")))
+GRASS_INLINE bool grass_has_avx512(void) { return __builtin_cpu_supports("avx512f"); }
+#endif
 #endif
 
 /// The same value, of which the compiler knows nothing: lest it makes a branch of a mask.

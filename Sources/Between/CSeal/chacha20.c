@@ -77,11 +77,12 @@ void grass_chacha20_pair(
 
 #else
 
-// A processor has vectors: of four words everywhere, of eight where its AVX2 is asked for at run time. Below, each way
-// is written once and compiled for both; a vector of eight words is two of four where there is no better.
+// A processor has vectors: of four words everywhere, of eight or sixteen where it has AVX2 or AVX-512, which is asked at run
+// time. A vector of eight words is two of four where there is no better.
 
 typedef uint32_t four_words __attribute__((vector_size(16)));
 typedef uint32_t eight_words __attribute__((vector_size(32)));
+typedef uint32_t sixteen_words __attribute__((vector_size(64)));
 
 #define ROTATE(x, bits) (x = x << bits | x >> (32 - bits))
 
@@ -187,6 +188,58 @@ GRASS_AVX2 static void chacha20_xor_eight(uint32_t state[16], const uint8_t *fro
   state[12] += 8;
 }
 
+#if defined(GRASS_AVX512)
+/// Of two vectors of four quarters each, the even ones; and the odd ones.
+#define EVEN_QUARTERS(a, b) \
+  __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27)
+#define ODD_QUARTERS(a, b) \
+  __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31)
+/// Words of two vectors in turns, in each quarter those of its first half; and of its second half.
+#define FIRST_WORDS(a, b) \
+  __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29)
+#define LAST_WORDS(a, b) \
+  __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31)
+/// The same by pairs of words.
+#define FIRST_PAIRS(a, b) \
+  __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
+#define LAST_PAIRS(a, b) \
+  __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31)
+
+/// Sixteen blocks at once, one in each lane of sixteen.
+GRASS_AVX512 static void chacha20_xor_sixteen(uint32_t state[16], const uint8_t *from, uint8_t *to) {
+  sixteen_words x[16], quarters[4][4];
+  GRASS_UNROLL for (unsigned index = 0; index < 16; index++) x[index] = (sixteen_words){} + state[index];
+  const sixteen_words numbers = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  x[12] += numbers;
+  for (unsigned round = 0; round < 10; round++) DOUBLE_ROUND(x);
+  x[12] += numbers;
+  GRASS_UNROLL for (unsigned row = 0; row < 4; row++) {
+    sixteen_words *words = x + 4 * row;
+    GRASS_UNROLL for (unsigned index = 0; index < 4; index++) words[index] += state[4 * row + index];
+    // Quarter q of the vector for n has four words of block 4 · q + n.
+    sixteen_words ab = FIRST_WORDS(words[0], words[1]), cd = FIRST_WORDS(words[2], words[3]);
+    quarters[0][row] = FIRST_PAIRS(ab, cd), quarters[1][row] = LAST_PAIRS(ab, cd);
+    ab = LAST_WORDS(words[0], words[1]), cd = LAST_WORDS(words[2], words[3]);
+    quarters[2][row] = FIRST_PAIRS(ab, cd), quarters[3][row] = LAST_PAIRS(ab, cd);
+  }
+  GRASS_UNROLL for (unsigned number = 0; number < 4; number++) {
+    const sixteen_words *rows = quarters[number];
+    sixteen_words even = EVEN_QUARTERS(rows[0], rows[1]), even_low = EVEN_QUARTERS(rows[2], rows[3]);
+    sixteen_words odd = ODD_QUARTERS(rows[0], rows[1]), odd_low = ODD_QUARTERS(rows[2], rows[3]);
+    sixteen_words blocks[4] = {
+        EVEN_QUARTERS(even, even_low), EVEN_QUARTERS(odd, odd_low), ODD_QUARTERS(even, even_low), ODD_QUARTERS(odd, odd_low)};
+    GRASS_UNROLL for (unsigned quarter = 0; quarter < 4; quarter++) {
+      sixteen_words text;
+      uint64_t at = 64 * (4 * quarter + number);
+      __builtin_memcpy(&text, from + at, sizeof text);
+      text ^= blocks[quarter];
+      __builtin_memcpy(to + at, &text, sizeof text);
+    }
+  }
+  state[12] += 16;
+}
+#endif
+
 GRASS_AVX2 static void chacha20_two_fast(const uint32_t state[16], uint32_t first[16], uint32_t second[16]) {
   chacha20_two(state, first, second);
 }
@@ -215,6 +268,10 @@ GRASS_APART void grass_chacha20_xor(
     const uint8_t key[32], const uint8_t nonce[12], uint32_t counter, const uint8_t *from, uint8_t *to, uint64_t length) {
   uint32_t state[16], words[16];
   chacha20_state(state, key, nonce, counter);
+#if defined(GRASS_AVX512)
+  if (length >= 1024 && grass_has_avx512())
+    for (; length >= 1024; length -= 1024, from += 1024, to += 1024) chacha20_xor_sixteen(state, from, to);
+#endif
 #if defined(GRASS_AVX2)
   if (length >= 512 && grass_has_avx2())
     for (; length >= 512; length -= 512, from += 512, to += 512) chacha20_xor_eight(state, from, to);

@@ -151,11 +151,6 @@ GRASS_APART void grass_poly1305_start(struct grass_poly1305_key *key, const uint
 }
 
 #if GRASS_WIDE && defined(GRASS_AVX2)
-// Four blocks side by side, one in each lane of four, in limbs of 26 bits, whose products fit a lane: each lane's sum is multiplied
-// by r^4 for the next four, and in the end by the power of r that its last block is to have.
-
-typedef uint64_t four_numbers __attribute__((vector_size(32)));
-
 #define LOW26 ((1ull << 26) - 1)
 
 /// In limbs of 26 bits, each with two more at most.
@@ -165,66 +160,36 @@ GRASS_INLINE void poly1305_narrow(uint64_t limbs[5], poly1305_sum a) {
   limbs[3] = high & LOW26, limbs[4] = high >> 26;
 }
 
-/// The sum of the lanes.
-GRASS_INLINE poly1305_sum poly1305_gather(const four_numbers a[5]) {
-  uint64_t limbs[5];
-  GRASS_UNROLL for (unsigned index = 0; index < 5; index++) limbs[index] = a[index][0] + a[index][1] + a[index][2] + a[index][3];
+/// What limbs that fit 63 bits stand for.
+GRASS_INLINE poly1305_sum poly1305_widen(uint64_t limbs[5]) {
   GRASS_UNROLL for (unsigned index = 0; index < 4; index++) limbs[index + 1] += limbs[index] >> 26, limbs[index] &= LOW26;
   limbs[0] += (limbs[4] >> 26) * 5, limbs[4] &= LOW26;
   unsigned __int128 low = limbs[0] + ((unsigned __int128)limbs[1] << 26) + ((unsigned __int128)limbs[2] << 52) +
                           ((unsigned __int128)limbs[3] << 78);
-  poly1305_sum sum = {{(uint64_t)low & LOW44, (uint64_t)(low >> 44) & LOW44, (uint64_t)(low >> 88) + (limbs[4] << 16)}};
-  GRASS_FORGET(limbs);
-  return sum;
+  return (poly1305_sum){{(uint64_t)low & LOW44, (uint64_t)(low >> 44) & LOW44, (uint64_t)(low >> 88) + (limbs[4] << 16)}};
 }
 
-/// Products lane by lane, carried: `times_five` has the limbs of `b` times five. No limb of `a` passes 2^28, and none of `b` 2^27.
-GRASS_AVX2 GRASS_INLINE void poly1305_multiply_lanes(four_numbers a[5], const four_numbers b[5], const four_numbers times_five[5]) {
-  const four_numbers low = (four_numbers){} + 0xffffffff, mask = (four_numbers){} + LOW26;
-  four_numbers d[5] = {};
-  GRASS_UNROLL for (unsigned i = 0; i < 5; i++)
-    GRASS_UNROLL for (unsigned j = 0; j < 5; j++)
-      d[(i + j) % 5] += (a[i] & low) * ((i + j < 5 ? b[j] : times_five[j]) & low);
-  // Two carries at a time, each from where the other does not go.
-  d[1] += d[0] >> 26, d[0] &= mask, d[4] += d[3] >> 26, d[3] &= mask;
-  d[2] += d[1] >> 26, d[1] &= mask, d[0] += (d[4] >> 26) * 5, d[4] &= mask;
-  d[3] += d[2] >> 26, d[2] &= mask, d[1] += d[0] >> 26, d[0] &= mask;
-  d[4] += d[3] >> 26, d[3] &= mask;
-  GRASS_UNROLL for (unsigned index = 0; index < 5; index++) a[index] = d[index];
-}
+typedef uint64_t four_numbers __attribute__((vector_size(32)));
 
-/// Takes four blocks at a time, one time or more.
-GRASS_AVX2 static poly1305_sum poly1305_lanes(poly1305_sum r, poly1305_sum at, const uint8_t *text, uint64_t fours) {
-  const four_numbers mask = (four_numbers){} + LOW26;
-  poly1305_sum power[4] = {r};
-  GRASS_UNROLL for (unsigned index = 1; index < 4; index++) power[index] = poly1305_product(power[index - 1], r);
-  uint64_t narrow[4][5];
-  GRASS_UNROLL for (unsigned index = 0; index < 4; index++) poly1305_narrow(narrow[index], power[index]);
-  four_numbers all[5], last[5], all_five[5], last_five[5], a[5];
-  GRASS_UNROLL for (unsigned limb = 0; limb < 5; limb++) {
-    all[limb] = (four_numbers){} + narrow[3][limb];
-    last[limb] = (four_numbers){narrow[3][limb], narrow[2][limb], narrow[1][limb], narrow[0][limb]};
-    all_five[limb] = all[limb] * 5, last_five[limb] = last[limb] * 5;
-  }
-  poly1305_narrow(narrow[0], at);
-  GRASS_UNROLL for (unsigned limb = 0; limb < 5; limb++) a[limb] = (four_numbers){narrow[0][limb], 0, 0, 0};
-  for (;; text += 64) {
-    four_numbers one, two;
-    __builtin_memcpy(&one, text, sizeof one);
-    __builtin_memcpy(&two, text + 32, sizeof two);
-    four_numbers low = __builtin_shufflevector(one, two, 0, 2, 4, 6), high = __builtin_shufflevector(one, two, 1, 3, 5, 7);
-    a[0] += low & mask, a[1] += low >> 26 & mask, a[2] += (low >> 52 | high << 12) & mask;
-    a[3] += high >> 14 & mask, a[4] += high >> 40 | 1ull << 24;
-    if (--fours == 0) break;
-    poly1305_multiply_lanes(a, all, all_five);
-  }
-  poly1305_multiply_lanes(a, last, last_five);
-  poly1305_sum sum = poly1305_gather(a);
-  GRASS_FORGET(power);
-  GRASS_FORGET(narrow);
-  GRASS_FORGET(last);
-  return sum;
-}
+#define LANES 4
+#define NUMBERS four_numbers
+#define TARGET GRASS_AVX2
+#define OF_LANES(name) name##_four
+#define EVEN_NUMBERS(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6)
+#define ODD_NUMBERS(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7)
+#include "poly1305_lanes.h"
+
+#if defined(GRASS_AVX512)
+typedef uint64_t eight_numbers __attribute__((vector_size(64)));
+
+#define LANES 8
+#define NUMBERS eight_numbers
+#define TARGET GRASS_AVX512
+#define OF_LANES(name) name##_eight
+#define EVEN_NUMBERS(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14)
+#define ODD_NUMBERS(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15)
+#include "poly1305_lanes.h"
+#endif
 
 #undef LOW26
 #endif
@@ -232,9 +197,15 @@ GRASS_AVX2 static poly1305_sum poly1305_lanes(poly1305_sum r, poly1305_sum at, c
 void grass_poly1305_blocks(
     const struct grass_poly1305_key *key, struct grass_poly1305_sum *sum, const uint8_t *text, uint64_t blocks) {
   poly1305_sum at = *sum, r = key->r;
+#if GRASS_WIDE && defined(GRASS_AVX512)
+  if (blocks >= 64 && grass_has_avx512()) {
+    at = poly1305_lanes_eight(r, at, text, blocks / 8);
+    text += blocks / 8 * 128, blocks %= 8;
+  }
+#endif
 #if GRASS_WIDE && defined(GRASS_AVX2)
   if (blocks >= 32 && grass_has_avx2()) {
-    at = poly1305_lanes(r, at, text, blocks / 4);
+    at = poly1305_lanes_four(r, at, text, blocks / 4);
     text += blocks / 4 * 64, blocks %= 4;
   }
 #endif
