@@ -23,7 +23,7 @@ extension GuestTests {
       let folder = try Folder()
       try guest.pause()
       defer { try? guest.resume() }
-      let daemon = try GrassDaemon(memory: guest.memoryPath)
+      let daemon = try GrassDaemon(memory: guest.memoryPath, options: ["--acquire-unsealed"])
       defer { daemon.stop() }
       let raw = folder.file("of QEMU")
       try guest.dump(to: raw, format: .raw)
@@ -36,6 +36,7 @@ extension GuestTests {
       let (tasks, log) = (try live(["ps", "--threads", "--json"]), try live(["dmesg", "--json"]))
       for (name, arguments) in [
         ("elf", ["--format", "elf", "--memory", guest.memoryPath]), ("far elf", ["--host", url]),
+        ("past the device", ["--format", "raw", "--host", url, "--unsealed"]),
         ("lime", ["--format", "lime", "--memory", guest.memoryPath]),
         ("raw", ["--format", "raw", "--memory", guest.memoryPath]),
         ("kdump", ["--format", "kdump", "--memory", guest.memoryPath]),
@@ -50,7 +51,7 @@ extension GuestTests {
         #expect(result.status == 0, "\(name): \(result.errors)")
         #expect(result.output == command.answer, "\(command.arguments[0]) of \(name) differs")
       }
-      _ = try runProgram("cmp", [raw, folder.file("raw")])
+      for name in ["raw", "past the device"] { _ = try runProgram("cmp", [raw, folder.file(name)]) }
     }
 
     /// A guest that goes on meanwhile, and counts on its pages, 200 MB of them a second: what the image says is of one instant does not
@@ -114,12 +115,65 @@ extension GuestTests {
           try stamp()
         }
       }
+      // Whoever may have it stand still has all of it.
+      let hypervisor = try GrassDaemon(memory: guest.memoryPath, options: ["--qmp", guest.statusSocket])
+      defer { hypervisor.stop() }
+      let still = try counts(["--host", try #require(hypervisor.urls.last), "--pause"])
+      #expect(still.counts.count == pages && still.torn <= 1, "\(still.counts.count) \(still.torn)")
+      #expect((still.counts.max() ?? 0) - (still.counts.min() ?? 0) < pages)
+      #expect(still.note.contains("PAUSED=yes") && still.note.contains("PAGES_MOVED=0"), "\(still.note)")
+      #expect(try guest.run("echo goes on", timeout: .seconds(10)).text.contains("goes on"))
       // As slowly as over a long line.
       let naive = try counts(["--host", url, "--rounds", "0"])
       print(
         "a mere copy: counts \((naive.counts.max() ?? 0) - (naive.counts.min() ?? 0)) apart, \(naive.torn) pages torn")
       #expect(naive.counts.count == pages)
       #expect((naive.counts.max() ?? 0) - (naive.counts.min() ?? 0) >= pages || naive.torn > 1)
+    }
+
+    /// Who has it stand still and dies does not keep it so, and whom others stopped stays so.
+    @Test(arguments: standardGuests.filter { $0.kernel == "6.1" })
+    func aGuestGoesOnWhenWhoPausedItDies(_ kind: GuestOptions) throws {
+      let guest = try SharedGuests.shared.guest(kind)
+      let daemon = try GrassDaemon(memory: guest.memoryPath, options: ["--qmp", guest.statusSocket])
+      defer { daemon.stop() }
+      let url = try #require(daemon.urls.last)
+      let image = Process()
+      image.executableURL = BuiltTool.directory.appendingPathComponent("grassctl")
+      image.arguments = ["dump", "--host", url, "--pause", "-o", "-"]
+      // Nobody reads it, so that it does not end.
+      let pipe = Pipe()
+      image.standardOutput = pipe
+      image.standardError = FileHandle.nullDevice
+      try image.run()
+      defer {
+        kill(image.processIdentifier, SIGKILL)
+        image.waitUntilExit()
+        try? guest.resume()
+      }
+      func isStill() throws -> Bool { try !guest.isRunning() }
+      func wait(_ seconds: Int, until isDone: () throws -> Bool) rethrows -> Bool {
+        for _ in 0..<seconds * 20 {
+          if try isDone() { return true }
+          usleep(50_000)
+        }
+        return false
+      }
+      #expect(try wait(30, until: isStill), "it does not stand still")
+      kill(image.processIdentifier, SIGKILL)
+      image.waitUntilExit()
+      #expect(try wait(20) { try !isStill() }, "it stands still though nobody wants it")
+
+      try guest.pause()
+      let result = try grassctl.run(["dump", "--host", url, "--pause", "--profile", "crash", "-o", "-"])
+      #expect(result.output.count > 100_000, "\(result.errors)")
+      usleep(500_000)
+      #expect(try isStill(), "somebody else had stopped it")
+
+      let plain = try GrassDaemon(memory: guest.memoryPath)
+      defer { plain.stop() }
+      let refused = try grassctl.run(["dump", "--host", try #require(plain.urls.last), "--pause", "-o", "-"])
+      #expect(refused.status == 3 && refused.errors.contains("--qmp"), "\(refused.status) \(refused.errors)")
     }
 
     /// Frames of each class come from work that makes some: files on a disk in a file, large pages, processes' memory.

@@ -63,6 +63,7 @@ extension OwnGuestTests {
       #expect(peer.status == 0, "\(peer.text)")
       #expect(peer.text.contains("kept stoppedPeerIsReadAndWritten"), "\(peer.text)")
 
+      try readsPastTheDevice(lab)
       try losesOneConnection(lab)
 
       for disturbance in ["loss 1%", "loss 5%", "delay 20ms"] {
@@ -100,6 +101,33 @@ extension OwnGuestTests {
       let death = try endSoak(lab)
       #expect(death.contains("status 0"), "\(death)")
       #expect(death.contains("error link \(Self.served): "), "\(death)")
+    }
+
+    /// The whole memory by reads that no processor there takes part in, some packets of which get lost.
+    private func readsPastTheDevice(_ lab: CardLab) throws {
+      // Emulated PCI memory cannot be pinned, so it is a file's.
+      let url = "verbs://10.71.0.1:7502"
+      let served = try lab.card.run(
+        """
+        head -c 24M /dev/urandom > /tmp/memory
+        grassd --memory /tmp/memory --listen \(url) --slots 16 --acquire-unsealed > /tmp/open 2>&1 & echo $! > /tmp/open.pid
+        for i in $(seq 100); do grep -q ready /tmp/open && break; sleep 0.1; done
+        sha256sum < /tmp/memory
+        """, timeout: .seconds(60))
+      defer { _ = try? lab.card.run("kill $(cat /tmp/open.pid); rm -f /tmp/memory") }
+      let digest = served.text.split(separator: " ").first.map(String.init) ?? ""
+      try #require(digest.count == 64, "\(served.text)")
+      let dump = "grassctl dump --host \(url) --timeout 30 --format raw -o - --rounds 0 --progress"
+      for (way, loss) in [("", nil), ("--unsealed", nil), ("--unsealed", "loss 5%")] {
+        try lab.disturb(lab.card, loss)
+        let output = try lab.remote.run(
+          "\(dump) \(way) 2> /tmp/rates | sha256sum; tail -n 2 /tmp/rates", timeout: .seconds(120))
+        print("\(way) \(loss ?? ""): \(output.text)")
+        #expect(output.text.contains(digest), "\(way) \(loss ?? ""): \(output.text)")
+      }
+      try lab.disturb(lab.card, nil)
+      let closed = try lab.remote.run("\(dump) --host \(Self.served) --unsealed > /dev/null", timeout: .seconds(60))
+      #expect(closed.status != 0, "\(closed.text)")
     }
 
     /// Drops all that goes to one of a session's two queue pairs: it goes on with the other, and gets a new second one.

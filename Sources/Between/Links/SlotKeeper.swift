@@ -8,6 +8,21 @@ public protocol SlotKeeper: Sendable {
 
   /// Has the device forget the sessions that had these slots, before they are lent anew; returns once it has.
   func release(_ slots: Range<Int>)
+
+  /// The watched memory, where sessions may read it past the device, in clear; empty where they may not.
+  var openMemory: [OpenSegment] { get }
+
+  /// Whether a session that has the right to asks how its link reads that memory.
+  func wantsWindows(_ slots: Range<Int>) -> Bool
+
+  /// Says how, to who has these slots: as parts of which offsets are physical addresses.
+  func setWindows(_ windows: [RemotePart], _ slots: Range<Int>)
+}
+
+extension SlotKeeper {
+  public var openMemory: [OpenSegment] { [] }
+  public func wantsWindows(_ slots: Range<Int>) -> Bool { false }
+  public func setWindows(_ windows: [RemotePart], _ slots: Range<Int>) {}
 }
 
 /// The keeper of a region whose sessions need no keys: there is nothing to forget.

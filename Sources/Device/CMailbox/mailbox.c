@@ -118,6 +118,7 @@ static void release(struct grass_mailbox *mailbox) {
       uint32_t slot = word * 64 + bit;
       if (!(slots >> bit & 1) || slot >= mailbox->layout.slot_count) continue;
       grass_keyring_release(mailbox->keyring, slot);
+      __atomic_store_n(&mailbox->slots[slot].paused_until, 0, __ATOMIC_RELAXED);
       clear(mailbox->region + mailbox->layout.lines_offset + slot * mailbox->layout.line_size, sizeof(struct grass_session_line));
     }
     // Who waits for it lends them anew from here on.
@@ -127,6 +128,19 @@ static void release(struct grass_mailbox *mailbox) {
 
 void grass_mailbox_set_detector_features(struct grass_mailbox *mailbox, uint64_t features) {
   __atomic_store_n(&mailbox->detector_features, features, __ATOMIC_RELAXED);
+}
+
+void grass_mailbox_set_windows(struct grass_mailbox *mailbox, struct grass_windows *windows) { mailbox->windows = windows; }
+
+void grass_mailbox_set_hypervisor(struct grass_mailbox *mailbox, uint64_t state) {
+  __atomic_store_n(&mailbox->hypervisor, state, __ATOMIC_RELAXED);
+  __atomic_store_n(&mailbox->can_pause, 1, __ATOMIC_RELAXED);
+}
+
+bool grass_mailbox_wants_pause(const struct grass_mailbox *mailbox, uint64_t now) {
+  for (uint32_t slot = 0; slot < mailbox->layout.slot_count; slot++)
+    if (__atomic_load_n(&mailbox->slots[slot].paused_until, __ATOMIC_RELAXED) > now) return true;
+  return false;
 }
 
 // MARK: - The watched memory
@@ -303,6 +317,8 @@ static uint64_t answer_info(struct grass_mailbox *mailbox, uint8_t *to, uint64_t
   struct grass_info_answer info = {
       .version = GRASS_VERSION,
       .features = GRASS_FEATURE_DIGESTS | GRASS_FEATURE_LINES | (mailbox->monitors ? GRASS_FEATURE_MONITORS : 0) |
+                  (mailbox->windows ? GRASS_FEATURE_WINDOWS : 0) |
+                  (__atomic_load_n(&mailbox->can_pause, __ATOMIC_RELAXED) ? GRASS_FEATURE_PAUSE : 0) |
                   __atomic_load_n(&mailbox->detector_features, __ATOMIC_RELAXED),
       .kernel_hint = __atomic_load_n(&mailbox->kernel_hint, __ATOMIC_ACQUIRE),
       .clock = now,
@@ -524,9 +540,46 @@ static bool finish_run(struct grass_mailbox *mailbox, uint64_t now) {
   return true;
 }
 
+static uint64_t answer_windows(
+    struct grass_mailbox *mailbox, uint32_t slot, const struct grass_request *request, uint64_t length, uint8_t *to,
+    uint64_t capacity) {
+  if (!mailbox->windows) return refuse(mailbox, to, GRASS_WINDOWS, GRASS_BAD_OPERATION);
+  if (length != 0) return refuse(mailbox, to, GRASS_WINDOWS, GRASS_BAD_LENGTH);
+  if (!grass_request_is_plain(request)) return refuse(mailbox, to, GRASS_WINDOWS, GRASS_BAD_FIELD);
+  struct grass_windows *windows = &mailbox->windows[slot];
+  __atomic_store_n(&windows->is_wanted, 1, __ATOMIC_RELEASE);
+  struct grass_windows_answer answer = {.is_ready = __atomic_load_n(&windows->is_ready, __ATOMIC_ACQUIRE)};
+  uint64_t count = answer.is_ready ? windows->count : 0, head = sizeof(struct grass_response) + sizeof answer;
+  if (count > GRASS_MAX_WINDOWS || head + count * sizeof(struct grass_memory_window) > capacity)
+    return refuse(mailbox, to, GRASS_WINDOWS, GRASS_TOO_LARGE);
+  struct grass_response response = {.operation = GRASS_WINDOWS, .count = (uint32_t)count};
+  put(to, &response, sizeof response);
+  put(to + sizeof response, &answer, sizeof answer);
+  for (uint64_t index = 0; index < count; index++)
+    put(to + head + index * sizeof(struct grass_memory_window), &windows->windows[index], sizeof(struct grass_memory_window));
+  return head + count * sizeof(struct grass_memory_window);
+}
+
+static uint64_t answer_pause(
+    struct grass_mailbox *mailbox, uint32_t slot, const struct grass_request *request, uint64_t length, uint8_t *to,
+    uint64_t now) {
+  if (!__atomic_load_n(&mailbox->can_pause, __ATOMIC_RELAXED)) return refuse(mailbox, to, GRASS_PAUSE, GRASS_BAD_OPERATION);
+  if (length != 0) return refuse(mailbox, to, GRASS_PAUSE, GRASS_BAD_LENGTH);
+  if (request->count > GRASS_MAX_PAUSE || request->format || request->reserved)
+    return refuse(mailbox, to, GRASS_PAUSE, GRASS_BAD_FIELD);
+  uint64_t until = request->count ? now + request->count * 1000000ull : 0;
+  __atomic_store_n(&mailbox->slots[slot].paused_until, until, __ATOMIC_RELAXED);
+  struct {
+    struct grass_response response;
+    struct grass_pause_answer pause;
+  } reply = {{.operation = GRASS_PAUSE}, {.state = __atomic_load_n(&mailbox->hypervisor, __ATOMIC_RELAXED)}};
+  put(to, &reply, sizeof reply);
+  return sizeof reply;
+}
+
 /// Answers a request that was judged whole; its payload is private. Returns the length of the response's payload.
 static uint64_t answer(
-    struct grass_mailbox *mailbox, const uint8_t *payload, uint64_t length, uint8_t *to, uint64_t now) {
+    struct grass_mailbox *mailbox, uint32_t slot, const uint8_t *payload, uint64_t length, uint8_t *to, uint64_t now) {
   struct grass_request request;
   if (length < sizeof request) return refuse(mailbox, to, 0, GRASS_BAD_LENGTH);
   __builtin_memcpy(&request, payload, sizeof request);
@@ -552,6 +605,10 @@ static uint64_t answer(
     return answer_gather(mailbox, &request, payload + sizeof request, length - sizeof request, to, capacity);
   case GRASS_DIGEST:
     return answer_digest(mailbox, &request, payload + sizeof request, length - sizeof request, to, capacity);
+  case GRASS_WINDOWS:
+    return answer_windows(mailbox, slot, &request, length - sizeof request, to, capacity);
+  case GRASS_PAUSE:
+    return answer_pause(mailbox, slot, &request, length - sizeof request, to, now);
   default:
     return refuse(mailbox, to, request.operation, GRASS_BAD_OPERATION);
   }
@@ -614,7 +671,7 @@ static uint64_t answer_opened(struct grass_mailbox *mailbox, uint32_t slot, uint
     return grass_keyring_answer(
         mailbox->keyring, slot, &request, payload + sizeof request, length - sizeof request, mailbox->answer,
         grass_record_capacity(mailbox->layout.response_size), now);
-  return answer(mailbox, payload, length, mailbox->answer, now);
+  return answer(mailbox, slot, payload, length, mailbox->answer, now);
 }
 
 /// Whether the session of a slot may ask what lies in the scratch memory.
@@ -741,7 +798,7 @@ static bool serve(struct grass_mailbox *mailbox, uint32_t slot, uint64_t now) {
     publish(mailbox, slot, sequence, refuse(mailbox, response_payload(mailbox, slot), GRASS_RUN, status));
   } else {
     withdraw(mailbox, slot);
-    uint64_t size = answer(mailbox, mailbox->scratch + sizeof(struct grass_record), length,
+    uint64_t size = answer(mailbox, slot, mailbox->scratch + sizeof(struct grass_record), length,
                            response_payload(mailbox, slot), now);
     publish(mailbox, slot, sequence, size);
   }

@@ -5,11 +5,13 @@ import Synchronization
 
 /// QEMU, as its machine protocol says whether it runs the guest's CPUs: what tells a paused guest from one that hangs.
 ///
+/// It has them stand still as long as that is wanted, and go on afterwards unless somebody else had stopped them.
+///
 /// A thread of its own asks, so that a QEMU that does not answer keeps nobody waiting; what it said last holds for a second.
 ///
-/// Source: QEMU's docs/interop/qmp-spec.rst, `query-status` in qapi/run-state.json.
+/// Source: QEMU's docs/interop/qmp-spec.rst; `query-status` in qapi/run-state.json, `stop` and `cont` in qapi/misc.json.
 package final class Hypervisor: @unchecked Sendable {
-  // The thread has all but the two atomics, from init to stop.
+  // The thread has all but the atomics, from init to stop.
   private let path: String
   private let shared = Shared()
   private var thread: DedicatedThread?
@@ -18,6 +20,10 @@ package final class Hypervisor: @unchecked Sendable {
     let isStopping = Atomic<Bool>(false)
     /// ``HypervisorState`` by its raw value.
     let state = Atomic<UInt64>(HypervisorState.unknown.rawValue)
+    /// Whether the guest is to stand still.
+    let isWanted = Atomic<Bool>(false)
+    /// Whether it does for that, also where the connection ended since: who was stopped by others is left to them.
+    let isStopped = Atomic<Bool>(false)
   }
 
   /// How often it is asked, and how long an answer may take, in milliseconds.
@@ -54,8 +60,13 @@ package final class Hypervisor: @unchecked Sendable {
     HypervisorState(rawValue: shared.state.load(ordering: .acquiring)) ?? .unknown
   }
 
+  /// Has the guest stand still, or go on; it follows within moments.
+  package func setPaused(_ isWanted: Bool) { shared.isWanted.store(isWanted, ordering: .releasing) }
+
+  /// Has the guest go on if it stands still for this, and ends the thread.
   package func stop() {
     guard let thread else { return }
+    setPaused(false)
     self.thread = nil
     shared.isStopping.store(true, ordering: .releasing)
     thread.join()
@@ -74,9 +85,26 @@ package final class Hypervisor: @unchecked Sendable {
     guard lines.next()?.contains("\"QMP\"") == true, send(socket, "qmp_capabilities"), lines.answer() != nil else {
       return
     }
-    while !shared.isStopping.load(ordering: .acquiring) {
+    while true {
+      // Looked at before: what is to be done at the end is done once more.
+      let isStopping = shared.isStopping.load(ordering: .acquiring)
       guard send(socket, "query-status"), let answer = lines.answer() else { return }
-      shared.state.store(state(in: answer).rawValue, ordering: .releasing)
+      let now = state(in: answer)
+      shared.state.store(now.rawValue, ordering: .releasing)
+      let isWanted = shared.isWanted.load(ordering: .acquiring)
+      let isStopped = shared.isStopped.load(ordering: .relaxed)
+      // Whoever let it go on meanwhile has the say.
+      if isStopped, now == .runs { shared.isStopped.store(false, ordering: .relaxed) }
+      if isWanted, now == .runs, !isStopped {
+        guard send(socket, "stop"), lines.answer() != nil else { return }
+        shared.isStopped.store(true, ordering: .relaxed)
+        continue
+      }
+      if !isWanted, isStopped, now != .runs {
+        guard send(socket, "cont"), lines.answer() != nil else { return }
+        continue
+      }
+      if isStopping { return }
       SystemCall.sleep(nanoseconds: UInt64(interval) * 1_000_000)
     }
   }

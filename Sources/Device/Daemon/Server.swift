@@ -1,3 +1,4 @@
+import CRegion
 import CUDA
 import Detection
 public import Devices
@@ -33,11 +34,14 @@ public final class Server {
     public var keys: Keys?
     /// The socket at which the guest's QEMU says by QMP whether it runs it; nil where it is not asked.
     public var hypervisor: String?
+    /// Whether sessions with the right `acquire` may read the memory past the device, in clear.
+    public var isMemoryOpen: Bool
 
     public init(
       memory: String, listen: [LinkAddress], layout: RegionLayout, regionInGPU: Bool = false, device: DeviceName = .cpu,
       monitors: [String] = [], known: BuildFolder? = nil, detectorPeriod: Duration? = nil, checkPeriod: Duration? = nil,
-      rules: String? = nil, baseline: String? = nil, keys: Keys? = nil, hypervisor: String? = nil
+      rules: String? = nil, baseline: String? = nil, keys: Keys? = nil, hypervisor: String? = nil,
+      isMemoryOpen: Bool = false
     ) {
       self.memory = memory
       self.listen = listen
@@ -52,6 +56,7 @@ public final class Server {
       self.baseline = baseline
       self.keys = keys
       self.hypervisor = hypervisor
+      self.isMemoryOpen = isMemoryOpen
     }
 
     /// How often a check looks unless somebody says otherwise, where a device looks at another machine's memory.
@@ -146,12 +151,16 @@ public final class Server {
     told.lookout = lookout
     watch.attach(device, program: program?.names)
     hypervisor = try options.hypervisor.map { path throws(ServerError) in try Hypervisor(path: path) }
+    // Whoever connects first is told at once that it can be asked.
+    if let hypervisor { device.setHypervisor(hypervisor.state) }
 
     var responders: [any Responder] = []
     let monitor = device
     let keyed = options.keys != nil
+    if options.isMemoryOpen, !device.openMemory() { throw ServerError.closedMemory }
+    let open = options.isMemoryOpen ? Self.openSegments(of: memory) : []
     addresses = try options.listen.map { address in
-      let keeper = DeviceSlots(device: monitor, isKeyed: keyed)
+      let keeper = DeviceSlots(device: monitor, isKeyed: keyed, openMemory: open)
       guard let responder = try address.serve(place.region, keeper: keeper) else { return address }
       responders.append(responder)
       return responder.address
@@ -164,7 +173,10 @@ public final class Server {
   /// - Throws: ``DeviceError`` where the device has ended by itself.
   public func look() throws(DeviceError) {
     if let failure = device.failure() { throw failure }
-    if let hypervisor { device.setHypervisor(hypervisor.state) }
+    if let hypervisor {
+      device.setHypervisor(hypervisor.state)
+      hypervisor.setPaused(device.wantsPause)
+    }
     watch.look()
     doorkeeper?.look(device)
     lookout?.step()
@@ -193,8 +205,17 @@ public final class Server {
   private struct DeviceSlots: SlotKeeper {
     let device: any Device
     let isKeyed: Bool
+    let openMemory: [OpenSegment]
+
     func assist() { device.assist() }
-    func release(_ slots: Range<Int>) { device.release(slots) }
+    func release(_ slots: Range<Int>) {
+      device.release(slots)
+      if !openMemory.isEmpty { device.setWindows(nil, for: slots.lowerBound) }
+    }
+    func wantsWindows(_ slots: Range<Int>) -> Bool { device.wantsWindows(slots.lowerBound) }
+    func setWindows(_ windows: [RemotePart], _ slots: Range<Int>) {
+      device.setWindows(windows.map(grass_memory_window.init), for: slots.lowerBound)
+    }
   }
 
   /// Who is told of kernels that come and go, once there is one.
@@ -253,5 +274,26 @@ public final class Server {
       kernel: KernelMapping(kernel.addressSpace, slide: kernel.found.slide),
       period: options.detectorPeriod ?? .milliseconds(100), keys: try doorkeeper?.keysOfGPU())
     return (device, program)
+  }
+}
+
+extension Server {
+  /// None of what a driver shows: its pages cannot be pinned, and reading them as they come may end the host.
+  private static func openSegments(of memory: FileMemory) -> [OpenSegment] {
+    guard !memory.isDriver else { return [] }
+    let pinnable = memory.mapForDevices()
+    return memory.mappedSegments.enumerated().compactMap { index, mapped in
+      guard let count = Int(exactly: mapped.segment.count) else { return nil }
+      return OpenSegment(
+        start: mapped.segment.start.rawValue, bytes: UnsafeRawBufferPointer(start: mapped.bytes, count: count),
+        lost: mapped.lost, pinnable: index < pinnable.count ? pinnable[index] : nil)
+    }
+  }
+}
+
+extension grass_memory_window {
+  fileprivate init(_ part: RemotePart) {
+    self.init(
+      start: UInt64(part.range.lowerBound), count: UInt64(part.range.count), high: part.token.high, low: part.token.low)
   }
 }

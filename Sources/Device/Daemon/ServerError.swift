@@ -18,6 +18,8 @@ public enum ServerError: Error {
   case hypervisor(String, String)
   /// Keys that cannot be used: the file, and why.
   case keys(String, String)
+  /// Memory that cannot be read past the device.
+  case closedMemory
 }
 
 extension ServerError: CustomStringConvertible {
@@ -38,6 +40,7 @@ extension ServerError: CustomStringConvertible {
       "\(path) is for kernel \(program), but this host runs \(found); make it again with `grassd compile`"
     case .hypervisor(let path, let why): "--qmp \(path): \(why)"
     case .keys(let path, let why): "\(path): \(why)"
+    case .closedMemory: "--acquire-unsealed: needs --device cpu; a GPU's memory is read by its own program alone"
     case .compiler(let why): "the monitors were not compiled: \(why)"
     }
   }

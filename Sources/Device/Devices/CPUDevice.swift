@@ -26,6 +26,8 @@ public final class CPUDevice: Device, @unchecked Sendable {
   private let keyring: Keyring?
   /// With keys: where answers are put together before they are sealed.
   private let answer: UnsafeMutableRawPointer?
+  /// How sessions read the memory past this, of each slot; nil where they may not.
+  private var windows: UnsafeMutableBufferPointer<grass_windows>?
   private let region: SharedRegion
   private let owner: AnyObject?
   private let isStopping: StopFlag
@@ -223,6 +225,7 @@ public final class CPUDevice: Device, @unchecked Sendable {
     stop()
     mailbox.deallocate()
     segments.deallocate()
+    windows?.deallocate()
     scratch.deallocate()
     answer?.deallocate()
   }
@@ -281,7 +284,41 @@ public final class CPUDevice: Device, @unchecked Sendable {
 
   public func takeKeyEvent() -> KeyEvent? { keyring?.takeEvent() }
 
-  public func setHypervisor(_ state: HypervisorState) { keeper.setHypervisor(state) }
+  public func setHypervisor(_ state: HypervisorState) {
+    keeper.setHypervisor(state)
+    grass_mailbox_set_hypervisor(mailbox, state.raw)
+  }
+
+  public func openMemory() -> Bool {
+    turn.await()
+    defer { turn.give() }
+    let table = UnsafeMutableBufferPointer<grass_windows>.allocate(capacity: region.layout.slotCount)
+    table.initialize(repeating: grass_windows())
+    windows = table
+    grass_mailbox_set_windows(mailbox, table.baseAddress)
+    return true
+  }
+
+  public func wantsWindows(_ slot: Int) -> Bool {
+    guard let table = windows?.baseAddress else { return false }
+    return grass_load(table + slot) != 0
+  }
+
+  public func setWindows(_ list: [grass_memory_window]?, for slot: Int) {
+    guard let windows else { return }
+    turn.await()
+    defer { turn.give() }
+    windows[slot].is_wanted = 0
+    windows[slot].is_ready = list == nil ? 0 : 1
+    let list = list ?? []
+    let count = min(list.count, Int(GRASS_MAX_WINDOWS))
+    windows[slot].count = UInt64(count)
+    withUnsafeMutableBytes(of: &windows[slot].windows) { to in
+      list.prefix(count).withUnsafeBytes { to.copyMemory(from: $0) }
+    }
+  }
+
+  public var wantsPause: Bool { grass_mailbox_wants_pause(mailbox, SystemCall.monotonicNanoseconds()) }
 
   /// Says where the watched kernel's VMCOREINFO note lies, for the answers to info.
   public func setKernelHint(_ address: PhysicalAddress) {

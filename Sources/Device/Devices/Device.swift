@@ -28,8 +28,22 @@ public protocol Device: AnyObject, Sendable {
   /// Says how many detectors beside the device are suspended, for the lines of sessions.
   func setSuspended(_ count: Int)
 
-  /// Takes what the hypervisor of the watched guest says, for its detectors.
+  /// Takes what the hypervisor of the watched guest says, for its detectors and for who asks to pause it.
   func setHypervisor(_ state: HypervisorState)
+
+  /// Whether a session wants the host's CPUs to stand still now; asked where ``setHypervisor(_:)`` is called.
+  var wantsPause: Bool { get }
+
+  /// Has sessions with the right to be told how they read the memory past the device; called once, before any link serves.
+  ///
+  /// - Returns: false where this device cannot.
+  func openMemory() -> Bool
+
+  /// Whether a session that has this slot asks for that.
+  func wantsWindows(_ slot: Int) -> Bool
+
+  /// Tells it; nil where it is not known yet, which is so for whoever has the slot next.
+  func setWindows(_ windows: [grass_memory_window]?, for slot: Int)
 
   /// Looks at every slot once on the caller's thread, where the device can be had so and is not at work: for links
   /// whose owner's side is software anyway, and need not wait for another thread to be scheduled.
@@ -90,6 +104,10 @@ extension Device {
   public func hand(_ finding: grass_finding_content) -> Bool { false }
   public func setSuspended(_ count: Int) {}
   public func setHypervisor(_ state: HypervisorState) {}
+  public var wantsPause: Bool { false }
+  public func openMemory() -> Bool { false }
+  public func wantsWindows(_ slot: Int) -> Bool { false }
+  public func setWindows(_ windows: [grass_memory_window]?, for slot: Int) {}
   public func setSegments(_ segments: [MappedSegment]) {}
   public func withdrawMonitors() {}
 }

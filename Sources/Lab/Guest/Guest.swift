@@ -382,12 +382,16 @@ public final class Guest: Sendable {
 
   /// A command of QEMU's monitor for people.
   private func human(_ line: String) throws {
-    try monitor.withLock { try $0.execute("human-monitor-command", ["command-line": line]) }
+    try monitor.withLock { _ = try $0.execute("human-monitor-command", ["command-line": line]) }
   }
 
   /// Stops the guest's CPUs, or lets them run on.
-  public func pause() throws { try monitor.withLock { try $0.execute("stop", [:]) } }
-  public func resume() throws { try monitor.withLock { try $0.execute("cont", [:]) } }
+  public func pause() throws { try monitor.withLock { _ = try $0.execute("stop", [:]) } }
+  public func resume() throws { try monitor.withLock { _ = try $0.execute("cont", [:]) } }
+  /// Whether its CPUs run: false where somebody stopped it.
+  public func isRunning() throws -> Bool {
+    try monitor.withLock { try $0.execute("query-status", [:])["running"] as? Bool ?? false }
+  }
 }
 
 extension [UInt8] {

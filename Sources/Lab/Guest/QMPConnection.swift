@@ -12,8 +12,11 @@ struct QMPConnection: ~Copyable {
     try execute("qmp_capabilities", [:])
   }
 
-  /// Runs a command and waits for its end.
-  func execute(_ command: String, _ arguments: [String: Any], timeout: Duration = .seconds(120)) throws {
+  /// Runs a command, waits for its end, and returns what it returned.
+  @discardableResult
+  func execute(
+    _ command: String, _ arguments: [String: Any], timeout: Duration = .seconds(120)
+  ) throws -> [String: Any] {
     let request = try JSONSerialization.data(withJSONObject: ["execute": command, "arguments": arguments])
     try socket.write(Array(request) + [UInt8(ascii: "\n")])
     while true {
@@ -22,7 +25,7 @@ struct QMPConnection: ~Copyable {
       if let error = answer["error"] as? [String: Any] {
         throw LabError("QEMU refused \(command): \(error["desc"] ?? "without a reason")")
       }
-      if answer["return"] != nil { return }
+      if let value = answer["return"] { return value as? [String: Any] ?? [:] }
     }
   }
 }

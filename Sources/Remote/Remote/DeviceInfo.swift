@@ -39,5 +39,9 @@ public struct DeviceInfo: Hashable, Sendable {
     public static let keys = Features(GRASS_FEATURE_KEYS)
     /// It keeps last words.
     public static let words = Features(GRASS_FEATURE_WORDS)
+    /// It tells how the memory is read past it.
+    public static let windows = Features(GRASS_FEATURE_WINDOWS)
+    /// It can have the host's CPUs stand still.
+    public static let pause = Features(GRASS_FEATURE_PAUSE)
   }
 }

@@ -26,6 +26,8 @@ final class Exchange: @unchecked Sendable {
   let keys: SessionKeys?
   /// Number of the last operation posted: until it has completed, the buffers are the link's.
   private var posted: UInt64 = 0
+  /// What is read past the device lands here first; made when it is.
+  private var window: LinkBuffer?
   /// Number of the read of a line that nobody waits for, 0 for none: of use as long as nothing else was posted.
   private var lineRead: UInt64 = 0
 
@@ -128,6 +130,55 @@ final class Exchange: @unchecked Sendable {
       }
       if let value = responses.withBytes(0..<size, { body(UnsafeRawBufferPointer($0)) }) { return value }
       if ContinuousClock.now >= deadline { throw SessionError(link.address, .tornAnswer) }
+    }
+  }
+
+  /// Memory to be read past the device.
+  struct WindowRead {
+    let part: RemotePart
+    /// Physical.
+    let address: Int
+    /// Where it goes.
+    let bytes: UnsafeMutableRawBufferPointer
+  }
+
+  /// So much is asked for at a time, and so often before the first has come.
+  private static let windowPiece = 1 << 20, windowDepth = 16
+
+  /// Reads the memory past the device, many pieces on their way at once.
+  func read(_ reads: [WindowRead], until deadline: ContinuousClock.Instant) throws(SessionError) {
+    try onLink { () throws(LinkError) in
+      if posted > 0 { try link.wait(for: posted, until: deadline) }
+      if window == nil { window = try link.makeBuffer(byteCount: Self.windowPiece * Self.windowDepth) }
+      guard let buffer = window else { return }
+      // What is on its way, in its order: the place in the buffer, and where it goes.
+      var flights: [(number: UInt64, place: Int, to: UnsafeMutableRawBufferPointer)] = []
+      var first = 0
+      func land() throws(LinkError) {
+        let flight = flights[first]
+        try link.wait(for: flight.number, until: deadline)
+        buffer.withBytes(flight.place..<flight.place + flight.to.count) {
+          flight.to.copyMemory(from: UnsafeRawBufferPointer($0))
+        }
+        first += 1
+      }
+      // Short ones share a place in turns as long ones do.
+      var turn = 0
+      for read in reads {
+        var done = 0
+        while done < read.bytes.count {
+          if flights.count - first == Self.windowDepth { try land() }
+          let count = min(Self.windowPiece, read.bytes.count - done)
+          let place = turn % Self.windowDepth * Self.windowPiece
+          turn += 1
+          posted = try link.postRead(
+            into: buffer, place..<place + count, from: read.part, offset: read.address + done, awaiting: nil)
+          flights.append(
+            (posted, place, UnsafeMutableRawBufferPointer(rebasing: read.bytes[done..<done + count])))
+          done += count
+        }
+      }
+      while first < flights.count { try land() }
     }
   }
 

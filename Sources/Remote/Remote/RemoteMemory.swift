@@ -12,7 +12,9 @@ public final class RemoteMemory: TranslatingMemory {
   ///
   /// Nil where it found none.
   public let kernelHint: PhysicalAddress?
-  private let features: DeviceInfo.Features
+  let features: DeviceInfo.Features
+  /// Whether the device can have the host's CPUs stand still (``HostPause``).
+  public var canPause: Bool { features.contains(.pause) }
 
   /// Asks the device what it sees.
   ///

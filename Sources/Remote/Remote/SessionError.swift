@@ -29,6 +29,10 @@ public struct SessionError: Error, Hashable, Sendable, CustomStringConvertible {
     case unknownKey(String)
     /// This side's key lacks a right: what it has, in words.
     case notAllowed(String)
+    /// Nobody may read the memory past the device.
+    case closedMemory
+    /// The host does not stand still.
+    case noPause
   }
 
   /// The address of the device.
@@ -43,6 +47,10 @@ public struct SessionError: Error, Hashable, Sendable, CustomStringConvertible {
   public var description: String {
     switch reason {
     case .link(let error): error.description
+    case .closedMemory:
+      "device at \(host): its memory cannot be read past it over this link; that takes grassd --acquire-unsealed, on a processor, and RDMA or TCP"
+    case .noPause:
+      "device at \(host): its host does not stand still, or not all the time; somebody let it go on, or its QEMU does not answer grassd --qmp"
     case .noAnswer: "device at \(host): did not answer in time; it is stopped or overloaded"
     case .tornAnswer: "device at \(host): every answer read in time was damaged; something else writes its region"
     case .needsKeys:

@@ -128,6 +128,13 @@ struct Serve: ParsableCommand {
     completion: .file())
   var certificate: String?
 
+  @Flag(
+    help: """
+      Let who has the rights read and acquire read the memory past the device, for grassctl dump --unsealed: over RDMA by the card alone, over TCP \
+      from where it lies. Faster, and in clear, keys or not: for a network that nobody else is on.
+      """)
+  var acquireUnsealed = false
+
   @Flag(name: .shortAndLong, help: "Log more.")
   var verbose = false
 
@@ -189,7 +196,7 @@ struct Serve: ParsableCommand {
           rules: allow, baseline: baseline,
           keys: keys.map {
             .init(authorized: $0, followsFile: trustFile, identity: identity, certificate: certificate)
-          }, hypervisor: qmp)
+          }, hypervisor: qmp, isMemoryOpen: acquireUnsealed)
       ) { event in
         logger.log(event)
       }

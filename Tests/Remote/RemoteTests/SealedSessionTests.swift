@@ -81,9 +81,12 @@ extension SealedSessionTests {
 
   @Test func rightsAreTheDevices() throws {
     let (watcher, runner, reader) = (Identity.generate(), Identity.generate(), Identity.generate())
+    let looker = Identity.generate()
     let host = try WatchedHost(keys: [
       Self.line(watcher, .watch), Self.line(runner, [.watch, .run]), Self.line(reader, .read),
+      Self.line(looker, [.watch, .read]),
     ])
+    #expect(host.device.openMemory())
     func session(_ identity: Identity) throws -> Session {
       try Session(to: host.sharedMemory, keys: Self.keys(identity, of: host))
     }
@@ -109,6 +112,10 @@ extension SealedSessionTests {
     #expect(refusal { try running.gather(&batch, format: .x86_64FourLevel) } == .notAllowed("watch,run"))
     try reading.gather(&batch, format: .x86_64FourLevel)
     #expect(batch.faults.isEmpty)
+    #expect(refusal { _ = try reading.pauseHost(for: .seconds(1)) } == .notAllowed("read"))
+    // To read memory is not yet to take it past the device.
+    let looking = try RemoteMemory(session: try session(looker))
+    #expect(refusal { _ = try UnsealedMemory(looking) } == .notAllowed("watch,read"))
     // Who may not watch reads neither the clock nor what was found.
     #expect(refusal { try reading.heartbeat() } == .notAllowed("read"))
     #expect(try reading.line().clock > 0)

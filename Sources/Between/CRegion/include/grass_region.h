@@ -94,6 +94,8 @@ enum grass_feature {
   GRASS_FEATURE_STREAMS = 1u << 4,
   GRASS_FEATURE_KEYS = 1u << 5,      // Records are sealed under keys, of the epoch that their numbers name.
   GRASS_FEATURE_WORDS = 1u << 6,     // It keeps last words.
+  GRASS_FEATURE_PAUSE = 1u << 7,     // It can have its host's CPUs stand still.
+  GRASS_FEATURE_WINDOWS = 1u << 8,   // It tells how the memory is read past it, in clear.
 };
 
 /// The top bits of a sequence number.
@@ -202,7 +204,15 @@ enum grass_operation {
   GRASS_KEYS = 10,      // The list of keys.
   GRASS_SET_KEY = 11,   // Adds, changes or removes one.
   GRASS_CERTIFY = 12,   // Hands over what certifies the device's own key; its `count` are the bytes that follow.
+  // Where GRASS_FEATURE_PAUSE is set.
+  GRASS_PAUSE = 13,  // Has the host's CPUs stand still for `count` milliseconds from now on; 0 ends what this slot asked for.
+  // Where GRASS_FEATURE_WINDOWS is set.
+  GRASS_WINDOWS = 14,  // How this session's link reads the memory past the device.
 };
+
+/// The longest that one request has a host stand still, in milliseconds: whoever asks again in time has it longer, and if he
+/// dies it goes on soon.
+#define GRASS_MAX_PAUSE 30000u
 
 /// What a key may do, a bit each.
 enum grass_right {
@@ -341,6 +351,29 @@ struct grass_heartbeat_answer {
   uint64_t counter;
 };
 _Static_assert(sizeof(struct grass_heartbeat_answer) == 16, "part of the protocol");
+
+/// The most windows that one session has.
+#define GRASS_MAX_WINDOWS 32u
+
+/// Memory that a link reads past the device: what names it there, as the link of the session understands that.
+struct grass_memory_window {
+  uint64_t start;  // Physical.
+  uint64_t count;
+  uint64_t high, low;
+};
+_Static_assert(sizeof(struct grass_memory_window) == 32, "part of the protocol");
+
+/// Follows the response to a question for windows; then come `count` of them, of struct grass_memory_window.
+struct grass_windows_answer {
+  uint64_t is_ready;  // 0 where the owner of the link still makes them: ask again.
+};
+_Static_assert(sizeof(struct grass_windows_answer) == 8, "part of the protocol");
+
+/// Follows the response to a request to pause.
+struct grass_pause_answer {
+  uint64_t state;  // enum grass_hypervisor: what it said last, which may take a moment to follow.
+};
+_Static_assert(sizeof(struct grass_pause_answer) == 8, "part of the protocol");
 
 /// Follows the response to an info request; then come `count` segments, of struct grass_segment.
 struct grass_info_answer {

@@ -17,6 +17,8 @@ struct TCPConnection {
   private var lastNumber: UInt64 = 0
   private var unacknowledged = false
   private var spin = SpinBudget()
+  /// The watched memory as this connection names it; its tokens are told to sessions with the right to.
+  private var windows: [(part: RemotePart, segment: OpenSegment)] = []
   /// Bytes that went to and fro before there was a session, in a region with keys.
   private var unprovenCount = 0
 
@@ -55,6 +57,10 @@ struct TCPConnection {
         case .read: wanted = .read
         case nil: return
         }
+        if wanted == .read, let window = windows.first(where: { $0.part.token == operation.token }) {
+          try read(window.part, window.segment, operation)
+          continue
+        }
         let part = parts.first { $0.token == operation.token }
         let fault =
           part.map {
@@ -91,6 +97,10 @@ struct TCPConnection {
       requests: RemotePart(token: .random(), range: layout.requests(of: slots), access: .write),
       responses: RemotePart(token: .random(), range: layout.responsesPart, access: .read),
       scratch: RemotePart(token: .random(), range: layout.scratchPart, access: [.read, .write]))
+    for segment in keeper.openMemory {
+      if let part = segment.window(.random()) { windows.append((part, segment)) }
+    }
+    if !windows.isEmpty { keeper.setWindows(windows.map(\.part), slots) }
     borrower.granted.store(SystemCall.monotonicNanoseconds(), ordering: .releasing)
     append(TCPWire.grant(grant))
     try flush()
@@ -198,6 +208,24 @@ struct TCPConnection {
     }
   }
 
+  /// Answers a read of the watched memory, from where that lies.
+  private mutating func read(
+    _ part: RemotePart, _ segment: OpenSegment, _ operation: TCPWire.Operation
+  ) throws(LinkError) {
+    if let fault = part.fault(.read, token: operation.token, offset: operation.offset, count: operation.count) {
+      reply(.init(number: operation.number, status: UInt64(fault.rawValue), count: 0))
+      return try flush()
+    }
+    reply(.init(number: operation.number, status: 0, count: operation.count))
+    unacknowledged = false
+    try flush()
+    let start = Int(operation.offset - segment.start)
+    try send(UnsafeRawBufferPointer(rebasing: segment.bytes[start..<start + Int(operation.count)]))
+    if let lost = segment.lost, lost.pointee != 0 {
+      throw LinkError(socket.address, .region("the watched memory is gone"))
+    }
+  }
+
   /// What fails on the region ends the connection.
   private static func ofRegion<Success>(_ result: Result<Success, RegionError>) throws(LinkError) -> Success {
     do throws(RegionError) { return try result.get() } catch {
@@ -217,9 +245,15 @@ struct TCPConnection {
       unacknowledged = false
       reply(.init(number: lastNumber, status: 0, count: 0))
     }
+    try outgoing.withUnsafeBytes { bytes in Result { () throws(LinkError) in try send(bytes) } }.get()
+    outgoing.removeAll(keepingCapacity: true)
+  }
+
+  /// Sends all of `bytes`.
+  private func send(_ bytes: UnsafeRawBufferPointer) throws(LinkError) {
     var done = 0
-    while done < outgoing.count {
-      let count = try outgoing.withUnsafeBytes { socket.send(.init(rebasing: $0[done...])) }.get()
+    while done < bytes.count {
+      let count = try socket.send(.init(rebasing: bytes[done...])).get()
       done += count
       if count > 0 { continue }
       borrower.stalled.store(SystemCall.monotonicNanoseconds(), ordering: .relaxed)
@@ -229,7 +263,6 @@ struct TCPConnection {
       }
       borrower.stalled.store(0, ordering: .relaxed)
     }
-    outgoing.removeAll(keepingCapacity: true)
   }
 
   /// Receives until at least `count` bytes are at hand.

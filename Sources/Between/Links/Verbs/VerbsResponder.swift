@@ -112,6 +112,8 @@ private final class VerbsService: @unchecked Sendable {
   /// How long one may wait, in nanoseconds: whoever asks gives up a first attempt half a second later.
   private static let patience: UInt64 = 1_000_000_000
   private static let mostWaiting = 64
+  /// How often to look who wants to read the watched memory past the device, in milliseconds.
+  private static let windowInterval: Int32 = 20
   /// How often to look for slots while somebody waits, and for sessions without a key, in nanoseconds.
   private static let claimInterval: UInt64 = 10_000_000
   private static let judgementInterval: UInt64 = 100_000_000
@@ -126,6 +128,9 @@ private final class VerbsService: @unchecked Sendable {
     let connection: Connection
     let domain: ProtectionDomain
     let parts: [MemoryRegion]
+    /// The watched memory, where it was asked for.
+    var windows: [MemoryRegion] = []
+    var isOpen = false
     /// What it is told, and the registration of the memory that this lies in.
     let description: LinkBuffer
     var paths: [Path] = []
@@ -215,6 +220,8 @@ private final class VerbsService: @unchecked Sendable {
       var entries = [manager.descriptor, waker].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
       var left = sessions.isEmpty ? -1 : Int32(clamping: Int(max(0, (nextProbe - .now) / .milliseconds(1))) + 1)
       if keeper.isKeyed, !sessions.isEmpty { left = min(left, Int32(Self.judgementInterval / 1_000_000)) }
+      let isOpen = !keeper.openMemory.isEmpty
+      if isOpen, !sessions.isEmpty { left = min(left, Self.windowInterval) }
       if !queue.isEmpty { left = Int32(Self.claimInterval / 1_000_000) }
       _ = poll(&entries, nfds_t(entries.count), left)
       do {
@@ -231,6 +238,11 @@ private final class VerbsService: @unchecked Sendable {
       if keeper.isKeyed, now >= nextJudgement {
         nextJudgement = now + Self.judgementInterval
         for session in sessions where isOverdue(session, now) { drop(session.paths) }
+      }
+      if isOpen {
+        for session in sessions where !session.isOpen && keeper.wantsWindows(session.claim.slots) {
+          open(session)
+        }
       }
       lend(now)
     }
@@ -352,6 +364,30 @@ private final class VerbsService: @unchecked Sendable {
     }
     return session.proof.isOverdue(
       hasSession: line != 0, region: region, slots: session.claim.slots, granted: session.established, now: now)
+  }
+
+  /// Registers the watched memory for a session's connections, to be read and no more, and tells it how.
+  ///
+  /// What the device cannot pin is left out, and read through the mailbox then.
+  private func open(_ session: Session) {
+    session.isOpen = true
+    var windows: [RemotePart] = []
+    for segment in keeper.openMemory {
+      let places = [segment.bytes.baseAddress.map(UnsafeMutableRawPointer.init(mutating:)), segment.pinnable]
+      for case let place? in places {
+        guard
+          let memory = try? MemoryRegion(
+            domain: session.domain, address: place, count: segment.bytes.count, access: .remoteRead),
+          // Offsets are physical addresses.
+          let window = segment.window(
+            RegionToken(high: UInt64(UInt(bitPattern: place)) &- segment.start, low: UInt64(memory.remoteKey)))
+        else { continue }
+        session.windows.append(memory)
+        windows.append(window)
+        break
+      }
+    }
+    keeper.setWindows(windows, session.claim.slots)
   }
 
   /// Tells a session what it was granted.

@@ -236,9 +236,11 @@ static inline uint32_t grass_right_of(uint32_t operation) {
   case GRASS_RUN: return GRASS_RIGHT_RUN;
   case GRASS_GATHER:
   case GRASS_DIGEST: return GRASS_RIGHT_READ;
+  case GRASS_WINDOWS: return GRASS_RIGHT_READ | GRASS_RIGHT_ACQUIRE;
   case GRASS_KEYS:
   case GRASS_SET_KEY:
-  case GRASS_CERTIFY: return GRASS_RIGHT_ADMIN;
+  case GRASS_CERTIFY:
+  case GRASS_PAUSE: return GRASS_RIGHT_ADMIN;
   default: return GRASS_RIGHT_WATCH;  // Which does not help: there is no such operation.
   }
 }

@@ -19,6 +19,15 @@ struct grass_slot_state {
   uint64_t pending;        // Sequence number of the request seen but not whole.
   uint64_t pending_since;
   uint64_t next_look;      // At a sealed request that did not open: it may not all be there yet, or come again.
+  uint64_t paused_until;   // As long the host's CPUs are to stand still for who has this slot; read by other threads.
+};
+
+/// How the memory is read past the device by who has a slot: asked for by a session, made by the owner of its link.
+struct grass_windows {
+  uint64_t is_wanted;  // Some session asks, and may.
+  uint64_t is_ready;   // The rest is there, and stays as it is until this is 0 again.
+  uint64_t count;
+  struct grass_memory_window windows[GRASS_MAX_WINDOWS];
 };
 
 /// A run of a monitor, which the mailbox hands to workers: other threads of the device. One at a time.
@@ -88,6 +97,8 @@ struct grass_mailbox {
   uint64_t counter, beacon_time, lines_time;
   struct grass_summary summary;
   uint64_t detector_features;  // What detectors add to the answers to info.
+  struct grass_windows *windows;  // Of each slot; NULL where nobody reads past the device.
+  uint64_t can_pause, hypervisor;   // Whether somebody pauses the host where that is asked for, and enum grass_hypervisor.
   struct grass_monitors *monitors;  // NULL where none can be run.
   struct grass_keyring *keyring;    // NULL where sessions need no keys.
   uint8_t *answer;                  // With keys: where answers are put together before they are sealed, response_size bytes.
@@ -178,6 +189,17 @@ void grass_mailbox_stop(struct grass_mailbox *mailbox, uint64_t now);
 /// Stores the physical address of the kernel's VMCOREINFO note, for the answers to info. May be called at any time
 /// from any thread.
 void grass_mailbox_set_kernel_hint(struct grass_mailbox *mailbox, uint64_t address);
+
+/// Has sessions with the right to be told how they read the memory past the device: `windows` has an entry, zeroed, for each slot,
+/// stays the caller's, and must outlive the mailbox. Before the first step.
+void grass_mailbox_set_windows(struct grass_mailbox *mailbox, struct grass_windows *windows);
+
+/// Says what the hypervisor says of the host, enum grass_hypervisor, and that requests to pause it are heeded. May be called at any
+/// time from any thread.
+void grass_mailbox_set_hypervisor(struct grass_mailbox *mailbox, uint64_t state);
+/// Whether some session wants the host's CPUs to stand still at `now`, by the device's clock. May be called at any time from any
+/// thread.
+bool grass_mailbox_wants_pause(const struct grass_mailbox *mailbox, uint64_t now);
 
 /// Says what detectors do, of enum grass_feature, for the answers to info. May be called at any time from any thread.
 void grass_mailbox_set_detector_features(struct grass_mailbox *mailbox, uint64_t features);

@@ -3,6 +3,7 @@ import ArgumentParser
 import Glibc
 import KernelViews
 import Memory
+import Remote
 import Synchronization
 
 struct DumpCommand: ParsableCommand {
@@ -63,6 +64,20 @@ struct DumpCommand: ParsableCommand {
       valueName: "number"))
   var rounds = 8
 
+  @Flag(
+    help: """
+      Have the guest's CPUs stand still meanwhile: all of the image is then of one instant. Needs the right admin and a grassd with --qmp. If \
+      this command dies, the guest goes on after 10 seconds.
+      """)
+  var pause = false
+
+  @Flag(
+    help: """
+      Read the memory past the device, in clear: faster, and whoever is between can read it, too. Needs the rights read and acquire and grassd \
+      --acquire-unsealed. What would be altered on the way shows when it is held against the memory, which goes through the device.
+      """)
+  var unsealed = false
+
   @Flag(help: "Say how far it has got, also where standard error is no terminal: a line every second.")
   var progress = false
 
@@ -72,15 +87,22 @@ struct DumpCommand: ParsableCommand {
     if (output == nil) == (store.into == nil) {
       throw ValidationError("Give either --output FILE or --into STORE: where is the image to go?")
     }
+    if pause, source.host == nil { throw ValidationError("--pause needs --host URL: who is to stand still?") }
+    if unsealed, source.host == nil { throw ValidationError("--unsealed needs --host URL.") }
     if level != nil, profile != nil { throw ValidationError("Give --level or --profile, not both.") }
   }
 
   private var chosenLevel: DumpLevel { level.map { DumpLevel(rawValue: $0) } ?? (profile ?? .evidence).level }
 
   func run() throws {
-    let (memory, kernel) = try source.openMemory()
+    let (looked, kernel) = try source.openMemory()
+    Interruption.watch()
+    let pause = try paused(looked)
+    let memory = try unsealed ? past(looked) : looked
+    defer { if let failure = pause?.end() { writeNote("\(failure)") } }
     let map = try frames(of: kernel)
-    let contents = ImageContents(of: memory.segments, map, chosenLevel, kernel: kernel.map(KernelFacts.init))
+    var contents = ImageContents(of: memory.segments, map, chosenLevel, kernel: kernel.map(KernelFacts.init))
+    if pause != nil { contents.remarks.append("PAUSED=yes") }
     guard let output else {
       return try store.record(
         memory, contents, source: source, identity: kernel.map(Self.identity) ?? "no kernel", isAsked: progress)
@@ -88,7 +110,6 @@ struct DumpCommand: ParsableCommand {
     let acquisition = Acquisition(
       of: memory, contents, as: format.format, compression: compression.compression, rounds: rounds,
       identity: kernel.map(Self.identity) ?? "no kernel")
-    Interruption.watch()
     signal(SIGPIPE, SIG_IGN)
     var meter = ProgressMeter(isAsked: progress)
     let encryption = try reporting { recipients.isEmpty ? nil : try Encryption(to: recipients, output) }
@@ -130,6 +151,24 @@ struct DumpCommand: ParsableCommand {
   /// What tells a boot of a kernel from others: its build and where it lies.
   private static func identity(_ kernel: Kernel) -> String {
     "Linux \(kernel.release) \(kernel.found.buildID ?? "") at \(kernel.found.rootPageTable)"
+  }
+
+  /// The memory read past the device.
+  private func past(_ memory: any PhysicalMemory) throws -> any PhysicalMemory {
+    guard let memory = memory as? RemoteMemory else { return memory }
+    return try reporting { try UnsealedMemory(memory) }
+  }
+
+  /// The host standing still, where that is asked for.
+  private func paused(_ memory: any PhysicalMemory) throws -> HostPause? {
+    guard pause, let memory = memory as? RemoteMemory else { return nil }
+    guard memory.canPause else {
+      writeNote(
+        "device at \(memory.session.host): cannot have its host stand still; grassd needs --qmp, and the guest's QEMU a QMP socket"
+      )
+      throw ExitStatus.unreadable
+    }
+    return try reporting { try HostPause(memory.session) }
   }
 
   /// The classes of page frames; nil where there are none to be had and none are needed.

@@ -62,6 +62,15 @@ public final class FileMemory: PhysicalMemory {
     }
   }
 
+  /// Where each of the segments lies in a mapping that could be written, which is what kernels before 6.2 let a device pin; empty where
+  /// the file cannot be mapped so.
+  ///
+  /// Nobody may write there. Each call maps the file anew, and the mapping stays as long as the process.
+  public func mapForDevices() -> [UnsafeMutableRawPointer] {
+    guard !isDriver, let base = file.mapWritable() else { return [] }
+    return extents.map { base + $0.fileOffset }
+  }
+
   public func read(_ batch: inout ReadBatch<PhysicalAddress>) {
     var current = 0
     // Asked only where something long is read: it costs a system call.

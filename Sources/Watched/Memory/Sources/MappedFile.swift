@@ -36,6 +36,20 @@ final class MappedFile: @unchecked Sendable {
     _ = grass_guard_mapping(base, count, lost)
   }
 
+  /// Maps the file once more, so that it could be written; nil where it cannot be.
+  ///
+  /// For devices that are to pin it, which kernels before 6.2 allow for no other mapping. Nobody writes there. It stays as long as the
+  /// process.
+  func mapWritable() -> UnsafeMutableRawPointer? {
+    let descriptor = open("/proc/self/fd/\(self.descriptor)", O_RDWR | O_CLOEXEC)
+    guard descriptor >= 0 else { return nil }
+    defer { close(descriptor) }
+    guard let base = mmap(nil, count, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0), base != MAP_FAILED else {
+      return nil
+    }
+    return base
+  }
+
   private static func map(
     _ descriptor: Int32, _ path: String
   ) throws(MemoryImageError) -> (base: UnsafeRawPointer, count: Int, ram: [Range<Int>]?) {
