@@ -71,6 +71,12 @@ struct DumpCommand: ParsableCommand {
       """)
   var pause = false
 
+  @Option(
+    help: ArgumentHelp(
+      "How many requests may be on their way at once: over a line where an answer takes long, more is faster.",
+      valueName: "number"))
+  var streams = 8
+
   @Flag(
     help: """
       Read the memory past the device, in clear: faster, and whoever is between can read it, too. Needs the rights read and acquire and grassd \
@@ -88,6 +94,7 @@ struct DumpCommand: ParsableCommand {
       throw ValidationError("Give either --output FILE or --into STORE: where is the image to go?")
     }
     if pause, source.host == nil { throw ValidationError("--pause needs --host URL: who is to stand still?") }
+    if !(1...64).contains(streams) { throw ValidationError("--streams takes a number from 1 to 64.") }
     if unsealed, source.host == nil { throw ValidationError("--unsealed needs --host URL.") }
     if level != nil, profile != nil { throw ValidationError("Give --level or --profile, not both.") }
   }
@@ -95,7 +102,7 @@ struct DumpCommand: ParsableCommand {
   private var chosenLevel: DumpLevel { level.map { DumpLevel(rawValue: $0) } ?? (profile ?? .evidence).level }
 
   func run() throws {
-    let (looked, kernel) = try source.openMemory()
+    let (looked, kernel) = try source.openMemory(slots: streams)
     Interruption.watch()
     let pause = try paused(looked)
     let memory = try unsealed ? past(looked) : looked
