@@ -200,7 +200,7 @@ public struct HostAnswers: Sendable {
   public func network() throws(ShadowError) -> NetworkConfiguration {
     let number = try firstNetwork()
     return try ShadowError.answering {
-      var found = try kernel.network().whole()
+      var found = try ShadowHost.whole { try kernel.network() }
       found.interfaces.removeAll { $0.namespace != number }
       found.neighbours.removeAll { $0.namespace != number }
       found.routes.removeAll { $0.namespace != number }
