@@ -57,6 +57,11 @@ extension GuestTests {
       // What a thread used, by generic netlink.
       let used = try exec.run("/usr/bin/python3", "-S", "-c", Self.taskStatistics)
       #expect(used.output.split(separator: " ").first == "1" && used.output.contains(" init"), "\(used)")
+      // The clocks of the guest, which are read without a call.
+      let clocks = try exec.run(
+        "/usr/bin/python3", "-S", "-c",
+        "import time; print(abs(time.clock_gettime(7) - float(open('/proc/uptime').read().split()[0])) < 60)")
+      #expect(clocks.output == "True\n", "\(clocks)")
       // The memory of the guest in its blocks.
       #expect(try exec.run("lsmem", "-b", "--summary=only").output.contains("\(kind.memory << 20)"))
       // Of one whose place is a file system's here, too: df looks at this machine's to tell which are the same.
