@@ -23,13 +23,14 @@ extension GuestTests {
       // How the clock is kept, but for the time.
       "busybox adjtimex | grep -v time.tv",
       "busybox ip rule; busybox ip -6 rule; busybox ip route show table local",
+      "cat /proc/sysvipc/*",
       "busybox ip route get 127.0.0.1 2>&1; busybox ip route get 10.1.1.1 2>&1",
     ]
 
     @Test(arguments: guests)
     func programsSeeTheHost(_ kind: GuestOptions) throws {
       let guest = try SharedGuests.shared.guest(kind)
-      _ = try guest.run("ip link set lo up")
+      _ = try guest.run("ip link set lo up; MODE=shared workload > /dev/null 2>&1 & sleep 1")
       let own = try Self.same.map { try guest.run($0) }
       let pids = try guest.run("cd /proc; echo [0-9]*").text.split(whereSeparator: \.isWhitespace).compactMap {
         Int32($0)
@@ -53,6 +54,16 @@ extension GuestTests {
       let total = { (text: String) in text.split(separator: "\n").dropFirst().first?.split(separator: " ")[1] }
       #expect(try total(exec.run("busybox", "free", "-b").output) == total(memory))
       try Self.checkNetwork(exec)
+      // What a thread used, by generic netlink.
+      let used = try exec.run("/usr/bin/python3", "-S", "-c", Self.taskStatistics)
+      #expect(used.output.split(separator: " ").first == "1" && used.output.contains(" init"), "\(used)")
+      // The clocks of the guest, which are read without a call.
+      let clocks = try exec.run(
+        "/usr/bin/python3", "-S", "-c",
+        "import time; print(abs(time.clock_gettime(7) - float(open('/proc/uptime').read().split()[0])) < 60)")
+      #expect(clocks.output == "True\n", "\(clocks)")
+      // The memory of the guest in its blocks.
+      #expect(try exec.run("lsmem", "-b", "--summary=only").output.contains("\(kind.memory << 20)"))
       // Of one whose place is a file system's here, too: df looks at this machine's to tell which are the same.
       for (command, own) in zip(["-k", "-i"], room) {
         // The two programs round otherwise.
@@ -65,6 +76,22 @@ extension GuestTests {
       }
       try Self.checkOwn(exec)
     }
+
+    /// Asks which number taskstats has, then of process 1: prints the number and the name that are in the answer.
+    private static let taskStatistics = """
+      import socket, struct
+      s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 16)
+      def ask(kind, command, attribute, value):
+        body = struct.pack("BBHHH", command, 1, 0, 4 + len(value), attribute) + value + b"\\0" * (-len(value) % 4)
+        s.send(struct.pack("IHHII", 16 + len(body), kind, 1, 1, 0) + body)
+        return s.recv(65536)
+      answer = ask(16, 3, 2, b"TASKSTATS\\0")
+      place = answer.index(struct.pack("HH", 6, 1), 20)
+      family = struct.unpack_from("H", answer, place + 4)[0]
+      answer = ask(family, 1, 1, struct.pack("I", 1))
+      number, statistics = struct.unpack_from("I", answer, 28)[0], answer[36:]
+      print(number, struct.unpack_from("H", statistics)[0], statistics[80:112].split(b"\\0")[0].decode())
+      """
 
     /// By netlink, by files and by netdevice's requests.
     private static func checkNetwork(_ exec: Exec) throws {

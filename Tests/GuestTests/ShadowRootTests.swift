@@ -10,8 +10,10 @@ extension GuestTests.ShadowTests {
     let guest = try SharedGuests.shared.guest(kind)
     let said = try guest.run(Self.makeFiles)
     try #require(said.status == 0, "\(said.text)")
-    defer { _ = try? guest.run("umount /tmp/fat; rm -r /tmp/by-path /tmp/fat /tmp/fat.image") }
-    let trees = "/tmp/by-path /bin /etc /init /modules"
+    defer { _ = try? guest.run("umount /tmp/fat /tmp/laid/over; rm -r /tmp/by-path /tmp/fat /tmp/fat.image /tmp/laid") }
+    // Kernels whose modules were fetched before directories were laid over others.
+    let hasOverlays = try guest.run(Self.layOver).status == 0
+    let trees = "/tmp/by-path /bin /etc /init /modules" + (hasOverlays ? " /tmp/laid/over" : "")
     let status = try guest.run("find \(trees) -exec stat -c '%f %u %g %s %h %Y %Z %b %n' {} +").text
     let links = try guest.run("for f in $(find \(trees) -type l); do echo $f $(readlink $f); done").text
     let sums = try guest.run("find \(trees) -type f -exec sha256sum {} +").text
@@ -22,9 +24,19 @@ extension GuestTests.ShadowTests {
       dd if=/tmp/fat/numbers bs=4096 count=1 2> /dev/null | sha256sum | cut -c 1-64
       """
     ).text.split(separator: "\n").map(String.init)
+    // What the caches have forgotten of what was laid over is looked up again.
+    let mounts = try guest.run(
+      "find /tmp/laid -type f -exec cat {} + > /dev/null 2>&1; grep -E 'vfat|overlay' /proc/mounts; grep -E 'vfat|overlay' /proc/self/mountinfo"
+    ).text
+    #expect(mounts.split(separator: "\n").count == (hasOverlays ? 4 : 2))
     try guest.pause()
     defer { try? guest.resume() }
     try MountedShadow.with(["--memory", guest.memoryPath]) { shadow in
+      let shown = try ["mounts", "mountinfo"].map { name in
+        try String(contentsOfFile: "\(shadow.path)/proc/1/\(name)", encoding: .utf8).split(separator: "\n")
+          .filter { $0.contains("vfat") || $0.contains("overlay") }.map { $0 + "\n" }.joined()
+      }
+      #expect(shown.joined() == mounts)
       let root = shadow.path + "/root"
       var compared = 0
       for line in status.split(separator: "\n") {
@@ -70,6 +82,15 @@ extension GuestTests.ShadowTests {
     dd if=/dev/zero of=/tmp/fat.image bs=1M count=16 2> /dev/null; mkdosfs /tmp/fat.image || exit 1
     mkdir /tmp/fat; mount -t vfat -o loop /tmp/fat.image /tmp/fat || exit 1
     cat large > /tmp/fat/numbers
+    """
+
+  /// A directory over another: files of either, one that was copied up when it was written to, one that was made, one that is gone.
+  private static let layOver = """
+    [ -e /modules/overlay.ko ] || exit 1; [ -e /sys/module/overlay ] || insmod /modules/overlay.ko || exit 1
+    mkdir -p /tmp/laid/lower/deep /tmp/laid/upper /tmp/laid/work /tmp/laid/over; cd /tmp/laid
+    seq 1 30000 > lower/large; echo small > lower/changed; echo gone > lower/gone; echo x > lower/deep/x; ln -s deep/x lower/link
+    mount -t overlay over -o lowerdir=lower:/etc,upperdir=upper,workdir=work over || exit 1
+    echo more >> over/changed; echo new > over/deep/new; rm over/gone; find over > /dev/null; sha256sum over/large over/link
     """
 
   /// A file of a disk of which the first pages are in memory.

@@ -20,6 +20,7 @@
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static pid_t start(uint64_t flags) {
@@ -108,6 +109,32 @@ static _Noreturn void run_program(const struct grass_sandbox *sandbox, int chann
   fail(channel, sandbox->command[0]);
 }
 
+// Seconds and nanoseconds, these never below zero, by which the clock is to differ from this machine's.
+static void offset(clockid_t clock, int64_t wanted, int64_t *seconds, int64_t *nanoseconds) {
+  struct timespec now = {0};
+  clock_gettime(clock, &now);
+  int64_t difference = wanted - (now.tv_sec * 1000000000LL + now.tv_nsec);
+  *nanoseconds = difference % 1000000000;
+  *seconds = difference / 1000000000;
+  if (*nanoseconds < 0) {
+    *nanoseconds += 1000000000;
+    --*seconds;
+  }
+}
+
+// Clocks that count from the boot, which programs read without a call that could be answered, and compare with times of the
+// host's log and processes. Kernels without namespaces of time leave them as they are.
+static void set_clocks(const struct grass_sandbox *sandbox) {
+  if (unshare(CLONE_NEWTIME) != 0) return;
+  int64_t seconds[2], nanoseconds[2];
+  offset(CLOCK_MONOTONIC, sandbox->monotonic_time, &seconds[0], &nanoseconds[0]);
+  offset(CLOCK_BOOTTIME, sandbox->boot_time, &seconds[1], &nanoseconds[1]);
+  char text[160];
+  snprintf(text, sizeof text, "monotonic %lld %lld\nboottime %lld %lld\n", (long long)seconds[0],
+           (long long)nanoseconds[0], (long long)seconds[1], (long long)nanoseconds[1]);
+  write_file("self/timens_offsets", text);
+}
+
 static _Noreturn void run_first(const struct grass_sandbox *sandbox, int channel) {
   prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
   // Who started this may have been gone before that was said: then nobody sends this.
@@ -125,6 +152,7 @@ static _Noreturn void run_first(const struct grass_sandbox *sandbox, int channel
     char number[16];
     snprintf(number, sizeof number, "%d", sandbox->process_id - 1);
     write_file("sys/kernel/ns_last_pid", number);
+    set_clocks(sandbox);
   }
   if (chdir(sandbox->working_folder) != 0 && chdir("/") != 0) fail(channel, "entering the working folder");
   pid_t program = start(0);

@@ -85,9 +85,11 @@ public enum ProcTree {
     let kernel = host.kernel
     @Sendable func times() throws -> ProcessorTimes { try kernel.reader(ProcessorTimesReader.self).read(kernel) }
     let files: KeyValuePairs<String, ShadowNode> = [
+      "bus": .directory(buses(host)),
       "buddyinfo": .file { try kernel.reader(ZoneFiles.self).buddies(kernel) },
       "cgroups": .file { try StateFiles.controlGroups(kernel) },
       "cmdline": .file { try kernel.host().commandLine + [10] },
+      "consoles": .file { try StateFiles.consoles(kernel) },
       "cpuinfo": .file { try CPUInfoFile.bytes(kernel) },
       "devices": .file { try DeviceFiles.numbers(kernel) },
       "diskstats": .file { try kernel.reader(DiskFiles.self).statistics(kernel) },
@@ -113,6 +115,11 @@ public enum ProcTree {
         Array(try times().statistics(bootTime: host.constants.bootTime, interrupts: InterruptCounts.read(kernel)).utf8)
       },
       "swaps": .file { try ListFiles.swaps(kernel) },
+      "sysvipc": .directory([
+        "msg": .file { try kernel.reader(SystemVFiles.self).queues(host.thread(1).task, kernel) },
+        "sem": .file { try kernel.reader(SystemVFiles.self).semaphores(host.thread(1).task, kernel) },
+        "shm": .file { try kernel.reader(SystemVFiles.self).segments(host.thread(1).task, kernel) },
+      ]),
       "sys": SettingsDirectory.node(host),
       "tty": .directory(["drivers": .file { try DeviceFiles.terminals(kernel) }]),
       "uptime": .file { Array(try times().uptimeLine.utf8) },
@@ -120,6 +127,34 @@ public enum ProcTree {
       "vmstat": .file { try VMStatFile.bytes(kernel) },
       "zoneinfo": .file { try kernel.reader(ZoneFiles.self).zones(host) },
     ]
-    return files.map { .init(name: $0.key, node: $0.value.owned { $0.time = host.constants.bootTime }) }
+    // Of kernels that were built with them.
+    let others: [(name: String, symbol: String, node: ShadowNode)] = [
+      ("fb", "registered_fb", .file { try BusFiles.screens(kernel) }),
+      ("key-users", "key_user_tree", .file { try kernel.reader(KeyFiles.self).users(kernel) }),
+      ("keys", "key_serial_tree", .file { try kernel.reader(KeyFiles.self).keys(kernel) }),
+    ]
+    let all =
+      files.map { ($0.key, $0.value) }
+      + others.filter { kernel.symbols.address(of: $0.symbol) != nil }
+      .map { ($0.name, $0.node) }
+    return all.map { name, node in
+      .init(name: name, node: node.owned { $0.time = host.constants.bootTime })
+    }
+  }
+
+  /// What is on buses, of those that the kernel was built for.
+  private static func buses(_ host: ShadowHost) -> [ShadowNode.Entry] {
+    let kernel = host.kernel
+    let kinds: [(name: String, symbol: String, files: ShadowNode)] = [
+      (
+        "input", "input_dev_list",
+        .directory([
+          "devices": .file { try BusFiles.inputDevices(kernel) },
+          "handlers": .file { try BusFiles.inputHandlers(kernel) },
+        ])
+      ),
+      ("pci", "pci_root_buses", .directory(["devices": .file { try BusFiles.devices(kernel) }])),
+    ]
+    return kinds.filter { kernel.symbols.address(of: $0.symbol) != nil }.map { .init(name: $0.name, node: $0.files) }
   }
 }

@@ -15,6 +15,8 @@ struct Sandbox {
   var node, domain: String
   var filter: [UInt8]
   var process: Int32
+  /// Nanoseconds of the clocks that begin at the boot, as the program is to find them when it starts.
+  var clocks: (monotonic: Int64, boot: Int64)
 
   /// Runs it, and waits for its end.
   ///
@@ -69,6 +71,7 @@ struct Sandbox {
     sandbox.node_name = UnsafePointer(copy(node))
     sandbox.domain_name = UnsafePointer(copy(domain))
     sandbox.process_id = process
+    (sandbox.monotonic_time, sandbox.boot_time) = (clocks.monotonic, clocks.boot)
     let first = words.withUnsafeBufferPointer { words in
       places.withUnsafeBufferPointer { places in
         filter.withUnsafeBytes { filter in

@@ -8,7 +8,7 @@ import ShadowMount
 
 /// A program of this machine that sees the watched host in the place of its own.
 ///
-/// It runs in namespaces of its own (user, mount, PID, UTS, IPC, network), with the shadow mounted over /proc and what else of the
+/// It runs in namespaces of its own (user, mount, PID, UTS, IPC, network, time), with the shadow mounted over /proc and what else of the
 /// system tells of a host; calls that ask past files are stopped by a seccomp filter, and answered here. Its own processes have
 /// numbers that the watched host does not use, and find themselves as `self`.
 public struct ShadowProgram: Sendable {
@@ -50,7 +50,8 @@ public struct ShadowProgram: Sendable {
     let sandbox = Sandbox(
       command: command, mounts: ShadowRoom.mounts(from: folder), ownProcesses: visitors.folder,
       node: String(decoding: names.node, as: UTF8.self), domain: String(decoding: names.domain, as: UTF8.self),
-      filter: try CallFilter.bytes(TrappedCall.all), process: try Self.freeNumber(answers))
+      filter: try CallFilter.bytes(TrappedCall.all), process: try Self.freeNumber(answers),
+      clocks: try answers.runningClocks())
     let netlink = try NetlinkSockets()
     defer { netlink.end() }
     // Ended before what it answers with.

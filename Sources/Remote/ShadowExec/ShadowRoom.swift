@@ -1,3 +1,4 @@
+import Glibc
 import LinuxKernel
 import Memory
 import Shadow
@@ -18,6 +19,8 @@ enum ShadowRoom {
       "group": HostFiles.file("/etc/group", of: kernel, orEmpty: true),
       "os-release": HostFiles.file("/usr/lib/os-release", of: kernel),
       "utmp": HostFiles.file("/run/utmp", of: kernel),
+      "wtmp": HostFiles.file("/var/log/wtmp", of: kernel), "btmp": HostFiles.file("/var/log/btmp", of: kernel),
+      "lastlog": HostFiles.file("/var/log/lastlog", of: kernel),
       "nsswitch": .file { Array("passwd: files\ngroup: files\nshadow: files\nhosts: files\n".utf8) },
     ])
   }
@@ -33,5 +36,9 @@ enum ShadowRoom {
       // Names of users come from files only, not from services of this machine.
       .init(source: folder + "/nsswitch", target: "/etc/nsswitch.conf"),
     ]
+      // Who was there: where this machine has such a list, the host's lies over it.
+      + ["wtmp", "btmp", "lastlog"].filter { access("/var/log/" + $0, F_OK) == 0 }.map { name in
+        .init(source: folder + "/" + name, target: "/var/log/" + name)
+      }
   }
 }

@@ -12,16 +12,8 @@ extension TrappedCall {
     acting("kcmp", on: 0, "compare"), acting("get_robust_list", on: 0, "read the locks of"),
     acting("migrate_pages", on: 0, "move the memory of"), acting("move_pages", on: 0, "move the memory of"),
     refused("perf_event_open", "count events"), refused("bpf", "use BPF"),
-    refused("shmctl", "list shared memory", when: info(1, [3, 13, 14, 15])),
-    refused("msgctl", "list queues of messages", when: info(1, [3, 11, 12, 13])),
-    refused("semctl", "list semaphores", when: info(2, [3, 18, 19, 20])),
     refused("quotactl", "know the quotas"),
   ]
-
-  /// The commands of System V calls that tell of all objects there are, in both of their forms (IPC_64 is bit 8).
-  private static func info(_ argument: Int, _ commands: [UInt64]) -> [[Condition]] {
-    commands.map { [.masked(argument, mask: 0xffff_feff, $0)] }
-  }
 
   private static func refused(_ name: String, _ what: String, when cases: [[Condition]] = []) -> TrappedCall {
     TrappedCall(name, cases: cases) { _, _ in .refused(EPERM, what) }

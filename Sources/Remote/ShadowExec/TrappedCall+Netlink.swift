@@ -116,6 +116,7 @@ extension TrappedCall {
       found = try RouteMessages.answer(request, host.answers)
     case .diagnostics:
       found = try SocketMessages.answer(request, host.answers).map { (SocketMessages.type, $0) }
+    case .generic: found = try GenericMessages.answer(request, host)
     }
     guard let found else { throw CallError(EOPNOTSUPP) }
     let isDump = request.flags & NetlinkMessage.Flag.dump != 0

@@ -29,7 +29,8 @@ struct TrappedCall: Sendable {
     (self.name, self.cases, self.answer) = (name, cases, answer)
   }
 
-  static let all: [TrappedCall] = systemCalls + fileCalls + processCalls + actions + networkCalls + netlinkCalls
+  static let all: [TrappedCall] =
+    systemCalls + systemVCalls + fileCalls + processCalls + actions + networkCalls + netlinkCalls
 
   /// Who is asked.
   struct Host: Sendable {

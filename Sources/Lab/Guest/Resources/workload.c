@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ipc.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
@@ -30,6 +31,9 @@
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
+#include <sys/msg.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -307,6 +311,19 @@ static void stamp_pages(uint64_t pages, uint64_t rate) {
   }
 }
 
+// Objects of System V, which stay when the process ends: a segment in use, semaphores of which one was used, a queue with a message.
+static void share(void) {
+  int segment = shmget(0x1234, 3 * 4096, IPC_CREAT | 0640);
+  char *memory = shmat(segment, 0, 0);
+  if (memory != (char *)-1) memory[4096] = 1;
+  int semaphores = semget(0x4321, 3, IPC_CREAT | 0600);
+  struct sembuf up = {.sem_num = 1, .sem_op = 2};
+  semop(semaphores, &up, 1);
+  int queue = msgget(-5, IPC_CREAT | 0644);
+  struct { long kind; char text[5]; } message = {1, "text"};
+  msgsnd(queue, &message, 5, IPC_NOWAIT);
+}
+
 static void be(const char *mode, char **argv) {
   if (!strcmp(mode, "threads")) {
     static char names[24][16];
@@ -347,6 +364,8 @@ static void be(const char *mode, char **argv) {
     lock_files();
   } else if (!strcmp(mode, "sockets")) {
     open_sockets();
+  } else if (!strcmp(mode, "shared")) {
+    share();
   } else if (!strcmp(mode, "bpf")) {
     load_programs();
   } else if (!strcmp(mode, "held")) {

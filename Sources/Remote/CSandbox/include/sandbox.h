@@ -29,6 +29,8 @@ struct grass_sandbox {
   uint32_t filter_bytes;
   /// The process ID that the program is to have where the kernel can be told; the numbers of what it starts follow.
   int32_t process_id;
+  /// Nanoseconds that CLOCK_MONOTONIC and CLOCK_BOOTTIME show the program when it starts, where the kernel can be told.
+  int64_t monotonic_time, boot_time;
 };
 
 enum grass_sandbox_event {
@@ -44,7 +46,7 @@ struct grass_sandbox_message {
   char stage[48];
 };
 
-/// Starts the first process of new user, mount, PID, UTS, IPC and network namespaces, which prepares them and starts the
+/// Starts the first process of new user, mount, PID, UTS, IPC, network and time namespaces, which prepares them and starts the
 /// program. All of them end with the thread that calls. Messages arrive at `*channel`, which the caller closes. Returns that
 /// process's ID, of which the caller waits for the end, or -1 and errno.
 pid_t grass_sandbox_start(const struct grass_sandbox *sandbox, int *channel);

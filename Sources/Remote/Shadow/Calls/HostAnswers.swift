@@ -183,6 +183,14 @@ public struct HostAnswers: Sendable {
     }
   }
 
+  /// Nanoseconds of the clocks that begin at the boot, as of the host's last tick: without the time that it slept, and with it.
+  public func runningClocks() throws(ShadowError) -> (monotonic: Int64, boot: Int64) {
+    try ShadowError.answering {
+      let uptime = try kernel.reader(ProcessorTimesReader.self).read(kernel).uptime
+      return (try kernel.monotonicTime(), Int64(clamping: uptime))
+    }
+  }
+
   /// How the host's clock is kept.
   public func clock() throws(ShadowError) -> ClockState { try ShadowError.answering { try ClockState(kernel) } }
 
@@ -200,7 +208,7 @@ public struct HostAnswers: Sendable {
   public func network() throws(ShadowError) -> NetworkConfiguration {
     let number = try firstNetwork()
     return try ShadowError.answering {
-      var found = try kernel.network().whole()
+      var found = try ShadowHost.whole { try kernel.network() }
       found.interfaces.removeAll { $0.namespace != number }
       found.neighbours.removeAll { $0.namespace != number }
       found.routes.removeAll { $0.namespace != number }

@@ -56,7 +56,9 @@ struct DiskFiles: KernelReader {
 
   private struct Queue: KernelShape {
     static let type = "request_queue"
-    let operations = Field<VirtualAddress?>("mq_ops"), contexts = Field<VirtualAddress>("hctx_table.xa_head")
+    let operations = Field<VirtualAddress?>("mq_ops"), contexts = Field<VirtualAddress?>(optional: "hctx_table.xa_head")
+    // An array before 5.18, and again from 7.1 on.
+    let array = Field<VirtualAddress?>(optional: "queue_hw_ctx"), count = Field<UInt32>("nr_hw_queues")
   }
 
   private struct Context: KernelShape {
@@ -232,10 +234,17 @@ struct DiskFiles: KernelReader {
     let address = try part.disk.queue
     let own = space.read(queue, at: [address])[0]
     guard try own.operations != nil else { return nil }
-    let contexts = xarray.values(head: try own.contexts, in: space, limit: Self.limit)
-    if let fault = contexts.faults.first { throw fault }
+    var contexts: [VirtualAddress] = []
+    if let head = try own.contexts {
+      let found = xarray.values(head: head, in: space, limit: Self.limit)
+      if let fault = found.faults.first { throw fault }
+      contexts = found.values
+    } else if let array = try own.array {
+      contexts = try space.pointers(inArrayAt: array, count: Int(min(own.count, UInt32(Self.limit))))
+        .filter { $0.rawValue != 0 }
+    }
     var requests: Set<VirtualAddress> = []
-    let owners = Set(space.read(context, at: contexts.values).pointers(\.tags))
+    let owners = Set(space.read(context, at: contexts).pointers(\.tags))
     for set in space.read(tags, at: Array(owners)) {
       let count = Int(min(try set.count, 1 << 16))
       requests.formUnion(

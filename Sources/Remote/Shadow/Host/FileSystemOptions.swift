@@ -9,7 +9,8 @@ import StorageViews
 ///
 /// Source: mm/shmem.c, `shmem_show_options`; fs/devpts/inode.c, `devpts_show_options`; fs/proc/root.c, `proc_show_options`;
 /// kernel/bpf/inode.c, `bpf_show_options`; fs/ramfs/inode.c, `ramfs_show_options`; fs/hugetlbfs/inode.c,
-/// `hugetlbfs_show_options`; kernel/cgroup/cgroup.c, `cgroup_show_options`.
+/// `hugetlbfs_show_options`; kernel/cgroup/cgroup.c, `cgroup_show_options`; and of file systems that modules may bring
+/// ``ModuleFileSystems``.
 struct FileSystemOptions: KernelReader {
   static let subject = "the options of file systems"
 
@@ -18,6 +19,13 @@ struct FileSystemOptions: KernelReader {
     let link = Place("s_list")
     let device = Field<UInt64>("s_dev"), own = Field<VirtualAddress>("s_fs_info")
     let operations = Field<VirtualAddress>("s_op"), root = Field<VirtualAddress>("s_root")
+    let kind = Field<VirtualAddress>("s_type"), flags = Field<UInt64>("s_flags")
+    let disk = Field<VirtualAddress?>("s_bdev"), blockSize = Field<UInt64>("s_blocksize")
+  }
+
+  private struct FileSystem: KernelShape {
+    static let type = "file_system_type"
+    let name = Field<VirtualAddress>("name")
   }
 
   private struct Memory: KernelShape {
@@ -136,6 +144,9 @@ struct FileSystemOptions: KernelReader {
     let nodes = nodes.map { space.read($0, at: own(.nodes)) }
     let roots = try kernel.reader(DirectoryReader.self).status(ofEntries: supers.pointers(\.root), in: space)
     let half = try kernel.words("_totalram_pages", 1)[0] / 2
+    let names = space.strings(
+      at: space.read(try kernel.bound(FileSystem.self), at: supers.pointers(\.kind)).pointers(\.name))
+    let others = ModuleFileSystems(kernel: kernel)
     var options: [UInt64: String] = [:]
     for block in supers {
       let text =
@@ -150,7 +161,12 @@ struct FileSystemOptions: KernelReader {
             try states.map { try Self.options(own[block.index], $0[block.index]) }
           }
         case .nodes: try nodes.flatMap { try groupOptions($0[block.index], kernel) }
-        case nil: String?.none
+        case nil:
+          try others.options(
+            of: names[block.index].get(),
+            .init(
+              own: block.own, flags: block.flags, hasDisk: block.disk != nil, blockSize: block.blockSize,
+              root: try? roots[block.index].get()))
         }
       if let text, !text.isEmpty { options[try block.device] = text }
     }

@@ -43,7 +43,7 @@ enum ListFiles {
       "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables <limit> <batchcount> "
         + "<sharedfactor> : slabdata <active_slabs> <num_slabs> <sharedavail>")
     func padded(_ value: some BinaryInteger, _ width: Int) -> String { ProcText.padded("\(value)", width) }
-    for cache in try kernel.slabs().whole().caches {
+    for cache in try ShadowHost.whole({ try kernel.slabs() }).caches {
       text.add(cache.name)
       text.add(String(repeating: " ", count: max(0, 17 - cache.name.count)))
       text.add(" \(padded(cache.activeObjects, 6)) \(padded(cache.objects, 6)) \(padded(cache.size, 6))")

@@ -11,7 +11,7 @@ enum MountFile {
   static func mounts(_ task: KernelTask, _ host: ShadowHost) throws -> [UInt8] {
     var text = ProcText()
     let own = try host.kernel.reader(FileSystemOptions.self).read(host.kernel)
-    for mount in try host.kernel.mounts(ofProcess: task.tgid).whole().mounts {
+    for mount in try ShadowHost.whole({ try host.kernel.mounts(ofProcess: task.tgid) }).mounts {
       text.add(ProcText.escaped(mount.source, " \t\n\\#"))
       text.add(" ")
       text.add(ProcText.escaped(mount.mountPoint, " \t\n\\"))
@@ -27,7 +27,7 @@ enum MountFile {
   /// Source: `show_vfsstat`; of network file systems, whose counters are their own, there are none here.
   static func statistics(_ task: KernelTask, _ host: ShadowHost) throws -> [UInt8] {
     var text = ProcText()
-    for mount in try host.kernel.mounts(ofProcess: task.tgid).whole().mounts {
+    for mount in try ShadowHost.whole({ try host.kernel.mounts(ofProcess: task.tgid) }).mounts {
       let kind = String(decoding: mount.fileSystem, as: UTF8.self)
       guard !["nfs", "nfs4", "cifs", "smb3"].contains(kind) else {
         throw ShadowError.unreadable("the counters of \(kind) are not known")
@@ -46,7 +46,7 @@ enum MountFile {
   static func mountInfo(_ task: KernelTask, _ host: ShadowHost) throws -> [UInt8] {
     var text = ProcText()
     let own = try host.kernel.reader(FileSystemOptions.self).read(host.kernel)
-    for mount in try host.kernel.mounts(ofProcess: task.tgid).whole().mounts {
+    for mount in try ShadowHost.whole({ try host.kernel.mounts(ofProcess: task.tgid) }).mounts {
       text.add("\(mount.id) \(mount.parentID) \(mount.major):\(mount.minor) ")
       text.add(ProcText.escaped(mount.root, " \t\n\\"))
       text.add(" ")

@@ -45,7 +45,9 @@ enum SchedulerFile {
     let variable = try kernel.symbol("runqueues", for: "the CPUs' queues")
     let kinds = try (isNewest ? newByIdleness : byIdleness).map { try domain.field($0) }
     let others = try single.map { try domain.field($0) }
-    let (parent, span, name) = (try domain.field("parent"), try domain.field("span"), try domain.field("name"))
+    let (parent, name) = (try domain.field("parent"), try domain.field("name"))
+    // Its CPUs lie behind it; no field says so any more from 7.1 on.
+    let span = domain.hasField("span") ? try domain.field("span").offset : domain.size
     for (cpu, queue) in zip(cpus, try kernel.read(Queue.self, at: cpus.map { $0.address(of: variable) })) {
       text.line(
         "cpu\(cpu.number) \(try queue.yields) 0 \(try queue.schedules) \(try queue.idles) \(try queue.wakeUps) "
@@ -53,14 +55,14 @@ enum SchedulerFile {
       var place = try queue.domain
       for depth in 0..<deepest where place.rawValue != 0 {
         let room = (host.constants.cpus + 63) / 64 * 8
-        let bytes = try kernel.addressSpace.read(place, count: span.offset + room)
+        let bytes = try kernel.addressSpace.read(place, count: span + room)
         let reader = ByteReader(bytes.span.bytes)
         var line = "domain\(depth)"
         if isNewest {
           let texts = kernel.addressSpace.strings(at: [try name.loadPointer(reader)])
           line += " " + String(decoding: try texts[0].get(), as: UTF8.self)
         }
-        line += " " + ProcText.bitmap(Array(bytes[span.offset...]).words, count: host.constants.cpus)
+        line += " " + ProcText.bitmap(Array(bytes[span...]).words, count: host.constants.cpus)
         let idleness = min(3, kinds[0].elementCount ?? 0)
         for index in 0..<idleness {
           for kind in kinds { line += " \(try kind.load(reader, element: index))" }

@@ -1,3 +1,4 @@
+import Glibc
 import LinuxKernel
 import Memory
 import NetworkViews
@@ -54,12 +55,26 @@ final class ShadowHost: Sendable {
 
   /// The mounts of the first process, likewise.
   func mounts() throws -> [MountPoint] {
-    try recent(keptMounts) { try kernel.mounts().whole().mounts }
+    try recent(keptMounts) { try Self.whole { try kernel.mounts() }.mounts }
   }
 
   /// The sockets of all namespaces, without who has them open, likewise.
   func sockets() throws -> [NetworkSocket] {
-    try recent(keptSockets) { try kernel.socketsWithoutOwners().whole().sockets }
+    try recent(keptSockets) { try Self.whole { try kernel.socketsWithoutOwners() }.sockets }
+  }
+
+  /// How long is waited before what was torn is read anew: on a host that opens and closes all the time, each reading may meet a
+  /// change, and a list that is long is torn more often.
+  private static let pauses: [useconds_t] = [1000, 2000, 4000, 8000, 16000, 32000]
+
+  /// What `read` gives, whole: read again, a moment later, while something of it is torn.
+  static func whole<Answer: Faulted>(_ read: () throws -> Answer) throws -> Answer {
+    for pause in pauses {
+      let answer = try read()
+      if answer.faults.isEmpty { return answer }
+      usleep(pause)
+    }
+    return try read().whole()
   }
 
   /// A thread, where there still is one of this id.

@@ -1,4 +1,5 @@
 import Binding
+import CodeViews
 import KernelInfo
 import LinuxKernel
 import MachineViews
@@ -66,6 +67,79 @@ enum StateFiles {
       if leavesOut, try controller.older == nil && controller.files != nil { continue }
       text.add(try name.get())
       text.line("\t\(try root.number)\t\(try root.groups)\t\(try kernel.isSwitchedOn(key) ? 1 : 0)")
+    }
+    return text.bytes
+  }
+
+  // MARK: Consoles
+
+  private struct Console: KernelShape {
+    static let type = "console"
+    // A chain of its own until 6.2.
+    let node = Place("node", before: "6.2, 3ef5abd9b5c7", "next"), isListed = Place(optional: "node")
+    let name = Field<[UInt8]>("name"), index = Field<Int16>("index"), flags = Field<UInt16>("flags")
+    let read = Field<VirtualAddress?>("read"), write = Field<VirtualAddress?>("write")
+    let unblank = Field<VirtualAddress?>("unblank"), device = Field<VirtualAddress>("device")
+    let data = Field<VirtualAddress>("data")
+  }
+
+  private struct TerminalDriver: KernelShape {
+    static let type = "tty_driver"
+    let major = Field<Int32>("major"), first = Field<Int32>("minor_start")
+  }
+
+  /// /proc/consoles.
+  ///
+  /// Source: fs/proc/consoles.c, `show_console_dev`.
+  static func consoles(_ kernel: Kernel) throws -> [UInt8] {
+    let shape = try kernel.bound(Console.self)
+    let space = kernel.addressSpace
+    var faults: [MemoryFault] = []
+    let consoles: Structs<Console>
+    if shape.shape.isListed.isPresent {
+      let head = try kernel.symbol("console_list", for: "the consoles")
+      consoles =
+        space.lists(of: shape, through: \.node, heads: [head], form: .nullTerminated, limit: 4096, &faults).structs
+    } else {
+      let head = try kernel.symbol("console_drivers", for: "the consoles")
+      consoles = space.chains(of: shape, through: \.node, heads: [head], limit: 4096, &faults).structs
+    }
+    if let fault = faults.first { throw fault }
+    let map = try kernel.symbolMap()
+    // CON_NBCON, from include/linux/console.h, is one of the letters since 6.8.
+    let hasOwnWriters = try kernel.releaseNumbers() >= (6, 8)
+    let letters: [(UInt16, String)] =
+      [(4, "E"), (2, "C"), (8, "B")] + (hasOwnWriters ? [(256, "N")] : []) + [(1, "p"), (32, "b"), (16, "a")]
+    var text = ProcText()
+    for console in consoles {
+      let flags = try console.flags
+      let index = console.index
+      let name = try console.name + Array("\(index)".utf8)
+      text.add(name + [UInt8](repeating: 32, count: max(1, 21 - name.count)))
+      text.add(try console.read == nil ? "-" : "R")
+      // Such a console has functions of other names to write with.
+      text.add(try console.write != nil || hasOwnWriters && flags & 256 != 0 ? "W" : "-")
+      text.add(try console.unblank == nil ? "-" : "U")
+      text.add(" (\(letters.map { flags & $0.0 == 0 ? " " : $0.1 }.joined()))")
+      let function = try console.device
+      let driver: VirtualAddress?
+      var minor = Int32(index)
+      switch function.rawValue == 0 ? "" : map.place(of: function)?.name ?? "?" {
+      case "": driver = nil
+      case "uart_console_device":
+        driver = try kernel.pointers("tty_driver", of: "uart_driver", at: [console.data])[0]
+      case "vt_console_device":
+        driver = try kernel.addressSpace.pointer(at: kernel.symbol("console_driver", for: "the consoles"))
+        minor = index > 0 ? Int32(index) - 1 : Int32(bitPattern: try kernel.number("fg_console"))
+      case "hvc_console_device":
+        driver = try kernel.addressSpace.pointer(at: kernel.symbol("hvc_driver", for: "the consoles"))
+      case let other: throw ShadowError.unreadable("which device \(other) names")
+      }
+      if let driver, driver.rawValue != 0 {
+        let own = try kernel.read(TerminalDriver.self, at: [driver])[0]
+        text.add(" \(ProcText.padded("\(try own.major)", 4)):\(try own.first &+ minor)")
+      }
+      text.line("")
     }
     return text.bytes
   }

@@ -15,7 +15,9 @@ struct LinkFiles {
   private var space: AddressSpace { kernel.addressSpace }
 
   func interfaces() throws -> [NetworkInterface] {
-    try kernel.network().whole().interfaces.filter { $0.namespace == namespace }.sorted { $0.index < $1.index }
+    try ShadowHost.whole { try kernel.network() }.interfaces.filter { $0.namespace == namespace }.sorted {
+      $0.index < $1.index
+    }
   }
 
   private static func hex(_ bytes: some Sequence<UInt8>, separator: String = "") -> String {
@@ -38,7 +40,7 @@ struct LinkFiles {
   ///
   /// Source: net/ipv4/fib_trie.c, `fib_route_seq_show`.
   func routes4() throws -> [UInt8] {
-    let network = try kernel.network().whole()
+    let network = try ShadowHost.whole { try kernel.network() }
     // Without a main table there is not even a heading. Two tables may lie in one trie, which has the number of either.
     guard try hasMainTable() else { return [] }
     let own = network.routes.filter {
@@ -224,7 +226,7 @@ struct LinkFiles {
   ///
   /// Source: net/ipv4/arp.c, `arp_seq_show`.
   func neighbours() throws -> [UInt8] {
-    let network = try kernel.network().whole()
+    let network = try ShadowHost.whole { try kernel.network() }
     let interfaces = Dictionary(
       network.interfaces.filter { $0.namespace == namespace }.map { ($0.name, $0) },
       uniquingKeysWith: { first, _ in first })

@@ -256,7 +256,7 @@ enum NetworkFiles {
   ///
   /// Source: net/core/net-procfs.c, `dev_seq_printf_stats`.
   private static func devices(namespace: UInt64, _ kernel: Kernel) throws -> [UInt8] {
-    let interfaces = try kernel.network().whole().interfaces.filter { $0.namespace == namespace }
+    let interfaces = try ShadowHost.whole { try kernel.network() }.interfaces.filter { $0.namespace == namespace }
       .sorted { $0.index < $1.index }
     var text = ProcText()
     text.line("Inter-|   Receive                                                |  Transmit")

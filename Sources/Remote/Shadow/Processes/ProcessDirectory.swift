@@ -54,6 +54,7 @@ struct ProcessDirectory: Sendable {
     add("fd", descriptors())
     add("fdinfo", descriptorDetails())
     add("ns", namespaces())
+    if isWhole { add("map_files", mappedFiles()) }
     file("environ", 0o400) { record in try Self.environment(record, host) }
     file("status") { record in try ProcessStatus(record: record, host: host).bytes() }
     file("limits") { record in ProcessLimits.bytes(try record.details.get().process?.limits ?? []) }
@@ -105,6 +106,7 @@ struct ProcessDirectory: Sendable {
     let (host, isWhole) = (host, isWhole)
     let kernel = host.kernel
     let extras = try kernel.reader(ProcessExtras.self)
+    file("arch_status", 0o444) { try extras.vectorUse($0, kernel) }
     add("attr") { .directory(["current": .file(0o666) { [tid] in try extras.label(host.thread(tid), kernel) }]) }
     file("auxv", 0o400) { try extras.auxiliary($0, kernel) }
     if !isWhole { file("children", 0o444) { try extras.children($0, kernel) } }
@@ -171,7 +173,7 @@ struct ProcessDirectory: Sendable {
     let (host, tid) = (host, tid)
     @Sendable func entries() throws -> [ShadowNode.Entry] {
       let record = try host.thread(tid)
-      let table = try host.kernel.openFiles(of: [record.task]).whole()
+      let table = try ShadowHost.whole { try host.kernel.openFiles(of: [record.task]) }
       return table.files.map { file in
         // Read for reading, written for writing, and the reverse is not said.
         let access = file.flags & 3
@@ -179,6 +181,30 @@ struct ProcessDirectory: Sendable {
         return ShadowNode.Entry(
           name: "\(file.descriptor)", node: owned(.link(mode) { file.name.display }, record))
       }
+    }
+    return .directory(0o500, list: entries) { name in try entries().first { $0.name == name }?.node }
+  }
+
+  /// A link for each part of a file that the process has mapped.
+  ///
+  /// Source: fs/proc/base.c, `proc_map_files_readdir`.
+  private func mappedFiles() -> ShadowNode {
+    let (host, tid) = (host, tid)
+    @Sendable func entries() throws -> [ShadowNode.Entry] {
+      let record = try host.thread(tid)
+      guard try record.details.get().memory != nil else { return [] }
+      return try ShadowHost.whole({ try host.kernel.mappings(ofProcess: tid) }).mappings
+        // What has a file has a device; a segment of System V may be the one with number zero.
+        .filter { $0.inode != 0 || $0.minor != 0 || $0.major != 0 }.map {
+          mapping in
+          let (first, last) = (mapping.range.lowerBound.rawValue, mapping.range.upperBound.rawValue)
+          let permissions: UInt16 =
+            (mapping.permissions.hasPrefix("r") ? 0o400 : 0)
+            | (mapping.permissions.dropFirst().hasPrefix("w") ? 0o200 : 0)
+          return ShadowNode.Entry(
+            name: "\(String(first, radix: 16))-\(String(last, radix: 16))",
+            node: owned(.link(permissions) { mapping.name }, record))
+        }
     }
     return .directory(0o500, list: entries) { name in try entries().first { $0.name == name }?.node }
   }
@@ -229,7 +255,7 @@ struct ProcessDirectory: Sendable {
 
   private static func mappings(_ record: ProcessRecord, _ host: ShadowHost) throws -> [UInt8] {
     guard let memory = try record.details.get().memory else { return [] }
-    let table = try host.kernel.mappings(ofProcess: record.task.tgid).whole()
+    let table = try ShadowHost.whole { try host.kernel.mappings(ofProcess: record.task.tgid) }
     return ProcessMaps.bytes(table.mappings, vsyscall: try VirtualCallPage.permissions(of: memory, host.kernel))
   }
 

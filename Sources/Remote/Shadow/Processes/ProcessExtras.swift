@@ -160,6 +160,26 @@ struct ProcessExtras: KernelReader {
     return Array(try children.map { "\(try $0.pid) " }.joined().utf8)
   }
 
+  /// When a thread used AVX-512 last, on processors that have it.
+  ///
+  /// Source: arch/x86/kernel/fpu/xstate.c, `proc_pid_arch_status`.
+  func vectorUse(_ record: ProcessRecord, _ kernel: Kernel) throws -> [UInt8] {
+    // X86_FEATURE_AVX512F is bit 16 of the capabilities' word 9.
+    let capabilities = try kernel.types.structure("cpuinfo_x86").field("x86_capability")
+    let place = try kernel.symbol("boot_cpu_data", for: Self.self) + capabilities.offset + 36
+    guard try kernel.addressSpace.load(place, as: UInt32.self) >> 16 & 1 != 0 else { return [] }
+    // Behind the thread itself since 6.16.
+    let thread = try kernel.types.structure("task_struct")
+    guard let field = try? thread.field("thread.fpu.avx512_timestamp") else {
+      throw ShadowError.unreadable("when a thread used AVX-512")
+    }
+    let used: UInt64 = try kernel.addressSpace.load(record.task.address + field.offset)
+    guard used != 0 else { return Self.line("AVX512_elapsed_ms:\t-1") }
+    let ticks = try kernel.words("jiffies", 1)[0] &- used
+    let length = UInt64(max(1, try kernel.number("tick_nsec")))
+    return Self.line("AVX512_elapsed_ms:\t\(ticks.multipliedReportingOverflow(by: length).partialValue / 1_000_000)")
+  }
+
   // MARK: Users
 
   enum UserMap: String { case users = "uid_map", groups = "gid_map", projects = "projid_map" }
@@ -310,6 +330,15 @@ extension Kernel {
   func releaseNumbers() throws -> (Int, Int) {
     let numbers = release.split(separator: ".").prefix(2).map { Int($0.prefix { $0.isNumber }) ?? 0 }
     return (numbers.first ?? 0, numbers.count > 1 ? numbers[1] : 0)
+  }
+
+  /// Seconds since 1970, as of the last tick.
+  func realTime() throws -> Int64 {
+    let clock = try ClockReader(kernel: self)
+    var batch = ReadBatch<VirtualAddress>()
+    let record = clock.add(to: &batch)
+    addressSpace.read(&batch)
+    return try clock.read(record, batch).wallClock
   }
 
   /// Nanoseconds of CLOCK_MONOTONIC as of the last tick.

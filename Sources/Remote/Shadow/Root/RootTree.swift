@@ -125,8 +125,11 @@ private final class RootFiles: Sendable {
     }
     items.sort { $0.name.lexicographicallyPrecedes($1.name) }
     let system = try system(at: own.superBlock)
-    let entries = items.compactMap { item -> ShadowNode.Entry? in
-      node(item.path, item.status).map { .init(name: String(decoding: item.name, as: UTF8.self), node: $0) }
+    let shown = try throughOverlays(items.map(\.status))
+    let entries = zip(items, shown).compactMap { item, shown -> ShadowNode.Entry? in
+      node(item.path, item.status, shownAs: shown).map {
+        .init(name: String(decoding: item.name, as: UTF8.self), node: $0)
+      }
     }
     // What no file system of Linux calls a file, and what is called alike in a system that takes text for UTF-8.
     let byName = Dictionary(entries.map { ($0.name, $0.node) }, uniquingKeysWith: { first, _ in first })
@@ -155,9 +158,29 @@ private final class RootFiles: Sendable {
     return attributes
   }
 
-  private func node(_ path: FilePath, _ status: InodeStatus) -> ShadowNode? {
+  /// What is to be said of files: of those of an overlay what their layers say.
+  ///
+  /// Source: fs/overlayfs/inode.c, `ovl_getattr`.
+  private func throughOverlays(_ files: [InodeStatus]) throws -> [InodeStatus] {
+    var shown = files
+    for _ in 0..<OverlayFiles.deepest {
+      let above = try shown.indices.filter { try system(at: shown[$0].superBlock).name == OverlayFiles.name }
+      guard !above.isEmpty, let overlay = try? OverlayFiles(kernel) else { break }
+      let real = overlay.real(of: above.map { shown[$0] }, kernel)
+      let found = try kernel.reader(DirectoryReader.self).status(of: real.map(\.inode), in: kernel.addressSpace)
+      for ((index, real), status) in zip(zip(above, real), found) {
+        // A layer whose file is of another kind is none of this one's.
+        guard var status = try? status.get(), status.kind == shown[index].kind else { continue }
+        if real.isMerged { status.links = 1 }
+        shown[index] = status
+      }
+    }
+    return shown
+  }
+
+  private func node(_ path: FilePath, _ status: InodeStatus, shownAs shown: InodeStatus) -> ShadowNode? {
     let place = Place(path: path, inode: status.address, number: status.number)
-    var attributes = Self.attributes(status)
+    var attributes = Self.attributes(shown)
     let body: ShadowNode.Body
     var notes: (@Sendable () throws -> [(name: String, value: [UInt8])])?
     switch status.kind {
@@ -190,6 +213,7 @@ private final class RootFiles: Sendable {
   /// - Throws: ``ShadowError`` where the file's contents are no pages of memory, but made by the kernel when somebody reads them.
   private func contents(of place: Place, _ status: InodeStatus) throws -> CachedBytes {
     let system = try system(at: status.superBlock)
+    if system.name == OverlayFiles.name { return try overlaid(place) }
     guard system.isMemory || system.isStored else {
       throw ShadowError.unreadable(
         "what a file of the kind \(String(decoding: system.name, as: UTF8.self)) holds is made when it is read")
@@ -197,7 +221,25 @@ private final class RootFiles: Sendable {
     return CachedBytes(kernel, inode: place.inode, number: place.number)
   }
 
-  private func target(of place: Place, _ status: InodeStatus) throws -> [UInt8] {
+  /// The contents of a file of an overlay, which one of its layers has.
+  private func overlaid(_ place: Place) throws -> CachedBytes {
+    let reader = try kernel.reader(DirectoryReader.self)
+    var status = try reader.status(of: [place.inode], in: kernel.addressSpace)[0].get()
+    guard status.number == place.number else { throw ShadowError.missing }
+    for _ in 0..<OverlayFiles.deepest {
+      let inode = try OverlayFiles(kernel).real(of: [status], kernel)[0].inode
+      guard inode.rawValue != 0 else { throw ShadowError.unreadable("which layer of the overlay has the file") }
+      status = try reader.status(of: [inode], in: kernel.addressSpace)[0].get()
+      let system = try system(at: status.superBlock)
+      guard system.name != OverlayFiles.name else { continue }
+      guard system.isMemory || system.isStored, status.kind == .file || status.kind == .link else { break }
+      return CachedBytes(kernel, inode: status.address, number: status.number)
+    }
+    throw ShadowError.unreadable("the layer of the overlay that has the file cannot be read")
+  }
+
+  private func target(of place: Place, _ own: InodeStatus) throws -> [UInt8] {
+    let status = try throughOverlays([own])[0]
     if status.linkTarget.rawValue != 0 {
       return try kernel.addressSpace.strings(at: [status.linkTarget], limit: 4096)[0].get()
     }

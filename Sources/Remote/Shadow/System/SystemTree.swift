@@ -12,9 +12,11 @@ import Paging
 /// it: no tool takes the absence of one of these files for health.
 public enum SystemTree {
   public static func directory(of kernel: Kernel) -> ShadowNode {
-    .directory([
+    let groups = ControlGroupTree(kernel)
+    return .directory([
       "block": .directory(
         list: { try disks(kernel) }, find: { name in try disks(kernel).first { $0.name == name }?.node }),
+      "bus": .directory(PCIDevices.directory(kernel).map { [.init(name: "pci", node: $0)] } ?? []),
       "class": .directory([
         "net": .directory(
           list: { try interfaces(kernel) }, find: { name in try interfaces(kernel).first { $0.name == name }?.node })
@@ -25,18 +27,32 @@ public enum SystemTree {
           find: { name in try numbers(ofDisks: kernel).first { $0.name == name }?.node })
       ]),
       "devices": .directory([
-        "system": .directory([
-          "cpu": .directory(
-            list: { try processors(kernel) }, find: { name in try processors(kernel).first { $0.name == name }?.node }),
-          "node": .directory(
-            list: { try nodes(kernel) }, find: { name in try nodes(kernel).first { $0.name == name }?.node }),
-        ])
+        "system": .directory(
+          systemDevices(kernel))
       ]),
+      "fs": .directory(
+        list: { try groups.node().map { [.init(name: "cgroup", node: $0)] } ?? [] },
+        find: { name in name == "cgroup" ? try groups.node() : nil }),
       "kernel": .directory(
         list: { try numbers(kernel) }, find: { name in try numbers(kernel).first { $0.name == name }?.node }),
       "module": .directory(
         list: { try modules(kernel) }, find: { name in try modules(kernel).first { $0.name == name }?.node }),
     ])
+  }
+
+  private static func systemDevices(_ kernel: Kernel) -> [ShadowNode.Entry] {
+    var entries: [ShadowNode.Entry] = [
+      .init(
+        name: "cpu",
+        node: .directory(
+          list: { try processors(kernel) }, find: { name in try processors(kernel).first { $0.name == name }?.node })),
+      .init(
+        name: "node",
+        node: .directory(
+          list: { try nodes(kernel) }, find: { name in try nodes(kernel).first { $0.name == name }?.node })),
+    ]
+    if let memory = MemoryBlocks.directory(kernel) { entries.append(.init(name: "memory", node: memory)) }
+    return entries
   }
 
   private static func line(_ text: String) -> [UInt8] { Array((text + "\n").utf8) }
@@ -75,6 +91,7 @@ public enum SystemTree {
         return ProcText.list(zip(all, online).map { $0 & ~$1 }, count: try cpuCount(kernel))
       })
     entries.append(file("kernel_max") { "\(try kernel.types.structure("cpumask").size * 8 - 1)" })
+    if let known = Vulnerabilities.directory(kernel) { entries.append(.init(name: "vulnerabilities", node: known)) }
     let present = try mask("__cpu_present_mask", kernel)
     for cpu in try kernel.cpus()
     where present[safe: cpu.number / 64].map({ $0 >> UInt64(cpu.number % 64) & 1 != 0 }) ?? false {
@@ -170,10 +187,12 @@ public enum SystemTree {
   /// Source: net/core/net-sysfs.c.
   private static func interfaces(_ kernel: Kernel) throws -> [ShadowNode.Entry] {
     let number = try kernel.struct("net", at: "init_net").unsigned("ns.inum")
-    return try kernel.network().whole().interfaces.filter { $0.namespace == number }.sorted { $0.index < $1.index }
-      .map { interface in
-        node(String(decoding: interface.name, as: UTF8.self), try files(of: interface, kernel))
-      }
+    return try ShadowHost.whole { try kernel.network() }.interfaces.filter { $0.namespace == number }.sorted {
+      $0.index < $1.index
+    }
+    .map { interface in
+      node(String(decoding: interface.name, as: UTF8.self), try files(of: interface, kernel))
+    }
   }
 
   private static func files(of interface: NetworkInterface, _ kernel: Kernel) throws -> [ShadowNode.Entry] {
@@ -249,7 +268,7 @@ public enum SystemTree {
   /// Source: kernel/module/sysfs.c; kernel/module/main.c.
   private static func modules(_ kernel: Kernel) throws -> [ShadowNode.Entry] {
     guard kernel.symbols.address(of: "modules") != nil else { return [] }
-    return try kernel.modules().whole().modules.filter { $0.state != .unformed }.map { module in
+    return try ShadowHost.whole({ try kernel.modules() }).modules.filter { $0.state != .unformed }.map { module in
       let state = module.state
       return node(
         String(decoding: module.name, as: UTF8.self),

@@ -8,7 +8,7 @@ import Synchronization
 /// A program has its end under a number of ``first`` or more, by which the filter knows it.
 final class NetlinkSockets: Sendable {
   /// What a program asked for by socket(2).
-  enum Family: Int32 { case route = 0, diagnostics = 4 }
+  enum Family: Int32 { case route = 0, diagnostics = 4, generic = 16 }
 
   struct Socket: Sendable {
     let here: Int32

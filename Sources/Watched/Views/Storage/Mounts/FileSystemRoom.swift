@@ -18,9 +18,10 @@ public struct FileSystemRoom: Sendable {
   public var longestName: UInt64 = 255
 }
 
-/// Reads it of those file systems whose counting is known: those in memory, ext4, and those that count nothing.
+/// Reads it of those file systems whose counting is known: those in memory, ext4, those that count nothing, and overlays of these.
 ///
-/// Source: fs/libfs.c, `simple_statfs`; mm/shmem.c, `shmem_statfs`; fs/ext4/super.c, `ext4_statfs`.
+/// Source: fs/libfs.c, `simple_statfs`; mm/shmem.c, `shmem_statfs`; fs/ext4/super.c, `ext4_statfs`; fs/overlayfs/super.c,
+/// `ovl_statfs`.
 struct FileSystemRoomReader: KernelReader {
   static let subject = "how full file systems are"
 
@@ -65,12 +66,28 @@ struct FileSystemRoomReader: KernelReader {
     let features = Field<UInt32>("s_feature_incompat")
   }
 
+  private struct Overlay: KernelShape {
+    static let type = "ovl_fs"
+    let layers = Field<VirtualAddress>("layers"), count = Field<UInt32>("numlayer")
+  }
+
+  private struct Layer: KernelShape {
+    static let type = "ovl_layer"
+    let mount = Field<VirtualAddress>("mnt")
+  }
+
+  private struct Mount: KernelShape {
+    static let type = "vfsmount"
+    let system = Field<VirtualAddress>("mnt_sb")
+  }
+
   private struct FileSystemType: KernelShape {
     static let type = "file_system_type"
     let name = Field<VirtualAddress>("name")
   }
 
   /// What ext4's driver serves.
+  private static let overlayName = Array("overlay".utf8)
   private static let ext4Names = ["ext2", "ext3", "ext4"].map { Array($0.utf8) }
 
   private enum Kind { case simple, sharedMemory, ext4 }
@@ -89,7 +106,11 @@ struct FileSystemRoomReader: KernelReader {
     sharedMemory = try? Bound(kernel.types)
     supers = try kernel.symbol("super_blocks", for: Self.self)
     var kinds: [VirtualAddress: Kind] = [:]
-    for (name, kind) in [("simple_statfs", Kind.simple), ("shmem_statfs", .sharedMemory), ("ext4_statfs", .ext4)] {
+    let functions = [
+      ("simple_statfs", Kind.simple), ("kernfs_statfs", .simple), ("shmem_statfs", .sharedMemory),
+      ("ext4_statfs", .ext4),
+    ]
+    for (name, kind) in functions {
       for address in kernel.symbols.addresses(of: name) { kinds[address] = kind }
     }
     self.kinds = kinds
@@ -125,12 +146,25 @@ struct FileSystemRoomReader: KernelReader {
       case nil: break
       }
     }
-    if !ext4.isEmpty {
-      let types = try kernel.typesWithModules().types
+    let overlays = supers.filter { (try? names[$0.index].get()) == Self.overlayName }
+    let types = ext4.isEmpty && overlays.isEmpty ? nil : try kernel.typesWithModules().types
+    if !ext4.isEmpty, let types {
       let (shape, onDisk): (Bound<Ext4>, Bound<Ext4OnDisk>) = try (Bound(types), Bound(types))
       for (device, own, blockSize) in ext4 {
         let system = space.read(shape, at: [own])[0]
         rooms[device] = try room(system, space.read(onDisk, at: [try system.onDisk])[0], blockSize, kernel)
+      }
+    }
+    // An overlay has the room of its uppermost layer; overlays on overlays come after what they lie on.
+    if let types, let shape: Bound<Overlay> = try? Bound(types), let layer: Bound<Layer> = try? Bound(types) {
+      for block in overlays {
+        let own = space.read(shape, at: [try block.own])[0]
+        let layers = space.read(layer, at: layer.array(at: try own.layers, count: UInt64(try own.count), limit: 512))
+        guard let first = layers.pointers(\.mount).first(where: { $0.rawValue != 0 }) else { continue }
+        let system = try kernel.read(Mount.self, at: [first])[0].system
+        guard var room = rooms[try space.read(superBlock, at: [system])[0].device] else { continue }
+        room.magic = try block.magic
+        rooms[try block.device] = room
       }
     }
     return rooms
