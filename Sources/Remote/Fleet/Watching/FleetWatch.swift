@@ -386,21 +386,24 @@ public final class FleetWatch: Sendable {
   ///   - session: a session with it.
   ///   - line: what its line said now.
   ///   - isNew: whether the session is new, so that its device may be another than the one before.
+  ///   - isGlance: whether it is only looked at, behind what was looked at before: nothing can be kept at the moment.
   /// - Returns: whether there is more to be taken at once.
   /// - Throws: ``SessionError`` where the link ends.
   private func takeLog(
-    _ host: WatchedHost, _ session: Session, _ line: SessionLine, isNew: Bool
+    _ host: WatchedHost, _ session: Session, _ line: SessionLine, isNew: Bool, isGlance: Bool = false
   ) throws(SessionError) -> Bool {
     var (epoch, taken, mark) = host.condition.withLock { ($0.epoch, $0.taken, $0.mark) }
     let time = Duration.seconds(Self.fetchTimeout)
-    if line.newestFinding < taken {
+    if isGlance {
+      (epoch, taken) = host.condition.withLock { $0.published }
+    } else if line.newestFinding < taken {
       (epoch, taken, mark) = (epoch + 1, 0, 0)
     } else if isNew, taken > 0, mark != 0 {
       // A log of another device may have grown past it meanwhile: its entry of that number is another.
       let last = try session.findings(after: taken - 1, upTo: taken, within: time).findings.first
       if let last, FindingChange.mark(last) != mark { (epoch, taken, mark) = (epoch + 1, 0, 0) }
     }
-    let isAnother = epoch != host.condition.withLock { $0.epoch }
+    let isAnother = !isGlance && epoch != host.condition.withLock { $0.epoch }
     guard line.newestFinding > taken || isAnother else { return false }
     // So many at once, so that who is killed again and again gets on all the same.
     let end = min(line.newestFinding, taken + Self.mostAtOnce)
@@ -428,23 +431,27 @@ public final class FleetWatch: Sendable {
       return FindingChange(record, finding, json: FleetJSON.bytes(JSON(finding.value)))
     }
     let newest = records.last.map { FindingChange.mark($0) }
-    var isKept = true
-    do throws(StoreError) {
-      _ = try store.keep(changes, of: host.name, epoch: epoch, taken: end, mark: newest, at: now)
-      stored()
-    } catch {
-      failed(error)
-      isKept = false
+    var isKept = !isGlance
+    if !isGlance {
+      do throws(StoreError) {
+        _ = try store.keep(changes, of: host.name, epoch: epoch, taken: end, mark: newest, at: now)
+        stored()
+      } catch {
+        failed(error)
+        isKept = false
+      }
     }
     let published = host.condition.withLock { condition -> [FindingChange] in
       let fresh = changes.filter { condition.published.epoch != epoch || $0.number > condition.published.number }
-      condition.published = (epoch, end)
-      if isAnother {
+      let isOther = condition.published.epoch != epoch
+      condition.published = (epoch, isOther ? end : max(end, condition.published.number))
+      if isOther {
         condition.open = [:]
         // Another device, or another boot: what was found by looking closer may be over.
         hastenCheck(&condition)
       }
-      for change in changes {
+      // What was looked at before it could be kept is not looked at again.
+      for change in fresh {
         condition.open[change.id] = change.isOpen ? change.open : nil
         // What the device has found it also ends.
         condition.checked[change.id] = nil
@@ -469,6 +476,9 @@ public final class FleetWatch: Sendable {
       keepWords(head, host, session)
       host.condition.withLock { $0.wordsDue = Moments.nanoseconds + Self.wordsTime }
     }
+    if isGlance { return end < line.newestFinding }
+    // What cannot be kept is known all the same, however much it is.
+    if !isKept { while try takeLog(host, session, line, isNew: false, isGlance: true) {} }
     return isKept && end < line.newestFinding
   }
 
