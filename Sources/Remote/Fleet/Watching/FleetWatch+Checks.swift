@@ -88,8 +88,10 @@ extension FleetWatch {
     guard let session = try session(host.name, slots: 4) else { throw OpenKernels.NoSuchHost() }
     defer { session.close() }
     let memory = try RemoteMemory(session: session)
-    let kernel = try Kernel(memory: DeadlineMemory(memory), hint: memory.kernelHint, known: .standard())
+    let kernel = try Kernel(memory: DeadlineMemory(memory), hint: memory.kernelHint, known: builds)
+    host.condition.withLock { $0.kernel = KernelName(kernel) }
     var check = Check()
+    check.texts = host.texts
     if try session.info().features.contains(.findings) {
       let ids = host.condition.withLock { $0.ids }
       check.device = try session.openFindings().map {
@@ -143,6 +145,7 @@ extension FleetWatch {
     }
     let findings = Dictionary(own.map { ($0.id, $0) }) { first, _ in first }
     for change in changes {
+      images.see(host.name, change.open)
       events.publish(
         FleetEvent(
           .finding, host: host.name, json: FleetJSON.event(host.name, change),

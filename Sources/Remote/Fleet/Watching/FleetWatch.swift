@@ -3,6 +3,7 @@ import Dispatch
 import Host
 import Hosts
 import KernelViews
+import LinuxKernel
 public import Logging
 import Output
 import Records
@@ -17,9 +18,14 @@ public final class FleetWatch: Sendable {
   public let events: EventHub
   /// What is written to files and to syslog.
   public let logs: EventLogs
+  /// Images of hosts' memory.
+  public let images: ImageTaker
   private let connection: Locked<HostConnection>
+  private let witness = Locked<(settings: FleetConfiguration.Witness, asker: AgentWitness)?>(nil)
   let configuration: Locked<FleetConfiguration>
-  private let hosts = Locked<[String: WatchedHost]>([:])
+  /// Symbols and types of builds that are known, which all hosts share.
+  let builds = BuildFolder.standard()
+  private let hosts: Locked<[String: WatchedHost]>
   private let log: Logger
 
   private let connecting: WorkPool
@@ -59,7 +65,12 @@ public final class FleetWatch: Sendable {
     events = EventHub()
     logs = try EventLogs(configuration, events: events, log: log)
     self.configuration = Locked(configuration)
-    connection = Locked(try HostConnection(keys: configuration.keys, timeout: configuration.timeout))
+    let connection = Locked(try HostConnection(keys: configuration.keys, timeout: configuration.timeout))
+    let hosts = Locked<[String: WatchedHost]>([:])
+    (self.connection, self.hosts) = (connection, hosts)
+    images = try ImageTaker(configuration.images, store: store, events: events, builds: builds, log: log) { name in
+      try Self.session(name, slots: 8, hosts, connection)
+    }
     connecting = try WorkPool(name: "connect", threads: 8)
     reconnecting = try WorkPool(name: "reconnect", threads: 8)
     fetching = try WorkPool(name: "fetch", threads: 16)
@@ -76,7 +87,9 @@ public final class FleetWatch: Sendable {
   /// - Throws: ``StoreError`` where what is kept of hosts cannot be read, ``SystemCallError`` where there can be no thread.
   public func start() throws {
     let configuration = configuration.withLock { $0 }
+    images.start()
     try watch(configuration.hosts)
+    try ask(configuration.witness)
     let thread = try DedicatedThread(name: "step") { [self] in run() }
     stepper.withLock { $0 = thread }
   }
@@ -91,8 +104,13 @@ public final class FleetWatch: Sendable {
       defer { thread = nil }
       return thread
     }?.join()
+    witness.withLock { witness in
+      defer { witness = nil }
+      return witness
+    }?.asker.finish()
     connecting.finish()
     reconnecting.finish()
+    images.finish()
     fetching.finish()
     checking.finish()
     rechecking.finish()
@@ -121,6 +139,8 @@ public final class FleetWatch: Sendable {
     }
     for host in gone { host.condition.withLock { $0.isGone = true } }
     try watch(new.hosts)
+    images.reload(new.images)
+    try ask(new.witness)
     events.publish(FleetEvent(.fleet, host: "", json: Array("{\"hosts\": \(new.hosts.count)}".utf8)))
   }
 
@@ -154,8 +174,19 @@ public final class FleetWatch: Sendable {
   ///
   /// - Throws: why there is none.
   public func session(_ name: String, slots: Int) throws -> Session? {
+    try Self.session(name, slots: slots, hosts, connection)
+  }
+
+  private static func session(
+    _ name: String, slots: Int, _ hosts: Locked<[String: WatchedHost]>, _ connection: Locked<HostConnection>
+  ) throws -> Session? {
     guard let host = hosts.withLock({ $0[name] }) else { return nil }
     return try connection.withLock { $0 }.session(host.host.withLock { $0.url }, slots: slots)
+  }
+
+  /// Keeps what a host's kernel was read to be called.
+  func name(_ host: String, _ kernel: KernelName) {
+    hosts.withLock { $0[host] }?.condition.withLock { $0.kernel = kernel }
   }
 
   /// The fault that the service has itself, for operators; nil where it has none.
@@ -182,6 +213,33 @@ public final class FleetWatch: Sendable {
       hand(host, due: Moments.nanoseconds)
     }
   }
+
+  // MARK: The second witness
+
+  /// Asks another Prometheus from now on, or none.
+  private func ask(_ settings: FleetConfiguration.Witness?) throws(SystemCallError) {
+    guard witness.withLock({ $0?.settings }) != settings else { return }
+    witness.withLock { witness in
+      defer { witness = nil }
+      return witness
+    }?.asker.finish()
+    guard let settings else { return take(agents: nil) }
+    let asker = try AgentWitness(settings, log: log) { [weak self] in self?.take(agents: $0) }
+    witness.withLock { $0 = (settings, asker) }
+  }
+
+  /// Takes which hosts' own agents are up; nil where nobody knows.
+  private func take(agents: [String: Bool]?) {
+    for host in hosts.withLock({ Array($0.values) }) {
+      host.condition.withLock { condition in
+        condition.isAgentUp = agents?[host.name]
+        settle(.agent(isUp: condition.isAgentUp), host, &condition, Moments.now)
+      }
+    }
+  }
+
+  /// Whether the second witness answers; nil where there is none.
+  public var witnessWorks: Bool? { witness.withLock { $0?.asker }.map { $0.failure == nil } }
 
   // MARK: Stepping
 
@@ -319,6 +377,7 @@ public final class FleetWatch: Sendable {
     log.info("\(host.name) is \(standing.state.rawValue)", metadata: ["cause": "\(standing.cause)"])
     // A cause that reads otherwise is no change of state.
     guard before?.state != standing.state || before?.cause != standing.cause else { return }
+    if before?.state != standing.state { images.see(host.name, standing) }
     recording.add { [self] in
       do throws(StoreError) {
         try store.keep(standing, of: host.name, at: now.utc)
@@ -467,6 +526,7 @@ public final class FleetWatch: Sendable {
       return fresh
     }
     for change in published {
+      if change.isOpen { images.see(host.name, change.open) }
       events.publish(
         FleetEvent(
           .finding, host: host.name, json: FleetJSON.event(host.name, change),
@@ -485,7 +545,7 @@ public final class FleetWatch: Sendable {
   /// Keeps a kernel's last words as they are now: later its log's end may be there, too.
   private func keepWords(_ head: LastWords.Head, _ host: WatchedHost, _ session: Session) {
     guard let words = try? session.lastWords(number: head.number) else { return }
-    let report = LastWordsReport(words, live: nil, known: .standard())
+    let report = LastWordsReport(words, live: nil, known: builds)
     let text = String(report.text(tail: 40).prefix(256 * 1024))
     do throws(StoreError) {
       try store.keepWords(
