@@ -47,11 +47,13 @@ extension FleetWatch {
     condition.isNewsWaiting = condition.isChecked
   }
 
-  /// A number from 0 to 1 that is a name's own.
-  private static func part(of name: String) -> Double {
-    let hash = name.utf8.reduce(UInt64(0xcbf2_9ce4_8422_2325)) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
-    // The low bits of FNV-1a depend on the last letters most.
-    return Double((hash ^ hash >> 32) & 0xffff_ffff) / 4_294_967_296
+  /// A number from 0 to 1 that is a name's own; those of similar names lie apart.
+  static func part(of name: String) -> Double {
+    var hash = name.utf8.reduce(UInt64(0xcbf2_9ce4_8422_2325)) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+    // FNV-1a of short names has little in its high bits: MurmurHash3's last step spreads it.
+    hash = (hash ^ hash >> 33) &* 0xff51_afd7_ed55_8ccd
+    hash = (hash ^ hash >> 33) &* 0xc4ce_b9fe_1a85_ec53
+    return Double((hash ^ hash >> 33) >> 11) / Double(UInt64(1) << 53)
   }
 
   private func check(_ host: WatchedHost) {

@@ -75,7 +75,8 @@ public final class FleetWatch: Sendable {
     reconnecting = try WorkPool(name: "reconnect", threads: 8)
     fetching = try WorkPool(name: "fetch", threads: 16)
     recording = try WorkPool(name: "record", threads: 1)
-    checking = try WorkPool(name: "check", threads: 3)
+    // A check waits for its host most of the time.
+    checking = try WorkPool(name: "check", threads: 6)
     rechecking = try WorkPool(name: "recheck", threads: 2)
     events.tap { [logs] in logs.take($0) }
   }
