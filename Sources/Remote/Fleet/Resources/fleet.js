@@ -45,7 +45,12 @@
     }
   }
 
-  function soon() { if (!timer) timer = setTimeout(renew, 150); }
+  // The first of several events is shown at once, those that follow it together.
+  let renewed = 0;
+  function soon() {
+    if (timer) return;
+    timer = setTimeout(() => { renewed = Date.now(); renew(); }, Date.now() - renewed > 500 ? 0 : 150);
+  }
 
   // How far an image has got needs no page.
   const takeImage = (event) => {
