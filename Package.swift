@@ -223,7 +223,7 @@ targets += module(
   "Fleet", in: "Remote",
   [
     "Host", "Memory", "Paging", "LinuxKernel", "KernelViews", "StorageViews", "Detection", "Records", "Keys", "Links",
-    "Hosts", "Remote", "Shadow", "Output",
+    "Hosts", "Remote", "Shadow", "Output", "Acquisition", "ImageStore",
     .product(name: "HTTPTypes", package: "swift-http-types"),
     .product(name: "Hummingbird", package: "hummingbird"), .product(name: "HummingbirdTLS", package: "hummingbird"),
     .product(name: "Mustache", package: "swift-mustache"), .product(name: "NIOSSL", package: "swift-nio-ssl"),
@@ -231,13 +231,15 @@ targets += module(
     .product(name: "NIOCore", package: "swift-nio"), .product(name: "GRDB", package: "GRDB.swift"), "Yams", logging,
     crypto,
     cryptoExtras,
-  ], tests: ["Scratch", "CRegion", "Region", "grass-fleet"])
+  ], tests: ["Scratch", "CRegion", "CMailbox", "Region", "grass-fleet"])
 
 for target in targets where target.name == "Fleet" {
   target.resources = [
     "fleet.css", "fleet.js", "icon.svg", "openapi.json", "top.mustache", "bottom.mustache", "fleet.mustache",
     "host.mustache",
     "view.mustache", "finding.mustache", "findings.mustache", "login.mustache", "visits.mustache",
+    "maintenance.mustache",
+    "images.mustache",
   ].map { .embedInCode("Resources/\($0)") }
 }
 

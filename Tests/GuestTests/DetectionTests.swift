@@ -228,6 +228,20 @@ extension OwnGuestTests {
       let learned = ["--baseline", folder.appendingPathComponent("learned.json").path, "--memory", guest.memoryPath]
       let quiet = try grassctl.run(["check"] + learned)
       #expect(quiet.status == 0, "\(quiet.text)\(quiet.errors)")
+      // Who checks again and again looks again at what changed, and at nothing else.
+      var check = Check(detectors: [ChangedText.self], pause: .milliseconds(200))
+      let texts = SeenTexts()
+      check.texts = texts
+      func changed() throws -> [String] {
+        let kernel = try Kernel.open(try MemoryImage.open(guest.memoryPath))
+        let report = check.run(on: kernel) { usleep(useconds_t($0 / .microseconds(1))) }
+        #expect(report.failures.isEmpty && report.partial.isEmpty, "\(report.failures) \(report.partial)")
+        return report.findings.map(\.title).sorted()
+      }
+      #expect(try changed() == [])
+      let looked = texts.figures.looked
+      #expect(try looked >= 2 && changed() == [])
+      #expect(texts.figures.looked == looked && texts.figures.same >= looked, "\(texts.figures)")
       for one in breaks {
         try guest.perform(one)
         _ = try guest.run("rmmod break")
@@ -246,6 +260,8 @@ extension OwnGuestTests {
       #expect(titles("changed-text").count == 2, "\(titles("changed-text"))")
       #expect(titles("changed-text").contains { $0.contains("__x64_sys_acct") })
       #expect(titles("changed-text").contains { $0.contains("dummy_xmit [dummy]") })
+      #expect(try changed() == titles("changed-text").sorted())
+      #expect(texts.figures.looked > looked, "\(texts.figures)")
       #expect(
         titles("oom-kill").count == 1 && titles("oom-kill")[0].hasPrefix("the memory of control group /small ran out"))
       #expect(titles("writable-code") == [])

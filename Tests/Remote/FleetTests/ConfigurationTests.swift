@@ -15,6 +15,14 @@ struct ConfigurationTests {
       logs:
         - {file: fleet.json}
         - {syslog: "tcp://[::1]:601", form: ocsf, facility: local0}
+      witness: {prometheus: "http://127.0.0.1:9090/", query: 'up{job="agents"}', label: host, every: 5}
+      images:
+        store: images
+        keep: 3
+        level: 1
+        rules:
+          - {states: [panic, lying], per_day: 2}
+          - {findings: [hung-task], kinds: [fault], severities: [critical], profile: crash}
       keys: /etc/grass
       alertmanager: [http://127.0.0.1:9093/]
       webhooks:
@@ -43,6 +51,18 @@ struct ConfigurationTests {
         .init(target: .file("/etc/fleet/fleet.json"), form: .json, facility: 3),
         .init(target: .syslog(.tcp(host: "::1", port: 601)), form: .ocsf, facility: 16),
       ])
+    #expect(
+      configuration.witness
+        == .init(prometheus: "http://127.0.0.1:9090", query: "up{job=\"agents\"}", label: "host", period: 5))
+    #expect(
+      configuration.images
+        == .init(
+          store: "/etc/fleet/images", level: 1, keep: 3,
+          rules: [
+            .init(states: ["panic", "lying"], findings: [], kinds: [], severities: [], level: 1, perDay: 2),
+            .init(
+              states: [], findings: ["hung-task"], kinds: ["fault"], severities: ["critical"], level: 31, perDay: 1),
+          ]))
     #expect(configuration.hosts[0].labels == ["rack": "a1"])
     #expect(configuration.alertmanagers == ["http://127.0.0.1:9093"] && configuration.keys == "/etc/grass")
     #expect(configuration.users.count == 1 && configuration.users[0].isAdmin && !configuration.isOpen)
@@ -56,6 +76,18 @@ struct ConfigurationTests {
     ("period: 1\n", 1, "hosts", "add `hosts:`"),
     ("hosts:\n\t- name: a", 2, "", "tabs"),
     ("hosts: [", 2, "", "correct that line"),
+    ("witness: {query: up}\n\(hosts)", 1, "witness.prometheus", "add `prometheus:"),
+    ("witness: {prometheus: x}\n\(hosts)", 1, "witness.prometheus", "http://HOST:PORT"),
+    ("witness: {prometheus: \"http://a\", label: a-b}\n\(hosts)", 1, "witness.label", "label: instance"),
+    ("witness: {prometheus: \"http://a\", every: 0}\n\(hosts)", 1, "witness.every", "seconds"),
+    ("images: {keep: 1}\n\(hosts)", 1, "images.store", "add `store: PATH`"),
+    ("images: {store: x, keep: -1}\n\(hosts)", 1, "images.keep", "whole number"),
+    ("images: {store: x, profile: all}\n\(hosts)", 1, "images.profile", "`evidence`"),
+    ("images: {store: x, profile: crash, level: 1}\n\(hosts)", 1, "images.profile", "leave one"),
+    ("images: {store: x, rules: [{per_day: 1}]}\n\(hosts)", 1, "images.rules[1]", "give `states:`"),
+    ("images: {store: x, rules: [{states: [panik]}]}\n\(hosts)", 1, "images.rules[1].states[1]", "`panic`"),
+    ("images: {store: x, rules: [{states: [unreachable]}]}\n\(hosts)", 1, "images.rules[1].states[1]", "they are"),
+    ("images: {store: x, rules: [{findings: [zzzzzzzz]}]}\n\(hosts)", 1, "images.rules[1].findings[1]", "detectors"),
     ("perod: 1\n\(hosts)", 1, "perod", "did you mean `period`?"),
     ("wholly: 1\n\(hosts)", 1, "wholly", "the keys are listen, database"),
     ("period: 1\nperiod: 2\n\(hosts)", 1, "", "correct that line"),

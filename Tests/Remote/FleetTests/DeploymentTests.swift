@@ -1,5 +1,6 @@
 import Detection
 import Foundation
+import Scratch
 import Testing
 
 @testable import Fleet
@@ -40,15 +41,23 @@ struct DeploymentTests {
 
   /// Each metric that rules and dashboard go by is one that the service has.
   @Test func rulesAndDashboardKnowTheMetrics() throws {
-    let report = HostReport(
+    var report = HostReport(
       name: "a", url: "", labels: [:], standing: Standing(state: .panic, since: 1, cause: ""), heartbeatAge: 1,
       heartbeats: HeartbeatHistory(),
       open: [
         OpenFinding(
           id: "panic:1", detector: "panic", kind: .fault, severity: .critical, confidence: .proven, title: "", first: 1)
       ], worstSeverity: 4, suspended: 0, missed: 0, seen: 1, taken: 1)
+    report.kernel = KernelName(release: "6.12.0", version: "#1 SMP \"x\"", buildID: "ab")
+    report.isAgentUp = true
     let text = MetricsText.fleet(
-      [report], version: "1", followers: 0, steps: (0, 0), failedWrites: 0, hasProblem: false)
+      [report], version: "1", followers: 0, steps: (0, 0), failedWrites: 0, hasProblem: false, witnessWorks: true,
+      images: .init())
+    #expect(
+      text.contains("grass_kernel_info{host=\"a\",release=\"6.12.0\",version=\"#1 SMP \\\"x\\\"\",build_id=\"ab\"} 1"))
+    let scratch = try Scratch()
+    let file = try scratch.write(text, to: "metrics")
+    try run("sh", ["-c", "promtool check metrics < \(file)"])
     let known = Set(
       text.split(separator: "\n").filter { !$0.hasPrefix("#") }.map { $0.prefix { $0 != "{" && $0 != " " } })
     for file in ["prometheus/alerts.yml", "grafana/grass-fleet.json"] {

@@ -51,7 +51,16 @@ struct PageTests {
       pages.fleet([hostile], .init(state: nil, text: "db"), frame),
       pages.host(
         hostile, findings: [finding], words: (Self.nasty, Self.nasty),
-        history: [.init(at: 1, state: "panic", cause: Self.nasty)], frame),
+        history: [.init(at: 1, state: "panic", cause: Self.nasty)],
+        images: [
+          ImageRequest(
+            number: 1, host: "db1", who: Self.nasty, reason: Self.nasty, rule: "", level: 0, state: .running, asked: 1,
+            image: Self.nasty, problem: Self.nasty)
+        ], takesImages: 0,
+        maintenance: [.init(number: 1, host: "db1", who: Self.nasty, comment: Self.nasty, from: 1, until: 300)], frame),
+      pages.maintenance(
+        [.init(number: 1, host: "db1", who: Self.nasty, comment: Self.nasty, from: 1, until: 300)], hosts: [Self.nasty],
+        frame),
       pages.findings([finding], isOpenOnly: true, frame), pages.logIn(error: Self.nasty, frame),
       pages.visits([(1, Self.nasty, Self.nasty, Self.nasty)], frame),
     ]

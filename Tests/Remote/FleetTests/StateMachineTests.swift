@@ -132,4 +132,32 @@ struct StateMachineTests {
   @Test func everyStateHasARankOfItsOwn() {
     #expect(Set(HostState.allCases.map(\.rank)).count == HostState.allCases.count)
   }
+
+  /// Prometheus is the second witness: where the two do not agree, that is a state of its own; where nobody knows, nothing changes.
+  @Test func twoWitnessesTellADeadAgentFromADeadHost() throws {
+    let machine = Machine()
+    #expect(
+      machine.take(.agent(isUp: false), at: at(0)) == nil, "of a host that nobody has looked at an agent tells nothing")
+    let first = try #require(machine.take(look(1), at: at(1)))
+    #expect(first.state == .agentDead && first.cause.contains("does not answer Prometheus"))
+    let well = try #require(machine.take(.agent(isUp: true), at: at(2)))
+    #expect(well.state == .alive && well.since == 1_000_002)
+    #expect(machine.take(.agent(isUp: true), at: at(3)) == nil && machine.take(.agent(isUp: nil), at: at(3)) == nil)
+    _ = machine.take(.agent(isUp: true), at: at(4))
+    let unseen = try #require(machine.take(.lost("the link ended"), at: at(5)))
+    #expect(unseen.state == .unseen && unseen.cause == "its own agent answers, but the link ended")
+    #expect(unseen.before?.state == .alive)
+    let gone = try #require(machine.take(.agent(isUp: false), at: at(6)))
+    #expect(gone.state == .unreachable && gone.cause == "the link ended" && gone.before?.state == .alive)
+    // What was found weighs more than that an agent is dead.
+    _ = machine.take(look(2), at: at(7))
+    #expect(machine.standing?.state == .agentDead)
+    #expect(machine.take(.found([finding("panic")]), at: at(8))?.state == .panic)
+    #expect(machine.take(.agent(isUp: true), at: at(9)) == nil && machine.standing?.state == .panic)
+    // A device that is silent, of a host that lives.
+    _ = machine.take(.found([]), at: at(10))
+    let silent = try #require(machine.take(look(2, isStopped: true), at: at(11)))
+    #expect(silent.state == .unseen && silent.cause.hasPrefix("its own agent answers, but the device was stopped"))
+    #expect(machine.take(.agent(isUp: nil), at: at(12))?.state == .silent)
+  }
 }

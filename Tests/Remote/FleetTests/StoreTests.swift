@@ -173,4 +173,38 @@ struct StoreTests {
         == 1)
     #expect(store.problem == nil)
   }
+
+  @Test func imagesThatWereAskedForAreKept() throws {
+    let scratch = try Scratch()
+    let store = try FleetStore(path: scratch.file("fleet.db"))
+    var request = ImageRequest(
+      number: 0, host: "a", who: "ann", reason: "why", rule: "states panic", level: 31, state: .waiting, asked: 1000)
+    request.number = try store.keep(request)
+    #expect(try request.number == 1 && store.images() == [request])
+    (request.state, request.ended, request.image) = (.done, 1010, "ab")
+    (request.done, request.total, request.stored) = (4096, 4096, 100)
+    _ = try store.keep(request)
+    let second = try store.keep(
+      ImageRequest(
+        number: 0, host: "b", who: "grass-fleet", reason: "", rule: "", level: 0, state: .running, asked: 1001))
+    #expect(try store.images(of: "a") == [request] && store.images().map(\.number) == [second, 1])
+    #expect(try store.imageCount(of: "a", rule: "states panic", since: 999) == 1)
+    #expect(try store.imageCount(of: "a", rule: "states panic", since: 1000) == 0)
+    try store.endImages(problem: "killed", at: 1020)
+    let ended = try #require(try store.images(of: "b").first)
+    #expect(ended.state == .failed && ended.problem == "killed" && ended.ended == 1020)
+    #expect(try store.images(of: "a").first?.state == .done)
+  }
+
+  @Test func maintenanceEndsBeforeItsTime() throws {
+    let scratch = try Scratch()
+    let store = try FleetStore(path: scratch.file("fleet.db"))
+    try store.plan("a", from: 100, until: 200, who: "ann", comment: "")
+    try store.plan("b", from: 300, until: 400, who: "ann", comment: "later")
+    let numbers = try store.maintenance(now: 150).map(\.number)
+    #expect(try numbers.count == 2 && store.endMaintenance(numbers[0], now: 150) == "a")
+    #expect(try store.endMaintenance(numbers[0], now: 151) == nil && store.endMaintenance(99, now: 150) == nil)
+    #expect(try store.endMaintenance(numbers[1], now: 150) == "b")
+    #expect(try store.maintenance(now: 150).isEmpty)
+  }
 }

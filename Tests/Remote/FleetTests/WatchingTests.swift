@@ -45,4 +45,11 @@ struct WatchingTests {
     #expect(history.samples.count == 120 && history.samples.last == -1 && history.count == 200)
     #expect(abs(history.sum - 0.2) < 1e-9)
   }
+
+  /// Checks of hosts with similar names are spread over the whole period.
+  @Test func checksAreSpreadEvenly() {
+    var tenths = [Int](repeating: 0, count: 10)
+    for number in 0..<2000 { tenths[Int(FleetWatch.part(of: "h\(number)") * 10)] += 1 }
+    #expect(tenths.allSatisfy { (150...250).contains($0) }, "\(tenths)")
+  }
 }

@@ -69,6 +69,8 @@ public final class AlertSender: Sendable {
   }
 
   private func take(_ event: FleetEvent) {
+    // Nobody is called for an image.
+    guard event.kind != .image else { return }
     for hook in state.withLock({ $0.hooks }) {
       hook.post(Array("{\"event\": \"\(event.kind.rawValue)\", \"data\": ".utf8) + event.json + Array("}".utf8))
     }

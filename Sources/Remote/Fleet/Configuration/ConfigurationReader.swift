@@ -1,3 +1,4 @@
+import Detection
 import FoundationEssentials
 import Links
 import Remote
@@ -151,7 +152,7 @@ public struct ConfigurationReader {
     var result = FleetConfiguration()
     let known = [
       "listen", "database", "period", "timeout", "retention", "keys", "url", "alertmanager", "webhooks", "users",
-      "proxy", "shard", "hosts", "detectors_every", "logs", "tls",
+      "proxy", "shard", "hosts", "detectors_every", "logs", "tls", "witness", "images",
     ]
     guard let members = members(node, "", known: known) else { return result }
     if let value = members["listen"], let address = address(value) { result.listen = address }
@@ -174,6 +175,8 @@ public struct ConfigurationReader {
     users(members["users"], &result)
     if let value = members["proxy"] { result.proxy = proxy(value) }
     if let value = members["shard"] { result.shard = shard(value) }
+    if let value = members["witness"] { result.witness = witness(value) }
+    if let value = members["images"] { result.images = images(value) }
     if let value = members["hosts"] {
       hosts(value, &result)
     } else {
@@ -370,6 +373,109 @@ public struct ConfigurationReader {
       return nil
     }
     return .init(number: number, count: count)
+  }
+
+  private mutating func witness(_ node: Node) -> FleetConfiguration.Witness? {
+    guard let members = members(node, "witness", known: ["prometheus", "query", "label", "every"]) else { return nil }
+    guard let value = members["prometheus"], let text = text(value, "witness.prometheus") else {
+      if members["prometheus"] == nil {
+        problem(node.line, "witness.prometheus", "is missing", "add `prometheus: http://HOST:9090`")
+      }
+      return nil
+    }
+    guard let url = web(text, "witness.prometheus", value.line) else { return nil }
+    let query = self.text(members["query"], "witness.query") ?? "up{job=\"node\"}"
+    let label = self.text(members["label"], "witness.label") ?? "instance"
+    guard label.utf8.allSatisfy({ Self.isWordByte($0) || $0 == UInt8(ascii: "_") }) else {
+      problem(
+        members["label"]?.line ?? node.line, "witness.label", "\(quoted(label)) is no name of a label",
+        "write the label that has the host's name, as in `label: instance`")
+      return nil
+    }
+    return .init(
+      prometheus: url, query: query, label: label,
+      period: number(members["every"], "witness.every", 1...3600, unit: "seconds") ?? 15)
+  }
+
+  private mutating func images(_ node: Node) -> FleetConfiguration.Images? {
+    guard let members = members(node, "images", known: ["store", "level", "profile", "keep", "rules"]) else {
+      return nil
+    }
+    guard let store = text(members["store"], "images.store") else {
+      if members["store"] == nil {
+        problem(node.line, "images.store", "is missing", "add `store: PATH` of a folder for images")
+      }
+      return nil
+    }
+    var images = FleetConfiguration.Images(
+      store: relative(store), level: level(members, "images") ?? 0,
+      keep: whole(members["keep"], "images.keep", 0...10_000) ?? 0, rules: [])
+    for (key, node) in list(members["rules"], "images.rules") {
+      let known = ["states", "findings", "kinds", "severities", "level", "profile", "per_day"]
+      guard let members = self.members(node, key, known: known) else { continue }
+      images.rules.append(
+        .init(
+          states: words(members, "states", key, Set(HostState.allCases.filter { !$0.isBlind }.map(\.rawValue))),
+          findings: words(members, "findings", key, Set(Detectors.all.map { $0.name })),
+          kinds: words(members, "kinds", key, Set(Finding.Kind.allCases.map(\.rawValue))),
+          severities: words(members, "severities", key, Set(Finding.Severity.allCases.map(\.rawValue))),
+          level: level(members, key) ?? images.level, perDay: whole(members["per_day"], "\(key).per_day", 1...1000) ?? 1
+        ))
+      if known.prefix(4).allSatisfy({ members[$0] == nil }) {
+        problem(
+          node.line, key, "says not when an image is taken",
+          "give `states:`, or `findings:`, `kinds:` and `severities:`, each with a list")
+      }
+    }
+    return images
+  }
+
+  /// What an image leaves out: a number, or a profile's.
+  private mutating func level(_ members: [String: Node], _ key: String) -> Int? {
+    guard let value = members["profile"] else { return whole(members["level"], "\(key).level", 0...31) }
+    guard members["level"] == nil else {
+      problem(value.line, "\(key).profile", "is given beside a level", "leave one of them")
+      return nil
+    }
+    guard let profile = text(value, "\(key).profile") else { return nil }
+    guard let level = ["evidence": 0, "crash": 31][profile] else {
+      problem(
+        value.line, "\(key).profile", "\(quoted(profile)) is no profile",
+        "write `evidence` for everything, or `crash` for the kernel's own data")
+      return nil
+    }
+    return level
+  }
+
+  private mutating func whole(_ node: Node?, _ key: String, _ range: ClosedRange<Int>) -> Int? {
+    guard let node, let text = text(node, key) else { return nil }
+    guard let value = Int(text), range.contains(value) else {
+      problem(
+        node.line, key, "\(quoted(text)) does not go",
+        "give a whole number, from \(range.lowerBound) to \(range.upperBound)")
+      return nil
+    }
+    return value
+  }
+
+  /// A list of words that have to be among those that are `known`.
+  private mutating func words(
+    _ members: [String: Node], _ name: String, _ key: String, _ known: Set<String>
+  ) -> Set<String> {
+    var words: Set<String> = []
+    for (word, key, line) in texts(members[name], "\(key).\(name)") {
+      guard known.contains(word) else {
+        let near = known.filter { Self.distance($0, word) <= 2 }.min()
+        problem(
+          line, key, "\(quoted(word)) is none of them",
+          near.map { "did you mean `\($0)`?" }
+            ?? (known.count > 10
+              ? "`grassctl detectors` lists them" : "they are \(known.sorted().joined(separator: ", "))"))
+        continue
+      }
+      words.insert(word)
+    }
+    return words
   }
 
   private mutating func hosts(_ node: Node, _ result: inout FleetConfiguration) {

@@ -100,6 +100,43 @@ public struct FleetConfiguration: Hashable, Sendable {
     }
   }
 
+  /// Who else knows whether hosts live: a Prometheus that scrapes agents on the hosts themselves.
+  public struct Witness: Hashable, Sendable {
+    /// Its base address.
+    public var prometheus: String
+    /// What it is asked, in PromQL: a vector of 0 and 1, an element a host.
+    public var query: String
+    /// The label that says which host an element is of; what follows a colon, as in HOST:PORT, does not count.
+    public var label: String
+    /// Seconds between two questions.
+    public var period: Double
+  }
+
+  /// Images of hosts' memory, and when they are taken.
+  public struct Images: Hashable, Sendable {
+    /// When an image is taken by itself: where a host has one of these states, or a finding as all that is given here says.
+    public struct Rule: Hashable, Sendable {
+      public var states: Set<String>
+      /// Names of detectors.
+      public var findings: Set<String>
+      /// `attack`, `fault`, `change`.
+      public var kinds: Set<String>
+      public var severities: Set<String>
+      /// What is left out, in makedumpfile's numbers added up.
+      public var level: Int
+      /// How many images of one host this rule takes within a day at most.
+      public var perDay: Int
+    }
+
+    /// The path of the store; it is made where there is none.
+    public var store: String
+    /// What is left out of images that somebody asks for, in makedumpfile's numbers added up.
+    public var level: Int
+    /// How many images of each host are kept; 0 for all.
+    public var keep: Int
+    public var rules: [Rule]
+  }
+
   public var listen = Address(host: "127.0.0.1", port: 9187)
   /// The path of the database; beside the configuration where it does not say.
   public var database = "fleet.db"
@@ -125,6 +162,10 @@ public struct FleetConfiguration: Hashable, Sendable {
   public var users: [User] = []
   public var proxy: Proxy?
   public var shard: Shard?
+  /// nil for no other witness than the service's own look.
+  public var witness: Witness?
+  /// nil where no images are taken.
+  public var images: Images?
   /// In the order of the file, those of other shards left out.
   public var hosts: [Host] = []
 

@@ -43,6 +43,16 @@ enum FleetJSON {
           ("suspended_detectors", .integer(report.suspended)), ("missed_changes", .unsigned(report.missed)),
           ("checked", report.lastCheck.map { .number($0) } ?? .null),
           ("check_problem", report.checkProblem.map { .string($0) } ?? .null),
+          ("agent_up", report.isAgentUp.map { .bool($0) } ?? .null),
+          (
+            "kernel",
+            report.kernel.map {
+              .object([
+                ("release", .string($0.release)), ("version", .string($0.version)),
+                ("build_id", $0.buildID.isEmpty ? .null : .string($0.buildID)),
+              ])
+            } ?? .null
+          ),
         ])
   }
 
@@ -66,6 +76,27 @@ enum FleetJSON {
       ("acknowledgement", acknowledgement),
     ]
     return bytes(.object(head)).dropLast() + Array(", \"finding\": ".utf8) + finding.json + Array("}".utf8)
+  }
+
+  /// An image that was asked for.
+  static func image(_ request: ImageRequest) -> JSON {
+    .object([
+      ("number", .signed(request.number)), ("host", .string(request.host)), ("who", .string(request.who)),
+      ("reason", .string(request.reason)), ("rule", request.rule.isEmpty ? .null : .string(request.rule)),
+      ("level", .integer(request.level)), ("state", .string(request.state.rawValue)),
+      ("asked", .number(request.asked)), ("ended", request.ended.map { .number($0) } ?? .null),
+      ("done_bytes", .unsigned(request.done)), ("total_bytes", .unsigned(request.total)),
+      ("image", request.image.map { .string($0) } ?? .null), ("stored_bytes", .unsigned(request.stored)),
+      ("problem", request.problem.map { .string($0) } ?? .null),
+    ])
+  }
+
+  /// A time in which nobody is told of a host.
+  static func maintenance(_ window: MaintenanceWindow) -> JSON {
+    .object([
+      ("number", .signed(window.number)), ("host", .string(window.host)), ("who", .string(window.who)),
+      ("comment", .string(window.comment)), ("from", .number(window.from)), ("until", .number(window.until)),
+    ])
   }
 
   /// Bytes as two digits each.

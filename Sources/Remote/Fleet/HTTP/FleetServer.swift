@@ -92,7 +92,8 @@ public final class FleetServer: Sendable {
           byteBuffer: .init(
             string: MetricsText.fleet(
               watch.reports(), version: Version.current, followers: watch.events.count, steps: watch.steps,
-              failedWrites: watch.failedWrites, hasProblem: !watch.storeWorks, logs: watch.logs.figures))))
+              failedWrites: watch.failedWrites, hasProblem: !watch.storeWorks, logs: watch.logs.figures,
+              witnessWorks: watch.witnessWorks, images: watch.images.isOn ? watch.images.figures : nil))))
     }
     router.get("probe") { [self] request, _ in try await probe(request) }
     router.get("sd") { [self] _, _ in
@@ -172,7 +173,11 @@ public final class FleetServer: Sendable {
       let query = Query(request.uri.query)
       filter.state = query["state"].flatMap { HostState(rawValue: $0) }
       filter.text = String((query["q"] ?? "").prefix(200))
-      return Self.html(pages.fleet(watch.reports(), filter, frame(context)))
+      let frame = frame(context)
+      // Without the database the page has all but this.
+      let windows = (try? watch.store.maintenance(now: frame.now)) ?? []
+      let inMaintenance = Set(windows.filter { $0.from <= frame.now }.map(\.host))
+      return Self.html(pages.fleet(watch.reports(), filter, inMaintenance: inMaintenance, frame))
     }
     router.get("hosts/:name") { [self] request, context in
       let report = try report(context)
@@ -181,10 +186,15 @@ public final class FleetServer: Sendable {
       let kept = try storing { () throws(StoreError) in
         (
           try watch.store.findings(of: report.name, now: frame.now, limit: 100),
-          try watch.store.words(of: report.name), try watch.store.states(of: report.name, limit: 50)
+          try watch.store.words(of: report.name), try watch.store.states(of: report.name, limit: 50),
+          try images(of: report.name, limit: 20),
+          try watch.store.maintenance(now: frame.now).filter { $0.host == report.name }
         )
       }
-      return Self.html(pages.host(report, findings: kept.0, words: kept.1, history: kept.2, frame))
+      return Self.html(
+        pages.host(
+          report, findings: kept.0, words: kept.1, history: kept.2, images: kept.3,
+          takesImages: watch.images.isOn ? watch.images.level : nil, maintenance: kept.4, frame))
     }
     router.get("hosts/:name/views/:view") { [self] request, context in
       let report = try report(context)
@@ -216,6 +226,52 @@ public final class FleetServer: Sendable {
         try watch.store.findings(isOpen: isOpenOnly, now: frame.now, limit: 200)
       }
       return Self.html(pages.findings(findings, isOpenOnly: isOpenOnly, frame))
+    }
+    router.get("maintenance") { [self] _, context in
+      let frame = frame(context)
+      let windows = try storing { () throws(StoreError) in try watch.store.maintenance(now: frame.now) }
+      return Self.html(pages.maintenance(windows, hosts: watch.reports().map(\.name).sorted(), frame))
+    }
+    router.post("maintenance") { [self] request, context -> Response in
+      struct Form: Decodable {
+        var token: String?
+        var host: String
+        var comment: String?
+        var after: Double?
+        var hours: Double
+      }
+      let form: Form = try await Self.form(request, context)
+      try check(form.token, context)
+      guard watch.report(form.host) != nil else {
+        throw HTTPError(.notFound, message: "there is no such host in this fleet")
+      }
+      _ = try plan(form.host, after: form.after, hours: form.hours, comment: form.comment, context)
+      return .redirect(to: "/maintenance", type: .normal)
+    }
+    router.post("maintenance/:number/end") { [self] request, context -> Response in
+      struct Form: Decodable { var token: String? }
+      let form: Form = try await Self.form(request, context)
+      try check(form.token, context)
+      try endMaintenance(context)
+      return .redirect(to: "/maintenance", type: .normal)
+    }
+    router.post("hosts/:name/images") { [self] request, context -> Response in
+      struct Form: Decodable {
+        var token: String?
+        var reason: String?
+        var level: Int?
+      }
+      let form: Form = try await Self.form(request, context)
+      try check(form.token, context)
+      let image = try askForImage(context, reason: form.reason, level: form.level)
+      return .redirect(to: "/hosts/\(image.host)#images", type: .normal)
+    }
+    router.post("images/:number/cancel") { [self] request, context -> Response in
+      struct Form: Decodable { var token: String? }
+      let form: Form = try await Self.form(request, context)
+      try check(form.token, context)
+      let image = try cancelImage(context)
+      return .redirect(to: "/hosts/\(image.host)#images", type: .normal)
     }
     router.get("visits") { [self] _, context in
       try admin(context)
@@ -368,34 +424,36 @@ public final class FleetServer: Sendable {
     }
     api.get("maintenance") { [self] _, _ in
       let windows = try storing { () throws(StoreError) in try watch.store.maintenance(now: Moments.utc) }
-      return Self.json(
-        .array(
-          windows.map {
-            .object([
-              ("number", .signed($0.number)), ("host", .string($0.host)), ("who", .string($0.who)),
-              ("comment", .string($0.comment)), ("from", .number($0.from)), ("until", .number($0.until)),
-            ])
-          }))
+      return Self.json(.array(windows.map { FleetJSON.maintenance($0) }))
     }
+    api.post("maintenance/:number/end") { [self] _, context in
+      let host = try endMaintenance(context)
+      return Self.json(.object([("host", .string(host))]))
+    }
+    api.get("images") { [self] request, _ in
+      let host = Query(request.uri.query)["host"]
+      let requests = try storing { () throws(StoreError) in try images(of: host, limit: 500) }
+      return Self.json(.array(requests.map { FleetJSON.image($0) }))
+    }
+    api.post("hosts/:name/images") { [self] request, context in
+      struct Wish: Decodable {
+        var reason: String?
+        var level: Int?
+      }
+      let wish: Wish = try await Self.object(request, context)
+      return Self.json(FleetJSON.image(try askForImage(context, reason: wish.reason, level: wish.level)))
+    }
+    api.post("images/:number/cancel") { [self] _, context in Self.json(FleetJSON.image(try cancelImage(context))) }
     api.post("hosts/:name/maintenance") { [self] request, context in
       struct Wish: Decodable {
         var hours: Double
+        var after: Double?
         var comment: String?
       }
       let report = try report(context)
-      let viewer = try admin(context)
       let wish: Wish = try await Self.object(request, context)
-      guard wish.hours > 0, wish.hours <= 24 * 366 else {
-        throw HTTPError(.badRequest, message: "hours is more than 0, and at most a year's")
-      }
-      let now = Moments.utc
-      try storing { () throws(StoreError) in
-        try watch.store.plan(
-          report.name, from: now, until: now + wish.hours * 3600, who: viewer.name,
-          comment: String((wish.comment ?? "").prefix(500)))
-      }
-      note("planned maintenance of \(report.name) for \(wish.hours) h", context)
-      return Self.json(.object([("host", .string(report.name)), ("until", .number(now + wish.hours * 3600))]))
+      let until = try plan(report.name, after: wish.after, hours: wish.hours, comment: wish.comment, context)
+      return Self.json(.object([("host", .string(report.name)), ("until", .number(until))]))
     }
     api.get("visits") { [self] _, context in
       try admin(context)
@@ -492,6 +550,76 @@ public final class FleetServer: Sendable {
             ("comment", .string(comment)),
           ]))))
     return try self.finding(context)
+  }
+
+  /// Plans maintenance of a host: so many hours, after so many from now.
+  ///
+  /// - Returns: its end, in seconds since 1970.
+  private func plan(
+    _ host: String, after: Double?, hours: Double, comment: String?, _ context: FleetContext
+  ) throws -> Double {
+    let viewer = try admin(context)
+    guard hours > 0, hours <= 24 * 366, (0...24 * 366).contains(after ?? 0) else {
+      throw HTTPError(.badRequest, message: "hours is more than 0, and at most a year's; after is from 0 to a year's")
+    }
+    let start = Moments.utc + (after ?? 0) * 3600
+    try storing { () throws(StoreError) in
+      try watch.store.plan(
+        host, from: start, until: start + hours * 3600, who: viewer.name, comment: String((comment ?? "").prefix(500)))
+    }
+    note("planned maintenance of \(host) for \(hours) h", context)
+    publishMaintenance(host)
+    return start + hours * 3600
+  }
+
+  @discardableResult private func endMaintenance(_ context: FleetContext) throws -> String {
+    try admin(context)
+    let host = try context.parameters.get("number").flatMap { Int64($0) }.flatMap { number in
+      try storing { () throws(StoreError) in try watch.store.endMaintenance(number, now: Moments.utc) }
+    }
+    guard let host else { throw HTTPError(.notFound, message: "there is no such maintenance that is not over") }
+    note("ended maintenance of \(host)", context)
+    publishMaintenance(host)
+    return host
+  }
+
+  /// Has pages read anew what is planned.
+  private func publishMaintenance(_ host: String) {
+    watch.events.publish(
+      FleetEvent(
+        .fleet, host: host, json: FleetJSON.bytes(.object([("host", .string(host)), ("maintenance", .bool(true))]))))
+  }
+
+  /// Images of a host, or of all, as they are at the moment, the newest first.
+  private func images(of host: String?, limit: Int) throws(StoreError) -> [ImageRequest] {
+    let open = Dictionary(watch.images.requests.map { ($0.number, $0) }) { first, _ in first }
+    return try watch.store.images(of: host, limit: limit).map { open[$0.number] ?? $0 }
+  }
+
+  private func askForImage(_ context: FleetContext, reason: String?, level: Int?) throws -> ImageRequest {
+    let report = try report(context)
+    let viewer = try admin(context)
+    guard (0...31).contains(level ?? 0) else { throw HTTPError(.badRequest, message: "level is from 0 to 31") }
+    do {
+      let request = try watch.images.ask(
+        report.name, who: viewer.name, reason: String((reason ?? "").prefix(500)), level: level ?? watch.images.level)
+      note("asked for an image of \(report.name)", context)
+      return request
+    } catch let refusal as ImageTaker.Refusal {
+      throw HTTPError(.conflict, message: refusal.description)
+    } catch {
+      throw HTTPError(.serviceUnavailable, message: "\(error)")
+    }
+  }
+
+  private func cancelImage(_ context: FleetContext) throws -> ImageRequest {
+    try admin(context)
+    let number = context.parameters.get("number").flatMap { Int64($0) }
+    guard let number, let request = watch.images.requests.first(where: { $0.number == number }),
+      watch.images.cancel(number)
+    else { throw HTTPError(.notFound, message: "there is no such image that is not over") }
+    note("ended an image of \(request.host)", context)
+    return request
   }
 
   /// - Throws: where who asks may not change anything.

@@ -57,7 +57,8 @@ extension MetricsText {
   static func fleet(
     _ reports: [HostReport], version: String, followers: Int, steps: (count: UInt64, late: Double),
     failedWrites: UInt64,
-    hasProblem: Bool, logs: [(name: String, written: UInt64, lost: UInt64, works: Bool)] = []
+    hasProblem: Bool, logs: [(name: String, written: UInt64, lost: UInt64, works: Bool)] = [],
+    witnessWorks: Bool? = nil, images: ImageTaker.Figures? = nil
   ) -> String {
     var metrics = MetricsText()
     func each(_ body: (HostReport, (String, String)) -> Void) {
@@ -89,11 +90,52 @@ extension MetricsText {
       for log in logs { metrics.add("grass_log_lost_lines_total", [("log", log.name)], Double(log.lost)) }
     }
 
+    if let witnessWorks {
+      metrics.begin("grass_witness_up", .gauge, "Whether Prometheus tells of the hosts' own agents.")
+      metrics.add("grass_witness_up", witnessWorks ? 1 : 0)
+    }
+    if let images {
+      metrics.begin("grass_acquisitions_total", .counter, "Images of hosts' memory, by what became of them.")
+      for state in ImageRequest.State.allCases where state.isOver {
+        metrics.add("grass_acquisitions_total", [("result", state.rawValue)], Double(images.ended[state] ?? 0))
+      }
+      metrics.begin("grass_acquisitions_pending", .gauge, "Images that were asked for and are not over.")
+      metrics.add("grass_acquisitions_pending", Double(images.waiting))
+      metrics.begin("grass_acquisition_bytes_total", .counter, "Bytes of memory in images that are whole.")
+      metrics.add("grass_acquisition_bytes_total", Double(images.bytes))
+    }
+    if let process = ProcessFigures() {
+      metrics.begin("process_cpu_seconds_total", .counter, "Total user and system CPU time spent in seconds.")
+      metrics.add("process_cpu_seconds_total", process.processorSeconds)
+      metrics.begin("process_resident_memory_bytes", .gauge, "Resident memory size in bytes.")
+      metrics.add("process_resident_memory_bytes", Double(process.resident))
+      metrics.begin("process_virtual_memory_bytes", .gauge, "Virtual memory size in bytes.")
+      metrics.add("process_virtual_memory_bytes", Double(process.virtual))
+      metrics.begin("process_open_fds", .gauge, "Number of open file descriptors.")
+      metrics.add("process_open_fds", Double(process.openFiles))
+      metrics.begin("process_max_fds", .gauge, "Maximum number of open file descriptors.")
+      metrics.add("process_max_fds", Double(process.mostFiles))
+      metrics.begin("process_start_time_seconds", .gauge, "Start time of the process since unix epoch in seconds.")
+      metrics.add("process_start_time_seconds", process.started)
+    }
+
     metrics.begin("grass_host_info", .gauge, "The labels that the configuration gives a host.")
     each { report, host in
       metrics.add(
         "grass_host_info",
         [host, ("url", report.url)] + report.labels.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }, 1)
+    }
+    metrics.begin("grass_kernel_info", .gauge, "The kernel of a host, as its memory was last read to have it.")
+    each { report, host in
+      if let kernel = report.kernel {
+        metrics.add(
+          "grass_kernel_info",
+          [host, ("release", kernel.release), ("version", kernel.version), ("build_id", kernel.buildID)], 1)
+      }
+    }
+    metrics.begin("grass_agent_up", .gauge, "Whether a host's own agent answers Prometheus, where that is known.")
+    each { report, host in
+      if let isUp = report.isAgentUp { metrics.add("grass_agent_up", [host], isUp ? 1 : 0) }
     }
     metrics.begin("grass_host_state", .gauge, "1 for the state that a host has, 0 for each that it has not.")
     each { report, host in

@@ -48,7 +48,8 @@ final class OpenKernels: Sendable {
     }
     guard let session = try watch.session(host, slots: 4) else { throw NoSuchHost() }
     let memory = try RemoteMemory(session: session)
-    let kernel = try Kernel(memory: DeadlineMemory(memory), hint: memory.kernelHint, known: .standard())
+    let kernel = try Kernel(memory: DeadlineMemory(memory), hint: memory.kernelHint, known: watch.builds)
+    watch.name(host, KernelName(kernel))
     let opened = Opened(session: session, kernel: kernel, boot: BootIdentity(of: kernel), used: now)
     kept.withLock { kept in
       kept = kept.filter { now - $0.value.used <= Self.keepTime }

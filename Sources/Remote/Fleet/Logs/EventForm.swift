@@ -107,7 +107,7 @@ extension HostState {
   var severity: Finding.Severity {
     switch self {
     case .panic, .lying, .still: .critical
-    case .stuck, .silent, .unreachable: .warning
+    case .stuck, .silent, .unreachable, .agentDead, .unseen: .warning
     case .alive: .info
     }
   }

@@ -53,7 +53,7 @@ public final class EventLogs: Sendable {
   func take(_ event: FleetEvent) {
     let logs = logs.withLock { $0 }
     // What is wrong with a log is not for logs.
-    guard !logs.isEmpty, event.kind != .problem, event.kind != .fleet else { return }
+    guard !logs.isEmpty, event.kind != .problem, event.kind != .fleet, event.kind != .image else { return }
     let now = Moments.utc
     for one in logs {
       guard let bytes = one.log.form.line(event, at: now) else { continue }

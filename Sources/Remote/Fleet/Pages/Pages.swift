@@ -16,7 +16,8 @@ struct Pages: Sendable {
       ("fleet", PackageResources.fleet_mustache), ("host", PackageResources.host_mustache),
       ("view", PackageResources.view_mustache), ("finding", PackageResources.finding_mustache),
       ("findings", PackageResources.findings_mustache), ("login", PackageResources.login_mustache),
-      ("visits", PackageResources.visits_mustache),
+      ("visits", PackageResources.visits_mustache), ("maintenance", PackageResources.maintenance_mustache),
+      ("images", PackageResources.images_mustache),
     ]
     for (name, bytes) in templates { try library.register(String(decoding: bytes, as: UTF8.self), named: name) }
     self.library = library
@@ -65,7 +66,9 @@ struct Pages: Sendable {
   /// The most hosts that a page shows: those behind them are found by filters.
   static let mostHosts = 300
 
-  func fleet(_ reports: [HostReport], _ filter: Filter, _ frame: Frame) -> String {
+  func fleet(
+    _ reports: [HostReport], _ filter: Filter, inMaintenance: Set<String> = [], _ frame: Frame
+  ) -> String {
     let wanted = reports.filter { filter.takes($0) }
     let shown = wanted.prefix(Self.mostHosts)
     let bad = reports.count { $0.standing.state != .alive }
@@ -80,7 +83,12 @@ struct Pages: Sendable {
         },
         "q": filter.text, "isFiltered": filter.state != nil || !filter.text.isEmpty, "shown": shown.count,
         "total": reports.count, "left": wanted.count - shown.count, "isCut": wanted.count > shown.count,
-        "hasHosts": !shown.isEmpty, "hosts": shown.map { summary($0, frame.now) },
+        "hasHosts": !shown.isEmpty,
+        "hosts": shown.map { report -> [String: Any] in
+          var values = summary(report, frame.now)
+          values["inMaintenance"] = inMaintenance.contains(report.name)
+          return values
+        },
       ])
   }
 
@@ -145,7 +153,7 @@ struct Pages: Sendable {
 
   func host(
     _ report: HostReport, findings: [KeptFinding], words: (line: String, text: String)?, history: [StateChange],
-    _ frame: Frame
+    images: [ImageRequest] = [], takesImages level: Int? = nil, maintenance: [MaintenanceWindow] = [], _ frame: Frame
   ) -> String {
     var values = summary(report, frame.now)
     values["meaning"] =
@@ -157,6 +165,20 @@ struct Pages: Sendable {
     values["suspended"] = report.suspended
     values["checkedSpan"] = report.lastCheck.map { Moments.span(frame.now - $0) }
     values["checkProblem"] = report.checkProblem
+    values["kernel"] = report.kernel.map { "\($0.release) \($0.version)" }
+    values["agent"] = report.isAgentUp.map { $0 ? "answers Prometheus" : "does not answer Prometheus" }
+    values["maintenance"] = maintenance.map { window($0, frame) }
+    if level != nil || !images.isEmpty {
+      var part: [String: Any] = [
+        "images": images.map { image($0, frame) }, "host": report.name, "token": frame.viewer?.token ?? "",
+        "mayAsk": level != nil && frame.viewer?.isAdmin == true && images.allSatisfy(\.state.isOver),
+        "hasImages": !images.isEmpty,
+      ]
+      part["levels"] = [(0, "everything: evidence"), (31, "only the kernel's own data: crash")].map {
+        ["level": $0.0, "text": $0.1, "isChosen": $0.0 == level] as [String: Any]
+      }
+      values["acquisition"] = part
+    }
     values["findings"] = findings.map { finding($0, frame, showsHost: false) }
     values["words"] = words.map { ["line": $0.line, "text": $0.text] }
     values["history"] = history.map { ["time": Moments.text($0.at), "state": $0.state, "cause": $0.cause] }
@@ -164,6 +186,45 @@ struct Pages: Sendable {
     values["historyCount"] = history.count
     values["views"] = KernelViews.all.map { ["name": $0.name, "summary": $0.summary, "host": report.name] }
     return page("host", "\(report.name) is \(report.standing.state.rawValue)", frame, values)
+  }
+
+  private func image(_ request: ImageRequest, _ frame: Frame) -> [String: Any] {
+    var values: [String: Any] = [
+      "number": request.number, "who": request.who, "state": request.state.rawValue,
+      "time": Moments.text(request.asked), "level": request.level, "isRunning": request.state == .running,
+      "done": request.done, "total": max(request.total, 1), "percent": Self.percent(request),
+      "mayCancel": !request.state.isOver && frame.viewer?.isAdmin == true, "token": frame.viewer?.token ?? "",
+    ]
+    values["reason"] = request.reason.isEmpty ? nil : request.reason
+    values["image"] = request.image.map { String($0.prefix(12)) }
+    values["problem"] = request.problem
+    if request.state == .done {
+      values["size"] = "\(request.total >> 20) MiB of memory, the store grew by \(request.stored >> 20) MiB"
+    }
+    return values
+  }
+
+  private static func percent(_ request: ImageRequest) -> Int {
+    request.total == 0 ? 0 : Int(Double(request.done) / Double(request.total) * 100)
+  }
+
+  private func window(_ window: MaintenanceWindow, _ frame: Frame) -> [String: Any] {
+    var values: [String: Any] = [
+      "number": window.number, "host": window.host, "who": window.who, "from": Moments.text(window.from),
+      "until": Moments.text(window.until), "isNow": window.from <= frame.now,
+      "mayEnd": frame.viewer?.isAdmin == true, "token": frame.viewer?.token ?? "",
+    ]
+    values["comment"] = window.comment.isEmpty ? nil : window.comment
+    return values
+  }
+
+  func maintenance(_ windows: [MaintenanceWindow], hosts: [String], _ frame: Frame) -> String {
+    page(
+      "maintenance", "Maintenance", frame,
+      [
+        "windows": windows.map { window($0, frame) }, "hasWindows": !windows.isEmpty,
+        "mayPlan": frame.viewer?.isAdmin == true, "hosts": hosts, "token": frame.viewer?.token ?? "",
+      ])
   }
 
   private func finding(_ finding: KeptFinding, _ frame: Frame, showsHost: Bool) -> [String: Any] {

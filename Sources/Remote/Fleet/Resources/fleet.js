@@ -45,7 +45,25 @@
     }
   }
 
-  function soon() { if (!timer) timer = setTimeout(renew, 150); }
+  // The first of several events is shown at once, those that follow it together.
+  let renewed = 0;
+  function soon() {
+    if (timer) return;
+    timer = setTimeout(() => { renewed = Date.now(); renew(); }, Date.now() - renewed > 500 ? 0 : 150);
+  }
+
+  // How far an image has got needs no page.
+  const takeImage = (event) => {
+    let image = null;
+    try { image = JSON.parse(event.data); } catch { return; }
+    if (image.host !== host) return;
+    const bar = document.querySelector("#image-" + Number(image.number) + " progress");
+    if (!bar || image.state !== "running") { soon(); return; }
+    bar.max = Math.max(image.total_bytes, 1);
+    bar.value = image.done_bytes;
+    const said = bar.parentElement.querySelector("output");
+    if (said) said.textContent = Math.floor(100 * image.done_bytes / bar.max) + " %";
+  };
 
   const events = new EventSource("/events");
   const say = (text, kind) => { if (sign) { sign.textContent = text; sign.className = "live " + kind; } };
@@ -56,6 +74,7 @@
     soon();
   };
   for (const kind of ["state", "finding", "acknowledgement", "fleet", "problem"]) events.addEventListener(kind, take);
+  events.addEventListener("image", takeImage);
   events.onopen = () => { say("live", "on"); soon(); };
   events.onerror = () => say("no connection to the service; what stands here is old", "off");
   // Ages and heartbeats go on without events.

@@ -35,6 +35,8 @@ public struct HostStateMachine: Sendable {
     case lost(String)
     /// What is found and not over.
     case found([OpenFinding])
+    /// Whether its own agent answers Prometheus; nil where nobody knows.
+    case agent(isUp: Bool?)
   }
 
   /// How long a line may stand still, in seconds: a device writes it a thousand times a second.
@@ -52,6 +54,8 @@ public struct HostStateMachine: Sendable {
   private var ticks: (value: UInt64, since: Double)?
   private var silence: String?
   private var found: [OpenFinding] = []
+  /// Whether its own agent answers, and since when in seconds since 1970; nil where nobody knows.
+  private var agent: (isUp: Bool, since: Double)?
   /// Whether its device has detectors at all.
   private var hasDetectors = true
 
@@ -80,6 +84,10 @@ public struct HostStateMachine: Sendable {
       found = findings
       // Findings say nothing of a host whose device nobody has heard.
       if isFresh { return nil }
+    case .agent(let isUp):
+      guard agent?.isUp != isUp else { return nil }
+      agent = isUp.map { ($0, now.utc) }
+      if isFresh { return nil }
     }
     return settle(now)
   }
@@ -104,14 +112,23 @@ public struct HostStateMachine: Sendable {
   /// The state that all of this makes.
   private mutating func settle(_ now: Moment) -> Standing? {
     var next: Standing
-    if let lost {
-      next = Standing(state: .unreachable, since: now.utc, cause: lost)
-    } else if let silence {
-      next = Standing(state: .silent, since: now.utc, cause: silence)
+    if let blind = lost ?? silence {
+      // Two witnesses: one says nothing, and the other that the host lives.
+      if agent?.isUp == true {
+        next = Standing(state: .unseen, since: now.utc, cause: "its own agent answers, but \(blind)")
+      } else {
+        next = Standing(state: lost != nil ? .unreachable : .silent, since: now.utc, cause: blind)
+      }
     } else if let (state, finding) = worst {
       // What was there before anybody looked began then; a device's clock is not believed further than that.
       let isBelievable = finding.first > 0 && finding.first <= now.utc
       next = Standing(state: state, since: isBelievable ? finding.first : now.utc, cause: finding.title)
+    } else if let agent, !agent.isUp {
+      next = Standing(
+        state: .agentDead, since: now.utc,
+        cause:
+          "its kernel goes on, but its own agent does not answer Prometheus: see whether the agent runs, or the network"
+      )
     } else {
       next = Standing(
         state: .alive, since: now.utc,
@@ -119,9 +136,9 @@ public struct HostStateMachine: Sendable {
           ? "the device looks, and finds nothing that would stop it"
           : "the device answers, and looks for nothing: start grassd with --detectors")
     }
-    if next.state == .unreachable || next.state == .silent {
+    if next.state.isBlind {
       next.before = standing.flatMap { old in
-        old.state == .unreachable || old.state == .silent
+        old.state.isBlind
           ? old.before : .init(state: old.state, since: old.since, cause: old.cause)
       }
     }
@@ -129,7 +146,7 @@ public struct HostStateMachine: Sendable {
       // Since when it is so, only another state changes.
       next.since = old.since
       // Why there is no way to it may change from try to try; the first reason tells most.
-      if next.state == .unreachable { next.cause = old.cause }
+      if next.state == .unreachable || next.state == .unseen { next.cause = old.cause }
       if next == old { return nil }
     }
     standing = next

@@ -76,6 +76,17 @@ public final class FleetStore: Sendable {
           CREATE INDEX visit_at ON visit (at);
           """)
     }
+    migrator.registerMigration("2") { db in
+      try db.execute(
+        sql: """
+          -- Images that were asked for, and what became of them.
+          CREATE TABLE image (
+            number INTEGER PRIMARY KEY, host TEXT NOT NULL, who TEXT NOT NULL, reason TEXT NOT NULL, rule TEXT NOT NULL,
+            level INTEGER NOT NULL, state TEXT NOT NULL, asked REAL NOT NULL, ended REAL, total INTEGER NOT NULL,
+            image TEXT, stored INTEGER NOT NULL, problem TEXT) STRICT;
+          CREATE INDEX image_of ON image (host, asked);
+          """)
+    }
     return migrator
   }
 
@@ -386,6 +397,81 @@ public final class FleetStore: Sendable {
     }
   }
 
+  /// Ends a time of maintenance, or takes one back that has not begun.
+  ///
+  /// - Returns: the host that it is of; nil where there is none of that number that is not over.
+  public func endMaintenance(_ number: Int64, now: Double) throws(StoreError) -> String? {
+    try write { db in
+      let host = try String.fetchOne(
+        db, sql: "SELECT host FROM maintenance WHERE number = ? AND until > ?", arguments: [number, now])
+      try db.execute(
+        sql: "UPDATE maintenance SET until = ?, start = min(start, ?) WHERE number = ? AND until > ?",
+        arguments: [now, now, number, now])
+      return host
+    }
+  }
+
+  // MARK: Images
+
+  /// Keeps an image that was asked for, or what became of it.
+  ///
+  /// - Returns: its number, which it gets where it is 0.
+  public func keep(_ request: ImageRequest) throws(StoreError) -> Int64 {
+    try write { db in
+      try db.execute(
+        sql: """
+          INSERT INTO image (number, host, who, reason, rule, level, state, asked, ended, total, image, stored, problem)
+          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+          ON CONFLICT (number) DO UPDATE SET state = excluded.state, ended = excluded.ended, total = excluded.total,
+            image = excluded.image, stored = excluded.stored, problem = excluded.problem
+          """,
+        arguments: [
+          request.number == 0 ? nil : request.number, request.host, request.who, request.reason, request.rule,
+          request.level, request.state.rawValue, request.asked, request.ended, Int64(clamping: request.total),
+          request.image, Int64(clamping: request.stored), request.problem,
+        ])
+      return request.number == 0 ? db.lastInsertedRowID : request.number
+    }
+  }
+
+  /// Images that were asked for, the newest first; only a host's, or of all for nil.
+  public func images(of host: String? = nil, limit: Int = 100) throws(StoreError) -> [ImageRequest] {
+    try read { db in
+      try Row.fetchAll(
+        db, sql: "SELECT * FROM image WHERE ?1 IS NULL OR host = ?1 ORDER BY number DESC LIMIT ?2",
+        arguments: [host, limit]
+      ).map { row in
+        var request = ImageRequest(
+          number: row["number"], host: row["host"], who: row["who"], reason: row["reason"], rule: row["rule"],
+          level: row["level"], state: .init(rawValue: row["state"]) ?? .failed, asked: row["asked"],
+          ended: row["ended"])
+        request.total = UInt64(clamping: row["total"] as Int64)
+        request.stored = UInt64(clamping: row["stored"] as Int64)
+        if request.state == .done { request.done = request.total }
+        (request.image, request.problem) = (row["image"], row["problem"])
+        return request
+      }
+    }
+  }
+
+  /// How many images of a host a rule has asked for since then, those that failed left out.
+  func imageCount(of host: String, rule: String, since utc: Double) throws(StoreError) -> Int {
+    try read { db in
+      try Int.fetchOne(
+        db, sql: "SELECT count(*) FROM image WHERE host = ? AND rule = ? AND asked > ? AND state <> 'failed'",
+        arguments: [host, rule, utc]) ?? 0
+    }
+  }
+
+  /// Says of all images that are not over that they failed.
+  func endImages(problem: String, at utc: Double) throws(StoreError) {
+    try write { db in
+      try db.execute(
+        sql: "UPDATE image SET state = 'failed', problem = ?, ended = ? WHERE state IN ('waiting', 'running')",
+        arguments: [problem, utc])
+    }
+  }
+
   /// Keeps who looked at what.
   public func note(_ what: String, by who: String, from address: String, at utc: Double) throws(StoreError) {
     try write { db in
@@ -454,6 +540,7 @@ public final class FleetStore: Sendable {
       try db.execute(sql: "DELETE FROM acknowledgement WHERE finding NOT IN (SELECT number FROM finding)")
       for (table, column) in [
         ("state_change", "at"), ("visit", "at"), ("maintenance", "until"), ("last_words", "taken"),
+        ("image", "asked"),
       ] {
         try db.execute(sql: "DELETE FROM \(table) WHERE \(column) < ?", arguments: [limit])
       }

@@ -7,6 +7,8 @@ public struct FleetEvent: Sendable {
     case finding
     /// Somebody acknowledged a finding.
     case acknowledgement
+    /// An image was asked for, has got further, or is over.
+    case image
     /// The list of hosts is another.
     case fleet
     /// The service itself has a fault, or has it no more.

@@ -47,11 +47,13 @@ extension FleetWatch {
     condition.isNewsWaiting = condition.isChecked
   }
 
-  /// A number from 0 to 1 that is a name's own.
-  private static func part(of name: String) -> Double {
-    let hash = name.utf8.reduce(UInt64(0xcbf2_9ce4_8422_2325)) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
-    // The low bits of FNV-1a depend on the last letters most.
-    return Double((hash ^ hash >> 32) & 0xffff_ffff) / 4_294_967_296
+  /// A number from 0 to 1 that is a name's own; those of similar names lie apart.
+  static func part(of name: String) -> Double {
+    var hash = name.utf8.reduce(UInt64(0xcbf2_9ce4_8422_2325)) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+    // FNV-1a of short names has little in its high bits: MurmurHash3's last step spreads it.
+    hash = (hash ^ hash >> 33) &* 0xff51_afd7_ed55_8ccd
+    hash = (hash ^ hash >> 33) &* 0xc4ce_b9fe_1a85_ec53
+    return Double((hash ^ hash >> 33) >> 11) / Double(UInt64(1) << 53)
   }
 
   private func check(_ host: WatchedHost) {
@@ -88,8 +90,10 @@ extension FleetWatch {
     guard let session = try session(host.name, slots: 4) else { throw OpenKernels.NoSuchHost() }
     defer { session.close() }
     let memory = try RemoteMemory(session: session)
-    let kernel = try Kernel(memory: DeadlineMemory(memory), hint: memory.kernelHint, known: .standard())
+    let kernel = try Kernel(memory: DeadlineMemory(memory), hint: memory.kernelHint, known: builds)
+    host.condition.withLock { $0.kernel = KernelName(kernel) }
     var check = Check()
+    check.texts = host.texts
     if try session.info().features.contains(.findings) {
       let ids = host.condition.withLock { $0.ids }
       check.device = try session.openFindings().map {
@@ -143,6 +147,7 @@ extension FleetWatch {
     }
     let findings = Dictionary(own.map { ($0.id, $0) }) { first, _ in first }
     for change in changes {
+      images.see(host.name, change.open)
       events.publish(
         FleetEvent(
           .finding, host: host.name, json: FleetJSON.event(host.name, change),

@@ -3,6 +3,7 @@ import Dispatch
 import Host
 import Hosts
 import KernelViews
+import LinuxKernel
 public import Logging
 import Output
 import Records
@@ -17,9 +18,14 @@ public final class FleetWatch: Sendable {
   public let events: EventHub
   /// What is written to files and to syslog.
   public let logs: EventLogs
+  /// Images of hosts' memory.
+  public let images: ImageTaker
   private let connection: Locked<HostConnection>
+  private let witness = Locked<(settings: FleetConfiguration.Witness, asker: AgentWitness)?>(nil)
   let configuration: Locked<FleetConfiguration>
-  private let hosts = Locked<[String: WatchedHost]>([:])
+  /// Symbols and types of builds that are known, which all hosts share.
+  let builds = BuildFolder.standard()
+  private let hosts: Locked<[String: WatchedHost]>
   private let log: Logger
 
   private let connecting: WorkPool
@@ -59,12 +65,18 @@ public final class FleetWatch: Sendable {
     events = EventHub()
     logs = try EventLogs(configuration, events: events, log: log)
     self.configuration = Locked(configuration)
-    connection = Locked(try HostConnection(keys: configuration.keys, timeout: configuration.timeout))
+    let connection = Locked(try HostConnection(keys: configuration.keys, timeout: configuration.timeout))
+    let hosts = Locked<[String: WatchedHost]>([:])
+    (self.connection, self.hosts) = (connection, hosts)
+    images = try ImageTaker(configuration.images, store: store, events: events, builds: builds, log: log) { name in
+      try Self.session(name, slots: 8, hosts, connection)
+    }
     connecting = try WorkPool(name: "connect", threads: 8)
     reconnecting = try WorkPool(name: "reconnect", threads: 8)
     fetching = try WorkPool(name: "fetch", threads: 16)
     recording = try WorkPool(name: "record", threads: 1)
-    checking = try WorkPool(name: "check", threads: 3)
+    // A check waits for its host most of the time.
+    checking = try WorkPool(name: "check", threads: 6)
     rechecking = try WorkPool(name: "recheck", threads: 2)
     events.tap { [logs] in logs.take($0) }
   }
@@ -76,7 +88,9 @@ public final class FleetWatch: Sendable {
   /// - Throws: ``StoreError`` where what is kept of hosts cannot be read, ``SystemCallError`` where there can be no thread.
   public func start() throws {
     let configuration = configuration.withLock { $0 }
+    images.start()
     try watch(configuration.hosts)
+    try ask(configuration.witness)
     let thread = try DedicatedThread(name: "step") { [self] in run() }
     stepper.withLock { $0 = thread }
   }
@@ -91,8 +105,13 @@ public final class FleetWatch: Sendable {
       defer { thread = nil }
       return thread
     }?.join()
+    witness.withLock { witness in
+      defer { witness = nil }
+      return witness
+    }?.asker.finish()
     connecting.finish()
     reconnecting.finish()
+    images.finish()
     fetching.finish()
     checking.finish()
     rechecking.finish()
@@ -121,6 +140,8 @@ public final class FleetWatch: Sendable {
     }
     for host in gone { host.condition.withLock { $0.isGone = true } }
     try watch(new.hosts)
+    images.reload(new.images)
+    try ask(new.witness)
     events.publish(FleetEvent(.fleet, host: "", json: Array("{\"hosts\": \(new.hosts.count)}".utf8)))
   }
 
@@ -154,8 +175,19 @@ public final class FleetWatch: Sendable {
   ///
   /// - Throws: why there is none.
   public func session(_ name: String, slots: Int) throws -> Session? {
+    try Self.session(name, slots: slots, hosts, connection)
+  }
+
+  private static func session(
+    _ name: String, slots: Int, _ hosts: Locked<[String: WatchedHost]>, _ connection: Locked<HostConnection>
+  ) throws -> Session? {
     guard let host = hosts.withLock({ $0[name] }) else { return nil }
     return try connection.withLock { $0 }.session(host.host.withLock { $0.url }, slots: slots)
+  }
+
+  /// Keeps what a host's kernel was read to be called.
+  func name(_ host: String, _ kernel: KernelName) {
+    hosts.withLock { $0[host] }?.condition.withLock { $0.kernel = kernel }
   }
 
   /// The fault that the service has itself, for operators; nil where it has none.
@@ -182,6 +214,33 @@ public final class FleetWatch: Sendable {
       hand(host, due: Moments.nanoseconds)
     }
   }
+
+  // MARK: The second witness
+
+  /// Asks another Prometheus from now on, or none.
+  private func ask(_ settings: FleetConfiguration.Witness?) throws(SystemCallError) {
+    guard witness.withLock({ $0?.settings }) != settings else { return }
+    witness.withLock { witness in
+      defer { witness = nil }
+      return witness
+    }?.asker.finish()
+    guard let settings else { return take(agents: nil) }
+    let asker = try AgentWitness(settings, log: log) { [weak self] in self?.take(agents: $0) }
+    witness.withLock { $0 = (settings, asker) }
+  }
+
+  /// Takes which hosts' own agents are up; nil where nobody knows.
+  private func take(agents: [String: Bool]?) {
+    for host in hosts.withLock({ Array($0.values) }) {
+      host.condition.withLock { condition in
+        condition.isAgentUp = agents?[host.name]
+        settle(.agent(isUp: condition.isAgentUp), host, &condition, Moments.now)
+      }
+    }
+  }
+
+  /// Whether the second witness answers; nil where there is none.
+  public var witnessWorks: Bool? { witness.withLock { $0?.asker }.map { $0.failure == nil } }
 
   // MARK: Stepping
 
@@ -319,6 +378,7 @@ public final class FleetWatch: Sendable {
     log.info("\(host.name) is \(standing.state.rawValue)", metadata: ["cause": "\(standing.cause)"])
     // A cause that reads otherwise is no change of state.
     guard before?.state != standing.state || before?.cause != standing.cause else { return }
+    if before?.state != standing.state { images.see(host.name, standing) }
     recording.add { [self] in
       do throws(StoreError) {
         try store.keep(standing, of: host.name, at: now.utc)
@@ -386,21 +446,24 @@ public final class FleetWatch: Sendable {
   ///   - session: a session with it.
   ///   - line: what its line said now.
   ///   - isNew: whether the session is new, so that its device may be another than the one before.
+  ///   - isGlance: whether it is only looked at, behind what was looked at before: nothing can be kept at the moment.
   /// - Returns: whether there is more to be taken at once.
   /// - Throws: ``SessionError`` where the link ends.
   private func takeLog(
-    _ host: WatchedHost, _ session: Session, _ line: SessionLine, isNew: Bool
+    _ host: WatchedHost, _ session: Session, _ line: SessionLine, isNew: Bool, isGlance: Bool = false
   ) throws(SessionError) -> Bool {
     var (epoch, taken, mark) = host.condition.withLock { ($0.epoch, $0.taken, $0.mark) }
     let time = Duration.seconds(Self.fetchTimeout)
-    if line.newestFinding < taken {
+    if isGlance {
+      (epoch, taken) = host.condition.withLock { $0.published }
+    } else if line.newestFinding < taken {
       (epoch, taken, mark) = (epoch + 1, 0, 0)
     } else if isNew, taken > 0, mark != 0 {
       // A log of another device may have grown past it meanwhile: its entry of that number is another.
       let last = try session.findings(after: taken - 1, upTo: taken, within: time).findings.first
       if let last, FindingChange.mark(last) != mark { (epoch, taken, mark) = (epoch + 1, 0, 0) }
     }
-    let isAnother = epoch != host.condition.withLock { $0.epoch }
+    let isAnother = !isGlance && epoch != host.condition.withLock { $0.epoch }
     guard line.newestFinding > taken || isAnother else { return false }
     // So many at once, so that who is killed again and again gets on all the same.
     let end = min(line.newestFinding, taken + Self.mostAtOnce)
@@ -428,23 +491,27 @@ public final class FleetWatch: Sendable {
       return FindingChange(record, finding, json: FleetJSON.bytes(JSON(finding.value)))
     }
     let newest = records.last.map { FindingChange.mark($0) }
-    var isKept = true
-    do throws(StoreError) {
-      _ = try store.keep(changes, of: host.name, epoch: epoch, taken: end, mark: newest, at: now)
-      stored()
-    } catch {
-      failed(error)
-      isKept = false
+    var isKept = !isGlance
+    if !isGlance {
+      do throws(StoreError) {
+        _ = try store.keep(changes, of: host.name, epoch: epoch, taken: end, mark: newest, at: now)
+        stored()
+      } catch {
+        failed(error)
+        isKept = false
+      }
     }
     let published = host.condition.withLock { condition -> [FindingChange] in
       let fresh = changes.filter { condition.published.epoch != epoch || $0.number > condition.published.number }
-      condition.published = (epoch, end)
-      if isAnother {
+      let isOther = condition.published.epoch != epoch
+      condition.published = (epoch, isOther ? end : max(end, condition.published.number))
+      if isOther {
         condition.open = [:]
         // Another device, or another boot: what was found by looking closer may be over.
         hastenCheck(&condition)
       }
-      for change in changes {
+      // What was looked at before it could be kept is not looked at again.
+      for change in fresh {
         condition.open[change.id] = change.isOpen ? change.open : nil
         // What the device has found it also ends.
         condition.checked[change.id] = nil
@@ -460,6 +527,7 @@ public final class FleetWatch: Sendable {
       return fresh
     }
     for change in published {
+      if change.isOpen { images.see(host.name, change.open) }
       events.publish(
         FleetEvent(
           .finding, host: host.name, json: FleetJSON.event(host.name, change),
@@ -469,13 +537,16 @@ public final class FleetWatch: Sendable {
       keepWords(head, host, session)
       host.condition.withLock { $0.wordsDue = Moments.nanoseconds + Self.wordsTime }
     }
+    if isGlance { return end < line.newestFinding }
+    // What cannot be kept is known all the same, however much it is.
+    if !isKept { while try takeLog(host, session, line, isNew: false, isGlance: true) {} }
     return isKept && end < line.newestFinding
   }
 
   /// Keeps a kernel's last words as they are now: later its log's end may be there, too.
   private func keepWords(_ head: LastWords.Head, _ host: WatchedHost, _ session: Session) {
     guard let words = try? session.lastWords(number: head.number) else { return }
-    let report = LastWordsReport(words, live: nil, known: .standard())
+    let report = LastWordsReport(words, live: nil, known: builds)
     let text = String(report.text(tail: 40).prefix(256 * 1024))
     do throws(StoreError) {
       try store.keepWords(

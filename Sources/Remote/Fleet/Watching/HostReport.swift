@@ -25,4 +25,8 @@ public struct HostReport: Sendable {
   public var lastCheck: Double?
   public var checkDuration: Double?
   public var checkProblem: String?
+  /// What its kernel is called; nil before it was read.
+  public var kernel: KernelName?
+  /// Whether its own agent answers Prometheus; nil where nobody knows.
+  public var isAgentUp: Bool?
 }

@@ -1,3 +1,4 @@
+import Detection
 import Host
 import Remote
 
@@ -54,6 +55,10 @@ final class WatchedHost: Sendable {
     /// When it was checked last, in nanoseconds and in seconds since 1970; how long that took, in seconds; and why not all of it could be.
     var lastCheck: (at: UInt64, utc: Double, duration: Double, problem: String?)?
     var checks: UInt64 = 0
+    /// What its kernel is called, as it was read last.
+    var kernel: KernelName?
+    /// Whether its own agent answers Prometheus; nil where nobody knows.
+    var isAgentUp: Bool?
     /// Ids of findings by their identities in the log, for what others follow from.
     var ids: [UInt64: String] = [:]
     /// When its kernel's last words are read once more, in nanoseconds, since their end comes a moment later; nil where they need not be.
@@ -68,6 +73,8 @@ final class WatchedHost: Sendable {
   let name: String
   let host: Locked<FleetConfiguration.Host>
   let condition: Locked<Condition>
+  /// What checks found in its kernel's text, so that they look again only at what changed.
+  let texts = SeenTexts()
   /// When this service began to know of it.
   let began: Double
 
@@ -96,7 +103,9 @@ final class WatchedHost: Sendable {
         worstSeverity: Int(condition.line?.worstSeverity ?? 0),
         suspended: condition.line?.suspended ?? 0, missed: condition.missed, seen: condition.seen,
         taken: condition.taken, checks: condition.checks, lastCheck: condition.lastCheck?.utc,
-        checkDuration: condition.lastCheck?.duration, checkProblem: condition.lastCheck?.problem)
+        checkDuration: condition.lastCheck?.duration, checkProblem: condition.lastCheck?.problem,
+        kernel: condition.kernel,
+        isAgentUp: condition.isAgentUp)
     }
   }
 }

@@ -34,6 +34,9 @@ public struct Check: Sendable {
   /// What the host's device has found by itself and not closed: it looks all the time, and sees what two looks cannot.
   public var device: [Finding] = []
 
+  /// What checks of this host found in its texts before, for who checks it again and again; nil where each is looked through.
+  public var texts: SeenTexts?
+
   /// What a check gave.
   public struct Report: Sendable {
     /// Those that are confirmed, the worst first; what follows from another comes behind it.
@@ -66,7 +69,7 @@ public struct Check: Sendable {
   public func run(on kernel: Kernel, wait: (Duration) -> Void) -> Report {
     var report = Report()
     let boot = kernel.bootID
-    let first = Look(at: kernel, baseline: baseline)
+    let first = Look(at: kernel, baseline: baseline, seen: texts)
     report.looks = 1
     let seen = ask(detectors, first, before: nil, &report)
     let needsMore = detectors.filter { detector in
@@ -77,7 +80,7 @@ public struct Check: Sendable {
       return report
     }
     wait(pause)
-    let second = Look(at: kernel, baseline: baseline)
+    let second = Look(at: kernel, baseline: baseline, seen: texts)
     report.looks = 2
     report.stoodStill = first.moment.guest == second.moment.guest
     var ignored = Report()

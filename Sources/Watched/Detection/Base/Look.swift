@@ -10,11 +10,14 @@ public final class Look: Sendable {
   public let moment: Finding.Moment
   /// What was learned of the host before; nil where nothing was.
   public let baseline: Baseline?
+  /// What was found in the host's texts before; nil where they are looked through in any case.
+  let seen: SeenTexts?
   private let answers = Mutex<[String: any Sendable]>([:])
 
   /// Begins a look: the clock is read now, all else when it is asked for.
-  public init(at kernel: Kernel, baseline: Baseline? = nil) {
+  public init(at kernel: Kernel, baseline: Baseline? = nil, seen: SeenTexts? = nil) {
     self.kernel = kernel
+    self.seen = seen
     self.baseline = baseline
     var now = timespec()
     clock_gettime(CLOCK_REALTIME, &now)
@@ -27,6 +30,7 @@ public final class Look: Sendable {
 
   private init(at kernel: Kernel, moment: Finding.Moment, baseline: Baseline?) {
     self.kernel = kernel
+    seen = nil
     self.moment = moment
     self.baseline = baseline
   }

@@ -64,22 +64,39 @@ private struct KernelTextReader: KernelReader {
     functions = starts
   }
 
-  func read(_ kernel: Kernel, _ places: [VirtualAddress]) throws -> KernelText {
-    let bytes = try kernel.addressSpace.read(VirtualAddress(text.lowerBound), count: text.count)
-    return KernelText.looked(through: bytes, at: text, image: image, functions, places, most: Self.mostRemarks)
+  func read(_ kernel: Kernel, _ places: [VirtualAddress], _ seen: SeenTexts?) throws -> KernelText {
+    let places = KernelText.offsets(of: places, in: text)
+    let start = VirtualAddress(text.lowerBound)
+    let given = seen?.digest(of: [text, image], functions: functions, places: places)
+    if let seen, let given {
+      let known = seen.text(at: text.lowerBound, given: given) {
+        guard case .physical(let place) = kernel.addressSpace.location(of: start, count: text.count) else { return nil }
+        return seen.digest(of: MemorySegment(start: place, count: UInt64(text.count)), in: kernel.memory)
+      }
+      if let known { return known }
+    }
+    let bytes = try kernel.addressSpace.read(start, count: text.count)
+    let looked = KernelText.looked(through: bytes, at: text, image: image, functions, places, most: Self.mostRemarks)
+    // The digest is that of the bytes that were looked through, whatever the memory holds by now.
+    if let seen, let given { seen.keep(looked, at: text.lowerBound, given: given, bytes: seen.digest(ofBytes: bytes)) }
+    return looked
   }
 }
 
 extension KernelText {
+  /// Those of `places` that lie in a text, as ascending offsets from its start.
+  fileprivate static func offsets(of places: [VirtualAddress], in text: Range<UInt64>) -> [UInt32] {
+    places.lazy.map(\.rawValue).filter { text.contains($0) }.map { UInt32($0 - text.lowerBound) }.sorted()
+  }
+
   /// What of the text `bytes`, which lies at `text`, has to be explained.
   ///
-  /// That is branches out of `image` that do not lead to `known`, and what is odd in `functions`, whose starts are given as offsets, and
-  /// at tracers' `places`.
+  /// That is branches out of `image` that do not lead to `known`, and what is odd in `functions` and at tracers' places, both given
+  /// as ascending offsets.
   fileprivate static func looked(
     through bytes: [UInt8], at text: Range<UInt64>, image: Range<UInt64>, known: Range<UInt64> = 0..<0,
-    _ functions: [UInt32], _ places: [VirtualAddress], most: Int
+    _ functions: [UInt32], _ offsets: [UInt32], most: Int
   ) -> KernelText {
-    let offsets = places.lazy.map(\.rawValue).filter { text.contains($0) }.map { UInt32($0 - text.lowerBound) }.sorted()
     var answer = KernelText()
     answer.functions = functions.count
     var undecoded = 0
@@ -150,11 +167,11 @@ extension Look {
     let places = (try? tracedFunctions())?.places.map(\.address) ?? []
     let listed = try modules()
     let symbols = try once("symbols") { kernel throws(KernelError) in try kernel.symbolMap() }
-    return try once("module texts") { kernel throws(KernelError) in
+    return try once("module texts") { [seen] kernel throws(KernelError) in
       var table = ModuleTextTable(faults: listed.faults + symbols.faults)
-      let functions = Dictionary(
-        grouping: symbols.all.lazy.filter { $0.module != nil && ($0.type == "t" || $0.type == "T") }
-      ) { $0.module ?? "" }
+      let functions = Dictionary(grouping: symbols.ofModules.lazy.filter { $0.type == "t" || $0.type == "T" }) {
+        $0.module ?? ""
+      }
       var batch = ReadBatch<VirtualAddress>()
       var total = 0
       var texts: [(module: KernelModule, text: Range<UInt64>)] = []
@@ -178,14 +195,22 @@ extension Look {
         }
         let starts = names.keys.map { UInt32($0.rawValue - item.text.lowerBound) }.sorted()
         guard !starts.isEmpty else { continue }
-        table.modules.append(
-          ModuleText(
-            module: item.module,
-            text: .looked(
-              through: Array(batch.bytes[entry.offset..<entry.offset + entry.count]), at: item.text, image: item.text,
-              known: kernel.textRange, starts, places,
-              // Most instructions that lead anywhere have five bytes.
-              most: min(max(entry.count / 5, 4096), 1 << 20)), names: names))
+        let offsets = KernelText.offsets(of: places, in: item.text)
+        let bytes = Array(batch.bytes[entry.offset..<entry.offset + entry.count])
+        let given = seen?.digest(of: [item.text, kernel.textRange], functions: starts, places: offsets)
+        let digest = seen?.digest(ofBytes: bytes)
+        var text: KernelText?
+        if let seen, let given { text = seen.text(at: item.text.lowerBound, given: given) { digest } }
+        let looked =
+          text
+          ?? .looked(
+            through: bytes, at: item.text, image: item.text, known: kernel.textRange, starts, offsets,
+            // Most instructions that lead anywhere have five bytes.
+            most: min(max(entry.count / 5, 4096), 1 << 20))
+        if text == nil, let seen, let given, let digest {
+          seen.keep(looked, at: item.text.lowerBound, given: given, bytes: digest)
+        }
+        table.modules.append(ModuleText(module: item.module, text: looked, names: names))
       }
       return table
     }
@@ -195,12 +220,12 @@ extension Look {
 extension Look {
   /// The kernel's text, looked through from its first function to its last.
   ///
-  /// Cost: a read of the text, of some 20 MiB.
+  /// Cost: a read of the text, of some 20 MiB; where it was looked through before and did not change, of digests of its pages.
   public func kernelText() throws(KernelError) -> KernelText {
     let places = (try? tracedFunctions())?.places.map(\.address) ?? []
-    return try once("kernel text") { kernel throws(KernelError) in
+    return try once("kernel text") { [seen] kernel throws(KernelError) in
       let reader = try kernel.reader(KernelTextReader.self)
-      return try KernelError.reading(KernelTextReader.subject) { try reader.read(kernel, places) }
+      return try KernelError.reading(KernelTextReader.subject) { try reader.read(kernel, places, seen) }
     }
   }
 }

@@ -30,6 +30,15 @@ public final class SymbolTable: Sendable {
       text: text, starts: starts, addresses: addresses, index: index, variables: variables.merging(more) { $1 })
   }
 
+  /// The same symbols of an image that lies `distance` further up: what is no address of the image stays, as offsets in the per-CPU areas.
+  ///
+  /// Names and their index are shared. Cost: one addition a symbol.
+  package func moved(by distance: UInt64) -> SymbolTable {
+    SymbolTable(
+      text: text, starts: starts, addresses: addresses.map { $0 >> 63 == 1 ? $0 &+ distance : $0 }, index: index,
+      variables: variables.mapValues { VirtualAddress($0.rawValue &+ distance) })
+  }
+
   /// The run-time address of the symbol, the lowest one where several are called so.
   ///
   /// Cost: one hash look-up.

@@ -1,6 +1,7 @@
 import Glibc
 import KernelInfo
 package import Memory
+import Synchronization
 
 /// A folder of known builds: the symbols and types of kernels that were proven whole, and which boots they were proven of.
 ///
@@ -22,6 +23,11 @@ public final class BuildFolder: Sendable {
   private static let mostOfOneBuild = 4
   private static let mostBoots = 256
   private static let longestBuild = 128 << 20
+
+  /// Files that were read, by their paths, those that were asked for last at the end: hosts of one build share what was decoded of it.
+  private let read = Mutex<[(path: String, file: FileMark, build: KnownBuild)]>([])
+  /// So many builds are held, of some 20 MB each.
+  private static let mostHeld = 4
 
   public init(path: String) { self.path = path }
 
@@ -61,9 +67,28 @@ public final class BuildFolder: Sendable {
     return nil
   }
 
+  /// The build in a file; read once as long as the file stays as it is.
   func build(_ path: String) -> KnownBuild? {
+    // As it was before it was read: what is written meanwhile is read the next time.
+    guard let file = FileMark(path) else { return nil }
+    let held = read.withLock { read -> KnownBuild? in
+      guard let index = read.firstIndex(where: { $0.path == path }) else { return nil }
+      let entry = read.remove(at: index)
+      guard entry.file == file else { return nil }
+      read.append(entry)
+      return entry.build
+    }
+    if let held { return held }
     // A file that is damaged, or of another version, is none.
-    Self.contents(path, limit: Self.longestBuild).flatMap { try? KnownBuild(file: $0) }
+    guard let build = Self.contents(path, limit: Self.longestBuild).flatMap({ try? KnownBuild(file: $0) }) else {
+      return nil
+    }
+    read.withLock { read in
+      read.removeAll { $0.path == path }
+      if read.count >= Self.mostHeld { read.removeFirst() }
+      read.append((path, file, build))
+    }
+    return build
   }
 
   /// Whether a build's tables may serve in the place of the memory's own.
@@ -285,6 +310,21 @@ public final class BuildFolder: Sendable {
       unlink(path)
       throw BuildFolderError(folder, .system(code))
     }
+  }
+}
+
+/// What tells a file from what was at its path before.
+private struct FileMark: Equatable {
+  private let numbers: [Int]
+
+  /// Nil where there is no file.
+  init?(_ path: String) {
+    var status = stat()
+    guard stat(path, &status) == 0 else { return nil }
+    numbers = [
+      Int(bitPattern: UInt(status.st_dev)), Int(bitPattern: UInt(status.st_ino)), Int(status.st_size),
+      status.st_mtim.tv_sec, status.st_mtim.tv_nsec, status.st_ctim.tv_sec, status.st_ctim.tv_nsec,
+    ]
   }
 }
 

@@ -1,5 +1,6 @@
 package import KernelInfo
 package import Memory
+import Synchronization
 
 /// The tables of a build that was proven whole, kept to be used again: its symbols and its types, as its image holds them.
 ///
@@ -25,6 +26,14 @@ package struct KnownBuild: Sendable {
   /// As it was linked; nil where offsets count from their own places.
   private let relativeBase: UInt64?
   private let tables: [Table]
+  /// Shared by all copies of this value, and so by all hosts of the build.
+  private let decoded = Decoded()
+
+  /// What was decoded of the tables.
+  private final class Decoded: Sendable {
+    let symbols = Mutex<(slide: UInt64, table: SymbolTable)?>(nil)
+    let types = Mutex<TypeTable?>(nil)
+  }
 
   private enum Part: Int, CaseIterable {
     case names, tokens, tokenIndex, offsets, types
@@ -88,7 +97,26 @@ package struct KnownBuild: Sendable {
   }
 
   /// The symbols in a boot that moved the image by `slide`.
+  ///
+  /// Cost: they are decoded the first time; then addresses are added to, and names are shared.
   package func symbols(slide: UInt64) throws(KernelInfoError) -> SymbolTable {
+    if let known = decoded.symbols.withLock({ $0 }) {
+      return known.slide == slide ? known.table : known.table.moved(by: slide &- known.slide)
+    }
+    let symbols = try decodeSymbols(slide: slide)
+    decoded.symbols.withLock { $0 = (slide, symbols) }
+    return symbols
+  }
+
+  /// The types, which are the same in each boot.
+  private func types() throws(KernelInfoError) -> TypeTable {
+    if let known = decoded.types.withLock({ $0 }) { return known }
+    let types = try TypeTable(tables[Part.types.rawValue].bytes, release: release)
+    decoded.types.withLock { $0 = types }
+    return types
+  }
+
+  private func decodeSymbols(slide: UInt64) throws(KernelInfoError) -> SymbolTable {
     let start = text + Int(truncatingIfNeeded: slide)
     func bytes(_ part: Part) -> [UInt8] { tables[part.rawValue].bytes }
     let (names, tokens, index, offsets) = (bytes(.names), bytes(.tokens), bytes(.tokenIndex), bytes(.offsets))
@@ -126,7 +154,7 @@ package struct KnownBuild: Sendable {
   /// - Throws: ``KernelInfoError`` where the build lacks a symbol of it. Cost: all symbols and types are decoded.
   package func traces() throws(KernelInfoError) -> Traces {
     let symbols = try symbols(slide: 0)
-    let types = try TypeTable(tables[Part.types.rawValue].bytes, release: release)
+    let types = try self.types()
     func offset(_ name: String) throws(KernelInfoError) -> UInt64 {
       guard let address = symbols.address(of: name), address >= text else {
         throw KernelInfoError(.missingSymbol(name))
@@ -149,7 +177,7 @@ package struct KnownBuild: Sendable {
     let symbols = try symbols(slide: boot.slide)
     let image = try ImageParts(listedBy: symbols)
     guard case .bytes(let range) = image.types else { throw KernelInfoError(.missingSymbol("__start_BTF")) }
-    let types = try TypeTable(tables[Part.types.rawValue].bytes, release: release)
+    let types = try self.types()
     return KernelClaims(
       claimant: claimant, place: boot.place, release: release, buildID: buildID.isEmpty ? nil : buildID,
       physicalBase: boot.physicalBase, root: boot.root, levels: boot.levels, slide: boot.slide, symbols: symbols,

@@ -43,8 +43,11 @@ public struct SymbolMap: Sendable {
         name: symbol.name, type: symbol.type, address: symbol.address, size: image.size(ofSymbolAt: symbol.address),
         offset: 0, module: nil)
     }
-    return own + modules.flatMap(\.all)
+    return own + ofModules
   }
+
+  /// The symbols of modules, in the order of the tables.
+  package var ofModules: [SymbolPlace] { modules.flatMap(\.all) }
 
   /// The address that `text` means: `schedule`, `schedule+0x10`, `0xffffffff81000000`, or the same without `0x`.
   ///
