@@ -97,7 +97,7 @@ struct WitnessTests {
       ])
     try scratch.write(
       """
-      global: {scrape_interval: 1s, scrape_timeout: 1s}
+      global: {scrape_interval: 2s, scrape_timeout: 2s}
       scrape_configs:
         - job_name: node
           static_configs:
@@ -131,7 +131,7 @@ struct WitnessTests {
     try watch.start()
     defer { watch.stop() }
     func states(_ a: HostState, _ b: HostState) async throws -> Bool {
-      for _ in 0..<600 {
+      for _ in 0..<1200 {
         if watch.report("a")?.standing.state == a, watch.report("b")?.standing.state == b { return true }
         try await Task.sleep(for: .milliseconds(50))
       }
