@@ -1,5 +1,6 @@
 #include "grass_linux.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -62,4 +63,11 @@ void grass_unguard_mapping(const void *base) {
     mappings[index].size = 0;
     if (atomic_compare_exchange_strong(&mappings[index].base, &expected, 0)) return;
   }
+}
+
+void grass_keep_freed_memory(void) {
+  // One arena, so that what one thread frees another finds.
+  mallopt(M_ARENA_MAX, 1);
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
 }

@@ -19,6 +19,11 @@ public protocol Link: AnyObject, Sendable {
   /// Local memory for this link's operations.
   func makeBuffer(byteCount: Int) throws(LinkError) -> LinkBuffer
 
+  /// `bytes` as a buffer of this link, where it can read into any memory; else nil.
+  ///
+  /// They stay the caller's, who leaves them alone until each operation on them has completed or the link has ended.
+  func lend(_ bytes: UnsafeMutableRawBufferPointer) -> LinkBuffer?
+
   /// Posts a write of local bytes to the region.
   ///
   /// - Parameters:
@@ -70,6 +75,7 @@ public protocol Link: AnyObject, Sendable {
 }
 
 extension Link {
+  public func lend(_ bytes: UnsafeMutableRawBufferPointer) -> LinkBuffer? { nil }
   public func sums(of number: UInt64) -> InlineArray<2, UInt64>? { nil }
 
   /// Writes, and waits for the acknowledgement.

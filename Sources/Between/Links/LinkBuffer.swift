@@ -7,6 +7,8 @@ public final class LinkBuffer: @unchecked Sendable {
   // One session uses a buffer at a time, under its own lock.
   public let byteCount: Int
   public let base: UnsafeMutableRawPointer
+  /// Whether the memory is another's.
+  private let isLent: Bool
   /// Makes it known to a device, where the link has one.
   var registration: MemoryRegion?
 
@@ -14,13 +16,19 @@ public final class LinkBuffer: @unchecked Sendable {
   public init(byteCount: Int) {
     precondition(byteCount > 0, "a buffer of \(byteCount) bytes")
     self.byteCount = byteCount
+    isLent = false
     base = .allocate(byteCount: byteCount, alignment: 4096)
     base.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
   }
 
+  /// Memory of somebody else, who leaves it alone until each operation on it has completed or its link has ended.
+  init(lending bytes: UnsafeMutableRawBufferPointer, at base: UnsafeMutableRawPointer) {
+    (byteCount, self.base, isLent) = (bytes.count, base, true)
+  }
+
   deinit {
     registration = nil
-    base.deallocate()
+    if !isLent { base.deallocate() }
   }
 
   /// The bytes of `range`, during the call of `body`.

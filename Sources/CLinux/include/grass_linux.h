@@ -51,6 +51,10 @@ bool grass_guard_mapping(const void *base, size_t size, uint32_t *lost);
 /// Ends that for the mapping at `base`, which is then unmapped by its owner.
 void grass_unguard_mapping(const void *base);
 
+/// Has the C library keep memory that is freed, up to 1 GiB: pieces of some MiB are else given back to the kernel each time and
+/// asked of it anew, page by page.
+void grass_keep_freed_memory(void);
+
 /// Has `sysinfo` report so many bytes of memory more than there are, to every library of this process.
 ///
 /// NVIDIA's driver refuses to map more host memory than it was told of; what a device watches, a guest's or another

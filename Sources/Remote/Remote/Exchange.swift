@@ -149,32 +149,36 @@ final class Exchange: @unchecked Sendable {
   func read(_ reads: [WindowRead], until deadline: ContinuousClock.Instant) throws(SessionError) {
     try onLink { () throws(LinkError) in
       if posted > 0 { try link.wait(for: posted, until: deadline) }
-      if window == nil { window = try link.makeBuffer(byteCount: Self.windowPiece * Self.windowDepth) }
-      guard let buffer = window else { return }
-      // What is on its way, in its order: the place in the buffer, and where it goes.
-      var flights: [(number: UInt64, place: Int, to: UnsafeMutableRawBufferPointer)] = []
+      // What is on its way, in its order: where it lands, and where it goes from there unless that is the same.
+      var flights: [(number: UInt64, buffer: LinkBuffer, range: Range<Int>, to: UnsafeMutableRawPointer?)] = []
       var first = 0
       func land() throws(LinkError) {
         let flight = flights[first]
         try link.wait(for: flight.number, until: deadline)
-        buffer.withBytes(flight.place..<flight.place + flight.to.count) {
-          flight.to.copyMemory(from: UnsafeRawBufferPointer($0))
+        if let to = flight.to {
+          flight.buffer.withBytes(flight.range) { bytes in
+            if let from = bytes.baseAddress { to.copyMemory(from: from, byteCount: bytes.count) }
+          }
         }
         first += 1
       }
-      // Short ones share a place in turns as long ones do.
+      // Short ones take a place as long ones do.
       var turn = 0
       for read in reads {
+        let lent = link.lend(read.bytes)
+        if lent == nil, window == nil {
+          window = try link.makeBuffer(byteCount: Self.windowPiece * Self.windowDepth)
+        }
+        guard let buffer = lent ?? window, let base = read.bytes.baseAddress else { continue }
         var done = 0
         while done < read.bytes.count {
           if flights.count - first == Self.windowDepth { try land() }
           let count = min(Self.windowPiece, read.bytes.count - done)
-          let place = turn % Self.windowDepth * Self.windowPiece
+          let place = lent == nil ? turn % Self.windowDepth * Self.windowPiece : done
           turn += 1
           posted = try link.postRead(
             into: buffer, place..<place + count, from: read.part, offset: read.address + done, awaiting: nil)
-          flights.append(
-            (posted, place, UnsafeMutableRawBufferPointer(rebasing: read.bytes[done..<done + count])))
+          flights.append((posted, buffer, place..<place + count, lent == nil ? base + done : nil))
           done += count
         }
       }

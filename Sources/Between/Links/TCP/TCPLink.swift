@@ -100,6 +100,10 @@ public final class TCPLink: Link, @unchecked Sendable {
 
   public func makeBuffer(byteCount: Int) throws(LinkError) -> LinkBuffer { LinkBuffer(byteCount: byteCount) }
 
+  public func lend(_ bytes: UnsafeMutableRawBufferPointer) -> LinkBuffer? {
+    bytes.baseAddress.map { LinkBuffer(lending: bytes, at: $0) }
+  }
+
   public func postWrite(
     _ buffer: LinkBuffer, _ range: Range<Int>, to part: RemotePart, offset: Int, fenced: Bool
   ) throws(LinkError) -> UInt64 {

@@ -18,6 +18,10 @@ final class LentLink: Link, Sendable {
     try lock.withLock { _ throws(LinkError) in try link.makeBuffer(byteCount: byteCount) }
   }
 
+  func lend(_ bytes: UnsafeMutableRawBufferPointer) -> LinkBuffer? {
+    lock.withLock { _ in link.lend(bytes) }
+  }
+
   func postWrite(
     _ buffer: LinkBuffer, _ range: Range<Int>, to part: RemotePart, offset: Int, fenced: Bool
   ) throws(LinkError) -> UInt64 {

@@ -1,6 +1,7 @@
 import Acquisition
 import ArgumentParser
 import Glibc
+import Host
 import KernelViews
 import Memory
 import Remote
@@ -102,6 +103,7 @@ struct DumpCommand: ParsableCommand {
   private var chosenLevel: DumpLevel { level.map { DumpLevel(rawValue: $0) } ?? (profile ?? .evidence).level }
 
   func run() throws {
+    Heap.keepFreed()
     let (looked, kernel) = try source.openMemory(slots: streams)
     Interruption.watch()
     let pause = try paused(looked)
