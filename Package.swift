@@ -98,8 +98,8 @@ targets += [
   .target(name: "Samples", dependencies: ["Memory", "KernelInfo", "KernelViews"], path: "Tests/Support/Samples")
 ]
 
-// A folder for a test's files.
-targets += [.target(name: "Scratch", path: "Tests/Support/Scratch")]
+// A folder for a test's files, and programs that run beside it.
+targets += [.target(name: "Scratch", dependencies: ["Lab"], path: "Tests/Support/Scratch")]
 // The walk through page tables in C, as devices have it, over bytes that a test gives.
 targets += [.target(name: "CPageWalk", dependencies: ["CLayouts"], path: "Tests/Support/CPageWalk")]
 
@@ -292,7 +292,7 @@ targets += [
     name: "GuestTests",
     dependencies: [
       "Memory", "Paging", "KernelInfo", "KernelViews", "Detection", "Devices", "Host", "Records", "Links",
-      "LinkConformance", "Keys", "Remote", "Lab", "Samples", "LLView", "grassd", "grass-compile", "grassctl",
+      "LinkConformance", "Keys", "Remote", "Lab", "Samples", "Scratch", "LLView", "grassd", "grass-compile", "grassctl",
       "grass-fleet", "linkcheck",
     ]),
 ]

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Lab
+import Scratch
 import Testing
 
 extension OwnGuestTests.FleetServiceTests {

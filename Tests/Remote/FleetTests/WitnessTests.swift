@@ -45,33 +45,6 @@ struct WitnessTests {
     #expect(failure?.description.contains(words) == true, "\(failure?.description ?? "")")
   }
 
-  private func program(_ name: String, _ arguments: [String]) throws -> Process {
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
-    process.arguments = ["--pdeathsig", "KILL", "--", name] + arguments
-    for stream in [\Process.standardOutput, \.standardError, \.standardInput] {
-      process[keyPath: stream] = FileHandle.nullDevice
-    }
-    try process.run()
-    return process
-  }
-
-  private func freePort() -> Int {
-    let one = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-    defer { close(one) }
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_addr.s_addr = inet_addr("127.0.0.1")
-    var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-    withUnsafeMutablePointer(to: &address) { pointer in
-      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { name in
-        _ = bind(one, name, size)
-        _ = getsockname(one, name, &size)
-      }
-    }
-    return Int(UInt16(bigEndian: address.sin_port))
-  }
-
   /// A real Prometheus scrapes an agent of each of two hosts, of which one is dead; then the other's device goes, then its agent, and at
   /// last Prometheus itself.
   @Test func aRealPrometheusTellsADeadAgentFromADeadHost() async throws {
@@ -80,8 +53,8 @@ struct WitnessTests {
       try StandInDevice(path: scratch.file("a")), try StandInDevice(path: scratch.file("b"))
     )
     defer { for one in [first, second] { one.stop() } }
-    let (agentPort, web) = (freePort(), freePort())
-    let agent = try program(
+    let (agentPort, web) = (RunningProgram.freePort(), RunningProgram.freePort())
+    let agent = try RunningProgram(
       "/usr/bin/python3",
       [
         "-c",
@@ -94,7 +67,7 @@ struct WitnessTests {
             def log_message(self, *words): pass
         http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Agent).serve_forever()
         """, "\(agentPort)",
-      ])
+      ], log: scratch.file("agent.log"))
     try scratch.write(
       """
       global: {scrape_interval: 2s, scrape_timeout: 2s}
@@ -104,18 +77,13 @@ struct WitnessTests {
             - {targets: ["127.0.0.1:\(agentPort)"], labels: {host: a}}
             - {targets: ["127.0.0.1:1"], labels: {host: b}}
       """, to: "prometheus.yml")
-    let prometheus = try program(
+    let prometheus = try RunningProgram(
       "/usr/bin/prometheus",
       [
         "--config.file=\(scratch.file("prometheus.yml"))", "--storage.tsdb.path=\(scratch.file("tsdb"))",
         "--web.listen-address=127.0.0.1:\(web)",
-      ])
-    defer {
-      for one in [agent, prometheus] where one.isRunning {
-        kill(one.processIdentifier, SIGKILL)
-        one.waitUntilExit()
-      }
-    }
+      ], log: scratch.file("prometheus.log"))
+    defer { for one in [agent, prometheus] { one.stop() } }
     var configuration = FleetConfiguration()
     configuration.keys = scratch.path
     configuration.detectorsEvery = 0
@@ -130,25 +98,31 @@ struct WitnessTests {
       log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     try watch.start()
     defer { watch.stop() }
-    func states(_ a: HostState, _ b: HostState) async throws -> Bool {
+    func states(_ a: HostState, _ b: HostState, when isSo: () -> Bool = { true }) async throws -> Bool {
       for _ in 0..<1200 {
-        if watch.report("a")?.standing.state == a, watch.report("b")?.standing.state == b { return true }
+        if watch.report("a")?.standing.state == a, watch.report("b")?.standing.state == b, isSo() { return true }
         try await Task.sleep(for: .milliseconds(50))
       }
       return false
     }
-    func told() -> String { "\(watch.reports().map(\.standing)) \(String(describing: watch.witnessWorks))" }
-    #expect(try await states(.alive, .agentDead), "\(told())")
-    #expect(watch.report("a")?.isAgentUp == true && watch.report("b")?.isAgentUp == false && watch.witnessWorks == true)
+    func told() -> String {
+      "\(watch.reports().map { ($0.standing, $0.isAgentUp) }) \(String(describing: watch.witnessWorks)); \(prometheus.said.suffix(2000))"
+    }
+    // Prometheus looks at one agent before it looks at the other.
+    #expect(
+      try await states(.alive, .agentDead) {
+        watch.report("a")?.isAgentUp == true && watch.report("b")?.isAgentUp == false && watch.witnessWorks == true
+      }, "\(told())")
     // A device that says nothing any more, of a host whose agent answers.
     first.stop()
     #expect(try await states(.unseen, .agentDead), "\(told())")
-    kill(agent.processIdentifier, SIGKILL)
+    agent.stop()
     #expect(try await states(.silent, .agentDead), "\(told())")
     // Who knows nothing says nothing.
-    kill(prometheus.processIdentifier, SIGKILL)
-    #expect(try await states(.silent, .alive), "\(told())")
-    #expect(watch.witnessWorks == false && watch.report("b")?.isAgentUp == nil)
+    prometheus.stop()
+    #expect(
+      try await states(.silent, .alive) { watch.witnessWorks == false && watch.report("b")?.isAgentUp == nil },
+      "\(told())")
     let metrics = MetricsText.fleet(
       watch.reports(), version: "1", followers: 0, steps: (0, 0), failedWrites: 0, hasProblem: false,
       witnessWorks: watch.witnessWorks)

@@ -3,12 +3,12 @@ import Glibc
 import Lab
 
 /// A program that runs beside a test, and ends with it.
-final class RunningProgram {
+package final class RunningProgram {
   private let process = Process()
   private let log: String
 
   /// Starts it; what it says goes to a file.
-  init(_ program: String, _ arguments: [String], log: String) throws {
+  package init(_ program: String, _ arguments: [String], log: String) throws {
     self.log = log
     process.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
     process.arguments = ["--pdeathsig", "KILL", "--", program] + arguments
@@ -21,18 +21,18 @@ final class RunningProgram {
   }
 
   /// What it said.
-  var said: String { (try? String(contentsOfFile: log, encoding: .utf8)) ?? "" }
+  package var said: String { (try? String(contentsOfFile: log, encoding: .utf8)) ?? "" }
 
-  var isRunning: Bool { process.isRunning }
+  package var isRunning: Bool { process.isRunning }
 
   /// Ends it without a warning: not every program unblocks the signals that the lab's own threads block.
-  func stop() {
+  package func stop() {
     if process.isRunning { kill(process.processIdentifier, SIGKILL) }
     process.waitUntilExit()
   }
 
   /// A port of this machine's that nobody has now, for programs that choose none themselves.
-  static func freePort() -> Int {
+  package static func freePort() -> Int {
     let one = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     defer { close(one) }
     var address = sockaddr_in()
