@@ -12,17 +12,19 @@ public protocol SlotKeeper: Sendable {
   /// The watched memory, where sessions may read it past the device, in clear; empty where they may not.
   var openMemory: [OpenSegment] { get }
 
-  /// Whether a session that has the right to asks how its link reads that memory.
+  /// Whether the session of these slots has asked how its link reads that memory, and still may: a link lets nobody read otherwise.
+  ///
+  /// False from the moment on at which that session has ended, by the removal of its key for one.
   func wantsWindows(_ slots: Range<Int>) -> Bool
 
-  /// Says how, to who has these slots: as parts of which offsets are physical addresses.
-  func setWindows(_ windows: [RemotePart], _ slots: Range<Int>)
+  /// Says how, to who has these slots: as parts of which offsets are physical addresses; nil while it is not known.
+  func setWindows(_ windows: [RemotePart]?, _ slots: Range<Int>)
 }
 
 extension SlotKeeper {
   public var openMemory: [OpenSegment] { [] }
   public func wantsWindows(_ slots: Range<Int>) -> Bool { false }
-  public func setWindows(_ windows: [RemotePart], _ slots: Range<Int>) {}
+  public func setWindows(_ windows: [RemotePart]?, _ slots: Range<Int>) {}
 }
 
 /// The keeper of a region whose sessions need no keys: there is nothing to forget.

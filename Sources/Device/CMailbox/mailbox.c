@@ -32,6 +32,18 @@ static void publish_beacon(struct grass_mailbox *mailbox, uint64_t now, uint32_t
 }
 
 /// Writes each session's line.
+/// Whether the session that has a slot has all the rights that an operation takes.
+static bool may(const struct grass_mailbox *mailbox, uint32_t slot, uint32_t operation) {
+  const struct grass_session_state *session = grass_keyring_session(mailbox->keyring, slot);
+  uint32_t right = grass_right_of(operation);
+  return session && (session->rights & right) == right;
+}
+
+/// Has the owner of a slot's link let nobody read past the device there, until a session asks anew.
+static void close_windows(struct grass_mailbox *mailbox, uint32_t slot) {
+  if (mailbox->windows) __atomic_store_n(&mailbox->windows[slot].is_wanted, 0, __ATOMIC_RELEASE);
+}
+
 static void publish_lines(struct grass_mailbox *mailbox, uint64_t now, uint32_t state) {
   const struct grass_summary *summary = &mailbox->summary;
   // Each line is sealed under a number of its own.
@@ -51,6 +63,9 @@ static void publish_lines(struct grass_mailbox *mailbox, uint64_t now, uint32_t 
     if (!mailbox->keyring || grass_keyring_line(mailbox->keyring, index, &own)) grass_copy_in(place, &own, sizeof own);
     else if (grass_load(place)) clear(place, sizeof own);
   }
+  if (mailbox->keyring && mailbox->windows)
+    for (uint32_t slot = 0; slot < mailbox->layout.slot_count; slot++)
+      if (!may(mailbox, slot, GRASS_WINDOWS)) close_windows(mailbox, slot);
   mailbox->lines_time = now;
 }
 
@@ -679,9 +694,7 @@ static bool is_allowed(struct grass_mailbox *mailbox, uint32_t slot, uint64_t le
   struct grass_request request = {0};
   if (length >= sizeof request) __builtin_memcpy(&request, mailbox->scratch + sizeof(struct grass_record), sizeof request);
   *operation = request.operation;
-  const struct grass_session_state *session = grass_keyring_session(mailbox->keyring, slot);
-  uint32_t right = grass_right_of(request.operation);
-  return session && (session->rights & right) == right;
+  return may(mailbox, slot, request.operation);
 }
 
 /// Looks at one slot of a region with keys. Returns whether a request was answered.
@@ -724,13 +737,14 @@ static bool serve_keyed(struct grass_mailbox *mailbox, uint32_t slot, uint64_t n
   if (!opened.is_waiting && is_run(mailbox, length) && mailbox->monitors && mailbox->monitors->is_running)
     return look_later(mailbox, state, sequence, 0, now);
   state->next_look = 0;
+  if (opened.is_waiting || opened.session != keyring->owners[slot]) close_windows(mailbox, slot);
   grass_keyring_accept(keyring, slot, &opened, now);
   state->served = sequence;
   mailbox->served++;
   uint64_t answered;
-  bool may = is_allowed(mailbox, slot, length, &operation);
-  grass_keyring_charge(keyring, slot, operation != GRASS_HEARTBEAT, may ? grass_digested(payload, length) : 0, now);
-  if (!may) {
+  bool allowed = is_allowed(mailbox, slot, length, &operation);
+  grass_keyring_charge(keyring, slot, operation != GRASS_HEARTBEAT, allowed ? grass_digested(payload, length) : 0, now);
+  if (!allowed) {
     answered = refuse(mailbox, mailbox->answer, operation, GRASS_NOT_ALLOWED);
   } else if (operation == GRASS_RUN) {
     uint32_t status = GRASS_BAD_RUN;

@@ -213,8 +213,8 @@ public final class Server {
       if !openMemory.isEmpty { device.setWindows(nil, for: slots.lowerBound) }
     }
     func wantsWindows(_ slots: Range<Int>) -> Bool { device.wantsWindows(slots.lowerBound) }
-    func setWindows(_ windows: [RemotePart], _ slots: Range<Int>) {
-      device.setWindows(windows.map(grass_memory_window.init), for: slots.lowerBound)
+    func setWindows(_ windows: [RemotePart]?, _ slots: Range<Int>) {
+      device.setWindows(windows?.map(grass_memory_window.init), for: slots.lowerBound)
     }
   }
 

@@ -308,7 +308,7 @@ public final class CPUDevice: Device, @unchecked Sendable {
     guard let windows else { return }
     turn.await()
     defer { turn.give() }
-    windows[slot].is_wanted = 0
+    if list == nil { windows[slot].is_wanted = 0 }
     windows[slot].is_ready = list == nil ? 0 : 1
     let list = list ?? []
     let count = min(list.count, Int(GRASS_MAX_WINDOWS))

@@ -39,7 +39,7 @@ public protocol Device: AnyObject, Sendable {
   /// - Returns: false where this device cannot.
   func openMemory() -> Bool
 
-  /// Whether a session that has this slot asks for that.
+  /// Whether the session that has this slot has asked for that, and still may: false from the moment on at which it has ended.
   func wantsWindows(_ slot: Int) -> Bool
 
   /// Tells it; nil where it is not known yet, which is so for whoever has the slot next.

@@ -122,6 +122,50 @@ extension SealedSessionTests {
     #expect(try reading.line().state == .unknown(0))
   }
 
+  /// Whose key is removed reads nothing more past the device, though nobody ends its connection.
+  @Test func aRemovedKeyReadsNothingPastTheDevice() throws {
+    let (admin, taker) = (Identity.generate(), Identity.generate())
+    let host = try WatchedHost(
+      keys: [Self.line(admin, .all), Self.line(taker, [.watch, .read, .acquire])], isOpen: true)
+    host.store(7, at: 4096)
+    let session = try Session(to: host.address(.tcp), timeout: .seconds(4), keys: Self.keys(taker, of: host))
+    let memory = try UnsealedMemory(RemoteMemory(session: session))
+    func read() -> UInt64? {
+      var batch = ReadBatch<PhysicalAddress>()
+      batch.add(PhysicalAddress(4096), count: 8)
+      memory.read(&batch)
+      return batch.faults.isEmpty ? try? batch.reader(0).load(0) : nil
+    }
+    for _ in 0..<10 { #expect(read() == 7) }
+    try Session(to: host.sharedMemory, keys: Self.keys(admin, of: host)).remove(taker.publicKey)
+    let end = ContinuousClock.now + .seconds(1)
+    while read() != nil, ContinuousClock.now < end {}
+    #expect(read() == nil)
+  }
+
+  /// What one session was allowed, the next one that has its slots is not.
+  @Test func whoComesNextReadsNothingPastTheDevice() throws {
+    let (taker, watcher) = (Identity.generate(), Identity.generate())
+    let host = try WatchedHost(keys: [
+      Self.line(taker, [.watch, .read, .acquire]), Self.line(watcher, [.watch, .read]),
+    ])
+    #expect(host.device.openMemory())
+    // None, so that who asks needs no link that reads them.
+    for slot in 0..<host.region.layout.slotCount { host.device.setWindows([], for: slot) }
+    func asking() -> [Int] { (0..<host.region.layout.slotCount).filter { host.device.wantsWindows($0) } }
+    do {
+      let memory = try RemoteMemory(session: Session(to: host.sharedMemory, keys: Self.keys(taker, of: host)))
+      #expect(throws: SessionError.self) { try UnsealedMemory(memory) }
+      #expect(asking() == [0])
+      try memory.session.heartbeat(within: nil)
+      #expect(asking() == [0])
+    }
+    // Over shared memory nobody tells the device that the one has gone.
+    let next = try Session(to: host.sharedMemory, keys: Self.keys(watcher, of: host))
+    try next.heartbeat()
+    #expect(asking().isEmpty)
+  }
+
   /// A key that may ask for little waits, and another one does not.
   @Test func aKeyIsHeldToWhatItMayHave() throws {
     let (me, limited, slow) = (Identity.generate(), Identity.generate(), Identity.generate())

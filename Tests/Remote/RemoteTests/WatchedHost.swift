@@ -10,9 +10,22 @@ import Remote
 /// A device as those see it who lend its slots.
 private struct Slots: SlotKeeper {
   let device: CPUDevice
+  let openMemory: [OpenSegment]
   var isKeyed: Bool { device.isKeyed }
   func assist() {}
-  func release(_ slots: Range<Int>) { device.release(slots) }
+  func release(_ slots: Range<Int>) {
+    device.release(slots)
+    device.setWindows(nil, for: slots.lowerBound)
+  }
+  func wantsWindows(_ slots: Range<Int>) -> Bool { device.wantsWindows(slots.lowerBound) }
+  func setWindows(_ windows: [RemotePart]?, _ slots: Range<Int>) {
+    let list = windows?.map { part in
+      grass_memory_window(
+        start: UInt64(part.range.lowerBound), count: UInt64(part.range.count), high: part.token.high,
+        low: part.token.low)
+    }
+    device.setWindows(list, for: slots.lowerBound)
+  }
 }
 
 /// Memory in this process, a device that watches it, and a responder: the monitored side, whole.
@@ -42,8 +55,10 @@ final class WatchedHost {
 
   /// `count` bytes at physical 0 in a file of the temporary directory.
   ///
-  /// With `keys`, sessions need them.
-  init(count: Int = 8 << 20, layout: RegionLayout? = nil, keys: [grass_key_line]? = nil) throws {
+  /// With `keys`, sessions need them. Where it is open, sessions with the right to read it past the device.
+  init(
+    count: Int = 8 << 20, layout: RegionLayout? = nil, keys: [grass_key_line]? = nil, isOpen: Bool = false
+  ) throws {
     bytes = Bytes(count)
     path = "/tmp/grass-test-\(UInt64.random(in: 0 ... .max))"
     region = try SharedRegion(path: path, layout: try layout ?? RegionLayout(keys: keys != nil))
@@ -57,7 +72,9 @@ final class WatchedHost {
           bytes: UnsafeRawPointer(bytes.base),
           segment: MemorySegment(start: PhysicalAddress(0), count: UInt64(count)))
       ], owner: bytes, keyring: keyring)
-    let slots = Slots(device: device)
+    if isOpen { _ = device.openMemory() }
+    let open = OpenSegment(start: 0, bytes: UnsafeRawBufferPointer(start: bytes.base, count: count), lost: nil)
+    let slots = Slots(device: device, openMemory: isOpen ? [open] : [])
     responder = try TCPResponder(region: region, host: "127.0.0.1", port: 0, keeper: slots)
     copier = try TCPResponder(
       region: SharedRegion(layout: region.layout, in: CopiedMemory(region)), host: "127.0.0.1", port: 0,

@@ -26,6 +26,8 @@ struct TCPConnection {
   private static let awaitLimit: UInt64 = 200_000
   /// How long a device may take until it shows that a session was made, in nanoseconds.
   private static let lineLimit: UInt64 = 50_000_000
+  /// The most of the watched memory that is sent before the next look whether its reader still may, in bytes.
+  private static let openPiece = 1 << 20
   /// Bytes that may go to and fro before there is a session: many times what a handshake takes.
   private static let unprovenLimit = 4 << 20
 
@@ -208,19 +210,27 @@ struct TCPConnection {
     }
   }
 
-  /// Answers a read of the watched memory, from where that lies.
+  /// Answers a read of the watched memory, from where that lies, for as long as the session may.
   private mutating func read(
     _ part: RemotePart, _ segment: OpenSegment, _ operation: TCPWire.Operation
   ) throws(LinkError) {
-    if let fault = part.fault(.read, token: operation.token, offset: operation.offset, count: operation.count) {
+    let fault = part.fault(.read, token: operation.token, offset: operation.offset, count: operation.count)
+    if let fault = keeper.wantsWindows(borrower.slots) ? fault : .wrongToken {
       reply(.init(number: operation.number, status: UInt64(fault.rawValue), count: 0))
       return try flush()
     }
     reply(.init(number: operation.number, status: 0, count: operation.count))
     unacknowledged = false
     try flush()
-    let start = Int(operation.offset - segment.start)
-    try send(UnsafeRawBufferPointer(rebasing: segment.bytes[start..<start + Int(operation.count)]))
+    var rest = segment.bytes[Int(operation.offset - segment.start)...].prefix(Int(operation.count))
+    while !rest.isEmpty {
+      let piece = rest.prefix(Self.openPiece)
+      try send(UnsafeRawBufferPointer(rebasing: piece))
+      rest = rest.dropFirst(piece.count)
+      guard rest.isEmpty || keeper.wantsWindows(borrower.slots) else {
+        throw LinkError(socket.address, .protocolViolation("its session ended amid a read"))
+      }
+    }
     if let lost = segment.lost, lost.pointee != 0 {
       throw LinkError(socket.address, .region("the watched memory is gone"))
     }

@@ -112,7 +112,7 @@ private final class VerbsService: @unchecked Sendable {
   /// How long one may wait, in nanoseconds: whoever asks gives up a first attempt half a second later.
   private static let patience: UInt64 = 1_000_000_000
   private static let mostWaiting = 64
-  /// How often to look who wants to read the watched memory past the device, in milliseconds.
+  /// How often to look who wants to read the watched memory past the device, and who may no longer, in milliseconds.
   private static let windowInterval: Int32 = 20
   /// How often to look for slots while somebody waits, and for sessions without a key, in nanoseconds.
   private static let claimInterval: UInt64 = 10_000_000
@@ -240,8 +240,8 @@ private final class VerbsService: @unchecked Sendable {
         for session in sessions where isOverdue(session, now) { drop(session.paths) }
       }
       if isOpen {
-        for session in sessions where !session.isOpen && keeper.wantsWindows(session.claim.slots) {
-          open(session)
+        for session in sessions where session.isOpen != keeper.wantsWindows(session.claim.slots) {
+          if session.isOpen { withdraw(session) } else { open(session) }
         }
       }
       lend(now)
@@ -388,6 +388,13 @@ private final class VerbsService: @unchecked Sendable {
       }
     }
     keeper.setWindows(windows, session.claim.slots)
+  }
+
+  /// Takes that back: the registrations end, and what is read by them.
+  private func withdraw(_ session: Session) {
+    keeper.setWindows(nil, session.claim.slots)
+    session.windows = []
+    session.isOpen = false
   }
 
   /// Tells a session what it was granted.

@@ -24,7 +24,7 @@ struct grass_slot_state {
 
 /// How the memory is read past the device by who has a slot: asked for by a session, made by the owner of its link.
 struct grass_windows {
-  uint64_t is_wanted;  // Some session asks, and may.
+  uint64_t is_wanted;  // A session has asked and may; 0 again once that session has ended or may no longer.
   uint64_t is_ready;   // The rest is there, and stays as it is until this is 0 again.
   uint64_t count;
   struct grass_memory_window windows[GRASS_MAX_WINDOWS];
