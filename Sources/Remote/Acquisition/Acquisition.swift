@@ -185,8 +185,7 @@ public struct Acquisition: Sendable {
   private func note(_ plan: ImagePlan, _ summary: AcquisitionSummary) -> [String] {
     var lines = ["FORMAT=1", "BEGAN=\(plan.began)", "ENDED=\(Self.now())", "BYTES=\(summary.byteCount)"]
     if summary.resumed > 0 { lines.append("RESUMED=\(summary.resumed)") }
-    // Caches of the host are snooped by who reads its memory; registers are not in memory at all.
-    lines.append("REGISTERS=absent")
+    lines.append(plan.contents.registersRemark)
     lines += plan.contents.remarks
     if let outcome = summary.consistency {
       lines.append("ROUNDS=\(outcome.rounds)")

@@ -1,6 +1,6 @@
 import Memory
 
-/// An ELF core of a machine's memory: one note segment with VMCOREINFO, then a loadable segment a run.
+/// An ELF core of a machine's memory: one note segment with registers and VMCOREINFO, then a loadable segment a run.
 ///
 /// ```
 /// 0x00   ELF header: core, x86-64
@@ -20,11 +20,10 @@ enum ELFLayout {
 
   static func layout(_ contents: ImageContents) throws(AcquisitionError) -> ImageLayout {
     guard contents.runs.count <= mostRuns else { throw AcquisitionError("an ELF core", .tooManyRuns(mostRuns)) }
-    var notes = ByteWriter()
-    if let text = contents.kernel?.coreInfo, !text.isEmpty { notes.note("VMCOREINFO", type: 0, text) }
+    let notes = contents.coreNotes().bytes
     let notesOffset = headerSize + segmentSize * (contents.runs.count + 1)
     let frames = contents.frames
-    let framesOffset = UInt64(notesOffset + notes.bytes.count)
+    let framesOffset = UInt64(notesOffset + notes.count)
     let start = aligned(framesOffset + UInt64(frames.count))
 
     var placements: [ImageLayout.Placement] = []
@@ -48,14 +47,14 @@ enum ELFLayout {
     head.append(UInt16(sectionSize), UInt16(5), UInt16(4))
     // Type and flags; offset, virtual and physical address; bytes in the file and in memory; no alignment.
     head.append(UInt32(4), UInt32(0))
-    head.append(UInt64(notesOffset), 0, 0, UInt64(notes.bytes.count), UInt64(notes.bytes.count), 0)
+    head.append(UInt64(notesOffset), 0, 0, UInt64(notes.count), UInt64(notes.count), 0)
     for placement in placements {
       let run = placement.segment
       head.append(UInt32(1), UInt32(7))
       let mapped = contents.kernel.map { $0.directMap.rawValue &+ run.start.rawValue } ?? 0
       head.append(placement.offset, mapped, run.start.rawValue, run.count, run.count, 0)
     }
-    head.bytes += notes.bytes + frames
+    head.bytes += notes + frames
     head.align(Int(page))
 
     var layout = ImageLayout(head: head.bytes, placements: placements, end: offset)

@@ -53,6 +53,10 @@ public struct ImageContents: Sendable, Equatable {
     kernel = KernelFacts(
       coreInfo: try reader.bytes(), release: try reader.text(), version: try reader.text(),
       directMap: VirtualAddress(try reader.number()), physicalBase: Int64(bitPattern: try reader.number()))
+    for _ in 0..<(try reader.number()) {
+      let cpu = Int(truncatingIfNeeded: try reader.number())
+      kernel?.registers[cpu] = try reader.bytes()
+    }
   }
 
   /// As it is kept beside an image that is not whole.
@@ -69,6 +73,11 @@ public struct ImageContents: Sendable, Equatable {
     plan.add(Array(kernel.version.utf8))
     plan.add(kernel.directMap.rawValue)
     plan.add(UInt64(bitPattern: kernel.physicalBase))
+    plan.add(UInt64(kernel.registers.count))
+    for (cpu, status) in kernel.registers.sorted(by: { $0.key < $1.key }) {
+      plan.add(UInt64(cpu))
+      plan.add(status)
+    }
   }
 
   static func normalized(_ runs: [MemorySegment]) -> [MemorySegment] {
@@ -100,6 +109,30 @@ public struct ImageContents: Sendable, Equatable {
     let lost = byteCount - contents.byteCount
     if lost > 0 { contents.remarks.append("LEFT_OUT_BYTES(parts of pages)=\(lost)") }
     return contents
+  }
+
+  /// The line of the image's note that says of which CPUs it has registers.
+  ///
+  /// They are in no memory but where the kernel left them when it died.
+  public var registersRemark: String {
+    let cpus = (kernel?.registers.keys.sorted() ?? []).map(String.init)
+    return "REGISTERS=\(cpus.isEmpty ? "absent" : cpus.joined(separator: ","))"
+  }
+
+  /// The notes that other programs read: registers, in the order of the CPUs, then VMCOREINFO.
+  ///
+  /// - Returns: their bytes, and where the text of VMCOREINFO lies in them.
+  func coreNotes() -> (bytes: [UInt8], coreInfo: Range<Int>) {
+    var notes = ByteWriter()
+    for (_, status) in kernel?.registers.sorted(by: { $0.key < $1.key }) ?? [] {
+      // NT_PRSTATUS
+      notes.note("CORE", type: 1, status)
+    }
+    guard let text = kernel?.coreInfo, !text.isEmpty else { return (notes.bytes, 0..<0) }
+    // Behind the note's header and its name.
+    let start = notes.bytes.count + 24
+    notes.note("VMCOREINFO", type: 0, text)
+    return (notes.bytes, start..<start + text.count)
   }
 
   /// How many bytes of memory it holds.

@@ -10,7 +10,7 @@ import Memory
 /// block 2     two bitmaps, a bit a frame: frames that the memory has, frames that are in the image
 ///             24 bytes for each of these: offset and size in the file, compression, 0
 ///             a page of zeros, for all of them; then pages in ascending order
-///             notes: VMCOREINFO, GRASS type 1 (what went wrong), GRASS type 2 (the classes of frames), GRASS type 3 (MovedFrames)
+///             notes: CORE type 1 of each CPU that saved its registers, VMCOREINFO, GRASS type 1 (what went wrong), GRASS type 2 (the classes of frames), GRASS type 3 (MovedFrames)
 /// ```
 /// Blocks have 4096 bytes. A pipe gets the flattened form of the same. Source: makedumpfile, diskdump_mod.h and IMPLEMENTATION.
 struct KdumpWriter: ImageWriter {
@@ -162,13 +162,10 @@ struct KdumpWriter: ImageWriter {
   func end(of parts: [ImageJournal.Part]) -> UInt64 { parts.last?.state ?? dataOffset }
 
   mutating func finish(_ output: ImageOutput, _ end: ImageEnd) throws(AcquisitionError) {
-    var notes = ByteWriter()
-    var coreInfo: (offset: UInt64, size: UInt64) = (0, 0)
-    if let text = contents.kernel?.coreInfo, !text.isEmpty {
-      // Behind the note's header and its name.
-      coreInfo = (state + 24, UInt64(text.count))
-      notes.note("VMCOREINFO", type: 0, text)
-    }
+    let core = contents.coreNotes()
+    let coreInfo: (offset: UInt64, size: UInt64) =
+      core.coreInfo.isEmpty ? (0, 0) : (state + UInt64(core.coreInfo.lowerBound), UInt64(core.coreInfo.count))
+    var notes = ByteWriter(bytes: core.bytes)
     notes.note("GRASS", type: 1, end.note)
     if !end.moved.isEmpty { notes.note("GRASS", type: 3, end.moved) }
     if !contents.frames.isEmpty { notes.note("GRASS", type: 2, contents.frames) }

@@ -113,7 +113,7 @@ public struct ImageRecording: Sendable {
       try store.objects.finishPack()
       counts.memory = total
       counts.stored = kept.stored + store.objects.appended - before
-      var note = plan.contents.remarks + ["UNREAD_BYTES=\(counts.unread)", "REGISTERS=absent"]
+      var note = plan.contents.remarks + ["UNREAD_BYTES=\(counts.unread)", plan.contents.registersRemark]
       if counts.resumed > 0 { note.append("RESUMED=\(counts.resumed)") }
       let image = try StoredImage.file(
         plan: plan, host: recording.host, ended: UTCTime.text(UTCTime.now), root: root,

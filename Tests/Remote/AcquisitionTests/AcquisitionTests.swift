@@ -135,6 +135,34 @@ struct AcquisitionTests {
     #expect(text.contains("LEVEL=0\n") && text.contains("UNREAD_BYTES=8192\nUNREAD=0x101000+0x2000"))
   }
 
+  /// What CPUs saved of their registers comes first, as other programs expect it, and stays in an image that is gone on with.
+  @Test(arguments: [ImageFormat.elf, .kdump]) func registersAreNotes(_ format: ImageFormat) throws {
+    let scratch = try Scratch()
+    let memory = Holed()
+    var contents = Self.contents(memory)
+    let status = (0..<336).map { UInt8(truncatingIfNeeded: $0 &* 7) }
+    contents.kernel?.registers = [2: status, 0: status.reversed()]
+    var writer = PlanWriter()
+    contents.write(to: &writer)
+    var reader = PlanReader(writer.bytes)
+    #expect(try ImageContents(plan: &reader) == contents)
+    let summary = try Acquisition(of: memory, contents, as: format).run(to: .file(scratch.file("image")))
+    #expect(summary.note.contains("REGISTERS=0,2"))
+    let file = try scratch.read("image")
+    let bytes = ByteReader(file.span.bytes)
+    var place = format == .elf ? Int(try bytes.u64(64 + 8)) : try KdumpImage(file).notesOffset
+    for expected in [status.reversed(), status] {
+      #expect(try bytes.u32(place) == 5 && bytes.u32(place + 4) == 336 && bytes.u32(place + 8) == 1)
+      #expect(try bytes.cString(place + 12) == Array("CORE".utf8))
+      #expect(Array(file[(place + 20)..<(place + 20 + 336)]) == Array(expected))
+      place += 20 + 336
+    }
+    #expect(try bytes.cString(place + 12) == Array("VMCOREINFO".utf8))
+    if format == .kdump {
+      #expect(try bytes.cString(Int(bytes.u64(4096 + 32)), limit: Int(bytes.u64(4096 + 40))) == Self.coreInfo)
+    }
+  }
+
   @Test func whatIsThereIsNotOverwritten() throws {
     let scratch = try Scratch()
     let path = try scratch.write("evidence", to: "image")

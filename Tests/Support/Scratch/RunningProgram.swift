@@ -25,6 +25,8 @@ package final class RunningProgram {
 
   package var isRunning: Bool { process.isRunning }
 
+  package func signal(_ number: Int32) { kill(process.processIdentifier, number) }
+
   /// Ends it without a warning: not every program unblocks the signals that the lab's own threads block.
   package func stop() {
     if process.isRunning { kill(process.processIdentifier, SIGKILL) }

@@ -289,6 +289,6 @@ extension KernelFacts {
       coreInfo: kernel.coreInfo().map { Array($0.text.utf8) } ?? [], release: kernel.release,
       version: KernelName(kernel).version,
       directMap: kernel.addressSpace.linearRanges.first { $0.physical.rawValue == 0 }?.start ?? VirtualAddress(0),
-      physicalBase: kernel.found.physicalBase)
+      physicalBase: kernel.found.physicalBase, registers: kernel.savedRegisters())
   }
 }

@@ -222,7 +222,7 @@ extension KernelFacts {
     self.init(
       coreInfo: kernel.coreInfo().map { Array($0.text.utf8) } ?? [], release: kernel.release, version: version,
       directMap: kernel.addressSpace.linearRanges.first { $0.physical.rawValue == 0 }?.start ?? VirtualAddress(0),
-      physicalBase: kernel.found.physicalBase)
+      physicalBase: kernel.found.physicalBase, registers: kernel.savedRegisters())
   }
 }
 
