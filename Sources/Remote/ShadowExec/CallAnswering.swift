@@ -9,7 +9,8 @@ final class CallAnswering: @unchecked Sendable {
   // Written by `init` and the one thread only.
   private let listener: Int32
   private let host: TrappedCall.Host
-  private let calls: [Int32: TrappedCall]
+  /// By their numbers.
+  private let calls: [TrappedCall?]
   private let note: @Sendable (String) -> Void
   private var said: Set<String> = []
   private let isEnding = Atomic<Bool>(false)
@@ -28,6 +29,7 @@ final class CallAnswering: @unchecked Sendable {
   ) throws(SystemCallError) {
     (self.listener, self.host, self.note) = (listener, host, note)
     self.calls = CallFilter.byNumber(calls)
+    grass_sandbox_take_turns(listener)
     thread = try DedicatedThread(name: "calls") { [self] in serve() }
   }
 
@@ -66,7 +68,7 @@ final class CallAnswering: @unchecked Sendable {
     let question = Question(
       listener: listener, id: request.id, thread: Int32(bitPattern: request.pid),
       arguments: [data.args.0, data.args.1, data.args.2, data.args.3, data.args.4, data.args.5])
-    guard let call = calls[data.nr] else {
+    guard calls.indices.contains(Int(data.nr)), let call = calls[Int(data.nr)] else {
       response.flags = grass_seccomp_continue()
       return response
     }
