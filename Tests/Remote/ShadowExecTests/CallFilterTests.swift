@@ -13,6 +13,13 @@ import Testing
     #expect(filter.count % 8 == 0 && filter.count / 8 > calls.count && filter.count / 8 < 4096)
   }
 
+  @Test func whatProgramsSayOfThisMachineIsSaid() {
+    #expect(OutsideAnswers.warning(of: ["/usr/bin/rkhunter", "--check"])?.hasPrefix("rkhunter: files on disk") == true)
+    #expect(OutsideAnswers.warning(of: ["unhide", "brute"])?.contains("making processes") == true)
+    #expect(
+      OutsideAnswers.warning(of: ["unhide", "quick"]) == nil && OutsideAnswers.warning(of: ["ps", "brute"]) == nil)
+  }
+
   @Test func textIsCutToItsField() {
     var bytes = StructBytes()
     bytes.add(Array("a name that is too long".utf8), in: 8)
