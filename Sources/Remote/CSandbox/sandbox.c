@@ -258,6 +258,16 @@ void grass_sandbox_take_turns(int listener) {
   ioctl(listener, _IOW('!', 4, uint64_t), (uint64_t)1);
 }
 
+int grass_sandbox_answer(int listener, uint64_t question, int file, int closes) {
+  struct seccomp_notif_addfd give = {
+      .id = question,
+      .flags = 2,  // SECCOMP_ADDFD_FLAG_SEND, which older headers lack.
+      .srcfd = (uint32_t)file,
+      .newfd_flags = closes ? O_CLOEXEC : 0,
+  };
+  return ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, &give);
+}
+
 int grass_sandbox_place(const char *path) { return open(path, O_PATH | O_DIRECTORY | O_CLOEXEC); }
 
 int grass_sandbox_silence(void) { return eventfd(0, EFD_CLOEXEC); }

@@ -56,12 +56,14 @@ final class CallAnswering: @unchecked Sendable {
       request.initialize(to: seccomp_notif())
       // ENOENT: who asked was ended meanwhile.
       guard seccomp_notify_receive(listener, request) == 0 else { continue }
-      response.initialize(to: answer(request.pointee))
+      guard let answer = answer(request.pointee) else { continue }
+      response.initialize(to: answer)
       _ = seccomp_notify_respond(listener, response)
     }
   }
 
-  private func answer(_ request: seccomp_notif) -> seccomp_notif_resp {
+  /// Nil where the answer was given on the way.
+  private func answer(_ request: seccomp_notif) -> seccomp_notif_resp? {
     var response = seccomp_notif_resp()
     response.id = request.id
     let data = request.data
@@ -75,6 +77,7 @@ final class CallAnswering: @unchecked Sendable {
     do {
       switch try call.answer(question, host) {
       case .value(let value): response.val = value
+      case .given: return nil
       case .own: response.flags = grass_seccomp_continue()
       case .refused(let code, let what):
         say("\(call.name) was refused: it would \(what)")

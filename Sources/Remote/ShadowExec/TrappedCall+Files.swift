@@ -19,14 +19,22 @@ extension TrappedCall {
         guard question.number(0) != -100, let whole = below(question, path) else { return .own }
         path = whole
       }
-      // Of what cannot be read the file system says why.
-      guard let bytes = try? host.answers.processFile(at: path) else { return .own }
+      let found: [UInt8]?
+      do throws(ShadowError) {
+        found = try host.answers.processFile(at: path)
+      } catch .missing {
+        throw CallError(ENOENT)
+      } catch {
+        // Of what cannot be read the file system says why.
+        return .own
+      }
+      guard let bytes = found else { return .own }
       let file = grass_memfd_create("shadow", GRASS_MEMFD_PLAIN)
       guard file >= 0 else { return .own }
       defer { close(file) }
       guard pwrite(file, bytes, bytes.count, 0) == bytes.count else { return .own }
       // O_CLOEXEC.
-      return .value(Int64(try question.give(file, closesOnExec: question.arguments[2] & 0x8_0000 != 0)))
+      return try question.answer(by: file, closesOnExec: question.arguments[2] & 0x8_0000 != 0)
     },
     // Tools that look for hidden processes enter the directory of each number.
     TrappedCall("chdir") { question, host in

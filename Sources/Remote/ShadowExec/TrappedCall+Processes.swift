@@ -99,7 +99,7 @@ extension TrappedCall {
         let file = grass_sandbox_silence()
         guard file >= 0 else { throw CallError(errno) }
         defer { close(file) }
-        return .value(Int64(try question.give(file, closesOnExec: true)))
+        return try question.answer(by: file, closesOnExec: true)
       }
     },
   ]

@@ -29,6 +29,8 @@ final class Requests: Sendable {
   /// libfuse's table of functions.
   static var operations: fuse_lowlevel_ops {
     var operations = fuse_lowlevel_ops()
+    // Who lists processes asks for each of them next: all come with what a look-up would say, not only the first ones.
+    operations.`init` = { _, connection in connection?.pointee.want &= ~UInt32(FUSE_CAP_READDIRPLUS_AUTO) }
     operations.lookup = { request, parent, name in
       guard let name else { return }
       let text = String(validatingCString: name)
