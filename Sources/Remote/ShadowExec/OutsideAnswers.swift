@@ -2,7 +2,8 @@
 enum OutsideAnswers {
   private static let disk =
     "files on disk that it checks are this machine's; processes, modules and the network are the host's"
-  private static let processor = "what it asks of the processor itself, as who runs it as a guest, is this machine's"
+  private static let processor =
+    "what it asks of the processor itself and of files on disk, as who runs it as a guest, is this machine's"
 
   private static let known: [String: String] = [
     "aide": disk, "chkrootkit": disk, "clamscan": disk, "debsums": disk, "lynis": disk, "rkhunter": disk,
