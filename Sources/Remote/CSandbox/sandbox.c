@@ -253,6 +253,21 @@ int grass_sandbox_give(int listener, uint64_t question, int file, int wanted, in
   return ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, &give);
 }
 
+void grass_sandbox_take_turns(int listener) {
+  // SECCOMP_IOCTL_NOTIF_SET_FLAGS and SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, which older headers lack.
+  ioctl(listener, _IOW('!', 4, uint64_t), (uint64_t)1);
+}
+
+int grass_sandbox_answer(int listener, uint64_t question, int file, int closes) {
+  struct seccomp_notif_addfd give = {
+      .id = question,
+      .flags = 2,  // SECCOMP_ADDFD_FLAG_SEND, which older headers lack.
+      .srcfd = (uint32_t)file,
+      .newfd_flags = closes ? O_CLOEXEC : 0,
+  };
+  return ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, &give);
+}
+
 int grass_sandbox_place(const char *path) { return open(path, O_PATH | O_DIRECTORY | O_CLOEXEC); }
 
 int grass_sandbox_silence(void) { return eventfd(0, EFD_CLOEXEC); }

@@ -36,21 +36,29 @@ public enum ProcTree {
       return ShadowNode.Entry(name: name, node: node ?? SelfDirectory(host: host, pid: 0).node())
     }
     let byName = Dictionary(files.map { ($0.name, $0.node) }, uniquingKeysWith: { first, _ in first })
-    return .directory(
+    var node = ShadowNode.directory(
       list: {
         let table = try host.processes()
-        return files + own + (try optional(host))
-          + table.processes.compactMap { pid in
-            table[pid].map { record in
-              .init(name: "\(pid)", node: ProcessDirectory(host: host, tid: pid, isWhole: true).node(of: record))
-            }
+        let processes = table.processes.compactMap { pid in
+          table[pid].map { record in
+            ShadowNode.Entry(
+              name: "\(pid)", node: ProcessDirectory(host: host, tid: pid, isWhole: true).node(of: record))
           }
+        }
+        // Who looks is among those that are looked at, as on any host: a number that calls and files answer for is in the list, too.
+        let visiting = (visitors?.processes() ?? []).filter { table[$0] == nil }.compactMap { pid in
+          visitors.flatMap { OwnDirectory(host: host, own: $0, pid: pid).node() }.map {
+            ShadowNode.Entry(name: "\(pid)", node: $0)
+          }
+        }
+        return files + own + (try optional(host)) + processes + visiting
       },
       find: { name in
-        if let node = byName[name] { return node }
-        if Self.optionalNames.contains(name) { return try optional(host).first { $0.name == name }?.node }
+        let isNumber = name.utf8.first.map { (48...57).contains($0) } ?? false
+        if !isNumber, let node = byName[name] { return node }
+        if !isNumber, Self.optionalNames.contains(name) { return try optional(host).first { $0.name == name }?.node }
         let caller = ShadowTree.caller
-        if let entry = own.first(where: { $0.name == name }) {
+        if !isNumber, let entry = own.first(where: { $0.name == name }) {
           return visitors == nil ? SelfDirectory(host: host, pid: caller).node() : entry.node
         }
         // As the kernel takes it: digits, and no zero before them. Threads that lead nobody are found, too, and not listed.
@@ -61,6 +69,10 @@ public enum ProcTree {
         }
         return ProcessDirectory(host: host, tid: tid, isWhole: true).node(of: record)
       })
+    node.listsWhole = true
+    // Who has no /proc of its own finds itself by its number, and no one else does.
+    node.isPersonal = visitors == nil
+    return node
   }
 
   private static let optionalNames: Set<String> = ["pressure", "mdstat"]
@@ -70,7 +82,7 @@ public enum ProcTree {
     let kernel = host.kernel
     var entries: [ShadowNode.Entry] = []
     if let pressure = try StateFiles.pressure(kernel) { entries.append(.init(name: "pressure", node: pressure)) }
-    if try kernel.symbols.address(of: "md_seq_ops") != nil || kernel.hasModule("md_mod") {
+    if try kernel.symbols.address(of: "md_seq_ops") != nil || host.hasModule("md_mod") {
       entries.append(
         .init(
           name: "mdstat",

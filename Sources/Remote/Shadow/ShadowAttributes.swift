@@ -35,8 +35,8 @@ public struct ShadowAttributes: Sendable, Equatable {
   /// Whether it is the same entry whoever asks, so that a system may remember it for ``lifetime``.
   public var isEverybodys = true
 
-  /// Seconds for which what is known of an entry may be kept, as processes are.
-  public static let lifetime = 0.1
+  /// Seconds for which what is known of an entry may be kept, about as long as processes are: time for a tool to go through a list.
+  public static let lifetime = 0.25
 
   public init(_ kind: Kind, _ permissions: UInt16) {
     self.kind = kind

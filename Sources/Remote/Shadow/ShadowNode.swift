@@ -20,6 +20,10 @@ public struct ShadowNode: Sendable {
   let body: Body
   /// What is to be said of it beside its contents, by names: what extended attributes show.
   var notes: (@Sendable () throws -> [(name: String, value: [UInt8])])?
+  /// Of a directory, whether its list has its entries as they are found by name, so that who lists it need not look them up.
+  var listsWhole = false
+  /// Of a directory, whether what it has depends on who asks.
+  var isPersonal = false
   /// How much its file system holds, where that is one of the host's.
   var room: (@Sendable () throws -> FileSystemRoom)?
 
@@ -63,6 +67,19 @@ public struct ShadowNode: Sendable {
   static func directory(_ entries: [Entry]) -> ShadowNode {
     let byName = Dictionary(entries.map { ($0.name, $0.node) }, uniquingKeysWith: { first, _ in first })
     return directory(list: { entries }, find: { byName[$0] })
+  }
+
+  /// A directory whose entries are read all at once, and kept for a moment for those who ask for one after the other.
+  static func listing(_ permissions: UInt16 = 0o555, _ list: @escaping @Sendable () throws -> [Entry]) -> ShadowNode {
+    let recent = Recent<(entries: [Entry], byName: [String: ShadowNode])>()
+    @Sendable func read() throws -> (entries: [Entry], byName: [String: ShadowNode]) {
+      let entries = try list()
+      return (entries, Dictionary(entries.map { ($0.name, $0.node) }, uniquingKeysWith: { first, _ in first }))
+    }
+    var node = directory(
+      permissions, list: { try recent.value(read).entries }, find: { try recent.value(read).byName[$0] })
+    node.listsWhole = true
+    return node
   }
 
   /// A file whose bytes are made whole when it is opened.

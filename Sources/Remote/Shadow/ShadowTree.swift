@@ -65,18 +65,39 @@ public final class ShadowTree: Sendable {
     guard case .directory(_, let find) = try node(parent).body else { throw .notDirectory }
     let found = try answering(parent) { try Self.$caller.withValue(caller) { try find(name) } }
     guard let found else { throw .missing }
-    return table.withLock { table in
+    return admit(name, found, in: parent)
+  }
+
+  /// Gives an entry of a directory a number, or the one that it has.
+  private func admit(_ name: String, _ node: ShadowNode, in parent: UInt64) -> Found {
+    table.withLock { table in
       let place = Place(parent: parent, name: name)
       let inode = table.numbers[place] ?? table.next
       if inode == table.next {
         table.next += 1
         table.numbers[place] = inode
       }
-      table.nodes[inode, default: Known(node: found, place: place, uses: 0)].uses += 1
-      table.nodes[inode]?.node = found
-      return Found(inode: inode, attributes: found.attributes)
+      table.nodes[inode, default: Known(node: node, place: place, uses: 0)].uses += 1
+      table.nodes[inode]?.node = node
+      return Found(inode: inode, attributes: node.attributes)
     }
   }
+
+  /// An entry of a directory that was listed.
+  public struct Listed: Sendable {
+    public let name: String
+    public let kind: ShadowAttributes.Kind
+    /// Where it is known without another question.
+    fileprivate let node: ShadowNode?
+  }
+
+  /// The same as looking an entry up that was listed; nil for those that have to be looked up.
+  public func admit(_ entry: Listed, in parent: UInt64) -> Found? {
+    entry.node.map { admit(entry.name, $0, in: parent) }
+  }
+
+  /// Whether what a directory lacks it lacks for everybody, so that a system may remember that for ``ShadowAttributes/lifetime``.
+  public func isEverybodys(_ inode: UInt64) -> Bool { (try? node(inode)).map { !$0.isPersonal } ?? false }
 
   /// Gives back the number of an entry.
   public func forget(_ inode: UInt64, count: UInt64 = 1) {
@@ -100,10 +121,14 @@ public final class ShadowTree: Sendable {
   public func attributes(of inode: UInt64) throws(ShadowError) -> ShadowAttributes { try node(inode).attributes }
 
   /// The entries of a directory as it is now, without `.` and `..`.
-  public func entries(of inode: UInt64) throws(ShadowError) -> [(name: String, kind: ShadowAttributes.Kind)] {
-    guard case .directory(let list, _) = try node(inode).body else { throw .notDirectory }
+  public func entries(of inode: UInt64) throws(ShadowError) -> [Listed] {
+    let directory = try node(inode)
+    guard case .directory(let list, _) = directory.body else { throw .notDirectory }
     return try answering(inode) {
-      try list().filter { Self.isName($0.name) }.map { ($0.name, $0.node.attributes.kind) }
+      try list().filter { Self.isName($0.name) }.map { entry in
+        let isWhole = directory.listsWhole && entry.node.attributes.isEverybodys
+        return Listed(name: entry.name, kind: entry.node.attributes.kind, node: isWhole ? entry.node : nil)
+      }
     }
   }
 

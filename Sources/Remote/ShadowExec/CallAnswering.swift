@@ -9,7 +9,8 @@ final class CallAnswering: @unchecked Sendable {
   // Written by `init` and the one thread only.
   private let listener: Int32
   private let host: TrappedCall.Host
-  private let calls: [Int32: TrappedCall]
+  /// By their numbers.
+  private let calls: [TrappedCall?]
   private let note: @Sendable (String) -> Void
   private var said: Set<String> = []
   private let isEnding = Atomic<Bool>(false)
@@ -28,6 +29,7 @@ final class CallAnswering: @unchecked Sendable {
   ) throws(SystemCallError) {
     (self.listener, self.host, self.note) = (listener, host, note)
     self.calls = CallFilter.byNumber(calls)
+    grass_sandbox_take_turns(listener)
     thread = try DedicatedThread(name: "calls") { [self] in serve() }
   }
 
@@ -54,25 +56,28 @@ final class CallAnswering: @unchecked Sendable {
       request.initialize(to: seccomp_notif())
       // ENOENT: who asked was ended meanwhile.
       guard seccomp_notify_receive(listener, request) == 0 else { continue }
-      response.initialize(to: answer(request.pointee))
+      guard let answer = answer(request.pointee) else { continue }
+      response.initialize(to: answer)
       _ = seccomp_notify_respond(listener, response)
     }
   }
 
-  private func answer(_ request: seccomp_notif) -> seccomp_notif_resp {
+  /// Nil where the answer was given on the way.
+  private func answer(_ request: seccomp_notif) -> seccomp_notif_resp? {
     var response = seccomp_notif_resp()
     response.id = request.id
     let data = request.data
     let question = Question(
       listener: listener, id: request.id, thread: Int32(bitPattern: request.pid),
       arguments: [data.args.0, data.args.1, data.args.2, data.args.3, data.args.4, data.args.5])
-    guard let call = calls[data.nr] else {
+    guard calls.indices.contains(Int(data.nr)), let call = calls[Int(data.nr)] else {
       response.flags = grass_seccomp_continue()
       return response
     }
     do {
       switch try call.answer(question, host) {
       case .value(let value): response.val = value
+      case .given: return nil
       case .own: response.flags = grass_seccomp_continue()
       case .refused(let code, let what):
         say("\(call.name) was refused: it would \(what)")

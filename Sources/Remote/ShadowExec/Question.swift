@@ -56,6 +56,15 @@ struct Question {
   }
 }
 
+extension Question {
+  /// Answers by an open file, whose number on the other side is what the call returns.
+  func answer(by file: Int32, closesOnExec: Bool) throws(CallError) -> Reply {
+    if grass_sandbox_answer(listener, id, file, closesOnExec ? 1 : 0) >= 0 { return .given }
+    guard errno == EINVAL else { throw CallError(errno) }
+    return .value(Int64(try give(file, closesOnExec: closesOnExec)))
+  }
+}
+
 /// What a call fails with: an errno.
 struct CallError: Error {
   let code: Int32
@@ -66,6 +75,8 @@ struct CallError: Error {
 enum Reply {
   /// What it returns.
   case value(Int64)
+  /// It was answered already.
+  case given
   /// This machine's kernel answers: the call is about the program itself.
   case own
   /// It fails, and standard error says that it was a question or a wish that has no answer here.

@@ -36,6 +36,7 @@ public struct ShadowProgram: Sendable {
   public func run(on kernel: Kernel, source: String) throws -> Int32 {
     let folder = try Self.temporaryFolder()
     defer { rmdir(folder) }
+    if let warning = OutsideAnswers.warning(of: command) { note(warning) }
     // Not for users without that right: their mount is the machine's, and is unmounted at the end.
     _ = grass_sandbox_leave_mounts()
 

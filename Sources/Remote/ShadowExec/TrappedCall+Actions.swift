@@ -24,9 +24,8 @@ extension TrappedCall {
     TrappedCall(name, when: [.notEqual(argument, 0)]) { question, host in
       let number = question.number(argument)
       switch try host.subject(number) {
-      case .visitor: return .own
+      case .own: return .own
       case .host: return .refused(EPERM, "\(what) the host's process \(number)")
-      case .nobody: throw CallError(ESRCH)
       }
     }
   }

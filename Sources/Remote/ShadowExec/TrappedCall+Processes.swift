@@ -17,7 +17,10 @@ extension TrappedCall {
       }
       switch question.number(0) {
       case 0: return try about(number, host) { process in try answer([process]) }
-      case 1: return number == 0 ? .own : try answer(try host.answers.processes(inGroup: number))
+      case 1:
+        let group = number == 0 ? [] : try host.answers.processes(inGroup: number)
+        // A group that the host has not may be one of the program's own.
+        return group.isEmpty ? .own : try answer(group)
       case 2: return number == 0 ? .own : try answer(try host.answers.processes(ofUser: UInt32(bitPattern: number)))
       default: throw CallError(EINVAL)
       }
@@ -53,10 +56,12 @@ extension TrappedCall {
     // Also of the program itself, which so learns how many CPUs the host has.
     TrappedCall("sched_getaffinity") { question, host in
       let number = question.number(0)
+      let process = number == 0 ? nil : try host.answers.process(number)
+      // Those of the program's own have all of them.
+      if number != 0, process == nil, !host.visitors.has("\(number)") { throw CallError(ESRCH) }
       let online = try host.answers.onlineCPUs()
       var bits = online.bits
-      if number != 0, try host.subject(number) != .visitor {
-        guard let process = try host.answers.process(number) else { throw CallError(ESRCH) }
+      if let process {
         bits = zip(bits, process.cpus + [UInt64](repeating: 0, count: bits.count)).map { $0 & $1 }
       }
       let room = question.arguments[1] & 0xffff_ffff
@@ -84,7 +89,7 @@ extension TrappedCall {
     TrappedCall("ioprio_get", when: [.notEqual(1, 0)]) { question, host in
       guard question.number(0) == 1 else { return .refused(EINVAL, "know the I/O priority of a group or user") }
       let number = question.number(1)
-      if try host.subject(number) == .visitor { return .own }
+      if try host.subject(number) == .own { return .own }
       guard let priority = try host.answers.ioPriority(of: number) else { throw CallError(ESRCH) }
       return .value(Int64(priority))
     },
@@ -94,7 +99,7 @@ extension TrappedCall {
         let file = grass_sandbox_silence()
         guard file >= 0 else { throw CallError(errno) }
         defer { close(file) }
-        return .value(Int64(try question.give(file, closesOnExec: true)))
+        return try question.answer(by: file, closesOnExec: true)
       }
     },
   ]
@@ -113,8 +118,7 @@ extension TrappedCall {
     _ number: Int32, _ host: Host, _ answer: (HostAnswers.Process) throws -> Reply
   ) throws -> Reply {
     switch try host.subject(number) {
-    case .visitor: return .own
-    case .nobody: throw CallError(ESRCH)
+    case .own: return .own
     case .host:
       guard let process = try host.answers.process(number) else { throw CallError(ESRCH) }
       return try answer(process)
@@ -136,9 +140,8 @@ extension TrappedCall {
         return isHosts ? toHost("the host's group of processes \(-number)") : .own
       default:
         switch try host.subject(number) {
-        case .visitor: return .own
+        case .own: return .own
         case .host: return toHost("the host's process \(number)")
-        case .nobody: throw CallError(ESRCH)
         }
       }
     }

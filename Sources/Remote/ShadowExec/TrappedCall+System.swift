@@ -23,7 +23,8 @@ extension TrappedCall {
         system.memory, system.freeMemory, system.sharedMemory, system.buffers, system.swap, system.freeSwap,
       ]
       for size in sizes { bytes.add(size) }
-      bytes.add(UInt16(clamping: system.threads))
+      // With those of the program, which lists have, too.
+      bytes.add(UInt16(clamping: Int(system.threads) + host.visitors.threadCount()))
       bytes.add(UInt16(0))
       // To the next word's start, then high memory, of which x86-64 has none, and the unit of sizes.
       bytes.add(UInt32(0))

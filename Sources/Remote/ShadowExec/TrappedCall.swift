@@ -39,13 +39,15 @@ struct TrappedCall: Sendable {
     let netlink: NetlinkSockets
 
     /// Whom a process's number means.
-    enum Subject { case visitor, host, nobody }
+    enum Subject {
+      case host
+      /// One of the program's own processes, or nobody: this machine's kernel knows, and sees no others in the program's namespace.
+      case own
+    }
 
     /// The watched host's processes come first: a program is to see these.
     func subject(_ number: Int32) throws -> Subject {
-      if number == 0 { return .visitor }
-      if try answers.has(number) { return .host }
-      return visitors.has("\(number)") ? .visitor : .nobody
+      try number != 0 && answers.has(number) ? .host : .own
     }
   }
 }

@@ -36,6 +36,13 @@ final class Visitors: OwnProcesses {
     return (process, own)
   }
 
+  func processes() -> [Int32] {
+    // The first one is not theirs: it only waits for them.
+    (entries(".") ?? []).compactMap { Int32($0) }.filter { $0 != 1 }.sorted()
+  }
+
+  func threadCount() -> Int { processes().reduce(0) { $0 + (entries("\($1)/task")?.count ?? 0) } }
+
   func has(_ path: String) -> Bool {
     let root = root.load(ordering: .acquiring)
     // Without asking where it leads: many entries of /proc are links to what cannot be reached.

@@ -14,7 +14,7 @@ final class Requests: Sendable {
 
   private enum Open {
     case file(ShadowContents)
-    case directory([(name: String, kind: ShadowAttributes.Kind)])
+    case directory([ShadowTree.Listed])
   }
 
   private struct OpenFiles {
@@ -29,17 +29,24 @@ final class Requests: Sendable {
   /// libfuse's table of functions.
   static var operations: fuse_lowlevel_ops {
     var operations = fuse_lowlevel_ops()
+    // Who lists processes asks for each of them next: all come with what a look-up would say, not only the first ones.
+    operations.`init` = { _, connection in connection?.pointee.want &= ~UInt32(FUSE_CAP_READDIRPLUS_AUTO) }
     operations.lookup = { request, parent, name in
       guard let name else { return }
       let text = String(validatingCString: name)
       Requests.answer(request) { requests throws(ShadowError) in
         guard let text else { throw .missing }
-        let found = try requests.tree.lookup(text, in: parent, caller: fuse_req_ctx(request).pointee.pid)
-        var entry = fuse_entry_param()
-        entry.ino = found.inode
-        entry.attr = Requests.status(found.inode, found.attributes)
-        let lifetime = found.attributes.isEverybodys ? ShadowAttributes.lifetime : 0
-        (entry.entry_timeout, entry.attr_timeout) = (lifetime, lifetime)
+        let found: ShadowTree.Found
+        do throws(ShadowError) {
+          found = try requests.tree.lookup(text, in: parent, caller: fuse_req_ctx(request).pointee.pid)
+        } catch .missing where requests.tree.isEverybodys(parent) {
+          // That there is none may be remembered, too: some tools ask for every number in several ways.
+          var none = fuse_entry_param()
+          none.entry_timeout = ShadowAttributes.lifetime
+          fuse_reply_entry(request, &none)
+          return
+        }
+        var entry = Requests.entry(found)
         if fuse_reply_entry(request, &entry) != 0 { requests.tree.forget(found.inode) }
       }
     }
@@ -92,18 +99,14 @@ final class Requests: Sendable {
     operations.opendir = { request, inode, info in
       guard let info else { return }
       Requests.answer(request) { requests throws(ShadowError) in
-        let entries = [(".", .directory), ("..", .directory)] + (try requests.tree.entries(of: inode))
-        requests.reply(request, opening: .directory(entries), info)
+        requests.reply(request, opening: .directory(try requests.tree.entries(of: inode)), info)
       }
     }
     operations.readdir = { request, inode, count, offset, info in
-      guard let info else { return }
-      Requests.answer(request) { requests throws(ShadowError) in
-        guard case .directory(let entries)? = requests.opened.withLock({ $0.files[grass_fuse_handle(info)] }) else {
-          throw .notDirectory
-        }
-        requests.list(request, entries, of: inode, from: Int(clamping: offset), room: count)
-      }
+      Requests.list(request, inode, from: offset, room: count, info, isWhole: false)
+    }
+    operations.readdirplus = { request, inode, count, offset, info in
+      Requests.list(request, inode, from: offset, room: count, info, isWhole: true)
     }
     operations.releasedir = { request, _, info in Requests.closed(request, info) }
     operations.statfs = { request, inode in
@@ -198,27 +201,68 @@ final class Requests: Sendable {
     fuse_reply_err(request, 0)
   }
 
+  private static func list(
+    _ request: fuse_req_t?, _ inode: UInt64, from offset: off_t, room: Int,
+    _ info: UnsafeMutablePointer<fuse_file_info>?,
+    isWhole: Bool
+  ) {
+    guard let info else { return }
+    answer(request) { requests throws(ShadowError) in
+      guard case .directory(let entries)? = requests.opened.withLock({ $0.files[grass_fuse_handle(info)] }) else {
+        throw .notDirectory
+      }
+      requests.list(request, entries, of: inode, from: Int(clamping: offset), room: room, isWhole: isWhole)
+    }
+  }
+
+  /// Replies with as many entries as there is room for, the directory itself and what it is in first.
+  ///
+  /// Where they are to be whole, each comes with what a look-up would say, and counts as one.
   private func list(
-    _ request: fuse_req_t?, _ entries: [(name: String, kind: ShadowAttributes.Kind)], of inode: UInt64,
-    from offset: Int, room: Int
+    _ request: fuse_req_t?, _ entries: [ShadowTree.Listed], of inode: UInt64, from offset: Int, room: Int, isWhole: Bool
   ) {
     var buffer = [CChar](repeating: 0, count: min(room, 1 << 20))
     let size = buffer.count
+    var admitted: [UInt64] = []
     let used = buffer.withUnsafeMutableBufferPointer { buffer in
       var used = 0
-      for index in offset..<max(offset, entries.count) {
-        var status = stat()
-        status.st_mode = Self.mode(entries[index].kind)
+      for index in offset..<max(offset, entries.count + 2) {
+        let place = buffer.baseAddress.map { $0 + used }
+        let (name, kind) =
+          index < 2 ? ([".", ".."][index], .directory) : (entries[index - 2].name, entries[index - 2].kind)
         // Of entries nobody has looked up there is no number; zero would pass for a removed entry.
-        status.st_ino = entries[index].name == "." ? UInt(inode) : UInt.max
-        let needed = fuse_add_direntry(
-          request, buffer.baseAddress.map { $0 + used }, size - used, entries[index].name, &status, off_t(index + 1))
+        var entry = fuse_entry_param()
+        entry.attr.st_mode = Self.mode(kind)
+        entry.attr.st_ino = index == 0 ? UInt(inode) : UInt.max
+        let needed: Int
+        if isWhole {
+          // Its size does not depend on what it says: only what fits is admitted.
+          guard fuse_add_direntry_plus(request, nil, 0, name, &entry, 0) <= size - used else { break }
+          if index >= 2, let found = tree.admit(entries[index - 2], in: inode) {
+            admitted.append(found.inode)
+            entry = Self.entry(found)
+          }
+          needed = fuse_add_direntry_plus(request, place, size - used, name, &entry, off_t(index + 1))
+        } else {
+          needed = fuse_add_direntry(request, place, size - used, name, &entry.attr, off_t(index + 1))
+        }
         guard needed <= size - used else { break }
         used += needed
       }
       return used
     }
-    _ = buffer.withUnsafeBufferPointer { fuse_reply_buf(request, $0.baseAddress, used) }
+    if buffer.withUnsafeBufferPointer({ fuse_reply_buf(request, $0.baseAddress, used) }) != 0 {
+      for inode in admitted { tree.forget(inode) }
+    }
+  }
+
+  private static func entry(_ found: ShadowTree.Found) -> fuse_entry_param {
+    var entry = fuse_entry_param()
+    entry.ino = found.inode
+    entry.attr = status(found.inode, found.attributes)
+    let lifetime = found.attributes.isEverybodys ? ShadowAttributes.lifetime : 0
+    (entry.entry_timeout, entry.attr_timeout) = (lifetime, lifetime)
+    return entry
   }
 
   private static func mode(_ kind: ShadowAttributes.Kind) -> mode_t {

@@ -63,6 +63,14 @@ int64_t grass_sandbox_poke(pid_t process, uint64_t address, const void *bytes, u
 /// closed when the process executes something else where `closes` is not 0. Returns the number, or -1 and errno.
 int grass_sandbox_give(int listener, uint64_t question, int file, int wanted, int closes);
 
+/// Answers the process that asks by giving it `file`, of which it gets the number. Returns that, or -1 and errno: EINVAL from
+/// kernels before 5.14, to which the number has to be answered.
+int grass_sandbox_answer(int listener, uint64_t question, int file, int closes);
+
+/// Has questions and answers at `listener` take turns on one processor: who asks waits for the answer anyway, and is spared waking
+/// another one. Kernels before 6.6 do not know how.
+void grass_sandbox_take_turns(int listener);
+
 /// Makes two ends of a conversation by messages. What is sent by `*here` comes to `*there` as if Linux itself had sent it by
 /// netlink; `number`, of at most 40 bits, is of this pair alone. Returns 0, or -1 and errno: EADDRINUSE where it is not.
 int grass_sandbox_netlink(uint64_t number, int *here, int *there);

@@ -103,8 +103,8 @@ public struct HostAnswers: Sendable {
     try ShadowError.answering {
       let room = host.constants.cpus
       var bits = [UInt64](repeating: 0, count: (room + 63) / 64)
-      for cpu in try kernel.cpus() where cpu.isOnline && cpu.number < room {
-        bits[cpu.number / 64] |= 1 << UInt64(cpu.number % 64)
+      for cpu in try host.onlineCPUs() where cpu < room {
+        bits[cpu / 64] |= 1 << UInt64(cpu % 64)
       }
       return (bits, room)
     }

@@ -8,6 +8,12 @@ public protocol OwnProcesses: Sendable {
   /// The numbers by which a thread of this machine, and its process, know themselves; nil where it is none of these.
   func numbers(of thread: Int32) -> (process: Int32, thread: Int32)?
 
+  /// The numbers by which they know each other, threads that lead no process left out, in ascending order.
+  func processes() -> [Int32]
+
+  /// How many threads they have.
+  func threadCount() -> Int
+
   /// The entries of the own /proc's directory `path`; nil where there is no such directory.
   func entries(_ path: String) -> [String]?
 

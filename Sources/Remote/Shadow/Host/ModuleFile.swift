@@ -34,11 +34,3 @@ enum ModuleFile {
     return text.bytes
   }
 }
-
-extension Kernel {
-  /// Whether a module of this name is loaded.
-  func hasModule(_ name: String) throws -> Bool {
-    guard symbols.address(of: "modules") != nil else { return false }
-    return try modules().whole().modules.contains { $0.name == Array(name.utf8) }
-  }
-}

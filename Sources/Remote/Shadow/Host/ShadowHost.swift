@@ -1,9 +1,10 @@
+import CodeViews
 import Glibc
+import KernelInfo
 import LinuxKernel
 import Memory
 import NetworkViews
 import StorageViews
-import Synchronization
 
 /// The watched host as the files of one tree read it.
 ///
@@ -13,33 +14,12 @@ final class ShadowHost: Sendable {
   let kernel: Kernel
   /// What holds for as long as this kernel runs.
   let constants: HostConstants
-  private let kept = Mutex<Kept<ProcessTable>?>(nil)
-  private let keptSockets = Mutex<Kept<[NetworkSocket]>?>(nil)
-  private let keptMounts = Mutex<Kept<[MountPoint]>?>(nil)
-
-  struct Kept<Value: Sendable> {
-    var value: Value
-    var read: ContinuousClock.Instant
-    /// How long reading it took.
-    var cost: Duration
-
-    /// For a tenth of a second, which people and tools do not notice; where reading takes longer, for so long that most of the time
-    /// is not spent in it, a second at most.
-    var isFresh: Bool { ContinuousClock.now - read < min(.seconds(1), max(.milliseconds(100), cost * 10)) }
-  }
-
-  /// What is kept, or else what `read` gives now; others who ask meanwhile wait for the same reading.
-  func recent<Value: Sendable>(
-    _ kept: borrowing Mutex<Kept<Value>?>, _ read: () throws -> Value
-  ) throws -> Value {
-    try kept.withLock { kept in
-      if let kept, kept.isFresh { return kept.value }
-      let start = ContinuousClock.now
-      let value = try read()
-      kept = Kept(value: value, read: .now, cost: .now - start)
-      return value
-    }
-  }
+  private let keptProcesses = Recent<ProcessTable>()
+  private let keptSockets = Recent<[NetworkSocket]>()
+  // Asked for by the way, again and again: for each file that programs look for in vain, and for each list of /proc.
+  private let keptMounts = Recent<[MountPoint]>(for: .seconds(1))
+  private let keptModules = Recent<Set<[UInt8]>>(for: .seconds(1))
+  private let keptCPUs = Recent<Set<Int>>()
 
   init(_ kernel: Kernel) throws(KernelError) {
     self.kernel = kernel
@@ -50,17 +30,29 @@ final class ShadowHost: Sendable {
   ///
   /// Others who ask meanwhile wait for the same reading.
   func processes() throws -> ProcessTable {
-    try recent(kept) { try kernel.processTable() }
+    try keptProcesses.value { try kernel.processTable() }
   }
 
-  /// The mounts of the first process, likewise.
+  /// The mounts of the first process, as they were a second ago at most.
   func mounts() throws -> [MountPoint] {
-    try recent(keptMounts) { try Self.whole { try kernel.mounts() }.mounts }
+    try keptMounts.value { try Self.whole { try kernel.mounts() }.mounts }
   }
 
   /// The sockets of all namespaces, without who has them open, likewise.
   func sockets() throws -> [NetworkSocket] {
-    try recent(keptSockets) { try Self.whole { try kernel.socketsWithoutOwners() }.sockets }
+    try keptSockets.value { try Self.whole { try kernel.socketsWithoutOwners() }.sockets }
+  }
+
+  /// Whether a module is loaded, likewise.
+  func hasModule(_ name: String) throws -> Bool {
+    guard kernel.symbols.address(of: "modules") != nil else { return false }
+    let names = try keptModules.value { Set(try Self.whole { try kernel.modules() }.modules.map(\.name)) }
+    return names.contains(Array(name.utf8))
+  }
+
+  /// The numbers of the CPUs that are online, likewise.
+  func onlineCPUs() throws -> Set<Int> {
+    try keptCPUs.value { Set(try kernel.cpus().filter(\.isOnline).map(\.number)) }
   }
 
   /// How long is waited before what was torn is read anew: on a host that opens and closes all the time, each reading may meet a

@@ -142,7 +142,7 @@ enum NetworkFiles {
           node: .file { try counters().version6(of: owner, Int(interface.index), hasLimits: hasLimits) })
       }
     }
-    return .directory(list: files) { name in try files().first { $0.name == name }?.node }
+    return .listing { try files() }
   }
 
   /// The number of a process's network namespace.

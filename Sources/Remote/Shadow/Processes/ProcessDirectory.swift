@@ -19,9 +19,12 @@ struct ProcessDirectory: Sendable {
 
   /// The directory, where there is such a thread.
   func node(of record: ProcessRecord) -> ShadowNode {
-    owned(.directory(list: { try entries() }, find: { name in try entries(only: name).first?.node }), record)
+    owned(.directory(list: { try entries() }, find: { name in try entry(name) }), record)
       .owned { if isWhole { $0.links = 9 } }
   }
+
+  /// One of its entries.
+  func entry(_ name: String) throws -> ShadowNode? { try entries(only: name).first?.node }
 
   /// With the owner and the times that procfs gives to what belongs to a process.
   ///
@@ -49,7 +52,7 @@ struct ProcessDirectory: Sendable {
     }
     let (host, tid, isWhole) = (host, tid, isWhole)
     if isWhole {
-      add("task", .directory(list: { try threads() }, find: { name in try threads().first { $0.name == name }?.node }))
+      add("task", .listing { try threads() })
     }
     add("fd", descriptors())
     add("fdinfo", descriptorDetails())
@@ -157,7 +160,7 @@ struct ProcessDirectory: Sendable {
         return ShadowNode.Entry(name: "\(item.descriptor)", node: owned(node, record))
       }
     }
-    return .directory(0o555, list: entries) { name in try entries().first { $0.name == name }?.node }
+    return .listing(0o555, entries)
   }
 
   private func threads() throws -> [ShadowNode.Entry] {
@@ -182,7 +185,7 @@ struct ProcessDirectory: Sendable {
           name: "\(file.descriptor)", node: owned(.link(mode) { file.name.display }, record))
       }
     }
-    return .directory(0o500, list: entries) { name in try entries().first { $0.name == name }?.node }
+    return .listing(0o500, entries)
   }
 
   /// A link for each part of a file that the process has mapped.
@@ -206,7 +209,7 @@ struct ProcessDirectory: Sendable {
             node: owned(.link(permissions) { mapping.name }, record))
         }
     }
-    return .directory(0o500, list: entries) { name in try entries().first { $0.name == name }?.node }
+    return .listing(0o500, entries)
   }
 
   private func namespaces() -> ShadowNode {
@@ -222,7 +225,7 @@ struct ProcessDirectory: Sendable {
         ShadowNode.Entry(name: link.name, node: owned(.link { Array(link.target.utf8) }, record))
       }
     }
-    return .directory(0o511, list: entries) { name in try entries().first { $0.name == name }?.node }
+    return .listing(0o511, entries)
   }
 
   // MARK: Contents

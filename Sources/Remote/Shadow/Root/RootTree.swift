@@ -38,10 +38,10 @@ extension ShadowNode {
 /// What the tree is made of.
 private final class RootFiles: Sendable {
   private let host: ShadowHost
-  private let covers = Mutex<ShadowHost.Kept<[FilePath: FilePath]>?>(nil)
-  private let rooms = Mutex<ShadowHost.Kept<[UInt64: FileSystemRoom]>?>(nil)
+  private let covers = Recent<[FilePath: FilePath]>()
+  private let rooms = Recent<[UInt64: FileSystemRoom]>()
   private let systems = Mutex<[VirtualAddress: FileSystemKinds.System]>([:])
-  private let directories = Mutex<[Place: ShadowHost.Kept<Listing>]>([:])
+  private let directories = Mutex<[Place: Recent<Listing>.Kept]>([:])
 
   /// An entry, and the inode that it had when it was found: on a host that runs the memory of either may be another's by now.
   struct Place: Hashable, Sendable {
@@ -104,7 +104,7 @@ private final class RootFiles: Sendable {
     }
     let found = reader.entries(of: place.path.dentry, in: space)
     if let fault = found.faults.first { throw ShadowError.unreadable("\(fault)") }
-    let covers = try host.recent(covers) {
+    let covers = try covers.value {
       let found = reader.mounts(below: try root().path.mount, in: space)
       if let fault = found.faults.first { throw ShadowError.unreadable("\(fault)") }
       return found.covers
@@ -263,7 +263,7 @@ private final class RootFiles: Sendable {
   func room(at place: Place) throws -> FileSystemRoom {
     let status = try kernel.reader(DirectoryReader.self).status(of: [place.inode], in: kernel.addressSpace)[0].get()
     let system = try system(at: status.superBlock)
-    guard let room = try host.recent(rooms, { try kernel.fileSystemRooms() })[system.device] else {
+    guard let room = try rooms.value({ try kernel.fileSystemRooms() })[system.device] else {
       throw ShadowError.unreadable(
         "how full a file system of the kind \(String(decoding: system.name, as: UTF8.self)) is")
     }

@@ -36,6 +36,6 @@ enum SettingsDirectory {
         return ShadowNode.Entry(name: name, node: node.owned { $0.time = host.constants.bootTime })
       }
     }
-    return .directory(list: entries) { name in try entries().first { $0.name == name }?.node }
+    return .listing { try entries() }
   }
 }

@@ -11,7 +11,7 @@ import TaskViews
 /// Source: kernel/cgroup/cgroup.c, `cgroup_base_files`; mm/memcontrol.c; kernel/cgroup/pids.c; kernel/sched/core.c, `cpu_max_show`.
 final class ControlGroupTree: Sendable {
   private let kernel: Kernel
-  private let kept = Mutex<ShadowHost.Kept<Groups>?>(nil)
+  private let kept = Recent<Groups>()
   private let host = Mutex<ShadowHost?>(nil)
 
   private struct Groups: Sendable {
@@ -43,7 +43,7 @@ final class ControlGroupTree: Sendable {
 
   private func groups() throws -> Groups {
     let host = try currentHost()
-    return try host.recent(kept) {
+    return try kept.value {
       var groups = Groups()
       for group in try ShadowHost.whole({ try kernel.controlGroups() }).groups
       where group.hierarchy == 0 && !group.isDying {
@@ -63,10 +63,7 @@ final class ControlGroupTree: Sendable {
   }
 
   private func directory(_ path: [UInt8]) -> ShadowNode {
-    .directory(list: { [self] in try entries(path) }) { [self] name in
-      // Groups come and go; their files are always the same.
-      try entries(path).first { $0.name == name }?.node
-    }
+    .listing { [self] in try entries(path) }
   }
 
   private func entries(_ path: [UInt8]) throws -> [ShadowNode.Entry] {

@@ -47,9 +47,7 @@ struct MemoryBlocks: KernelReader {
   /// Nil where the kernel was built without.
   static func directory(_ kernel: Kernel) -> ShadowNode? {
     guard kernel.symbols.address(of: "memory_blocks") != nil else { return nil }
-    return .directory(list: { try kernel.reader(Self.self).entries(kernel) }) { name in
-      try kernel.reader(Self.self).entries(kernel).first { $0.name == name }?.node
-    }
+    return .listing { try kernel.reader(Self.self).entries(kernel) }
   }
 
   private func entries(_ kernel: Kernel) throws -> [ShadowNode.Entry] {

@@ -104,9 +104,7 @@ struct PCIDevices: KernelReader {
   static func directory(_ kernel: Kernel) -> ShadowNode? {
     guard kernel.symbols.address(of: "pci_root_buses") != nil else { return nil }
     return .directory([
-      "devices": .directory(list: { try entries(kernel) }) { name in
-        try entries(kernel).first { $0.name == name }?.node
-      }
+      "devices": .listing { try entries(kernel) }
     ])
   }
 

@@ -14,17 +14,13 @@ public enum SystemTree {
   public static func directory(of kernel: Kernel) -> ShadowNode {
     let groups = ControlGroupTree(kernel)
     return .directory([
-      "block": .directory(
-        list: { try disks(kernel) }, find: { name in try disks(kernel).first { $0.name == name }?.node }),
+      "block": .listing { try disks(kernel) },
       "bus": .directory(PCIDevices.directory(kernel).map { [.init(name: "pci", node: $0)] } ?? []),
       "class": .directory([
-        "net": .directory(
-          list: { try interfaces(kernel) }, find: { name in try interfaces(kernel).first { $0.name == name }?.node })
+        "net": .listing { try interfaces(kernel) }
       ]),
       "dev": .directory([
-        "block": .directory(
-          list: { try numbers(ofDisks: kernel) },
-          find: { name in try numbers(ofDisks: kernel).first { $0.name == name }?.node })
+        "block": .listing { try numbers(ofDisks: kernel) }
       ]),
       "devices": .directory([
         "system": .directory(
@@ -33,10 +29,8 @@ public enum SystemTree {
       "fs": .directory(
         list: { try groups.node().map { [.init(name: "cgroup", node: $0)] } ?? [] },
         find: { name in name == "cgroup" ? try groups.node() : nil }),
-      "kernel": .directory(
-        list: { try numbers(kernel) }, find: { name in try numbers(kernel).first { $0.name == name }?.node }),
-      "module": .directory(
-        list: { try modules(kernel) }, find: { name in try modules(kernel).first { $0.name == name }?.node }),
+      "kernel": .listing { try numbers(kernel) },
+      "module": .listing { try modules(kernel) },
     ])
   }
 
@@ -44,12 +38,10 @@ public enum SystemTree {
     var entries: [ShadowNode.Entry] = [
       .init(
         name: "cpu",
-        node: .directory(
-          list: { try processors(kernel) }, find: { name in try processors(kernel).first { $0.name == name }?.node })),
+        node: .listing { try processors(kernel) }),
       .init(
         name: "node",
-        node: .directory(
-          list: { try nodes(kernel) }, find: { name in try nodes(kernel).first { $0.name == name }?.node })),
+        node: .listing { try nodes(kernel) }),
     ]
     if let memory = MemoryBlocks.directory(kernel) { entries.append(.init(name: "memory", node: memory)) }
     return entries

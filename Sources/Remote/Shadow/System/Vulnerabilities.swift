@@ -31,7 +31,7 @@ enum Vulnerabilities {
   /// Nil where the kernel was built without.
   static func directory(_ kernel: Kernel) -> ShadowNode? {
     guard kernel.symbols.address(of: "cpu_root_vulnerabilities_attrs") != nil else { return nil }
-    return .directory(list: { try entries(kernel) }) { name in try entries(kernel).first { $0.name == name }?.node }
+    return .listing { try entries(kernel) }
   }
 
   private static func entries(_ kernel: Kernel) throws -> [ShadowNode.Entry] {
