@@ -280,7 +280,7 @@ public final class ImageTaker: Sendable {
       }
       return Taken(name: "\(image.id)", stored: image.counts.stored, unread: image.counts.unread)
     case .folder(let path, let recipients):
-      let acquisition = Acquisition(of: memory, contents, as: .kdump, rounds: Self.rounds, identity: identity)
+      let acquisition = Acquisition(of: memory, contents, as: .elf, rounds: Self.rounds, identity: identity)
       return try encrypt(acquisition, of: request, into: path, to: recipients, keep: settings.keep, goesOn)
     }
   }
@@ -295,7 +295,7 @@ public final class ImageTaker: Sendable {
     }
     // No host's name has an @; in the order of their names images are in that of their times.
     let time = Moments.text(request.asked).filter { $0 != ":" && $0 != "-" }
-    let name = "\(request.host)@\(time)-\(request.number).kdump.age"
+    let name = "\(request.host)@\(time)-\(request.number).elf.age"
     let encryption = try Encryption(to: recipients, "\(folder)/\(name)")
     let summary: AcquisitionSummary
     do throws(AcquisitionError) {
@@ -308,7 +308,7 @@ public final class ImageTaker: Sendable {
     var status = stat()
     _ = stat("\(folder)/\(name)", &status)
     if keep > 0, let names = try? FileManager.default.contentsOfDirectory(atPath: folder) {
-      let own = names.filter { $0.hasPrefix("\(request.host)@") && $0.hasSuffix(".kdump.age") }.sorted()
+      let own = names.filter { $0.hasPrefix("\(request.host)@") && $0.hasSuffix(".elf.age") }.sorted()
       for old in own.dropLast(keep) where unlink("\(folder)/\(old)") != 0 {
         log.warning("the older image \(folder)/\(old) is not removed: \(SystemCall.describe(errno))")
       }
