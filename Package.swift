@@ -231,7 +231,7 @@ targets += module(
     .product(name: "NIOCore", package: "swift-nio"), .product(name: "GRDB", package: "GRDB.swift"), "Yams", logging,
     crypto,
     cryptoExtras,
-  ], tests: ["Scratch", "CRegion", "CMailbox", "Region", "grass-fleet"])
+  ], tests: ["Scratch", "CRegion", "Region", "grass-fleet"])
 
 for target in targets where target.name == "Fleet" {
   target.resources = [
@@ -239,7 +239,7 @@ for target in targets where target.name == "Fleet" {
     "host.mustache",
     "view.mustache", "finding.mustache", "findings.mustache", "login.mustache", "visits.mustache",
     "maintenance.mustache",
-    "images.mustache",
+    "images.mustache", "error.mustache",
   ].map { .embedInCode("Resources/\($0)") }
 }
 

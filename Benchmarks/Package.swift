@@ -18,6 +18,6 @@ let package = Package(
     .executableTarget(name: "grass-bench", dependencies: ["Measuring", kit], swiftSettings: settings),
     .executableTarget(name: "view-bench", dependencies: ["Measuring", kit], swiftSettings: settings),
     .executableTarget(name: "link-bench", dependencies: ["Measuring", kit], swiftSettings: settings),
-    .executableTarget(name: "fleet-bench", dependencies: [device], swiftSettings: settings),
+    .executableTarget(name: "fleet-bench", dependencies: [kit, device], swiftSettings: settings),
   ]
 )

@@ -1,5 +1,6 @@
 #include "grass_linux.h"
 
+#include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -71,3 +72,14 @@ void grass_keep_freed_memory(void) {
   mallopt(M_MMAP_THRESHOLD, 32 << 20);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
 }
+
+void grass_return_freed_memory(void) {
+  // Few arenas, so that what one thread frees another finds.
+  mallopt(M_ARENA_MAX, 2);
+  mallopt(M_MMAP_THRESHOLD, 256 << 10);
+  mallopt(M_TRIM_THRESHOLD, 1 << 20);
+}
+
+void grass_trim_memory(void) { malloc_trim(0); }
+
+int grass_pipe(int *ends) { return (int)syscall(SYS_pipe2, ends, O_CLOEXEC); }

@@ -7,10 +7,11 @@ package import Glibc
 ///   - input: what becomes its standard input; nil for this process's own.
 ///   - output: what becomes its standard output; nil for this process's own.
 ///   - errors: what becomes its standard error; nil for this process's own.
+///   - extra: what becomes its descriptor 3; nil for none.
 /// - Returns: its process ID; whoever starts it waits for its end.
 /// - Throws: ``SystemCallError`` where it cannot be started.
 package func spawn(
-  _ program: [String], input: Int32? = nil, output: Int32? = nil, errors: Int32? = nil
+  _ program: [String], input: Int32? = nil, output: Int32? = nil, errors: Int32? = nil, extra: Int32? = nil
 ) throws(SystemCallError) -> pid_t {
   var actions = posix_spawn_file_actions_t()
   posix_spawn_file_actions_init(&actions)
@@ -18,6 +19,7 @@ package func spawn(
   if let input { posix_spawn_file_actions_adddup2(&actions, input, STDIN_FILENO) }
   if let output { posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO) }
   if let errors { posix_spawn_file_actions_adddup2(&actions, errors, STDERR_FILENO) }
+  if let extra { posix_spawn_file_actions_adddup2(&actions, extra, 3) }
   var attributes = posix_spawnattr_t()
   posix_spawnattr_init(&attributes)
   defer { posix_spawnattr_destroy(&attributes) }

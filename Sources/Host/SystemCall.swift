@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// The few things about system calls that this package's modules share.
@@ -27,6 +28,20 @@ package enum SystemCall {
     var time = timespec()
     clock_gettime(CLOCK_MONOTONIC, &time)
     return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
+  }
+
+  /// A pipe whose ends no program gets that another thread starts at the same time.
+  ///
+  /// The corresponding C function is `pipe2`.
+  ///
+  /// - Throws: ``SystemCallError`` with `subject` where there is none.
+  package static func pipe(for subject: String) throws(SystemCallError) -> (reading: Int32, writing: Int32) {
+    var ends: (Int32, Int32) = (-1, -1)
+    let result = withUnsafeMutablePointer(to: &ends) { pointer in
+      pointer.withMemoryRebound(to: Int32.self, capacity: 2) { grass_pipe($0) }
+    }
+    guard result == 0 else { throw SystemCallError(subject, call: "pipe2", code: errno) }
+    return (ends.0, ends.1)
   }
 
   package static func sleep(nanoseconds: UInt64) {

@@ -46,20 +46,24 @@ extension OwnGuestTests {
       let daemon = try GrassDaemon(
         memory: guest.memoryPath, options: ["--detectors", "--detector-period", "0.2", "--no-known"])
       defer { daemon.stop() }
-      let fleet = try FleetService(
+      let signer = "\(folder)/certifier"
+      #expect(try grassctl.run(["key", "new", "--certifier", "--file", signer]).status == 0)
+      func configuration(_ images: String) -> String {
         """
         listen: 127.0.0.1:0
         period: 0.2
         detectors_every: 0
         images:
-          store: \(folder)/images
-          keep: 2
+          \(images)
           rules:
             - {states: [panic], profile: crash, per_day: 1}
             - {kinds: [attack], profile: evidence}
         hosts:
           - {name: able, url: "\(daemon.urls[1])"}
-        """, in: folder)
+        """
+      }
+      let fleet = try FleetService(
+        configuration("store: images\n  sign_with: certifier\n  keep: 2"), in: folder)
       defer { fleet.stop() }
       #expect(
         try wait(.seconds(30)) { try fleet.states().first?.state == "alive" ? true : nil } == true, "\(fleet.told)")
@@ -100,6 +104,8 @@ extension OwnGuestTests {
       #expect(progress.count >= 2, "\(progress.count) events tell how far it has got")
       let listed = try grassctl.run(["store", "list", "\(folder)/images"])
       #expect(listed.text.contains("able") && listed.text.contains("6.12"), "\(listed.text)\(listed.errors)")
+      let verified = try grassctl.run(["store", "verify", "\(folder)/images", "--key", "\(signer).pub"])
+      #expect(verified.status == 0 && verified.text.contains("signed by"), "\(verified.text)\(verified.errors)")
       let processes = try grassctl.run(["ps", "--memory", "\(folder)/images#\(id.prefix(12))", "--no-known"])
       #expect(processes.text.contains("kthreadd"), "\(processes.errors)")
 
@@ -120,6 +126,32 @@ extension OwnGuestTests {
         metrics.contains("grass_kernel_info{host=\"able\",release=\"6.12") == false, "nobody has read its name yet")
       #expect(try fleet.get("/probe?target=able").contains("grass_probe_success"))
       #expect(try fleet.get("/metrics").contains("grass_kernel_info{host=\"able\",release=\"6.12"))
+
+      // From now on each goes to a file that only the operator can read, and the newest is kept.
+      let made = try runProgram("age-keygen", ["-o", "\(folder)/key"])
+      let recipient = try #require(
+        made.split(separator: " ").last.map { $0.trimmingCharacters(in: .whitespacesAndNewlines) })
+      try configuration("folder: sealed\n  encrypt_to: [\(recipient)]\n  keep: 1")
+        .write(toFile: "\(folder)/fleet.yaml", atomically: true, encoding: .utf8)
+      fleet.signal(SIGHUP)
+      #expect(wait(.seconds(20)) { fleet.said.contains("the configuration was read anew") ? true : nil } == true)
+      var last: String?
+      for _ in 0..<2 {
+        let number = try #require(try post(fleet, "/api/v1/hosts/able/images", #"{"level": 31}"#)["number"] as? Int)
+        let sealed = try #require(try image(fleet, number, "done"), "\(fleet.said)")
+        let name = try #require(sealed["image"] as? String)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: "\(folder)/sealed") == [name])
+        #expect(name.hasPrefix("able@") && name != last && sealed["stored_bytes"] as? Int ?? 0 > 1 << 20, "\(sealed)")
+        last = name
+      }
+      let sealed = "\(folder)/sealed/\(try #require(last))"
+      let bytes = try #require(FileManager.default.contents(atPath: sealed))
+      #expect(
+        bytes.starts(with: Data("age-encryption.org/v1\n".utf8)) && bytes.range(of: Data("VMCOREINFO".utf8)) == nil)
+      #expect(try grassctl.run(["dmesg", "--memory", sealed]).status != 0)
+      _ = try runProgram("age", ["--decrypt", "-i", "\(folder)/key", "-o", "\(folder)/opened", sealed])
+      let words = try grassctl.run(["dmesg", "--memory", "\(folder)/opened", "--no-known"])
+      #expect(words.text.contains("sysrq triggered crash"), "\(words.errors)")
     }
   }
 }

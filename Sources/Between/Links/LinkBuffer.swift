@@ -1,3 +1,4 @@
+import Glibc
 import Verbs
 
 /// Local memory that a link writes from and reads into: what RDMA calls a local memory region.
@@ -7,28 +8,45 @@ public final class LinkBuffer: @unchecked Sendable {
   // One session uses a buffer at a time, under its own lock.
   public let byteCount: Int
   public let base: UnsafeMutableRawPointer
-  /// Whether the memory is another's.
-  private let isLent: Bool
+  private let source: Source
   /// Makes it known to a device, where the link has one.
   var registration: MemoryRegion?
+
+  /// Whose the memory is.
+  private enum Source { case heap, pages, lent }
+
+  /// From here on a buffer has pages of its own, each of which costs memory once something lands in it.
+  ///
+  /// A session has room for answers of a MiB, and one that only watches never gets more than a few hundred bytes at once.
+  private static let pagesFrom = 32 * 1024
 
   /// Zeroed memory, aligned to a page.
   public init(byteCount: Int) {
     precondition(byteCount > 0, "a buffer of \(byteCount) bytes")
     self.byteCount = byteCount
-    isLent = false
+    if byteCount >= Self.pagesFrom,
+      let pages = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), pages != MAP_FAILED
+    {
+      (base, source) = (pages, .pages)
+      return
+    }
+    source = .heap
     base = .allocate(byteCount: byteCount, alignment: 4096)
     base.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
   }
 
   /// Memory of somebody else, who leaves it alone until each operation on it has completed or its link has ended.
   init(lending bytes: UnsafeMutableRawBufferPointer, at base: UnsafeMutableRawPointer) {
-    (byteCount, self.base, isLent) = (bytes.count, base, true)
+    (byteCount, self.base, source) = (bytes.count, base, .lent)
   }
 
   deinit {
     registration = nil
-    if !isLent { base.deallocate() }
+    switch source {
+    case .heap: base.deallocate()
+    case .pages: munmap(base, byteCount)
+    case .lent: break
+    }
   }
 
   /// The bytes of `range`, during the call of `body`.

@@ -20,6 +20,9 @@ enum grass_seek {
   GRASS_SEEK_HOLE = 4,  // The next byte that is, or the file's end.
 };
 
+/// A pipe, both of whose ends are closed on exec; -1 and errno on failure. The corresponding C function is `pipe2`.
+int grass_pipe(int *ends);
+
 /// A file in memory without a name, closed on exec; -1 and errno on failure. The corresponding C function is
 /// `memfd_create`.
 static inline int grass_memfd_create(const char *name, enum grass_memfd kind) {
@@ -54,6 +57,12 @@ void grass_unguard_mapping(const void *base);
 /// Has the C library keep memory that is freed, up to 1 GiB: pieces of some MiB are else given back to the kernel each time and
 /// asked of it anew, page by page.
 void grass_keep_freed_memory(void);
+
+/// Has freed memory go back to the system as soon as it can, for who runs for long with many threads.
+void grass_return_freed_memory(void);
+
+/// Gives back what is free between what is in use, too.
+void grass_trim_memory(void);
 
 /// Has `sysinfo` report so many bytes of memory more than there are, to every library of this process.
 ///

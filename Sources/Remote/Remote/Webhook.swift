@@ -156,40 +156,18 @@ package final class Webhook: @unchecked Sendable {
 
   /// Why it was not taken, and whether it never will be; nil where it was.
   private func attemptPost(_ bytes: [UInt8]) -> (reason: String, isFinal: Bool)? {
-    guard let body = tmpfile() else { return ("no temporary file: \(String(cString: strerror(errno)))", false) }
-    defer { fclose(body) }
-    guard fwrite(bytes, 1, bytes.count, body) == bytes.count, fflush(body) == 0, lseek(fileno(body), 0, SEEK_SET) == 0
-    else {
-      return ("what is to be posted cannot be written: \(String(cString: strerror(errno)))", false)
-    }
-    var ends: [Int32] = [-1, -1]
-    guard pipe(&ends) == 0 else { return ("no pipe: \(String(cString: strerror(errno)))", false) }
-    for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
-    defer { close(ends[0]) }
-    let process: pid_t
+    let said: [UInt8]
     do throws(SystemCallError) {
-      defer { close(ends[1]) }
       // Its last three characters are the status, 000 where there was no answer; before it stands what it complains of.
-      process = try spawn(
+      said = try curl(
         [
-          "curl", "--silent", "--show-error", "--request", "POST", "--header", "Content-Type: application/json",
-          "--user-agent",
-          "grass/\(Version.current)", "--data-binary", "@-", "--max-time", "\(patience.timeout)", "--proto",
-          "=http,https",
-          "--output", "/dev/null", "--write-out", "%{http_code}", "--url", url.absoluteString,
-        ], input: fileno(body), output: ends[1], errors: ends[1])
+          ("request", "POST"), ("header", "Content-Type: application/json"), ("max-time", "\(patience.timeout)"),
+          ("output", "/dev/null"), ("write-out", "%{http_code}"), ("url", url.absoluteString),
+        ], body: bytes, most: 65536
+      ).said
     } catch {
       return ("\(error); the program curl is needed", true)
     }
-    var said: [UInt8] = []
-    var piece = [UInt8](repeating: 0, count: 4096)
-    while true {
-      let count = SystemCall.retrying { read(ends[0], &piece, piece.count) }
-      guard count > 0 else { break }
-      said += piece[..<min(count, max(0, 65536 - said.count))]
-    }
-    var status: Int32 = 0
-    while waitpid(process, &status, 0) < 0, errno == EINTR {}
     let text = String(decoding: said, as: UTF8.self).split(whereSeparator: \.isNewline).joined(separator: "; ")
     guard let code = Int(text.suffix(3)), code > 0 else {
       return (

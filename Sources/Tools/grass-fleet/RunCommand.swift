@@ -1,6 +1,7 @@
 import ArgumentParser
 import Fleet
 import Glibc
+import Host
 import Logging
 import ServiceLifecycle
 import UnixSignals
@@ -19,6 +20,7 @@ struct RunCommand: AsyncParsableCommand {
 
   func run() async throws {
     signal(SIGPIPE, SIG_IGN)
+    Heap.returnFreed()
     // One session over shared memory or TCP takes a file or two.
     var limit = rlimit()
     if getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 {

@@ -1,4 +1,5 @@
 import Fleet
+import Host
 import Logging
 import ServiceLifecycle
 import UnixSignals
@@ -21,6 +22,12 @@ struct WatchService: Service {
           for await _ in signals.cancelOnGracefulShutdown() { reload(alerts) }
         }
         group.addTask { await alerts.run() }
+        group.addTask {
+          while !Task.isShuttingDownGracefully {
+            try? await cancelWhenGracefulShutdown { try await Task.sleep(for: .seconds(60)) }
+            Heap.trim()
+          }
+        }
         group.addTask {
           while !Task.isShuttingDownGracefully {
             watch.forget()

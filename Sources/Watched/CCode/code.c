@@ -300,7 +300,7 @@ size_t grass_look_through(
   *undecoded = 0;
   for (size_t index = 0; index < text->function_count; index++) {
     size_t start = text->functions[index];
-    size_t end = index + 1 < text->function_count ? text->functions[index + 1] : text->count;
+    size_t end = index + 1 < text->function_count ? text->functions[index + 1] : text->end;
     if (end > text->count) end = text->count;
     if (start >= end) continue;
     for (; place < text->place_count && text->places[place] < start; place++) continue;

@@ -7,24 +7,10 @@ import Testing
 
 /// The service's own TLS.
 @Suite(.serialized) struct CertificateTests {
-  /// A program's standard output; empty where it fails.
-  private func run(_ program: String, _ arguments: [String]) throws -> String {
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-    process.arguments = [program] + arguments
-    let output = Pipe()
-    process.standardOutput = output
-    process.standardError = FileHandle.nullDevice
-    process.standardInput = FileHandle.nullDevice
-    try process.run()
-    let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    process.waitUntilExit()
-    return process.terminationStatus == 0 ? text : ""
-  }
-
-  private func makeCertificate(_ name: String, in scratch: borrowing Scratch) throws {
-    _ = try run(
-      "openssl",
+  /// Makes NAME.pem, which vouches for itself, and NAME.key.
+  static func makeCertificate(_ name: String, in scratch: borrowing Scratch) throws {
+    _ = try RunningService.said(
+      by: "openssl",
       [
         "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
         "/CN=\(name)", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", scratch.file("\(name).key"), "-out",
@@ -35,8 +21,8 @@ import Testing
 
   @Test func filesThatDoNotGoAreNamed() throws {
     let scratch = try Scratch()
-    try makeCertificate("one", in: scratch)
-    try makeCertificate("two", in: scratch)
+    try Self.makeCertificate("one", in: scratch)
+    try Self.makeCertificate("two", in: scratch)
     func problems(_ tls: String) -> [ConfigurationProblem] {
       ConfigurationReader.read("tls: \(tls)\nhosts: [{name: a, url: shm:///a}]", file: scratch.file("f.yaml")).problems
     }
@@ -59,8 +45,8 @@ import Testing
   /// The service as it is, over TLS; with SIGHUP it shows another certificate, and one that does not go changes nothing.
   @Test func anotherCertificateIsShownAfterSIGHUP() throws {
     let scratch = try Scratch()
-    try makeCertificate("one", in: scratch)
-    try makeCertificate("two", in: scratch)
+    try Self.makeCertificate("one", in: scratch)
+    try Self.makeCertificate("two", in: scratch)
     let (pem, key) = (scratch.file("own.pem"), scratch.file("own.key"))
     func show(_ name: String) throws {
       for (from, to) in [("\(name).pem", pem), ("\(name).key", key)] {
@@ -71,35 +57,27 @@ import Testing
     let file = try scratch.write(
       "listen: 127.0.0.1:0\ntls: {certificate: own.pem, key: own.key}\nhosts: [{name: a, url: \"tcp://127.0.0.1:1\"}]\n",
       to: "fleet.yaml")
-    let process = Process()
-    process.executableURL = ServiceTests.tools.appendingPathComponent("grass-fleet")
-    process.arguments = ["run", file]
-    let output = Pipe()
-    process.standardOutput = output
-    process.standardError = FileHandle.nullDevice
-    process.standardInput = FileHandle.nullDevice
-    try process.run()
-    defer {
-      process.terminate()
-      process.waitUntilExit()
-    }
-    let ready = String(decoding: output.fileHandleForReading.availableData, as: UTF8.self)
-    let url = try #require(
-      ready.split(separator: "\n").first { $0.hasPrefix("ready https://") }.map { $0.dropFirst(6) }, "\(ready)")
+    let service = try RunningService(file)
+    defer { service.stop() }
+    let url = try service.ready()
+    try #require(url.hasPrefix("https://"))
     func answer(_ trusted: String) throws -> String {
-      try run("curl", ["-s", "--max-time", "10", "--cacert", scratch.file("\(trusted).pem"), "\(url)/healthz"])
+      try RunningService.said(
+        by: "curl", ["-s", "--max-time", "10", "--cacert", scratch.file("\(trusted).pem"), "\(url)/healthz"])
     }
     #expect(try answer("one") == "ok\n" && answer("two") == "")
     // Who speaks without TLS gets nothing.
-    #expect(try run("curl", ["-s", "--max-time", "10", url.replacing("https", with: "http") + "/healthz"]) == "")
+    #expect(
+      try RunningService.said(
+        by: "curl", ["-s", "--max-time", "10", url.replacing("https", with: "http") + "/healthz"]) == "")
 
     try show("two")
-    kill(process.processIdentifier, SIGHUP)
+    service.signal(SIGHUP)
     for _ in 0..<400 where try answer("two") != "ok\n" { usleep(50_000) }
     #expect(try answer("two") == "ok\n" && answer("one") == "")
     try Data("nothing".utf8).write(to: URL(fileURLWithPath: key))
-    kill(process.processIdentifier, SIGHUP)
+    service.signal(SIGHUP)
     usleep(500_000)
-    #expect(try answer("two") == "ok\n" && process.isRunning)
+    #expect(try answer("two") == "ok\n" && service.isRunning)
   }
 }

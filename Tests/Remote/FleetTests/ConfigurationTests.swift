@@ -57,7 +57,7 @@ struct ConfigurationTests {
     #expect(
       configuration.images
         == .init(
-          store: "/etc/fleet/images", level: 1, keep: 3,
+          destination: .store("/etc/fleet/images", signer: nil), level: 1, keep: 3,
           rules: [
             .init(states: ["panic", "lying"], findings: [], kinds: [], severities: [], level: 1, perDay: 2),
             .init(
@@ -80,6 +80,37 @@ struct ConfigurationTests {
     ("witness: {prometheus: x}\n\(hosts)", 1, "witness.prometheus", "http://HOST:PORT"),
     ("witness: {prometheus: \"http://a\", label: a-b}\n\(hosts)", 1, "witness.label", "label: instance"),
     ("witness: {prometheus: \"http://a\", every: 0}\n\(hosts)", 1, "witness.every", "seconds"),
+    ("witness: {prometheus: \"https://ann:x@a\"}\n\(hosts)", 1, "witness.prometheus", "password_file"),
+    ("webhooks: [\"https://ann:x@a\"]\n\(hosts)", 1, "webhooks[1]", "without them"),
+    ("witness: {prometheus: \"https://a\", username: b}\n\(hosts)", 1, "witness.password_file", "PATH"),
+    ("witness: {prometheus: \"https://a\", password_file: b}\n\(hosts)", 1, "witness.username", "NAME"),
+    (
+      "witness: {prometheus: \"https://a\", credentials_file: /none, username: b}\n\(hosts)", 1,
+      "witness.credentials_file", "leave either"
+    ),
+    ("witness: {prometheus: \"https://a\", credentials_file: /none}\n\(hosts)", 1, "witness.credentials_file", "there"),
+    (
+      "witness: {prometheus: \"https://a\", credentials_file: /dev/null}\n\(hosts)", 1, "witness.credentials_file",
+      "nothing else"
+    ),
+    (
+      "witness: {prometheus: \"https://a\", username: \"b:c\", password_file: /none}\n\(hosts)", 1, "witness.username",
+      "without a colon"
+    ),
+    ("witness: {prometheus: \"https://a\", ca_file: /none}\n\(hosts)", 1, "witness.ca_file", "is there"),
+    (
+      "witness: {prometheus: \"http://a\", credentials_file: /proc/sys/kernel/ostype}\n\(hosts)", 1,
+      "witness.prometheus",
+      "https://"
+    ),
+    ("images: {folder: x}\n\(hosts)", 1, "images.encrypt_to", "age-keygen"),
+    ("images: {folder: x, encrypt_to: []}\n\(hosts)", 1, "images.encrypt_to", "at least one"),
+    ("images: {folder: x, encrypt_to: [age1nobody]}\n\(hosts)", 1, "images.encrypt_to[1]", "public key of age"),
+    ("images: {folder: x, encrypt_to: [none]}\n\(hosts)", 1, "images.encrypt_to[1]", "public key of age"),
+    ("images: {folder: x, store: y}\n\(hosts)", 1, "images.folder", "leave one"),
+    ("images: {store: x, encrypt_to: [age1nobody]}\n\(hosts)", 1, "images.encrypt_to", "`folder: PATH`"),
+    ("images: {store: x, sign_with: /none}\n\(hosts)", 1, "images.sign_with", "is there"),
+    ("images: {store: x, sign_with: /proc/sys/kernel/ostype}\n\(hosts)", 1, "images.sign_with", "key new --certifier"),
     ("images: {keep: 1}\n\(hosts)", 1, "images.store", "add `store: PATH`"),
     ("images: {store: x, keep: -1}\n\(hosts)", 1, "images.keep", "whole number"),
     ("images: {store: x, profile: all}\n\(hosts)", 1, "images.profile", "`evidence`"),

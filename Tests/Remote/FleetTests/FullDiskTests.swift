@@ -8,19 +8,6 @@ import Testing
 
 /// A disk that is really full: a small file system that only the service sees.
 @Suite(.enabled(if: geteuid() == 0, "mounting takes root")) struct FullDiskTests {
-  private func answer(_ url: String) throws -> (status: String, text: String) {
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-    process.arguments = ["curl", "--silent", "--max-time", "10", "-w", "\n%{http_code}", url]
-    let output = Pipe()
-    process.standardOutput = output
-    try process.run()
-    let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    process.waitUntilExit()
-    let end = text.lastIndex(of: "\n") ?? text.startIndex
-    return (String(text[end...].dropFirst()), String(text[..<end]))
-  }
-
   private func wait(until isSo: () throws -> Bool) rethrows -> Bool {
     let start = ContinuousClock.now
     while ContinuousClock.now - start < .seconds(60) {
@@ -43,30 +30,15 @@ import Testing
       detectors_every: 0
       hosts: [{name: a, url: "shm://\(device.path)", period: 0.05}]
       """, to: "fleet.yaml")
-    let service = Process()
-    service.executableURL = URL(fileURLWithPath: "/usr/bin/unshare")
     // The mount is the service's own: it goes with it.
-    service.arguments = [
-      "--mount", "--propagation", "private", "setpriv", "--pdeathsig", "KILL", "--", "sh", "-c",
-      "mount -t tmpfs -o size=64m none \"$1\" && exec \"$2\" run \"$3\"", "sh", folder,
-      ServiceTests.tools.appendingPathComponent("grass-fleet").path, file,
-    ]
-    let output = Pipe()
-    service.standardOutput = output
-    service.standardError = FileHandle.nullDevice
-    service.standardInput = FileHandle.nullDevice
-    try service.run()
-    defer {
-      service.terminate()
-      service.waitUntilExit()
-    }
-    let ready = String(decoding: output.fileHandleForReading.availableData, as: UTF8.self)
-    let url = String(try #require(ready.split(separator: "\n").first { $0.hasPrefix("ready ") }).dropFirst(6))
+    let service = try RunningService(file, in: "mount -t tmpfs -o size=64m none '\(folder)'")
+    defer { service.stop() }
+    let url = try service.ready()
     // What lies in its file system, seen from here.
-    let disk = "/proc/\(service.processIdentifier)/root\(folder)"
+    let disk = "/proc/\(service.process)/root\(folder)"
     device.log()
-    #expect(try wait { try answer("\(url)/api/v1/findings").text.contains("hung-task") })
-    #expect(try answer("\(url)/healthz").status == "200")
+    #expect(try wait { try RunningService.answer("\(url)/api/v1/findings").text.contains("hung-task") })
+    #expect(try RunningService.answer("\(url)/healthz").status == "200")
 
     // Somebody fills it to the last byte.
     let filler = open("\(disk)/filler", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
@@ -79,14 +51,14 @@ import Testing
     #expect(
       try wait {
         device.log()
-        return try answer("\(url)/healthz").status == "503"
+        return try RunningService.answer("\(url)/healthz").status == "503"
       })
-    let metrics = try answer("\(url)/metrics").text
+    let metrics = try RunningService.answer("\(url)/metrics").text
     #expect(metrics.contains("\ngrass_fleet_store_up 0\n"))
-    #expect(try answer("\(url)/").text.contains("fault"), "the page says so")
+    #expect(try RunningService.answer("\(url)/").text.contains("fault"), "the page says so")
     // It goes on watching: it looks, and states change.
     func looks() throws -> Double {
-      let line = try answer("\(url)/metrics").text.split(separator: "\n").first {
+      let line = try RunningService.answer("\(url)/metrics").text.split(separator: "\n").first {
         $0.hasPrefix("grass_fleet_looks_total ")
       }
       return Double(line?.split(separator: " ").last ?? "") ?? 0
@@ -94,22 +66,22 @@ import Testing
     let before = try looks()
     #expect(try wait { try looks() > before + 10 })
     device.log(severity: GRASS_SEVERITY_WARNING)
-    #expect(try wait { try answer("\(url)/api/v1/fleet").text.contains("\"state\": \"stuck\"") })
+    #expect(try wait { try RunningService.answer("\(url)/api/v1/fleet").text.contains("\"state\": \"stuck\"") })
 
     // There is room again: what came meanwhile is kept, each once, without anybody's doing.
     #expect(unlink("\(disk)/filler") == 0)
     #expect(
       try wait {
         device.log()
-        return try answer("\(url)/healthz").status == "200"
+        return try RunningService.answer("\(url)/healthz").status == "200"
       })
     let count = Int(device.count)
     // Each that the device logged is another.
     #expect(
       try wait {
-        let text = try answer("\(url)/api/v1/findings?open=no&limit=5000").text
+        let text = try RunningService.answer("\(url)/api/v1/findings?open=no&limit=5000").text
         return (try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [Any])?.count == count
       })
-    #expect(try answer("\(url)/metrics").text.contains("\ngrass_fleet_store_up 1\n"))
+    #expect(try RunningService.answer("\(url)/metrics").text.contains("\ngrass_fleet_store_up 1\n"))
   }
 }

@@ -11,25 +11,6 @@ import Testing
 
 /// The service as it is, over devices that a test writes, and servers that are none.
 @Suite(.serialized) struct ServiceTests {
-  static var tools: URL {
-    let paths = [CommandLine.arguments[0]] + CommandLine.arguments + [Bundle.main.executablePath ?? ""]
-    return paths.map { URL(fileURLWithPath: $0).deletingLastPathComponent() }.first {
-      FileManager.default.isExecutableFile(atPath: $0.appendingPathComponent("grass-fleet").path)
-    } ?? URL(fileURLWithPath: FileManager.default.currentDirectoryPath).appendingPathComponent(".build/debug")
-  }
-
-  /// Starts the service, which whoever starts it ends.
-  private func start(_ file: String, output: Pipe? = nil) throws -> Process {
-    let process = Process()
-    process.executableURL = Self.tools.appendingPathComponent("grass-fleet")
-    process.arguments = ["run", file]
-    process.standardOutput = output ?? FileHandle.nullDevice
-    process.standardError = FileHandle.nullDevice
-    process.standardInput = FileHandle.nullDevice
-    try process.run()
-    return process
-  }
-
   /// Killed again and again while its hosts' logs grow, it keeps each change once.
   @Test func whoeverKillsItLosesNothingAndDoublesNothing() throws {
     let scratch = try Scratch()
@@ -50,10 +31,9 @@ import Testing
       }
     }
     for round in 0..<50 {
-      let output = Pipe()
-      let process = try start(file, output: output)
+      let service = try RunningService(file)
       // Every other time at any point of its beginning, else once it answers, however long a busy machine takes for that.
-      if round % 2 == 1 { _ = output.fileHandleForReading.availableData }
+      if round % 2 == 1 { try service.ready() }
       usleep(.random(in: 0...120_000))
       // Now and then it comes to work, however long that takes here.
       if round % 10 == 9 {
@@ -64,22 +44,20 @@ import Testing
           usleep(20_000)
         }
       }
-      kill(process.processIdentifier, SIGKILL)
-      process.waitUntilExit()
+      service.kill()
     }
     #expect(try FleetStore(path: database).changeCount(of: "h0") > 0, "it came to work between two deaths")
     isDone.withLock { $0 = true }
     logging.join()
-    let last = try start(file)
+    let last = try RunningService(file)
     let counts = devices.map { Int($0.count) }
     let store = try FleetStore(path: database)
     let start = ContinuousClock.now
     while try devices.indices.contains(where: { try store.changeCount(of: "h\($0)") < counts[$0] }),
       ContinuousClock.now - start < .seconds(60)
     { usleep(50_000) }
-    last.terminate()
-    last.waitUntilExit()
-    #expect(last.terminationStatus == 0)
+    last.stop()
+    #expect(last.status == 0)
     let queue = try DatabaseQueue(path: database)
     try queue.read { db in
       #expect(try String.fetchAll(db, sql: "PRAGMA integrity_check") == ["ok"])
@@ -174,6 +152,7 @@ import Testing
     #expect(others.count == 60 && others.allSatisfy { $0.standing.state == .unreachable })
     watch.stop()
   }
+
   /// Who scrapes waits no longer than they say, however many hosts hang; and a host that is none says so at once.
   @Test func scrapesOfHostsThatHangEndWhenTheirTimeIsUp() async throws {
     let scratch = try Scratch()
@@ -220,14 +199,9 @@ import Testing
     let file = try scratch.write(
       "listen: 127.0.0.1:0\ndetectors_every: 0\nhosts: [{name: a, url: \"shm://\(device.path)\", period: 0.1}]\n",
       to: "fleet.yaml")
-    let output = Pipe()
-    let service = try start(file, output: output)
-    defer {
-      service.terminate()
-      service.waitUntilExit()
-    }
-    let ready = String(decoding: output.fileHandleForReading.availableData, as: UTF8.self)
-    let url = try #require(ready.split(separator: "\n").first { $0.hasPrefix("ready ") }.map { $0.dropFirst(6) })
+    let service = try RunningService(file)
+    defer { service.stop() }
+    let url = try service.ready()
     let follower = Process()
     follower.executableURL = URL(fileURLWithPath: "/usr/bin/env")
     follower.arguments = ["curl", "-sN", "\(url)/events"]

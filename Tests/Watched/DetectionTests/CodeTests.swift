@@ -118,7 +118,7 @@ struct CodeTests {
       starts.withUnsafeBufferPointer { starts in
         places.withUnsafeBufferPointer { places in
           var text = grass_text(
-            bytes: bytes.baseAddress, count: bytes.count, address: start, image_start: start,
+            bytes: bytes.baseAddress, count: bytes.count, end: bytes.count, address: start, image_start: start,
             image_end: start + 0x100_0000, functions: starts.baseAddress, function_count: starts.count,
             places: places.baseAddress, place_count: places.count)
           return grass_look_through(&text, &list, list.count, &undecoded)

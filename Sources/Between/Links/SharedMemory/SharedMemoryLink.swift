@@ -21,8 +21,9 @@ public final class SharedMemoryLink: Link, @unchecked Sendable {
   private var ended: LinkError?
   private var nextCheck: UInt64 = 0
   /// Of records that were read: the read's number and the sums of the payload, by that number.
-  private var sums = [(number: UInt64, sums: InlineArray<2, UInt64>)](
-    repeating: (0, [0, 0]), count: SharedMemoryLink.sumCount)
+  ///
+  /// Empty before the first: who only reads lines needs none.
+  private var sums: [(number: UInt64, sums: InlineArray<2, UInt64>)] = []
 
   private static let sumCount = 256
 
@@ -110,6 +111,7 @@ public final class SharedMemoryLink: Link, @unchecked Sendable {
           grass_record_fetch($0.baseAddress, base + offset, UInt64($0.count), awaiting, sums.baseAddress)
         }
       }
+      if sums.isEmpty { sums = Array(repeating: (0, [0, 0]), count: Self.sumCount) }
       sums[Int(completed % UInt64(Self.sumCount))] = (completed, added)
     } else {
       buffer.withBytes(range) { grass_copy_out($0.baseAddress, base + offset, UInt64($0.count)) }
@@ -118,6 +120,7 @@ public final class SharedMemoryLink: Link, @unchecked Sendable {
   }
 
   public func sums(of number: UInt64) -> InlineArray<2, UInt64>? {
+    guard !sums.isEmpty else { return nil }
     let entry = sums[Int(number % UInt64(Self.sumCount))]
     return entry.number == number ? entry.sums : nil
   }

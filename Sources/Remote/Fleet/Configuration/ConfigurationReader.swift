@@ -1,5 +1,8 @@
+import Acquisition
 import Detection
 import FoundationEssentials
+import Glibc
+import Keys
 import Links
 import Remote
 import Yams
@@ -223,6 +226,14 @@ public struct ConfigurationReader {
       problem(line, key, "\(quoted(text)) is no address of a web server", "write http://HOST:PORT or https://HOST/PATH")
       return nil
     }
+    // An address is logged and shown; what is secret is not to stand in it.
+    guard URL(string: text)?.user == nil else {
+      problem(
+        line, key, "has a name or a password in it",
+        key.hasPrefix("witness")
+          ? "give `username:` and `password_file:`, or `credentials_file:`" : "write the address without them")
+      return nil
+    }
     return text.hasSuffix("/") ? String(text.dropLast()) : text
   }
 
@@ -376,7 +387,10 @@ public struct ConfigurationReader {
   }
 
   private mutating func witness(_ node: Node) -> FleetConfiguration.Witness? {
-    guard let members = members(node, "witness", known: ["prometheus", "query", "label", "every"]) else { return nil }
+    let known = [
+      "prometheus", "query", "label", "every", "username", "password_file", "credentials_file", "ca_file",
+    ]
+    guard let members = members(node, "witness", known: known) else { return nil }
     guard let value = members["prometheus"], let text = text(value, "witness.prometheus") else {
       if members["prometheus"] == nil {
         problem(node.line, "witness.prometheus", "is missing", "add `prometheus: http://HOST:9090`")
@@ -392,27 +406,83 @@ public struct ConfigurationReader {
         "write the label that has the host's name, as in `label: instance`")
       return nil
     }
+    let authority = file(members["ca_file"], "witness.ca_file")
     return .init(
       prometheus: url, query: query, label: label,
-      period: number(members["every"], "witness.every", 1...3600, unit: "seconds") ?? 15)
+      period: number(members["every"], "witness.every", 1...3600, unit: "seconds") ?? 15,
+      login: login(node, members, to: url), authority: authority)
+  }
+
+  /// How the service says who it is, by files, which are read here to see whether they go.
+  private mutating func login(
+    _ node: Node, _ members: [String: Node], to url: String
+  ) -> FleetConfiguration.Witness.Login? {
+    let (user, password, token) = (members["username"], members["password_file"], members["credentials_file"])
+    if let token, let other = user ?? password {
+      problem(
+        max(token.line, other.line), "witness.credentials_file", "is given beside a name or a password",
+        "leave either `credentials_file:`, or `username:` with `password_file:`")
+      return nil
+    }
+    func secret(_ node: Node?, _ name: String) -> String? {
+      guard let node, let path = file(node, "witness.\(name)") else { return nil }
+      do throws(SecretFile.Failure) { _ = try SecretFile.read(path) } catch {
+        problem(
+          node.line, "witness.\(name)", "\(quoted(path)) \(error.what)", "put the secret into it, and nothing else")
+        return nil
+      }
+      return path
+    }
+    var login: FleetConfiguration.Witness.Login?
+    if let token {
+      login = secret(token, "credentials_file").map { .token(file: $0) }
+    } else if user != nil || password != nil {
+      guard let user, let password else {
+        let missing = user == nil ? "username" : "password_file"
+        problem(
+          (user ?? password ?? node).line, "witness.\(missing)", "is missing",
+          "add `\(missing): \(user == nil ? "NAME" : "PATH")`")
+        return nil
+      }
+      guard let name = text(user, "witness.username") else { return nil }
+      // RFC 7617: what is behind the first colon is the password.
+      guard !name.contains(where: { $0 == ":" || $0.isNewline }) else {
+        problem(user.line, "witness.username", "\(quoted(name)) is no name", "write it without a colon")
+        return nil
+      }
+      login = secret(password, "password_file").map { .password(user: name, file: $0) }
+    }
+    let host = URL(string: url)?.host ?? ""
+    if login != nil, url.lowercased().hasPrefix("http://"), !["127.0.0.1", "localhost", "::1", "[::1]"].contains(host) {
+      problem(
+        members["prometheus"]?.line ?? node.line, "witness.prometheus",
+        "\(quoted(url)) would have the secret go over the network in clear", "write https://, or ask at 127.0.0.1")
+    }
+    return login
+  }
+
+  /// The path of a file that this user may read.
+  private mutating func file(_ node: Node?, _ key: String) -> String? {
+    guard let node, let text = text(node, key) else { return nil }
+    let path = relative(text)
+    guard access(path, R_OK) == 0 else {
+      problem(node.line, key, "\(quoted(path)) cannot be read", "give a file that is there and that this user may read")
+      return nil
+    }
+    return path
   }
 
   private mutating func images(_ node: Node) -> FleetConfiguration.Images? {
-    guard let members = members(node, "images", known: ["store", "level", "profile", "keep", "rules"]) else {
-      return nil
-    }
-    guard let store = text(members["store"], "images.store") else {
-      if members["store"] == nil {
-        problem(node.line, "images.store", "is missing", "add `store: PATH` of a folder for images")
-      }
+    let known = ["store", "sign_with", "folder", "encrypt_to", "level", "profile", "keep", "rules"]
+    guard let members = members(node, "images", known: known), let destination = destination(node, members) else {
       return nil
     }
     var images = FleetConfiguration.Images(
-      store: relative(store), level: level(members, "images") ?? 0,
+      destination: destination, level: level(members, "images") ?? 0,
       keep: whole(members["keep"], "images.keep", 0...10_000) ?? 0, rules: [])
     for (key, node) in list(members["rules"], "images.rules") {
-      let known = ["states", "findings", "kinds", "severities", "level", "profile", "per_day"]
-      guard let members = self.members(node, key, known: known) else { continue }
+      let names = ["states", "findings", "kinds", "severities", "level", "profile", "per_day"]
+      guard let members = self.members(node, key, known: names) else { continue }
       images.rules.append(
         .init(
           states: words(members, "states", key, Set(HostState.allCases.filter { !$0.isBlind }.map(\.rawValue))),
@@ -421,13 +491,71 @@ public struct ConfigurationReader {
           severities: words(members, "severities", key, Set(Finding.Severity.allCases.map(\.rawValue))),
           level: level(members, key) ?? images.level, perDay: whole(members["per_day"], "\(key).per_day", 1...1000) ?? 1
         ))
-      if known.prefix(4).allSatisfy({ members[$0] == nil }) {
+      if names.prefix(4).allSatisfy({ members[$0] == nil }) {
         problem(
           node.line, key, "says not when an image is taken",
           "give `states:`, or `findings:`, `kinds:` and `severities:`, each with a list")
       }
     }
     return images
+  }
+
+  /// Where images go: into a store, or, encrypted, into files.
+  private mutating func destination(
+    _ node: Node, _ members: [String: Node]
+  ) -> FleetConfiguration.Images.Destination? {
+    switch (members["store"], members["folder"]) {
+    case (nil, nil):
+      problem(
+        node.line, "images.store", "is missing",
+        "add `store: PATH` of a folder for images, or `folder: PATH` with `encrypt_to:`")
+      return nil
+    case (_?, let folder?):
+      problem(folder.line, "images.folder", "is given beside a store", "leave one of them")
+      return nil
+    case (let value?, nil):
+      if let other = members["encrypt_to"] {
+        problem(
+          other.line, "images.encrypt_to", "does not go with a store, whose images share what is the same in them",
+          "write `folder: PATH` in place of `store:`, or keep the store on an encrypted disk")
+      }
+      let signer = file(members["sign_with"], "images.sign_with")
+      if let signer, let node = members["sign_with"] {
+        do throws(KeyError) { _ = try CertifierIdentity(contentsOf: signer) } catch {
+          problem(
+            node.line, "images.sign_with", "\(quoted(signer)) is no private key: \(error)",
+            "give what `grassctl key new --certifier` made")
+        }
+      }
+      return text(value, "images.store").map { .store(relative($0), signer: signer) }
+    case (nil, let value?):
+      if let other = members["sign_with"] {
+        problem(
+          other.line, "images.sign_with", "does not go with a folder: files are not signed",
+          "write `store: PATH` in place of `folder:`, or leave it out")
+      }
+      guard members["encrypt_to"] != nil else {
+        problem(
+          value.line, "images.encrypt_to", "is missing",
+          "add `encrypt_to: [age1…]`: age-keygen makes a key; or use a `store:`")
+        return nil
+      }
+      var recipients: [String] = []
+      for (text, key, line) in texts(members["encrypt_to"], "images.encrypt_to") {
+        let recipient = text.hasPrefix("age1") ? text : relative(text)
+        do throws(Encryption.Failure) { try Encryption.check(recipient) } catch {
+          problem(
+            line, key, "\(quoted(recipient)) does not go: \(error)",
+            "give a public key of age (age1…), or a file of such")
+          continue
+        }
+        recipients.append(recipient)
+      }
+      if recipients.isEmpty, case .sequence(let list)? = members["encrypt_to"], list.isEmpty {
+        problem(value.line, "images.encrypt_to", "is empty", "give at least one public key of age (age1…)")
+      }
+      return text(value, "images.folder").map { .folder(relative($0), recipients: recipients) }
+    }
   }
 
   /// What an image leaves out: a number, or a profile's.

@@ -110,6 +110,18 @@ public struct FleetConfiguration: Hashable, Sendable {
     public var label: String
     /// Seconds between two questions.
     public var period: Double
+    /// How the service says who it is; nil where it does not.
+    public var login: Login?
+    /// The path of a file in PEM with who vouches for its certificate; nil for those whom this machine trusts.
+    public var authority: String?
+
+    /// Paths of files, which are read at each question, so that what is in them may change.
+    public enum Login: Hashable, Sendable {
+      /// A name, and a file with its password.
+      case password(user: String, file: String)
+      /// A file with a bearer token.
+      case token(file: String)
+    }
   }
 
   /// Images of hosts' memory, and when they are taken.
@@ -128,8 +140,15 @@ public struct FleetConfiguration: Hashable, Sendable {
       public var perDay: Int
     }
 
-    /// The path of the store; it is made where there is none.
-    public var store: String
+    /// Where images go.
+    public enum Destination: Hashable, Sendable {
+      /// The path of a store, which is made where there is none, and that of the private key that signs images; nil for unsigned ones.
+      case store(String, signer: String?)
+      /// The path of a folder of files, and to whom each is encrypted: public keys of age, or paths of files of such.
+      case folder(String, recipients: [String])
+    }
+
+    public var destination: Destination
     /// What is left out of images that somebody asks for, in makedumpfile's numbers added up.
     public var level: Int
     /// How many images of each host are kept; 0 for all.

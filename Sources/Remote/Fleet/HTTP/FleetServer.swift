@@ -81,7 +81,13 @@ public final class FleetServer: Sendable {
 
   func router() -> Router<FleetContext> {
     let router = Router(context: FleetContext.self, options: [.autoGenerateHeadEndpoints])
-    router.add(middleware: Gate(doorkeeper: doorkeeper, listen: listen))
+    router.add(
+      middleware: Gate(doorkeeper: doorkeeper, listen: listen) { [self] status, what, context in
+        // Who it is may not be known yet.
+        let frame = Pages.Frame(
+          viewer: context.viewer, problem: context.viewer == nil ? nil : watch.problem, now: Moments.utc)
+        return Self.html(pages.error("\(status.code) \(status.reasonPhrase)", what, frame), status)
+      })
     staticFiles(router)
     pages(router)
     api(router)

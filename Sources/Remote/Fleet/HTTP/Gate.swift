@@ -8,6 +8,8 @@ struct Gate: RouterMiddleware {
 
   let doorkeeper: Doorkeeper
   let listen: FleetConfiguration.Address
+  /// The page that says to people why there is none.
+  let errorPage: @Sendable (HTTPResponse.Status, String, FleetContext) -> Response
 
   /// What anybody may have.
   private static func isPublic(_ path: String) -> Bool {
@@ -32,19 +34,23 @@ struct Gate: RouterMiddleware {
   private func answer(
     _ request: Request, _ context: FleetContext, _ next: (Request, FleetContext) async throws -> Response
   ) async -> Response {
+    var context = context
     do {
       let path = request.uri.path
       // A site that makes its own name lead here would else read all as the user's browser.
       if doorkeeper.isOpen, !Self.isOwn(request.head.authority ?? "") {
         throw HTTPError(.misdirectedRequest, message: "this service answers to its own address only")
       }
-      var context = context
       context.viewer = await doorkeeper.viewer(
         from: context.address, cookie: request.cookies[Doorkeeper.cookie]?.value,
         authorization: request.headers[.authorization],
         header: { name in HTTPField.Name(name).flatMap { request.headers[$0] } })
       if context.viewer == nil, !Self.isPublic(path) { return Self.refusal(request, doorkeeper) }
       return try await next(request, context)
+    } catch let error as HTTPError where Self.isPerson(request) {
+      var response = errorPage(error.status, error.body ?? "", context)
+      response.headers.append(contentsOf: error.headers)
+      return response
     } catch let error as any HTTPResponseError {
       return (try? error.response(from: request, context: context)) ?? Response(status: .internalServerError)
     } catch {
@@ -60,11 +66,19 @@ struct Gate: RouterMiddleware {
     return ["127.0.0.1", "localhost", "[::1]"].contains(host.lowercased())
   }
 
+  /// Whether a path is there for programs.
+  private static func isProgram(_ request: Request) -> Bool {
+    ["/api/", "/metrics", "/sd", "/events", "/probe"].contains { request.uri.path.hasPrefix($0) }
+  }
+
+  /// Whether a browser asks for a page.
+  private static func isPerson(_ request: Request) -> Bool {
+    !isProgram(request) && request.headers[.accept]?.contains("text/html") == true
+  }
+
   /// Programs are told to say who they are, people are led to where they can.
   private static func refusal(_ request: Request, _ doorkeeper: Doorkeeper) -> Response {
-    let path = request.uri.path
-    let isProgram = ["/api/", "/metrics", "/sd", "/events", "/probe"].contains { path.hasPrefix($0) }
-    guard !isProgram, request.method == .get, doorkeeper.hasUsers else {
+    guard !isProgram(request), request.method == .get, doorkeeper.hasUsers else {
       return Response(
         status: .unauthorized, headers: [.wwwAuthenticate: "Basic realm=\"GRASS\"", .contentType: "text/plain"],
         body: .init(byteBuffer: .init(string: "say who you are, by a user's name and password\n")))

@@ -32,7 +32,7 @@ public struct ImageRequest: Hashable, Sendable {
   /// Bytes of memory that are in it, and that there are to be.
   public var done: UInt64 = 0
   public var total: UInt64 = 0
-  /// The image's ID in the store, and bytes by which the store grew; nil and 0 before it is whole.
+  /// The image's ID in the store or the name of its file, and bytes by which the store or folder grew; nil and 0 before it is whole.
   public var image: String?
   public var stored: UInt64 = 0
   /// Why there is no image, or what of it is missing.

@@ -1,5 +1,7 @@
 import Acquisition
 import Detection
+import FoundationEssentials
+import Glibc
 import Host
 import ImageStore
 import KernelViews
@@ -197,12 +199,12 @@ public final class ImageTaker: Sendable {
     } else {
       publish(request)
       do {
-        let image = try record(request, into: settings)
+        let taken = try acquire(request, by: settings)
         _ = change(number) { request in
-          (request.image, request.stored) = ("\(image.id)", image.counts.stored)
+          (request.image, request.stored) = (taken.name, taken.stored)
           request.done = request.total
         }
-        if image.counts.unread > 0 { ending.problem = "\(image.counts.unread) bytes could not be read" }
+        if taken.unread > 0 { ending.problem = "\(taken.unread) bytes could not be read" }
       } catch {
         ending = isCancelled(number) ? (.cancelled, nil) : (.failed, FleetWatch.oneLine("\(error)"))
       }
@@ -222,7 +224,15 @@ public final class ImageTaker: Sendable {
     publish(ended)
   }
 
-  private func record(_ request: ImageRequest, into settings: FleetConfiguration.Images) throws -> StoredImage {
+  /// An image that is whole.
+  private struct Taken {
+    /// Its ID in the store, or the name of its file.
+    var name: String
+    /// Bytes by which the store or the folder grew, and those of memory that could not be read.
+    var (stored, unread): (UInt64, UInt64)
+  }
+
+  private func acquire(_ request: ImageRequest, by settings: FleetConfiguration.Images) throws -> Taken {
     guard let session = try open(request.host) else { throw OpenKernels.NoSuchHost() }
     defer { session.close() }
     guard session.rights.rights.isSuperset(of: [.read, .acquire]) else {
@@ -241,10 +251,9 @@ public final class ImageTaker: Sendable {
     let contents = ImageContents(of: memory.segments, frames, level, kernel: kernel.map(KernelFacts.init))
     let identity =
       kernel.map { "Linux \($0.release) \($0.found.buildID ?? "") at \($0.found.rootPageTable)" } ?? "no kernel"
-    let store = try ImageStore.writing(settings.store, orNew: true)
-    let recording = ImageRecording(of: memory, contents, host: request.host, identity: identity)
     var told: UInt64 = 0
-    let outcome = try recording.run(into: store) { progress in
+    /// Says how far it has got, and whether it is to go on.
+    func goesOn(_ progress: AcquisitionProgress) -> Bool {
       let request = change(request.number) { ($0.done, $0.total) = (progress.done, progress.total) }
       let now = Moments.nanoseconds
       if now - told >= Self.eventPause, let request {
@@ -253,17 +262,62 @@ public final class ImageTaker: Sendable {
       }
       return !isCancelled(request?.number ?? 0)
     }
-    if settings.keep > 0 {
-      let own = try store.images().images.filter { $0.host == request.host }
-      // That an older one stays is no reason to lose the new one.
-      if own.count > settings.keep {
-        do { _ = try store.prune(Array(own.dropLast(settings.keep))) } catch {
-          log.warning("older images of \(request.host) are not removed: \(error)")
+    switch settings.destination {
+    case .store(let path, let signer):
+      // Read anew each time: who signs may be another by now.
+      let signer = try signer.map { try CertifierIdentity(contentsOf: $0) }
+      let store = try ImageStore.writing(path, orNew: true)
+      let recording = ImageRecording(of: memory, contents, host: request.host, identity: identity)
+      let image = try recording.run(into: store, signer: signer, progress: goesOn).image
+      if settings.keep > 0 {
+        let own = try store.images().images.filter { $0.host == request.host }
+        // That an older one stays is no reason to lose the new one.
+        if own.count > settings.keep {
+          do { _ = try store.prune(Array(own.dropLast(settings.keep))) } catch {
+            log.warning("older images of \(request.host) are not removed: \(error)")
+          }
         }
       }
+      return Taken(name: "\(image.id)", stored: image.counts.stored, unread: image.counts.unread)
+    case .folder(let path, let recipients):
+      let acquisition = Acquisition(of: memory, contents, as: .elf, rounds: Self.rounds, identity: identity)
+      return try encrypt(acquisition, of: request, into: path, to: recipients, keep: settings.keep, goesOn)
     }
-    return outcome.image
   }
+
+  /// Writes an image to a file of its own, which nobody can read but who has one of the recipients' keys.
+  private func encrypt(
+    _ acquisition: Acquisition, of request: ImageRequest, into folder: String, to recipients: [String], keep: Int,
+    _ goesOn: (AcquisitionProgress) -> Bool
+  ) throws -> Taken {
+    guard mkdir(folder, 0o700) == 0 || errno == EEXIST else {
+      throw Refusal(description: "\(folder) cannot be made: \(SystemCall.describe(errno))")
+    }
+    // No host's name has an @; in the order of their names images are in that of their times.
+    let time = Moments.text(request.asked).filter { $0 != ":" && $0 != "-" }
+    let name = "\(request.host)@\(time)-\(request.number).elf.age"
+    let encryption = try Encryption(to: recipients, "\(folder)/\(name)")
+    let summary: AcquisitionSummary
+    do throws(AcquisitionError) {
+      summary = try acquisition.run(to: .descriptor(encryption.input), progress: goesOn)
+    } catch {
+      encryption.abandon()
+      throw error
+    }
+    try encryption.finish()
+    var status = stat()
+    _ = stat("\(folder)/\(name)", &status)
+    if keep > 0, let names = try? FileManager.default.contentsOfDirectory(atPath: folder) {
+      let own = names.filter { $0.hasPrefix("\(request.host)@") && $0.hasSuffix(".elf.age") }.sorted()
+      for old in own.dropLast(keep) where unlink("\(folder)/\(old)") != 0 {
+        log.warning("the older image \(folder)/\(old) is not removed: \(SystemCall.describe(errno))")
+      }
+    }
+    return Taken(name: name, stored: UInt64(status.st_size), unread: summary.unreadCount)
+  }
+
+  /// How often an image that goes to a file is held against the memory, at most.
+  private static let rounds = 8
 }
 
 extension FleetConfiguration.Images.Rule {

@@ -17,7 +17,7 @@ struct Pages: Sendable {
       ("view", PackageResources.view_mustache), ("finding", PackageResources.finding_mustache),
       ("findings", PackageResources.findings_mustache), ("login", PackageResources.login_mustache),
       ("visits", PackageResources.visits_mustache), ("maintenance", PackageResources.maintenance_mustache),
-      ("images", PackageResources.images_mustache),
+      ("images", PackageResources.images_mustache), ("error", PackageResources.error_mustache),
     ]
     for (name, bytes) in templates { try library.register(String(decoding: bytes, as: UTF8.self), named: name) }
     self.library = library
@@ -183,7 +183,6 @@ struct Pages: Sendable {
     values["words"] = words.map { ["line": $0.line, "text": $0.text] }
     values["history"] = history.map { ["time": Moments.text($0.at), "state": $0.state, "cause": $0.cause] }
     values["hasHistory"] = !history.isEmpty
-    values["historyCount"] = history.count
     values["views"] = KernelViews.all.map { ["name": $0.name, "summary": $0.summary, "host": report.name] }
     return page("host", "\(report.name) is \(report.standing.state.rawValue)", frame, values)
   }
@@ -196,10 +195,11 @@ struct Pages: Sendable {
       "mayCancel": !request.state.isOver && frame.viewer?.isAdmin == true, "token": frame.viewer?.token ?? "",
     ]
     values["reason"] = request.reason.isEmpty ? nil : request.reason
-    values["image"] = request.image.map { String($0.prefix(12)) }
+    // A store's ID is known by its beginning; a file's name is not.
+    values["image"] = request.image.map { $0.contains("@") ? $0 : String($0.prefix(12)) }
     values["problem"] = request.problem
     if request.state == .done {
-      values["size"] = "\(request.total >> 20) MiB of memory, the store grew by \(request.stored >> 20) MiB"
+      values["size"] = "\(request.total >> 20) MiB of memory, \(request.stored >> 20) MiB more on the disk"
     }
     return values
   }
@@ -321,6 +321,11 @@ struct Pages: Sendable {
     var values: [String: Any] = [:]
     values["error"] = error
     return page("login", "Log in", frame, values)
+  }
+
+  /// Why there is no page.
+  func error(_ status: String, _ what: String, _ frame: Frame) -> String {
+    page("error", status, frame, ["headline": status, "what": what])
   }
 
   func visits(_ visits: [(at: Double, who: String, address: String, what: String)], _ frame: Frame) -> String {

@@ -1,6 +1,5 @@
 import Dispatch
 import FoundationEssentials
-import Glibc
 import Host
 import Logging
 
@@ -123,31 +122,25 @@ final class AgentWitness: Sendable {
   }
 
   private func ask() throws(Failure) -> [UInt8] {
-    var ends: [Int32] = [-1, -1]
-    guard pipe(&ends) == 0 else { throw Failure(description: "no pipe: \(String(cString: strerror(errno)))") }
-    for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
-    defer { close(ends[0]) }
-    let process: pid_t
-    do throws(SystemCallError) {
-      defer { close(ends[1]) }
-      process = try spawn(
-        [
-          "curl", "--silent", "--show-error", "--get", "--data-urlencode", "query=\(witness.query)", "--max-time",
-          "\(Self.patience)", "--proto", "=http,https", "--max-filesize", "\(Self.longest)", "--user-agent",
-          "grass/\(Version.current)", "--url", "\(witness.prometheus)/api/v1/query",
-        ], output: ends[1], errors: ends[1])
+    var settings: [(name: String, value: String?)] = [
+      ("get", nil), ("data-urlencode", "query=\(witness.query)"), ("max-time", "\(Self.patience)"),
+      ("max-filesize", "\(Self.longest)"), ("url", "\(witness.prometheus)/api/v1/query"),
+    ]
+    if let authority = witness.authority { settings.append(("cacert", authority)) }
+    // Read anew each time: tokens are changed while services run.
+    do throws(SecretFile.Failure) {
+      switch witness.login {
+      case .password(let user, let file)?: settings.append(("user", "\(user):\(try SecretFile.read(file))"))
+      case .token(let file)?: settings.append(("header", "Authorization: Bearer \(try SecretFile.read(file))"))
+      case nil: break
+      }
     } catch {
+      throw Failure(description: error.description)
+    }
+    let (said, status): ([UInt8], Int32)
+    do throws(SystemCallError) { (said, status) = try curl(settings, most: Self.longest) } catch {
       throw Failure(description: "\(error); the program curl is needed")
     }
-    var said: [UInt8] = []
-    var piece = [UInt8](repeating: 0, count: 65536)
-    while true {
-      let count = SystemCall.retrying { read(ends[0], &piece, piece.count) }
-      guard count > 0 else { break }
-      said += piece[..<min(count, max(0, Self.longest - said.count))]
-    }
-    var status: Int32 = 0
-    while waitpid(process, &status, 0) < 0, errno == EINTR {}
     guard status == 0 else {
       throw Failure(description: FleetWatch.oneLine(String(decoding: said.prefix(1000), as: UTF8.self)))
     }

@@ -61,6 +61,8 @@ struct grass_remark {
 struct grass_text {
   const uint8_t *bytes;
   size_t count;
+  // Where its last function ends: what lies behind that is of the next piece, and only tells how long an instruction is.
+  size_t end;
   // The address of its first byte.
   uint64_t address;
   // What branches may lead to without a remark: the whole image.

@@ -75,12 +75,23 @@ private struct KernelTextReader: KernelReader {
       }
       if let known { return known }
     }
-    let bytes = try kernel.addressSpace.read(start, count: text.count)
-    let looked = KernelText.looked(through: bytes, at: text, image: image, functions, places, most: Self.mostRemarks)
-    // The digest is that of the bytes that were looked through, whatever the memory holds by now.
-    if let seen, let given { seen.keep(looked, at: text.lowerBound, given: given, bytes: seen.digest(ofBytes: bytes)) }
-    return looked
+    var look = TextLook(at: text, image: image, functions, places, most: Self.mostRemarks)
+    var digests: [MemoryDigest] = []
+    // A piece at a time: a text has tens of MiB, and whoever watches many hosts looks through several at once.
+    var done = 0
+    while done < text.count {
+      let bytes = try kernel.addressSpace.read(start + done, count: min(Self.pieceSize, text.count - done))
+      // The digest is that of the bytes that were looked through, whatever the memory holds by now.
+      if let seen { digests += seen.digests(ofPagesOf: bytes) }
+      look.add(bytes)
+      done += bytes.count
+    }
+    if let seen, let given { seen.keep(look.answer, at: text.lowerBound, given: given, bytes: seen.joined(digests)) }
+    return look.answer
   }
+
+  /// How much is read at once: whole pages.
+  private static let pieceSize = 2 << 20
 }
 
 extension KernelText {
@@ -88,43 +99,107 @@ extension KernelText {
   fileprivate static func offsets(of places: [VirtualAddress], in text: Range<UInt64>) -> [UInt32] {
     places.lazy.map(\.rawValue).filter { text.contains($0) }.map { UInt32($0 - text.lowerBound) }.sorted()
   }
+}
 
-  /// What of the text `bytes`, which lies at `text`, has to be explained.
-  ///
-  /// That is branches out of `image` that do not lead to `known`, and what is odd in `functions` and at tracers' places, both given
-  /// as ascending offsets.
-  fileprivate static func looked(
-    through bytes: [UInt8], at text: Range<UInt64>, image: Range<UInt64>, known: Range<UInt64> = 0..<0,
-    _ functions: [UInt32], _ offsets: [UInt32], most: Int
-  ) -> KernelText {
-    var answer = KernelText()
+/// A text that is looked through as its bytes come.
+struct TextLook {
+  /// What has to be explained of what came so far.
+  private(set) var answer = KernelText()
+  private let text: Range<UInt64>
+  private let image: Range<UInt64>
+  private let known: Range<UInt64>
+  private let functions: [UInt32]
+  private let places: [UInt32]
+  private let most: Int
+  /// Bytes from `start` on, an offset in the text, which are those of functions that were not looked through.
+  private var bytes: [UInt8] = []
+  private var start = 0
+  /// The first function and the first place that were not looked through.
+  private var (function, place) = (0, 0)
+  /// How many things there were to be explained.
+  private var count = 0
+
+  /// No instruction is longer.
+  private static let longestInstruction = 16
+  /// So many remarks at first: more than most pieces have.
+  private static let usualRemarks = 2048
+
+  /// - Parameters:
+  ///   - text: where the text lies.
+  ///   - image: where branches may lead.
+  ///   - known: where they may lead, too.
+  ///   - functions: where functions begin, as ascending offsets from its start.
+  ///   - places: where places of tracers are, in the same way.
+  ///   - most: how many remarks are kept.
+  init(
+    at text: Range<UInt64>, image: Range<UInt64>, known: Range<UInt64> = 0..<0, _ functions: [UInt32],
+    _ places: [UInt32], most: Int
+  ) {
+    (self.text, self.image, self.known, self.most) = (text, image, known, most)
+    (self.functions, self.places) = (functions, places)
     answer.functions = functions.count
-    var undecoded = 0
-    var remarks = [grass_remark](repeating: grass_remark(), count: most)
-    let count = bytes.withUnsafeBufferPointer { bytes in
-      functions.withUnsafeBufferPointer { functions in
-        offsets.withUnsafeBufferPointer { places in
-          // All pointers are to what this call holds, and end with it.
-          var given = grass_text(
-            bytes: bytes.baseAddress, count: bytes.count, address: text.lowerBound, image_start: image.lowerBound,
-            image_end: image.upperBound, functions: functions.baseAddress, function_count: functions.count,
-            places: places.baseAddress, place_count: places.count)
-          return remarks.withUnsafeMutableBufferPointer { remarks in
-            grass_look_through(&given, remarks.baseAddress, remarks.count, &undecoded)
+  }
+
+  /// Takes the bytes that come next, and looks through the functions of which all is there.
+  mutating func add(_ more: [UInt8]) {
+    bytes += more
+    let end = start + bytes.count
+    var last = functions.count
+    var lastEnd = end
+    if end < text.count {
+      // The function behind the last one is where that ends, and what its last instruction may reach into is there.
+      var (low, high) = (function, functions.count)
+      while low < high {
+        let middle = (low + high) / 2
+        if Int(functions[middle]) + Self.longestInstruction <= end { low = middle + 1 } else { high = middle }
+      }
+      last = low - 1
+      guard last > function else { return }
+      lastEnd = Int(functions[last])
+    }
+    if function < last { look(upTo: last, lastEnd) }
+    bytes.removeFirst(min(lastEnd - start, bytes.count))
+    (start, function) = (lastEnd, last)
+  }
+
+  /// Looks through the functions before that of a number, of which the last ends there.
+  private mutating func look(upTo last: Int, _ end: Int) {
+    let base = Int(functions[function])
+    let starts = functions[function..<last].map { $0 - UInt32(base) }
+    let first = place
+    while place < places.count, Int(places[place]) < end { place += 1 }
+    let places = places[first..<place].filter { $0 >= base }.map { $0 - UInt32(base) }
+    var remarks: [grass_remark] = []
+    var (found, undecoded) = (Self.usualRemarks, 0)
+    repeat {
+      remarks = Array(repeating: grass_remark(), count: min(found, max(most - answer.remarks.count, 0)))
+      found = bytes.withUnsafeBufferPointer { bytes in
+        starts.withUnsafeBufferPointer { functions in
+          places.withUnsafeBufferPointer { places in
+            // All pointers are to what this call holds, and end with it.
+            var given = grass_text(
+              bytes: bytes.baseAddress.map { $0 + (base - start) }, count: bytes.count - (base - start),
+              end: end - base, address: text.lowerBound + UInt64(base), image_start: image.lowerBound,
+              image_end: image.upperBound, functions: functions.baseAddress, function_count: functions.count,
+              places: places.baseAddress, place_count: places.count)
+            return remarks.withUnsafeMutableBufferPointer { remarks in
+              grass_look_through(&given, remarks.baseAddress, remarks.count, &undecoded)
+            }
           }
         }
       }
-    }
-    answer.undecoded = undecoded
+    } while found > remarks.count && remarks.count < most - answer.remarks.count
+    answer.undecoded += undecoded
+    count += found
     if count > most {
-      answer.faults.append(
+      answer.faults = [
         MemoryFault(
           .virtual(VirtualAddress(text.lowerBound)),
-          .inconsistent("\(count) things to be explained in one text of the kernel")))
+          .inconsistent("\(count) things to be explained in one text of the kernel"))
+      ]
     }
-    for remark in remarks.prefix(min(count, most)) {
+    for remark in remarks.prefix(min(found, remarks.count)) {
       if remark.kind == GRASS_REMARK_BRANCH.rawValue, known.contains(remark.target) { continue }
-      let place = Int(remark.offset)
       let kind: TextRemark.Kind
       switch remark.kind {
       case GRASS_REMARK_BRANCH.rawValue: kind = .branch(to: VirtualAddress(remark.target))
@@ -132,13 +207,13 @@ extension KernelText {
       case GRASS_REMARK_PLACE.rawValue: kind = .place(calls: remark.target == 0 ? nil : VirtualAddress(remark.target))
       default: kind = .landing
       }
+      let at = base - start + Int(remark.offset)
       answer.remarks.append(
         TextRemark(
-          kind: kind, address: VirtualAddress(text.lowerBound) + place,
-          function: VirtualAddress(text.lowerBound) + Int(remark.function),
-          bytes: Array(bytes[place..<min(place + 5, bytes.count)])))
+          kind: kind, address: VirtualAddress(text.lowerBound) + (base + Int(remark.offset)),
+          function: VirtualAddress(text.lowerBound) + (base + Int(remark.function)),
+          bytes: Array(bytes[at..<min(at + 5, bytes.count)])))
     }
-    return answer
   }
 }
 
@@ -201,12 +276,17 @@ extension Look {
         let digest = seen?.digest(ofBytes: bytes)
         var text: KernelText?
         if let seen, let given { text = seen.text(at: item.text.lowerBound, given: given) { digest } }
-        let looked =
-          text
-          ?? .looked(
-            through: bytes, at: item.text, image: item.text, known: kernel.textRange, starts, offsets,
+        let looked: KernelText
+        if let text {
+          looked = text
+        } else {
+          var look = TextLook(
+            at: item.text, image: item.text, known: kernel.textRange, starts, offsets,
             // Most instructions that lead anywhere have five bytes.
             most: min(max(entry.count / 5, 4096), 1 << 20))
+          look.add(bytes)
+          looked = look.answer
+        }
         if text == nil, let seen, let given, let digest {
           seen.keep(looked, at: item.text.lowerBound, given: given, bytes: digest)
         }

@@ -11,7 +11,7 @@ public final class SeenTexts: Sendable {
   private struct Seen {
     var given: MemoryDigest
     var bytes: MemoryDigest
-    var text: KernelText
+    var text: PackedText
   }
 
   /// What digests are made under.
@@ -31,7 +31,7 @@ public final class SeenTexts: Sendable {
   public var figures: (same: Int, looked: Int) { counts.withLock { $0 } }
 
   /// How many remarks are kept, which is what all of this takes memory for.
-  var remarkCount: Int { texts.withLock { $0.values.reduce(0) { $0 + $1.text.remarks.count } } }
+  var remarkCount: Int { texts.withLock { $0.values.reduce(0) { $0 + $1.text.count } } }
 
   /// What was found in the text that starts at `start`; nil where it is not known, or not by what is `given`.
   func text(at start: UInt64, given: MemoryDigest, bytes: () -> MemoryDigest?) -> KernelText? {
@@ -41,7 +41,7 @@ public final class SeenTexts: Sendable {
       return nil
     }
     counts.withLock { $0.same += 1 }
-    return seen.text
+    return seen.text.unpacked(at: start)
   }
 
   /// Keeps what was found in a text.
@@ -53,7 +53,7 @@ public final class SeenTexts: Sendable {
         return
       }
       if texts.count >= Self.mostTexts { texts.removeAll() }
-      texts[start] = Seen(given: given, bytes: bytes, text: text)
+      texts[start] = Seen(given: given, bytes: bytes, text: PackedText(text, at: start))
     }
   }
 
@@ -73,25 +73,25 @@ public final class SeenTexts: Sendable {
   }
 
   /// The digest of bytes: that of their pages' digests, which a device can compute where the bytes are.
-  func digest(ofBytes bytes: some RandomAccessCollection<UInt8>) -> MemoryDigest {
-    func pages(_ bytes: UnsafeRawBufferPointer) -> [MemoryDigest?] {
+  func digest(ofBytes bytes: [UInt8]) -> MemoryDigest { joined(digests(ofPagesOf: bytes)) }
+
+  /// The digests of the pages of bytes.
+  func digests(ofPagesOf bytes: [UInt8]) -> [MemoryDigest] {
+    bytes.withUnsafeBytes { bytes in
       stride(from: 0, to: bytes.count, by: Self.pageSize).map { start in
         MemoryDigest(UnsafeRawBufferPointer(rebasing: bytes[start..<min(start + Self.pageSize, bytes.count)]), seed)
       }
     }
-    let digests =
-      bytes.withContiguousStorageIfAvailable { pages(UnsafeRawBufferPointer($0)) }
-      ?? Array(bytes).withUnsafeBytes { pages($0) }
-    return joined(digests) ?? MemoryDigest(low: 0, high: 0)
   }
 
   /// The digest of what lies at `place`, by whoever has the memory; nil where any of it cannot be read.
   func digest(of place: MemorySegment, in memory: any PhysicalMemory) -> MemoryDigest? {
-    (try? memory.digests(ofPagesIn: place, seed)).flatMap { joined($0) }
+    guard let pages = try? memory.digests(ofPagesIn: place, seed), !pages.contains(nil) else { return nil }
+    return joined(pages.compactMap { $0 })
   }
 
-  private func joined(_ pages: [MemoryDigest?]) -> MemoryDigest? {
-    guard !pages.contains(nil) else { return nil }
-    return digest(ofNumbers: pages.flatMap { page in page.map { [$0.low, $0.high] } ?? [] } + [UInt64(pages.count)])
+  /// The digest of a text by those of its pages.
+  func joined(_ pages: [MemoryDigest]) -> MemoryDigest {
+    digest(ofNumbers: pages.flatMap { [$0.low, $0.high] } + [UInt64(pages.count)])
   }
 }

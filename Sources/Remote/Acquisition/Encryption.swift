@@ -4,14 +4,14 @@ import Host
 /// An image on its way through age, which encrypts it to public keys: a format that many programs read, by a tool that is kept well.
 ///
 /// Source: age-encryption.org/v1; age(1).
-final class Encryption {
+package final class Encryption {
   /// Why an image could not be encrypted.
-  struct Failure: Error, CustomStringConvertible {
-    let description: String
+  package struct Failure: Error, CustomStringConvertible {
+    package let description: String
   }
 
   /// Where the image is to be written; its end is said by ``finish()``.
-  let input: CInt
+  package let input: CInt
   private let process: pid_t
   /// The file that it becomes once it is whole; nil for standard output.
   private let path: String?
@@ -22,48 +22,71 @@ final class Encryption {
   /// The recipients are public keys, `age1…`, or files with one a line.
   ///
   /// - Throws: ``Failure`` where age is not there, or there is such a file already.
-  init(to recipients: [String], _ output: String) throws {
+  package init(to recipients: [String], _ output: String) throws(Failure) {
     path = output == "-" ? nil : output
     if let path, access(path, F_OK) == 0 {
       throw Failure(description: "\(path) is there already, and is not overwritten; remove it, or give another name")
     }
-    var program = ["age", "--encrypt"]
-    for recipient in recipients {
-      program += recipient.hasPrefix("age1") ? ["--recipient", recipient] : ["--recipients-file", recipient]
-    }
+    var program = Self.program(recipients)
     if let path { program += ["--output", Self.partialPath(of: path)] }
-    var ends: [CInt] = [-1, -1]
-    guard pipe(&ends) == 0 else { throw SystemCallError("the image", call: "pipe", code: errno) }
-    for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
-    defer { close(ends[0]) }
-    do throws(SystemCallError) {
-      process = try spawn(program, input: ends[0])
-    } catch {
-      close(ends[1])
-      throw Failure(description: "\(error); --encrypt-to needs age: apt-get install age")
+    let ends: (reading: CInt, writing: CInt)
+    do throws(SystemCallError) { ends = try SystemCall.pipe(for: "the image") } catch {
+      throw Failure(description: "\(error)")
     }
-    input = ends[1]
+    defer { close(ends.reading) }
+    do throws(SystemCallError) {
+      process = try spawn(program, input: ends.reading)
+    } catch {
+      close(ends.writing)
+      throw Self.absent(error)
+    }
+    input = ends.writing
+  }
+
+  private static func program(_ recipients: [String]) -> [String] {
+    ["age", "--encrypt"]
+      + recipients.flatMap { $0.hasPrefix("age1") ? ["--recipient", $0] : ["--recipients-file", $0] }
+  }
+
+  private static func absent(_ error: SystemCallError) -> Failure {
+    Failure(description: "\(error); to encrypt needs age: apt-get install age")
   }
 
   private static func partialPath(of path: String) -> String { path + ".encrypting" }
 
+  /// Has age say whether it takes a recipient.
+  ///
+  /// - Throws: ``Failure`` with age's own words where it does not, or is not there.
+  package static func check(_ recipient: String) throws(Failure) {
+    let (said, status): ([UInt8], Int32)
+    do throws(SystemCallError) {
+      (said, status) = try outcome(of: program([recipient]) + ["--output", "/dev/null"], most: 4096)
+    } catch {
+      throw absent(error)
+    }
+    guard status == 0 else {
+      let text = String(decoding: said, as: UTF8.self)
+      throw Failure(description: String(text.split(whereSeparator: \.isNewline).first ?? "age refuses it"))
+    }
+  }
+
   /// Says that the image is whole, and waits until it is encrypted; then the file gets its name.
   ///
   /// - Throws: ``Failure`` where age did not take it.
-  func finish() throws {
+  package func finish() throws(Failure) {
     guard end() == 0 else {
       discard()
       throw Failure(description: "age could not encrypt the image, as it says")
     }
     guard let path else { return }
     guard link(Self.partialPath(of: path), path) == 0 || rename(Self.partialPath(of: path), path) == 0 else {
-      throw SystemCallError(path, call: "rename", code: errno)
+      throw Failure(description: "\(SystemCallError(path, call: "rename", code: errno))")
     }
     unlink(Self.partialPath(of: path))
   }
 
   /// Leaves nothing of an image that is not whole: it cannot be gone on with.
-  func abandon() {
+  package func abandon() {
     kill(process, SIGTERM)
     _ = end()
     discard()
