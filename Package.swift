@@ -291,8 +291,9 @@ targets += [
   .testTarget(
     name: "GuestTests",
     dependencies: [
-      "Memory", "Paging", "KernelInfo", "KernelViews", "Detection", "Devices", "Host", "Records", "Links",
-      "LinkConformance", "Keys", "Remote", "Lab", "Samples", "Scratch", "LLView", "grassd", "grass-compile", "grassctl",
+      "Memory", "Paging", "KernelInfo", "LinuxKernel", "KernelViews", "Detection", "Devices", "Host", "Records",
+      "Links", "LinkConformance", "Keys", "Remote", "Lab", "Samples", "Scratch", "LLView", "grassd", "grass-compile",
+      "grassctl",
       "grass-fleet", "linkcheck",
     ]),
 ]
