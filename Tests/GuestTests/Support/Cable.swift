@@ -82,9 +82,9 @@ final class Cable {
     let file = "\(folder)/cable.carried"
     try? FileManager.default.removeItem(atPath: file)
     program.signal(SIGUSR2)
-    for _ in 0..<600 {
+    for _ in 0..<6000 {
       if let text = try? String(contentsOfFile: file, encoding: .utf8) { return try #require(Int(text)) }
-      usleep(50_000)
+      usleep(5000)
     }
     Issue.record("the cable does not answer: \(program.said)")
     return 0
