@@ -73,17 +73,7 @@ import Testing
 
   /// A server that takes connections and does as `body` says with each, on threads that end with it.
   private func server(_ body: @escaping @Sendable (Int32) -> Void) throws -> (port: UInt16, socket: Int32) {
-    let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_addr.s_addr = inet_addr("127.0.0.1")
-    var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-    let isBound = withUnsafeMutablePointer(to: &address) { pointer in
-      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { name in
-        bind(listener, name, size) == 0 && listen(listener, 128) == 0 && getsockname(listener, name, &size) == 0
-      }
-    }
-    try #require(isBound)
+    let (listener, port) = try loopbackListener()
     try DedicatedThread(name: "server") {
       while true {
         let connection = accept(listener, nil, nil)
@@ -91,7 +81,7 @@ import Testing
         body(connection)
       }
     }.detach()
-    return (UInt16(bigEndian: address.sin_port), listener)
+    return (port, listener)
   }
 
   /// Hosts that hang, talk nonsense or hang up hold up nobody: of the one that is true each look comes in time, and its finding at once.

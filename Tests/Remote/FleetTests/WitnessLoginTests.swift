@@ -110,29 +110,19 @@ struct WitnessLoginTests {
     try scratch.write("global: {}\n", to: "prometheus.yml")
     try scratch.write("open sesame\n", to: "password")
     try scratch.write("shut sesame\n", to: "wrong")
+    let prometheus = try RunningProgram(
+      "/usr/bin/prometheus",
+      [
+        "--config.file=\(scratch.file("prometheus.yml"))", "--web.config.file=\(scratch.file("web.yml"))",
+        "--storage.tsdb.path=\(scratch.file("tsdb"))", "--web.listen-address=127.0.0.1:0", "--log.format=json",
+      ], log: scratch.file("prometheus.log"))
+    defer { prometheus.stop() }
     // It says where it listens in its log only.
-    let prometheus = Process()
-    prometheus.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
-    prometheus.arguments = [
-      "--pdeathsig", "KILL", "--", "/usr/bin/prometheus", "--config.file=\(scratch.file("prometheus.yml"))",
-      "--web.config.file=\(scratch.file("web.yml"))", "--storage.tsdb.path=\(scratch.file("tsdb"))",
-      "--web.listen-address=127.0.0.1:0", "--log.format=json",
-    ]
-    let log = Pipe()
-    prometheus.standardError = log
-    prometheus.standardOutput = FileHandle.nullDevice
-    prometheus.standardInput = FileHandle.nullDevice
-    try prometheus.run()
-    defer {
-      kill(prometheus.processIdentifier, SIGKILL)
-      prometheus.waitUntilExit()
-    }
-    var (text, port) = ("", "")
+    var port = ""
     while port.isEmpty {
-      let data = log.fileHandleForReading.availableData
-      try #require(!data.isEmpty, "Prometheus ended: \(text)")
-      text += String(decoding: data, as: UTF8.self)
-      if let match = text.firstMatch(of: /"address":"127\.0\.0\.1:([0-9]+)"[^\n]*"msg":"Listening on"/) {
+      try #require(prometheus.isRunning, "Prometheus ended: \(prometheus.said)")
+      usleep(20_000)
+      if let match = prometheus.said.firstMatch(of: /"address":"127\.0\.0\.1:([0-9]+)"[^\n]*"msg":"Listening on"/) {
         port = String(match.1)
       }
     }
@@ -160,21 +150,11 @@ struct WitnessLoginTests {
     let scratch = try Scratch()
     try scratch.write("s3cret-of-ours\n", to: "token")
     // It takes the connection and never answers, so that curl is there to be looked at.
-    let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    let (listener, port) = try loopbackListener()
     defer { close(listener) }
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_addr.s_addr = inet_addr("127.0.0.1")
-    var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-    let isBound = withUnsafeMutablePointer(to: &address) { pointer in
-      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { name in
-        bind(listener, name, size) == 0 && listen(listener, 8) == 0 && getsockname(listener, name, &size) == 0
-      }
-    }
-    try #require(isBound)
     let asker = try AgentWitness(
       .init(
-        prometheus: "http://127.0.0.1:\(UInt16(bigEndian: address.sin_port))/of/ours", query: "up", label: "instance",
+        prometheus: "http://127.0.0.1:\(port)/of/ours", query: "up", label: "instance",
         period: 3600, login: .token(file: scratch.file("token"))),
       log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, say: { _ in })
     defer { asker.finish() }

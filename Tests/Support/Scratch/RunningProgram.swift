@@ -35,17 +35,8 @@ package final class RunningProgram {
 
   /// A port of this machine's that nobody has now, for programs that choose none themselves.
   package static func freePort() -> Int {
-    let one = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-    defer { close(one) }
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_addr.s_addr = inet_addr("127.0.0.1")
-    var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-    let isBound = withUnsafeMutablePointer(to: &address) { pointer in
-      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { name in
-        bind(one, name, size) == 0 && getsockname(one, name, &size) == 0
-      }
-    }
-    return isBound ? Int(UInt16(bigEndian: address.sin_port)) : 0
+    guard let one = try? loopbackListener() else { return 0 }
+    close(one.socket)
+    return Int(one.port)
   }
 }
