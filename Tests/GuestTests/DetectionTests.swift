@@ -254,8 +254,15 @@ extension OwnGuestTests {
       func titles(_ detector: String) -> [String] {
         findings.filter { $0["detector"] as? String == detector }.compactMap { $0["title"] as? String }
       }
-      // One page of each of the two.
-      #expect(titles("ownerless-code").count == 2)
+      // One page of each of the two. Where the work that stalls a CPU's pool has the kernel's own wait behind it, the code of its
+      // module's start is there still, and that is no more than a notice.
+      let ownerless = findings.filter { $0["detector"] as? String == "ownerless-code" }
+      let (waiting, strays) = (
+        ownerless.filter { $0["severity"] as? String == "notice" },
+        ownerless.filter { $0["severity"] as? String == "critical" }
+      )
+      #expect(
+        strays.count == 2 && waiting.count <= 1 && strays.count + waiting.count == ownerless.count, "\(ownerless)")
       #expect(titles("foreign-operations").contains { $0.hasPrefix("tcp4_seq_ops+0x18 points to code at 0x") })
       #expect(titles("changed-text").count == 2, "\(titles("changed-text"))")
       #expect(titles("changed-text").contains { $0.contains("__x64_sys_acct") })
