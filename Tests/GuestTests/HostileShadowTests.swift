@@ -68,8 +68,8 @@ extension GuestTests {
         }
 
         for change in changed.reversed() { words[change.place] = change.word }
-        // What was kept for a moment, a second at most, is gone.
-        usleep(1_200_000)
+        // What was kept for a moment, five seconds at most, is gone.
+        usleep(5_200_000)
         let after = try Self.walk(shadow.path)
         #expect(after == before, "\(after.symmetricDifference(before).sorted().prefix(20))")
         let now = ["proc/version", "proc/1/stat", "proc/modules", "proc/1/maps"].map { Self.read(shadow.path, $0) }

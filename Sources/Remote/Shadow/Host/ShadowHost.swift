@@ -20,6 +20,13 @@ final class ShadowHost: Sendable {
   private let keptMounts = Recent<[MountPoint]>(for: .seconds(1))
   private let keptModules = Recent<Set<[UInt8]>>(for: .seconds(1))
   private let keptCPUs = Recent<Set<Int>>()
+  private let keptTexts = RecentTable<TextKey, [UInt8]>(most: 128)
+
+  /// A file that is the same for all processes of a namespace: where what makes it lies, and its name.
+  struct TextKey: Hashable, Sendable {
+    var places: [VirtualAddress]
+    var name: String
+  }
 
   init(_ kernel: Kernel) throws(KernelError) {
     self.kernel = kernel
@@ -43,6 +50,11 @@ final class ShadowHost: Sendable {
     try keptSockets.value { try Self.whole { try kernel.socketsWithoutOwners() }.sockets }
   }
 
+  /// What a file holds that all processes of a namespace share, likewise.
+  func text(_ key: TextKey, _ make: () throws -> [UInt8]) throws -> [UInt8] {
+    try keptTexts.value(key, make)
+  }
+
   /// Whether a module is loaded, likewise.
   func hasModule(_ name: String) throws -> Bool {
     guard kernel.symbols.address(of: "modules") != nil else { return false }
@@ -58,12 +70,15 @@ final class ShadowHost: Sendable {
   /// How long is waited before what was torn is read anew: on a host that opens and closes all the time, each reading may meet a
   /// change, and a list that is long is torn more often.
   private static let pauses: [useconds_t] = [1000, 2000, 4000, 8000, 16000, 32000]
+  /// How long it is tried: what takes longer is not torn but broken.
+  private static let patience = Duration.seconds(1)
 
   /// What `read` gives, whole: read again, a moment later, while something of it is torn.
   static func whole<Answer: Faulted>(_ read: () throws -> Answer) throws -> Answer {
+    let start = ContinuousClock.now
     for pause in pauses {
       let answer = try read()
-      if answer.faults.isEmpty { return answer }
+      if answer.faults.isEmpty || ContinuousClock.now - start > patience { return try answer.whole() }
       usleep(pause)
     }
     return try read().whole()

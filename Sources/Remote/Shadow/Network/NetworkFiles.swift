@@ -10,6 +10,8 @@ import TaskViews
 
 /// The directory /proc/PID/net: what a process's network namespace holds.
 enum NetworkFiles {
+  private typealias Text = @Sendable () throws -> [UInt8]
+
   static func directory(_ host: ShadowHost, of task: @escaping @Sendable () throws -> KernelTask) -> ShadowNode {
     let kernel = host.kernel
     @Sendable func namespace() throws -> UInt64 { try Self.namespace(of: task(), kernel) }
@@ -29,59 +31,73 @@ enum NetworkFiles {
       MulticastFiles(kernel: kernel, interfaces: try links().interfaces())
     }
     @Sendable func tries() throws -> TrieFiles { TrieFiles(kernel: kernel, net: try address()) }
-    let own: [ShadowNode.Entry] = entries([
-      "arp": .file { try links().neighbours() },
-      "dev": .file { try devices(namespace: namespace(), kernel) },
-      "dev_mcast": .file { try links().multicast() },
-      "icmp": .file { try sockets().pingLines(2, kernel) },
-      "icmp6": .file { try sockets().pingLines(10, kernel) },
-      "if_inet6": .file { try links().addresses6() },
-      "ipv6_route": .file { try links().routes6() },
-      "netlink": .file { try sockets().netlinkLines(namespace: namespace(), host) },
-      "netstat": .file { try counters().extended() },
-      "packet": .file { try sockets().packetLines(namespace: namespace(), host) },
-      "psched": .file { try packetClock(kernel) },
-      "raw": .file { try sockets().rawLines(2, namespace: namespace(), host) },
-      "raw6": .file { try sockets().rawLines(10, namespace: namespace(), host) },
-      "route": .file { try links().routes4() },
-      "snmp": .file { try counters().version4() },
-      "snmp6": .file { try counters().version6() },
-      "sockstat": .file { try counters().sockets4() },
-      "sockstat6": .file { try counters().sockets6() },
-      "softnet_stat": .file { try CounterFiles.queues(host) },
-      "tcp": .file { try sockets().tcpLines(2, namespace: namespace(), host) },
-      "tcp6": .file { try sockets().tcpLines(10, namespace: namespace(), host) },
-      "udp": .file { try sockets().udpLines(2, namespace: namespace(), host) },
-      "udp6": .file { try sockets().udpLines(10, namespace: namespace(), host) },
-      "udplite": .file { try sockets().udpLines(2, kind: .udplite, namespace: namespace(), host) },
-      "udplite6": .file { try sockets().udpLines(10, kind: .udplite, namespace: namespace(), host) },
-      "unix": .file { try sockets().unixLines(namespace: namespace(), host) },
-      "fib_trie": .file { try tries().routes() }, "fib_triestat": .file { try tries().statistics() },
-      "igmp": .file { try multicast().groups(address()) }, "mcfilter": .file { try multicast().filters() },
-      "protocols": .file { try protocols().protocols() },
-      "ptype": .file { try protocols().packetKinds(links().interfaces()) },
-      "rt_cache": .file { ProtocolFiles.cachedRoutes },
-      "stat": statistics(host) { try protocols() },
+    /// Files that all processes of a namespace share: what goes through all of /proc has each made once.
+    func shared(below folder: String = "", _ files: KeyValuePairs<String, Text>) -> [ShadowNode.Entry] {
+      files.map { name, make in
+        .init(
+          name: name,
+          node: .file { try host.text(.init(places: [address()], name: "net/" + folder + name), make) })
+      }
+    }
+    let own = shared([
+      "arp": { try links().neighbours() },
+      "dev": { try devices(namespace: namespace(), kernel) },
+      "dev_mcast": { try links().multicast() },
+      "icmp": { try sockets().pingLines(2, kernel) },
+      "icmp6": { try sockets().pingLines(10, kernel) },
+      "if_inet6": { try links().addresses6() },
+      "ipv6_route": { try links().routes6() },
+      "netlink": { try sockets().netlinkLines(namespace: namespace(), host) },
+      "netstat": { try counters().extended() },
+      "packet": { try sockets().packetLines(namespace: namespace(), host) },
+      "psched": { try packetClock(kernel) },
+      "raw": { try sockets().rawLines(2, namespace: namespace(), host) },
+      "raw6": { try sockets().rawLines(10, namespace: namespace(), host) },
+      "route": { try links().routes4() },
+      "snmp": { try counters().version4() },
+      "snmp6": { try counters().version6() },
+      "sockstat": { try counters().sockets4() },
+      "sockstat6": { try counters().sockets6() },
+      "softnet_stat": { try CounterFiles.queues(host) },
+      "tcp": { try sockets().tcpLines(2, namespace: namespace(), host) },
+      "tcp6": { try sockets().tcpLines(10, namespace: namespace(), host) },
+      "udp": { try sockets().udpLines(2, namespace: namespace(), host) },
+      "udp6": { try sockets().udpLines(10, namespace: namespace(), host) },
+      "udplite": { try sockets().udpLines(2, kind: .udplite, namespace: namespace(), host) },
+      "udplite6": { try sockets().udpLines(10, kind: .udplite, namespace: namespace(), host) },
+      "unix": { try sockets().unixLines(namespace: namespace(), host) },
+      "fib_trie": { try tries().routes() }, "fib_triestat": { try tries().statistics() },
+      "igmp": { try multicast().groups(address()) }, "mcfilter": { try multicast().filters() },
+      "protocols": { try protocols().protocols() },
+      "ptype": { try protocols().packetKinds(links().interfaces()) },
+      "rt_cache": { ProtocolFiles.cachedRoutes },
     ])
     // What kernels may lack that were built without it.
-    func ifPresent(_ symbol: String, _ files: KeyValuePairs<String, ShadowNode>) -> [ShadowNode.Entry] {
-      kernel.symbols.address(of: symbol) == nil ? [] : entries(files)
+    func ifPresent(
+      _ symbol: String, below folder: String = "", _ files: KeyValuePairs<String, Text>
+    ) -> [ShadowNode.Entry] {
+      kernel.symbols.address(of: symbol) == nil ? [] : shared(below: folder, files)
     }
+    let statistics =
+      shared(
+        below: "stat/",
+        ["arp_cache": { try protocols().neighbours("arp_tbl") }, "rt_cache": { try protocols().routes() }])
+      + ifPresent("nd_tbl", below: "stat/", ["ndisc_cache": { try protocols().neighbours("nd_tbl") }])
     let version6 = ifPresent(
       "igmp6_mc_seq_ops",
       [
-        "anycast6": .file { try multicast().anycasts() },
-        "dev_snmp6": interfaceCounters(host, links, counters), "igmp6": .file { try multicast().groupsOfVersion6() },
-        "ip6_flowlabel": .file { try protocols().flowLabels() },
-        "mcfilter6": .file { try multicast().filtersOfVersion6() }, "rt6_stats": .file { try protocols().routes6() },
+        "anycast6": { try multicast().anycasts() },
+        "igmp6": { try multicast().groupsOfVersion6() },
+        "ip6_flowlabel": { try protocols().flowLabels() },
+        "mcfilter6": { try multicast().filtersOfVersion6() }, "rt6_stats": { try protocols().routes6() },
       ])
     let routing = ifPresent(
       "ipmr_vif_seq_ops",
       [
-        "ip_mr_cache": .file {
+        "ip_mr_cache": {
           try protocols().multicastRoutes("Group    Origin   Iif     Pkts    Bytes    Wrong Oifs", version: 4)
         },
-        "ip_mr_vif": .file {
+        "ip_mr_vif": {
           try protocols().multicastRoutes(
             "Interface      BytesIn  PktsIn  BytesOut PktsOut Flags Local    Remote", version: 4)
         },
@@ -89,42 +105,30 @@ enum NetworkFiles {
     let routing6 = ifPresent(
       "ip6mr_vif_seq_ops",
       [
-        "ip6_mr_cache": .file {
+        "ip6_mr_cache": {
           try protocols().multicastRoutes(
             "Group                            Origin                           Iif      Pkts  Bytes     Wrong  Oifs",
             version: 6)
         },
-        "ip6_mr_vif": .file {
+        "ip6_mr_vif": {
           try protocols().multicastRoutes("Interface      BytesIn  PktsIn  BytesOut PktsOut Flags", version: 6)
         },
       ])
     let others =
-      ifPresent("xfrm_mib_list", ["xfrm_stat": .file { try counters().transforms() }])
-      + ifPresent("wireless_seq_ops", ["wireless": .file { try protocols().wireless(links().interfaces()) }])
-    let first = ifPresent("cn_proc_show", ["connector": .file { try protocols().connectors() }])
-    let all = own + version6 + routing + routing6 + others
+      ifPresent("xfrm_mib_list", ["xfrm_stat": { try counters().transforms() }])
+      + ifPresent("wireless_seq_ops", ["wireless": { try protocols().wireless(links().interfaces()) }])
+    let first = ifPresent("cn_proc_show", ["connector": { try protocols().connectors() }])
+    var directories = [ShadowNode.Entry(name: "stat", node: .directory(statistics))]
+    if !version6.isEmpty {
+      directories.append(.init(name: "dev_snmp6", node: interfaceCounters(host, links, counters)))
+    }
+    let all = own + directories + version6 + routing + routing6 + others
     let byName = Dictionary((all + first).map { ($0.name, $0.node) }, uniquingKeysWith: { first, _ in first })
     /// Of the first namespace only.
     @Sendable func isFirst() throws -> Bool { try address() == kernel.symbol("init_net", for: "the network") }
     return .directory(
       list: { try all + (isFirst() ? first : []) },
       find: { name in try name != "connector" || isFirst() ? byName[name] : nil })
-  }
-
-  private static func entries(_ files: KeyValuePairs<String, ShadowNode>) -> [ShadowNode.Entry] {
-    files.map { .init(name: $0.key, node: $0.value) }
-  }
-
-  private static func statistics(
-    _ host: ShadowHost, _ protocols: @escaping @Sendable () throws -> ProtocolFiles
-  ) -> ShadowNode {
-    var files = entries([
-      "arp_cache": .file { try protocols().neighbours("arp_tbl") }, "rt_cache": .file { try protocols().routes() },
-    ])
-    if host.kernel.symbols.address(of: "nd_tbl") != nil {
-      files += entries(["ndisc_cache": .file { try protocols().neighbours("nd_tbl") }])
-    }
-    return .directory(files)
   }
 
   /// A file for each interface that speaks version 6.

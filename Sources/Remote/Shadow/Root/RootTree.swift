@@ -41,7 +41,7 @@ private final class RootFiles: Sendable {
   private let covers = Recent<[FilePath: FilePath]>()
   private let rooms = Recent<[UInt64: FileSystemRoom]>()
   private let systems = Mutex<[VirtualAddress: FileSystemKinds.System]>([:])
-  private let directories = Mutex<[Place: Recent<Listing>.Kept]>([:])
+  private let directories = RecentTable<Place, Listing>(most: 64)
 
   /// An entry, and the inode that it had when it was found: on a host that runs the memory of either may be another's by now.
   struct Place: Hashable, Sendable {
@@ -56,9 +56,6 @@ private final class RootFiles: Sendable {
     /// Whether the directory has no others.
     var isComplete: Bool
   }
-
-  /// How many directories are kept for a moment.
-  private static let mostDirectories = 64
 
   init(_ host: ShadowHost) { self.host = host }
 
@@ -83,17 +80,7 @@ private final class RootFiles: Sendable {
   }
 
   private func listing(of place: Place) throws -> Listing {
-    if let kept = directories.withLock({ $0[place] }), kept.isFresh { return kept.value }
-    let start = ContinuousClock.now
-    let listing = try read(place)
-    directories.withLock { directories in
-      if directories.count >= Self.mostDirectories {
-        directories = directories.filter { $0.value.isFresh }
-        if directories.count >= Self.mostDirectories { directories = [:] }
-      }
-      directories[place] = .init(value: listing, read: .now, cost: .now - start)
-    }
-    return listing
+    try directories.value(place) { try read(place) }
   }
 
   private func read(_ place: Place) throws -> Listing {
