@@ -191,6 +191,8 @@ struct SocketReader: KernelReader {
   private static let netlinkProtocols = 32
   /// More buckets than the tables of any host have.
   private static let mostBuckets = 1 << 24
+  /// After so many buckets that lead out of the kernel, what is read is no table any more.
+  private static let mostAstray = 64
 
   init(kernel: Kernel) throws {
     let types = kernel.types
@@ -347,11 +349,22 @@ struct SocketReader: KernelReader {
       for (index, run) in accepted.enumerated() where run.form == form {
         do throws(MemoryFault) {
           let reader = try batch.reader(index)
+          var astray = 0
           for bucket in 0..<run.count {
-            var first = try reader.u64(bucket * run.stride + run.head)
+            let place = bucket * run.stride + run.head
+            var first = try reader.u64(place)
             // The lowest bit of a bucket of a resizable table is its lock.
             if run.kind == .netlink { first &= ~1 }
             guard first != 0, form == .nullTerminated || first & 1 == 0 else { continue }
+            // The kernel has the upper half of all addresses.
+            guard Int64(bitPattern: first) < 0 else {
+              faults.append(
+                MemoryFault(
+                  .virtual(run.address + place), .inconsistent("a bucket that leads to 0x\(String(first, radix: 16))")))
+              astray += 1
+              guard astray < Self.mostAstray else { break }
+              continue
+            }
             starts.append(ListWalker.Start(head: VirtualAddress(0), first: VirtualAddress(first)))
             owners.append(run)
           }
