@@ -155,31 +155,18 @@ targets += module(
 targets += [
   .systemLibrary(name: "CLLVM", path: "Sources/Device/CLLVM", providers: [.apt(["llvm-19-dev"])])
 ]
+// The texts of what runs on devices, which the compiler has with it.
+targets += [
+  .target(
+    name: "CDeviceSources", path: "Sources/Device/CDeviceSources", cSettings: [.unsafeFlags(["-std=gnu23"])])
+]
 targets += module(
   "LLView", in: "Device",
-  ["Memory", "Paging", "KernelInfo", "LinuxKernel", "Devices", "Records", "CRegion", "CMailbox", "CRuntime", "CLLVM"],
+  [
+    "Memory", "Paging", "KernelInfo", "LinuxKernel", "Devices", "Records", "CRegion", "CMailbox", "CRuntime",
+    "CDeviceSources", "CLLVM",
+  ],
   tests: ["Host", "Region", "Samples", "Links", "Remote"])
-for target in targets where target.name == "LLView" {
-  target.resources = [
-    "grass_runtime.h", "grass_result.h", "runtime.c", "resident.c", "grass_gpu.h", "grass_mailbox.h", "grass_region.h",
-    "grass_paging.h", "grass_fault.h", "grass_segment.h", "grass_digest.h",
-    "grass_finding.h", "grass_words.h", "grass_detect.h", "detect.c",
-    "keyring.c", "keyed.c", "grass_keyring.h", "chacha20.c", "noise.c", "poly1305.c", "random.c", "seal.c", "session.c",
-    "sha256.c", "wipe.c", "x25519.c", "bytes.h", "grass_chacha20.h", "grass_noise.h", "grass_poly1305.h",
-    "grass_random.h",
-    "grass_seal.h", "grass_session.h", "grass_sha256.h", "grass_wipe.h", "grass_x25519.h",
-  ].map { .embedInCode("Runtime/\($0)") }
-  // What monitors include, wherever their files lie.
-  target.resources? += [
-    "grass.h", "kernel.h", "tasks.h", "cpu.h", "life.h", "memory.h", "panic.h", "ps.h", "search.h", "window.h",
-    "detect.h", "finding.h", "log.h", "words.h",
-  ].map { .embedInCode("Monitors/\($0)") }
-  // The detectors that a device runs by itself.
-  target.resources? += ["clock", "panic", "taint", "memory", "cpus", "tasks", "rcu", "shares", "words"].map {
-    .embedInCode("Detectors/detect_\($0).c")
-  }
-}
-
 // What grassd decides: finding, loading, reloading, reporting.
 targets += module(
   "Daemon", in: "Device",
@@ -219,9 +206,15 @@ targets += module(
   tests: [])
 
 // The service that watches many hosts: its configuration, their states, what lasts, the page.
+targets += [
+  .target(
+    name: "CFleetFiles", path: "Sources/Remote/CFleetFiles", exclude: ["pages"],
+    cSettings: [.unsafeFlags(["-std=gnu23"])])
+]
 targets += module(
   "Fleet", in: "Remote",
   [
+    "CFleetFiles",
     "Host", "Memory", "Paging", "LinuxKernel", "KernelViews", "StorageViews", "Detection", "Records", "Keys", "Links",
     "Hosts", "Remote", "Shadow", "Output", "Acquisition", "ImageStore",
     .product(name: "HTTPTypes", package: "swift-http-types"),
@@ -232,16 +225,6 @@ targets += module(
     crypto,
     cryptoExtras,
   ], tests: ["Scratch", "CRegion", "Region", "grass-fleet"])
-
-for target in targets where target.name == "Fleet" {
-  target.resources = [
-    "fleet.css", "fleet.js", "icon.svg", "openapi.json", "top.mustache", "bottom.mustache", "fleet.mustache",
-    "host.mustache",
-    "view.mustache", "finding.mustache", "findings.mustache", "login.mustache", "visits.mustache",
-    "maintenance.mustache",
-    "images.mustache", "error.mustache",
-  ].map { .embedInCode("Resources/\($0)") }
-}
 
 // MARK: Figures, guests, tools
 

@@ -1,3 +1,4 @@
+import CDeviceSources
 import Glibc
 
 /// Makes bitcode of C: Debian's clang with its BPF front end, which records each access to a kernel struct by name.
@@ -64,19 +65,9 @@ public struct FrontEnd: Sendable {
   /// Writes the headers that monitors include, as they lie in `monitors`.
   static func writeHeaders(for name: String) throws(LLViewError) -> TemporaryFolder {
     let folder = try TemporaryFolder(for: name, subfolders: ["records", "swift"])
-    for (file, text) in monitorHeaders { try folder.write(text, file) }
+    for (file, text) in DeviceSources.list(GRASS_FOR_MONITORS) { try folder.write(text, file) }
     return folder
   }
-
-  private static let monitorHeaders = [
-    "grass.h": PackageResources.grass_h, "kernel.h": PackageResources.kernel_h, "tasks.h": PackageResources.tasks_h,
-    "records/cpu.h": PackageResources.cpu_h, "records/life.h": PackageResources.life_h,
-    "records/memory.h": PackageResources.memory_h, "records/panic.h": PackageResources.panic_h,
-    "records/ps.h": PackageResources.ps_h, "records/search.h": PackageResources.search_h,
-    "swift/window.h": PackageResources.window_h, "detect.h": PackageResources.detect_h,
-    "records/finding.h": PackageResources.finding_h, "log.h": PackageResources.log_h,
-    "records/words.h": PackageResources.words_h,
-  ]
 
   /// Runs a compiler.
   ///
@@ -108,50 +99,24 @@ public struct FrontEnd: Sendable {
     return try Self.read(output)
   }
 
-  /// Headers that more than one of the programs here include.
-  private static let headers = [
-    "grass_runtime.h": PackageResources.grass_runtime_h, "grass_result.h": PackageResources.grass_result_h,
-    "grass_paging.h": PackageResources.grass_paging_h, "grass_fault.h": PackageResources.grass_fault_h,
-    "grass_segment.h": PackageResources.grass_segment_h, "grass_digest.h": PackageResources.grass_digest_h,
-    "grass_finding.h": PackageResources.grass_finding_h, "grass_words.h": PackageResources.grass_words_h,
-  ]
-
-  /// The runtime that LLView links into every monitor, from the source that is part of this module.
+  /// The runtime that LLView links into every monitor, from the source that this program has with it.
   static let runtime = Result { () throws(LLViewError) in
-    try compile("runtime", headers.merging(["runtime.c": PackageResources.runtime_c]) { $1 }, arguments)
+    try compile("runtime", DeviceSources.list(GRASS_FOR_PROGRAMS, GRASS_RUNTIME), arguments)
   }
 
   /// A GPU's resident program.
-  static let resident = Result { () throws(LLViewError) in try resident(hasKeys: false) }
+  static let resident = Result { () throws(LLViewError) in
+    try compile("resident", DeviceSources.list(GRASS_FOR_PROGRAMS, GRASS_RESIDENT), gpuArguments)
+  }
 
   /// The same for regions with keys.
-  static let residentWithKeys = Result { () throws(LLViewError) in try resident(hasKeys: true) }
-
-  private static func resident(hasKeys: Bool) throws(LLViewError) -> [UInt8] {
-    let own = [
-      "resident.c": PackageResources.resident_c, "grass_gpu.h": PackageResources.grass_gpu_h,
-      "grass_mailbox.h": PackageResources.grass_mailbox_h, "grass_region.h": PackageResources.grass_region_h,
-      "grass_detect.h": PackageResources.grass_detect_h, "detect.c": PackageResources.detect_c,
-      "grass_keyring.h": PackageResources.grass_keyring_h, "grass_chacha20.h": PackageResources.grass_chacha20_h,
-      "grass_noise.h": PackageResources.grass_noise_h, "grass_poly1305.h": PackageResources.grass_poly1305_h,
-      "grass_random.h": PackageResources.grass_random_h, "grass_seal.h": PackageResources.grass_seal_h,
-      "grass_session.h": PackageResources.grass_session_h, "grass_sha256.h": PackageResources.grass_sha256_h,
-      "grass_wipe.h": PackageResources.grass_wipe_h, "grass_x25519.h": PackageResources.grass_x25519_h,
-    ]
-    let keys = [
-      "keyed.c": PackageResources.keyed_c, "keyring.c": PackageResources.keyring_c, "bytes.h": PackageResources.bytes_h,
-      "chacha20.c": PackageResources.chacha20_c, "noise.c": PackageResources.noise_c,
-      "poly1305.c": PackageResources.poly1305_c, "random.c": PackageResources.random_c,
-      "seal.c": PackageResources.seal_c, "session.c": PackageResources.session_c,
-      "sha256.c": PackageResources.sha256_c, "wipe.c": PackageResources.wipe_c, "x25519.c": PackageResources.x25519_c,
-    ]
-    let sources = headers.merging(own) { $1 }
-    guard hasKeys else { return try compile("resident", sources, gpuArguments) }
-    return try compile("resident", sources.merging(keys) { $1 }, gpuArguments + ["-DGRASS_GPU_KEYS=1"])
+  static let residentWithKeys = Result { () throws(LLViewError) in
+    let sources = DeviceSources.list(GRASS_FOR_PROGRAMS, GRASS_RESIDENT, GRASS_RESIDENT_KEYS)
+    return try compile("resident", sources, gpuArguments + ["-DGRASS_GPU_KEYS=1"])
   }
 
   private static func compile(
-    _ name: String, _ sources: [String: [UInt8]], _ arguments: [String]
+    _ name: String, _ sources: [(name: String, text: [UInt8])], _ arguments: [String]
   ) throws(LLViewError) -> [UInt8] {
     let folder = try TemporaryFolder(for: name)
     for (file, text) in sources { try folder.write(text, file) }

@@ -148,17 +148,18 @@ public final class FleetServer: Sendable {
   }
 
   private func staticFiles(_ router: Router<FleetContext>) {
-    let files: [(String, String, [UInt8])] = [
-      ("fleet.css", "text/css; charset=utf-8", PackageResources.fleet_css),
-      ("fleet.js", "text/javascript; charset=utf-8", PackageResources.fleet_js),
-      ("icon.svg", "image/svg+xml", PackageResources.icon_svg),
-    ]
-    for (name, type, bytes) in files {
-      router.get("static/\(name)") { _, _ in
-        Response(
-          status: .ok, headers: [.contentType: type, .cacheControl: "max-age=300"],
-          body: .init(byteBuffer: .init(bytes: bytes)))
-      }
+    for name in ["fleet.css", "fleet.js", "icon.svg"] { serve(name, at: "static/\(name)", router) }
+  }
+
+  /// Answers with one of the files that this program has with it.
+  private func serve(_ name: String, at path: String, _ router: some RouterMethods<FleetContext>) {
+    guard let file = FleetFile.all.first(where: { $0.name == name }) else {
+      preconditionFailure("there is no file \(name) in this program")
+    }
+    router.get("\(path)") { _, _ in
+      Response(
+        status: .ok, headers: [.contentType: file.type, .cacheControl: "max-age=300"],
+        body: .init(byteBuffer: .init(bytes: file.bytes)))
     }
   }
 
@@ -359,11 +360,7 @@ public final class FleetServer: Sendable {
 
   private func api(_ router: Router<FleetContext>) {
     let api = router.group("api/v1")
-    api.get("openapi.json") { _, _ in
-      Response(
-        status: .ok, headers: [.contentType: "application/json"],
-        body: .init(byteBuffer: .init(bytes: PackageResources.openapi_json)))
-    }
+    serve("openapi.json", at: "openapi.json", api)
     api.get("fleet") { [self] _, _ in
       Self.json(
         .object([

@@ -11,15 +11,9 @@ struct Pages: Sendable {
   init() throws {
     MustacheContentTypes.register(PageText(), named: PageText.name)
     var library = MustacheLibrary()
-    let templates: [(String, [UInt8])] = [
-      ("top", PackageResources.top_mustache), ("bottom", PackageResources.bottom_mustache),
-      ("fleet", PackageResources.fleet_mustache), ("host", PackageResources.host_mustache),
-      ("view", PackageResources.view_mustache), ("finding", PackageResources.finding_mustache),
-      ("findings", PackageResources.findings_mustache), ("login", PackageResources.login_mustache),
-      ("visits", PackageResources.visits_mustache), ("maintenance", PackageResources.maintenance_mustache),
-      ("images", PackageResources.images_mustache), ("error", PackageResources.error_mustache),
-    ]
-    for (name, bytes) in templates { try library.register(String(decoding: bytes, as: UTF8.self), named: name) }
+    for file in FleetFile.all where file.name.hasSuffix(".mustache") {
+      try library.register(String(decoding: file.bytes, as: UTF8.self), named: String(file.name.dropLast(9)))
+    }
     self.library = library
   }
 

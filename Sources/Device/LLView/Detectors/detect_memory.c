@@ -1,1 +1,0 @@
-../../../../monitors/detect/memory.c

@@ -1,1 +1,0 @@
-../../../../monitors/detect/panic.c

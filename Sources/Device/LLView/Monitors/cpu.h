@@ -1,1 +1,0 @@
-../../../../monitors/records/cpu.h

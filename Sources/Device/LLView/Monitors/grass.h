@@ -1,1 +1,0 @@
-../../../../monitors/grass.h

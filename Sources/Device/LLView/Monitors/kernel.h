@@ -1,1 +1,0 @@
-../../../../monitors/kernel.h

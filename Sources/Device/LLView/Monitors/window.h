@@ -1,1 +1,0 @@
-../../../../monitors/swift/window.h

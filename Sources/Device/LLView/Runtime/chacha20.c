@@ -1,1 +1,0 @@
-../../../Between/CSeal/chacha20.c

@@ -1,1 +1,0 @@
-../../CMailbox/detect.c

@@ -1,1 +1,0 @@
-../../CMailbox/include/grass_detect.h

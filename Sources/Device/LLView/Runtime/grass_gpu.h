@@ -1,1 +1,0 @@
-../../CMailbox/include/grass_gpu.h

@@ -1,1 +1,0 @@
-../../../Between/CSeal/include/grass_poly1305.h

@@ -1,1 +1,0 @@
-../../../Between/CRegion/include/grass_region.h

@@ -1,1 +1,0 @@
-../../CRuntime/include/grass_runtime.h

@@ -1,1 +1,0 @@
-../../../Watched/CLayouts/include/grass_segment.h

@@ -1,1 +1,0 @@
-../../CMailbox/keyring.c

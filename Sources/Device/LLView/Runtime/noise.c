@@ -1,1 +1,0 @@
-../../../Between/CSeal/noise.c

@@ -1,1 +1,0 @@
-../../../Between/CSeal/poly1305.c

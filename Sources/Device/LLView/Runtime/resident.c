@@ -1,1 +1,0 @@
-../../CMailbox/gpu/resident.c

@@ -1,1 +1,0 @@
-../../CRuntime/runtime.c

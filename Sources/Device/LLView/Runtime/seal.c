@@ -1,1 +1,0 @@
-../../../Between/CSeal/seal.c

@@ -1,1 +1,0 @@
-../../../Between/CSeal/session.c

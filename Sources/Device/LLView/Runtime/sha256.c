@@ -1,1 +1,0 @@
-../../../Between/CSeal/sha256.c

@@ -1,1 +1,0 @@
-../../../Between/CSeal/x25519.c
