@@ -130,7 +130,7 @@ public struct Acquisition: Sendable {
     let journal: ImageJournal
     do throws(AcquisitionError) {
       output = try ImageOutput(
-        stream: encryption.input, isFlattened: format == .kdump, from: begun.ends.last?.position ?? 0)
+        stream: encryption.input, isFlattened: format == .kdump, from: begun.ends.last?.position ?? 0, name: path)
       writer = try format.writer(plan.contents, compression)
       // Registers are no pages, and secrets like these.
       journal = try ImageJournal(of: path, plan: plan.with([:]), begun)

@@ -19,13 +19,13 @@ final class ImageOutput {
 
   /// What is open already, and stays so; flattened where an image has to be written in another order than that of its bytes.
   ///
-  /// `position` is how far another pipe has got, behind whose bytes these go; 0 for none.
+  /// `position` is how far another pipe has got, behind whose bytes these go, 0 for none; `name` is what it leads to, nil where nobody knows.
   ///
   /// - Throws: ``AcquisitionError`` where nothing can be written to it.
-  init(stream: CInt, isFlattened: Bool, from position: UInt64 = 0) throws(AcquisitionError) {
+  init(stream: CInt, isFlattened: Bool, from position: UInt64 = 0, name: String? = nil) throws(AcquisitionError) {
     self.isFlattened = isFlattened
     self.position = position
-    name = stream == STDOUT_FILENO ? "standard output" : "descriptor \(stream)"
+    self.name = name ?? (stream == STDOUT_FILENO ? "standard output" : "descriptor \(stream)")
     path = nil
     descriptor = stream
     guard isFlattened, position == 0 else { return }

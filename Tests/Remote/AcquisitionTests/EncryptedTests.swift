@@ -70,7 +70,7 @@ struct EncryptedTests {
       let error = #expect(throws: AcquisitionError.self) {
         try Self.run(format, memory, path, to: recipient, registers: registers, parts: number == 1 ? 2 : 1)
       }
-      #expect(error?.isInterruption == true)
+      #expect(error?.isInterruption == true && error?.subject == path)
       #expect(
         try scratch.names().filter { $0.hasPrefix("image") }
           == names + ["image.part", "image.part.journal", "image.part.plan"])
