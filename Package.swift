@@ -184,7 +184,9 @@ targets += module(
   tests: ["Devices", "LinkConformance"])
 
 // Images of a host's memory, written.
-targets += module("Acquisition", in: "Remote", ["Host", "CCompression", "Memory", crypto], tests: ["Scratch"])
+targets += module(
+  "Acquisition", in: "Remote",
+  ["Host", "CCompression", "Memory", "Paging", "KernelInfo", "LinuxKernel", "MachineViews", crypto], tests: ["Scratch"])
 
 // Images of hosts, of which each costs what changed since the one before.
 targets += module(

@@ -17,16 +17,16 @@ extension GuestTests {
       func file(_ name: String) -> String { url.appendingPathComponent(name).path }
     }
 
+    /// What images say of the kernel in them is looked at of each; how memory gets into a file, which no kernel knows of, of the first.
     @Test(arguments: standardGuests)
     func everyFormatSaysWhatLiveMemorySays(_ kind: GuestOptions) throws {
+      let isFirst = kind == standardGuests[0]
       let guest = try SharedGuests.shared.guest(kind)
       let folder = try Folder()
       try guest.pause()
       defer { try? guest.resume() }
       let daemon = try GrassDaemon(memory: guest.memoryPath, options: ["--acquire-unsealed"])
       defer { daemon.stop() }
-      let raw = folder.file("of QEMU")
-      try guest.dump(to: raw, format: .raw)
       let url = try #require(daemon.urls.last)
       func live(_ arguments: [String]) throws -> (arguments: [String], answer: [UInt8]) {
         let result = try grassctl.run(arguments + ["--memory", guest.memoryPath])
@@ -41,7 +41,7 @@ extension GuestTests {
         ("raw", ["--format", "raw", "--memory", guest.memoryPath]),
         ("kdump", ["--format", "kdump", "--memory", guest.memoryPath]),
         ("crash", ["--profile", "crash", "--memory", guest.memoryPath]),
-      ] {
+      ] where isFirst || ["elf", "kdump", "crash"].contains(name) {
         let image = folder.file(name)
         let dump = try grassctl.run(["dump", "-o", image] + arguments)
         #expect(dump.status == 0, "\(name): \(dump.errors)")
@@ -51,6 +51,9 @@ extension GuestTests {
         #expect(result.status == 0, "\(name): \(result.errors)")
         #expect(result.output == command.answer, "\(command.arguments[0]) of \(name) differs")
       }
+      guard isFirst else { return }
+      let raw = folder.file("of QEMU")
+      try guest.dump(to: raw, format: .raw)
       for name in ["raw", "past the device"] { _ = try runProgram("cmp", [raw, folder.file(name)]) }
     }
 
@@ -222,7 +225,8 @@ extension GuestTests {
       #expect(all == kind.memory * 256)
       for level in [1, 2, 4, 8, 16, 31] {
         let (theirs, ours) = (folder.file("theirs"), folder.file("ours"))
-        _ = try runProgram("makedumpfile", ["-c", "-d", "\(level)", whole, theirs])
+        // Compressed once: which pages there are is the same, and compressing takes most of the time.
+        _ = try runProgram("makedumpfile", (level == 31 ? ["-c"] : []) + ["-d", "\(level)", whole, theirs])
         let dump = try grassctl.run(["dump", "-o", ours, "--level", "\(level)", "--memory", guest.memoryPath])
         #expect(dump.status == 0, "\(dump.errors)")
         let (expected, found) = (try PageSets.kdump(theirs), try PageSets.elf(ours))

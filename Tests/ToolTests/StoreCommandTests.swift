@@ -106,6 +106,17 @@ struct StoreCommandTests {
     let grown = try #require(images[1]["new_bytes"] as? Int)
     #expect(grown > 40 * 2048 && grown < (4096 * 4096) / 50, "\(grown)")
 
+    // Nothing moved, and what is made of an image is of the instant that it was, not of the one when it was made.
+    let instant = try #require(images[1]["instant"] as? String)
+    #expect(images[1]["moved_pages"] as? Int == 0 && images[1]["instant_pages"] as? Int == 4096)
+    let blind = try grassctl("dump", "--memory", memory, "--into", scratch.file("blind"), "--rounds", "0")
+    #expect(blind.status == 0, "\(blind.errors)")
+    #expect(try list(scratch.file("blind"))[0]["instant"] is NSNull)
+    let table = try grassctl("store", "list", scratch.file("blind")).output.split(separator: "\n").map {
+      $0.split(separator: " ")
+    }
+    #expect(table[0].contains("MOVED") && table[1].contains("-"), "\(table)")
+
     let signer = scratch.file("grass/certifier.pub")
     let checked = try grassctl("store", "verify", store)
     #expect(checked.status == 0 && checked.output.contains("0 problems"), "\(checked.errors)")
@@ -126,6 +137,10 @@ struct StoreCommandTests {
     let inside = try grassctl("dump", "--memory", store + "#newest", "-o", scratch.file("inside"), "--format", "raw")
     #expect(inside.status == 0, "\(inside.errors)")
     #expect(try scratch.scratch.read("inside") == scratch.scratch.read("memory"))
+    for name in ["raw", "inside"] {
+      let note = try scratch.scratch.text("\(name).notes").split(separator: "\n")
+      #expect(note.contains("INSTANT=\(instant)") && note.contains("PAGES_MOVED=0"), "\(note)")
+    }
     let missing = try grassctl("store", "extract", store, "ffff", "-o", scratch.file("none"))
     #expect(missing.status == 3 && missing.errors.contains("there is no image ffff"))
 

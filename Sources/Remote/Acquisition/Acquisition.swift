@@ -14,6 +14,12 @@ public struct Acquisition: Sendable {
     case file(String)
     /// A pipe or whatever else is open and takes bytes in their order; it stays the caller's.
     case descriptor(CInt)
+    /// A file of this name, encrypted by age to these recipients as it comes: public keys, or files of such.
+    ///
+    /// What was encrypted cannot be read here again, nor can age go on with a file. So where it is interrupted, what there is becomes a file
+    /// by itself, `FILE.001`, and what comes later is the next: decrypted one after the other, they are the image. Plan and
+    /// journal lie beside it meanwhile, with no byte of its pages.
+    case encrypted(String, to: [String])
   }
 
   public let memory: any PhysicalMemory
@@ -23,15 +29,17 @@ public struct Acquisition: Sendable {
   public let compression: PageCompression
   /// How often what was copied is held against the memory, at most; 0 for never.
   public let rounds: Int
+  /// Of a memory that is an image itself, what is known of its instant: the new image says the same, and is held against nothing.
+  public let consistency: ImageConsistency?
   /// What tells this image from any other: the host and its boot, the format, the level.
   public let identity: String
 
   public init(
     of memory: any PhysicalMemory, _ contents: ImageContents, as format: ImageFormat,
-    compression: PageCompression = .zstd, rounds: Int = 0, identity: String = ""
+    compression: PageCompression = .zstd, rounds: Int = 0, consistency: ImageConsistency? = nil, identity: String = ""
   ) {
     (self.memory, self.contents, self.format, self.compression) = (memory, contents, format, compression)
-    self.rounds = rounds
+    (self.rounds, self.consistency) = (consistency == nil ? rounds : 0, consistency)
     let form = format == .kdump ? "\(format.rawValue) with \(compression.rawValue)" : format.rawValue
     self.identity = "\(form), level \(contents.level.rawValue)\(identity.isEmpty ? "" : ", \(identity)")"
   }
@@ -61,12 +69,12 @@ public struct Acquisition: Sendable {
             ImageOutput.partialPath(of: path), .otherImage(found: kept.identity, wanted: identity))
         }
         plan = kept
-        (begun.parts, begun.isRewritten) = ImageJournal.parts(of: path)
+        begun = ImageJournal.contents(of: path)
       }
       var writer = try format.writer(plan.contents, compression)
       begun = try Self.proven(begun, writer, output, rounds > 0)
       if let last = begun.parts.last { writer.state = begun.isRewritten ? max(last.state, output.size) : last.state }
-      let journal = try ImageJournal(of: path, plan: plan, parts: begun.parts, isRewritten: begun.isRewritten)
+      let journal = try ImageJournal(of: path, plan: plan, begun)
       do throws(AcquisitionError) {
         let summary = try write(plan, to: output, writer, journal: journal, begun, progress)
         journal.close(isWhole: true, of: path)
@@ -75,14 +83,80 @@ public struct Acquisition: Sendable {
         journal.close(isWhole: false, of: path)
         throw error
       }
+    case .encrypted(let path, let recipients): return try encrypt(path, to: recipients, progress)
     }
   }
 
-  /// What was there when a run began.
-  private struct Begun {
-    var parts: [ImageJournal.Part] = []
-    /// Pages may have been copied again since, in their place or behind all others.
-    var isRewritten = false
+  /// What was there when a run began; pages may have been copied again since, in their place or behind all others.
+  private typealias Begun = ImageJournal.Contents
+
+  /// The name of the n-th file of an encrypted image that was interrupted, from 1 on.
+  public static func path(ofFile number: Int, of image: String) -> String {
+    let digits = String(number)
+    return "\(image).\(String(repeating: "0", count: max(0, 3 - digits.count)))\(digits)"
+  }
+
+  private func encrypt(
+    _ path: String, to recipients: [String], _ progress: (AcquisitionProgress) -> Bool
+  ) throws(AcquisitionError) -> AcquisitionSummary {
+    func reporting<Value>(_ body: () throws(Encryption.Failure) -> Value) throws(AcquisitionError) -> Value {
+      do throws(Encryption.Failure) { return try body() } catch {
+        throw AcquisitionError(path, .encryption("\(error)"))
+      }
+    }
+    // Whoever writes it keeps others out by this.
+    let lock = try ImageOutput(path: path)
+    defer { withExtendedLifetime(lock) {} }
+    var (plan, begun) = (ImagePlan(identity: identity, began: Self.now(), contents: fitting), Begun())
+    let kept = ImageJournal.plan(of: path)
+    if let kept {
+      guard kept.identity == identity else {
+        throw AcquisitionError(path, .otherImage(found: kept.identity, wanted: identity))
+      }
+      begun = ImageJournal.contents(of: path)
+    }
+    // Of a file that had no end there is nothing.
+    begun.parts = Array(begun.parts.prefix(begun.ends.last?.parts ?? 0))
+    begun.isRewritten = false
+    if !begun.parts.isEmpty, let kept { plan = kept.with(plan.contents.kernel?.registers ?? [:]) }
+    let number = begun.ends.count + 1
+    let name = Self.path(ofFile: number, of: path)
+    // Of a run that was killed before it could say that it is there; what nothing is known of is somebody's.
+    if kept != nil { unlink(name) }
+    guard access(name, F_OK) != 0 else { throw AcquisitionError(name, .exists) }
+    let encryption = try reporting { () throws(Encryption.Failure) in try Encryption(to: recipients, path) }
+    let output: ImageOutput
+    var writer: any ImageWriter
+    let journal: ImageJournal
+    do throws(AcquisitionError) {
+      output = try ImageOutput(
+        stream: encryption.input, isFlattened: format == .kdump, from: begun.ends.last?.position ?? 0, name: path)
+      writer = try format.writer(plan.contents, compression)
+      // Registers are no pages, and secrets like these.
+      journal = try ImageJournal(of: path, plan: plan.with([:]), begun)
+    } catch {
+      encryption.abandon()
+      throw error
+    }
+    if let end = begun.ends.last { writer.state = max(writer.state, end.position) }
+    do throws(AcquisitionError) {
+      var summary = try write(plan, to: output, writer, journal: journal, begun, progress)
+      try reporting { () throws(Encryption.Failure) in try encryption.finish(as: number > 1 ? name : nil) }
+      summary.fileCount = number
+      journal.close(isWhole: true, of: path)
+      unlink(ImageOutput.partialPath(of: path))
+      return summary
+    } catch {
+      let written = ImageJournal.contents(of: path).parts.count
+      if error.isInterruption, written > begun.parts.count {
+        try reporting { () throws(Encryption.Failure) in try encryption.finish(as: name) }
+        try journal.appendEnd(output.position)
+      } else {
+        encryption.abandon()
+      }
+      journal.close(isWhole: false, of: path)
+      throw error
+    }
   }
 
   /// As much of what a journal names as the file has, as it was written.
@@ -135,7 +209,9 @@ public struct Acquisition: Sendable {
     if !output.isStream, !begun.isRewritten { try output.setSize(done.isEmpty ? 0 : writer.end(of: done)) }
     if done.isEmpty { try writer.begin(output) }
     var comparing =
-      rounds > 0 ? try ConsistencyRounds(of: memory, layout, beside: output.isStream ? nil : output.name) : nil
+      // What was encrypted before cannot be held against anything any more.
+      rounds > 0 && (done.isEmpty || !output.isStream)
+      ? try ConsistencyRounds(of: memory, layout, seed: .random(), beside: output.isStream ? nil : output.name) : nil
     for part in done { try comparing?.add(part.range, of: writer, in: output, unread: part.unread) }
     let clock = ContinuousClock()
     var start = clock.now
@@ -153,7 +229,9 @@ public struct Acquisition: Sendable {
       for range in piece.unread { summary.add(unread: range) }
       try journal?.append(
         ImageJournal.Part(
-          range: piece.range, state: writer.state, digest: writer.digest(piece), unread: piece.unread))
+          range: piece.range, state: writer.state,
+          // Nothing that tells of pages lies in clear beside those that are encrypted.
+          digest: output.isStream ? MemoryDigest(low: 0, high: 0) : writer.digest(piece), unread: piece.unread))
       try report(.copying, piece.range.upperBound, resumed: summary.resumed)
     }
     if comparing != nil, !begun.isRewritten { try journal?.appendAgain() }
@@ -162,10 +240,10 @@ public struct Acquisition: Sendable {
       number, done, moved throws(AcquisitionError) in
       if number != round { (round, start) = (number, clock.now) }
       try report(.comparing(round: number, moved: moved), done, resumed: 0)
-    } rewrite: { bytes, position throws(AcquisitionError) in
+    } rewrite: { bytes, position, _ throws(AcquisitionError) in
       try writer.rewrite(bytes, at: position, to: output)
     }
-    if let outcome { summary.add(outcome) }
+    summary.consistency = outcome ?? consistency
     summary.note = note(plan, summary)
     try writer.finish(output, ImageEnd(note: Array(summary.note.joined(separator: "\n").utf8), moved: summary.moved))
     try output.finish()
@@ -187,12 +265,7 @@ public struct Acquisition: Sendable {
     if summary.resumed > 0 { lines.append("RESUMED=\(summary.resumed)") }
     lines.append(plan.contents.registersRemark)
     lines += plan.contents.remarks
-    if let outcome = summary.consistency {
-      lines.append("ROUNDS=\(outcome.rounds)")
-      lines.append("INSTANT=\(Self.text(outcome.instant))")
-      lines.append("PAGES_OF_THE_INSTANT=\(outcome.settled)")
-      lines.append("PAGES_MOVED=\(outcome.movedCount)")
-    }
+    lines += summary.consistency?.note ?? []
     lines.append("UNREAD_BYTES=\(summary.unreadCount)")
     lines += summary.unread.map { "UNREAD=\($0.start)+0x\(String($0.count, radix: 16))" }
     return lines
@@ -201,7 +274,7 @@ public struct Acquisition: Sendable {
   private static func now() -> String { text(ConsistencyRounds.now()) }
 
   /// Milliseconds since 1970 as a date and time of UTC.
-  private static func text(_ milliseconds: UInt64) -> String {
+  static func text(_ milliseconds: UInt64) -> String {
     var seconds = time_t(clamping: milliseconds / 1000)
     var parts = tm()
     gmtime_r(&seconds, &parts)

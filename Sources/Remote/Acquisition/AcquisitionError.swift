@@ -14,6 +14,8 @@ public struct AcquisitionError: Error, Sendable {
     case otherImage(found: String, wanted: String)
     /// The memory to write has more runs than the format takes.
     case tooManyRuns(Int)
+    /// It could not be encrypted: why.
+    case encryption(String)
     /// The memory itself cannot be reached any more.
     case memory(MemoryFault)
     /// Whoever asked for it ended it before it was whole.
@@ -24,7 +26,7 @@ public struct AcquisitionError: Error, Sendable {
   public let subject: String
   public let reason: Reason
 
-  init(_ subject: String, _ reason: Reason) {
+  package init(_ subject: String, _ reason: Reason) {
     self.subject = subject
     self.reason = reason
   }
@@ -40,6 +42,7 @@ extension AcquisitionError: CustomStringConvertible {
       "\(subject) is a part of another image (\(found)) than the one asked for (\(wanted)); "
         + "remove it with its .plan and .journal, or give another name"
     case .tooManyRuns(let most): "the memory has more than \(most) runs, and \(subject) takes no more"
+    case .encryption(let why): why
     case .memory(let fault): "the memory cannot be reached any more: \(fault)"
     case .cancelled: "\(subject) is not whole: it was cancelled"
     }

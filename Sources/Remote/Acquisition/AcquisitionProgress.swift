@@ -27,7 +27,7 @@ public struct AcquisitionProgress: Sendable {
 
 extension AcquisitionProgress {
   /// That of an image in a store.
-  package init(of total: UInt64, done: UInt64, resumed: UInt64, elapsed: Duration) {
-    self.init(stage: .copying, done: done, total: total, resumed: resumed, elapsed: elapsed)
+  package init(_ stage: Stage, of total: UInt64, done: UInt64, resumed: UInt64, elapsed: Duration) {
+    self.init(stage: stage, done: done, total: total, resumed: resumed, elapsed: elapsed)
   }
 }

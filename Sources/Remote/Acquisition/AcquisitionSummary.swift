@@ -6,30 +6,19 @@ public struct AcquisitionSummary: Sendable {
   public internal(set) var byteCount: UInt64 = 0
   /// How many of them were in it already when this run began.
   public internal(set) var resumed: UInt64 = 0
+  /// In how many files it lies, each encrypted by itself: one, and one more for each time that it was interrupted.
+  public internal(set) var fileCount = 1
   /// What of them could not be read, and is zeros in the image: in ascending order, at most ``mostUnread`` ranges.
   public internal(set) var unread: [MemorySegment] = []
   /// How many bytes could not be read in all.
   public internal(set) var unreadCount: UInt64 = 0
   /// What came of holding the image against the memory; nil where it was not.
-  public internal(set) var consistency: Consistency?
+  public internal(set) var consistency: ImageConsistency?
   /// The frames that changed while the image was taken, as ``MovedFrames`` writes them; empty where nobody looked.
-  public internal(set) var moved: [UInt8] = []
+  ///
+  /// Cost: one pass over them.
+  public var moved: [UInt8] { consistency.map { MovedFrames($0.moved).record } ?? [] }
 
-  /// How much of an image is of one instant.
-  public struct Consistency: Sendable, Equatable {
-    /// How often it was held against the memory.
-    public var rounds: Int
-    /// The instant, in milliseconds since 1970.
-    public var instant: UInt64
-    /// How many pages are of it, and how many are not.
-    public var settled, movedCount: UInt64
-  }
-
-  mutating func add(_ outcome: ConsistencyRounds.Outcome) {
-    consistency = Consistency(
-      rounds: outcome.rounds, instant: outcome.instant, settled: outcome.settled, movedCount: outcome.movedCount)
-    moved = MovedFrames(outcome.moved).record
-  }
   /// The lines `KEY=VALUE` of the image's note.
   public internal(set) var note: [String] = []
 

@@ -1,5 +1,5 @@
 import Glibc
-import Memory
+package import Memory
 
 /// Finds out which pages of an image hold what the memory held at one instant, and copies the others again.
 ///
@@ -9,22 +9,10 @@ import Memory
 /// copy, in rounds until the number of those that differ falls no more. Pages that were copied again are the first to be compared: what
 /// moves must stand still only that long. What is left is named, with the times between which it changed.
 ///
-/// That a page changed and changed back in between is not seen. The digests' seed is drawn anew for each run, so that nobody makes
-/// another page of the same digest. Cost: a pass over the memory for each round by who owns it, 16 bytes a page on the link, and
+/// That a page changed and changed back in between is not seen. The digests' seed is one that who writes the memory does not know,
+/// so that nobody makes another page of the same digest. Cost: a pass over the memory for each round by who owns it, 16 bytes a page on the link, and
 /// as many in a file here.
-struct ConsistencyRounds {
-  /// What came of it.
-  struct Outcome {
-    /// How many rounds were made.
-    var rounds = 0
-    /// T, in milliseconds since 1970.
-    var instant: UInt64 = 0
-    /// Pages that are of T, and the frames of others.
-    var settled: UInt64 = 0
-    var moved: [MovedFrames.Run] = []
-    var movedCount: UInt64 = 0
-  }
-
+package struct ConsistencyRounds {
   /// Pages of the image that lie side by side: the number of the first among all, and where they begin.
   fileprivate struct Run {
     var first: UInt64
@@ -38,6 +26,8 @@ struct ConsistencyRounds {
   /// When pages were copied, in milliseconds since 1970: all up to each position, in ascending order.
   private(set) var copies: [(end: UInt64, time: UInt64)] = []
   private var recopies: [UInt64: UInt64] = [:]
+  /// How many digests were asked for so far.
+  package private(set) var asked: UInt64 = 0
   /// Of each run of the layout, the number of its first page.
   private let firsts: [UInt64]
 
@@ -48,15 +38,52 @@ struct ConsistencyRounds {
   /// A round that leaves more than this of what the one before left, in percent, is the last.
   private static let worthwhile: UInt64 = 90
 
-  init(of memory: any PhysicalMemory, _ layout: ImageLayout, beside path: String?) throws(AcquisitionError) {
+  init(
+    of memory: any PhysicalMemory, _ layout: ImageLayout, seed: MemoryDigest.Seed, beside path: String?
+  ) throws(AcquisitionError) {
     self.memory = memory
     self.layout = layout
-    digests = try PageDigests(beside: path)
+    digests = try PageDigests(seed: seed, beside: path)
     var next: UInt64 = 0
     firsts = layout.placements.map { placement in
       defer { next += (placement.segment.count + Self.page - 1) / Self.page }
       return next
     }
+  }
+
+  /// Rounds of whoever keeps frames rather than a file: a run that begins within a frame has a part of that as its first page.
+  ///
+  /// `runs` are the memory, in ascending order; digests under `seed` are kept in the folder `path`, in a file without a name.
+  ///
+  /// - Throws: ``AcquisitionError`` where there can be no such file.
+  package init(
+    of memory: any PhysicalMemory, framesOf runs: [MemorySegment], seed: MemoryDigest.Seed, in path: String
+  ) throws(AcquisitionError) {
+    var layout = ImageLayout(head: [], placements: [], end: 0)
+    for run in runs {
+      let first = min(run.count, (Self.page - run.start.rawValue % Self.page) % Self.page)
+      for part in [
+        MemorySegment(start: run.start, count: first),
+        MemorySegment(start: run.start + Int(first), count: run.count - first),
+      ] where part.count > 0 {
+        layout.placements.append(.init(segment: part, offset: 0, position: layout.byteCount))
+      }
+    }
+    try self.init(of: memory, layout, seed: seed, beside: path + "/")
+  }
+
+  /// Notes that the next `count` bytes of the memory were copied; `digest` gives that of a frame or a part of one as it was, nil where it
+  /// could not be read.
+  ///
+  /// - Throws: ``AcquisitionError`` where it cannot be kept.
+  package mutating func addNext(
+    _ count: UInt64, _ digest: (MemorySegment) -> MemoryDigest?
+  ) throws(AcquisitionError) {
+    let start = copies.last?.end ?? 0
+    for run in runs(start..<start + count) {
+      try digests.set((0..<run.pageCount).map { digest(run.page($0).segment) }, from: run.first)
+    }
+    copies.append((start + count, Self.now()))
   }
 
   /// The pages at positions `range`, which begins and ends with a page.
@@ -108,14 +135,15 @@ struct ConsistencyRounds {
   /// - Parameters:
   ///   - most: how many rounds there may be, one at least.
   ///   - progress: called with the round, what of the memory was compared in it, and how many pages differ so far.
-  ///   - rewrite: takes whole pages, and the position where they belong.
+  ///   - rewrite: takes a page, the position where it belongs, and its address.
   /// - Returns: how much of the image is of which instant.
   /// - Throws: ``AcquisitionError`` where the memory is gone, the digests cannot be kept, and what the two throw.
-  mutating func run(
+  package mutating func run(
     most: Int, _ progress: (_ round: Int, _ done: UInt64, _ moved: UInt64) throws(AcquisitionError) -> Void,
-    rewrite: (_ bytes: UnsafeRawBufferPointer, _ position: UInt64) throws(AcquisitionError) -> Void
-  ) throws(AcquisitionError) -> Outcome {
-    var outcome = Outcome()
+    rewrite: (_ bytes: UnsafeRawBufferPointer, _ position: UInt64, _ address: PhysicalAddress)
+      throws(AcquisitionError) -> Void
+  ) throws(AcquisitionError) -> ImageConsistency {
+    var outcome = ImageConsistency()
     var previous: UInt64 = .max
     var again: [Run] = []
     while true {
@@ -130,7 +158,7 @@ struct ConsistencyRounds {
       outcome.movedCount = count
       let isLast = count == 0 || outcome.rounds >= most || count > previous / 100 * Self.worthwhile
       guard !isLast else {
-        outcome.settled = pageCount - count
+        outcome.settled = pageCount - count - found.unread
         outcome.moved = frames(of: moved)
         return outcome
       }
@@ -149,6 +177,8 @@ struct ConsistencyRounds {
   private struct Differences {
     var runs: [(run: Run, changed: UInt64)] = []
     var count: UInt64 = 0
+    /// Pages that could not be read, neither then nor now.
+    var unread: UInt64 = 0
 
     mutating func add(_ page: Run, at time: UInt64) {
       count += 1
@@ -163,7 +193,7 @@ struct ConsistencyRounds {
   }
 
   /// Compares some runs.
-  private func compare(_ runs: [Run], _ found: inout Differences) throws(AcquisitionError) {
+  private mutating func compare(_ runs: [Run], _ found: inout Differences) throws(AcquisitionError) {
     var rest = runs[...]
     while !rest.isEmpty {
       var some: [Run] = []
@@ -180,16 +210,17 @@ struct ConsistencyRounds {
       }
       let time = Self.now()
       for (run, now) in zip(some, digests) {
+        asked += UInt64(now.count)
         let copied = try self.digests.digests(run.first, count: now.count)
-        for (index, pair) in zip(now, copied).enumerated() where pair.0 != pair.1 {
-          found.add(run.page(index), at: time)
+        for (index, (now, copied)) in zip(now, copied).enumerated() {
+          if now != copied { found.add(run.page(index), at: time) } else if now == nil { found.unread += 1 }
         }
       }
     }
   }
 
   /// Compares all but the runs in `done`, which are in ascending order.
-  private func compareOthers(
+  private mutating func compareOthers(
     than done: [Run], _ found: inout Differences,
     _ progress: (_ done: UInt64, _ moved: UInt64) throws(AcquisitionError) -> Void
   ) throws(AcquisitionError) {
@@ -207,7 +238,8 @@ struct ConsistencyRounds {
         done.removeFirst()
       }
       if start < end { ranges.append(start..<end) }
-      try compare(ranges.flatMap(runs), &found)
+      let others = ranges.flatMap { runs($0) }
+      try compare(others, &found)
       position = end
       try progress(position, found.count)
     }
@@ -215,7 +247,9 @@ struct ConsistencyRounds {
 
   /// Copies pages again: into the image, and their digests.
   private mutating func copyAgain(
-    _ runs: [Run], _ rewrite: (_ bytes: UnsafeRawBufferPointer, _ position: UInt64) throws(AcquisitionError) -> Void
+    _ runs: [Run],
+    _ rewrite: (_ bytes: UnsafeRawBufferPointer, _ position: UInt64, _ address: PhysicalAddress)
+      throws(AcquisitionError) -> Void
   ) throws(AcquisitionError) {
     let pages = runs.lazy.flatMap { run in (0..<run.pageCount).lazy.map { run.page($0) } }
     var rest = Array(pages)[...]
@@ -232,7 +266,9 @@ struct ConsistencyRounds {
       for (index, page) in some.enumerated() {
         // What cannot be read any more keeps what was read of it, and goes on being named as moved.
         guard let bytes = try? batch.reader(index).copy() else { continue }
-        try bytes.span.bytes.withUnsafeBytes { bytes throws(AcquisitionError) in try rewrite(bytes, page.position) }
+        try bytes.span.bytes.withUnsafeBytes { bytes throws(AcquisitionError) in
+          try rewrite(bytes, page.position, page.segment.start)
+        }
         let digest = bytes.withUnsafeBytes { MemoryDigest($0, digests.seed) }
         try digests.set([digest], from: page.first)
         recopies[page.first] = time
@@ -264,7 +300,7 @@ struct ConsistencyRounds {
   }
 
   /// This machine's time in milliseconds since 1970.
-  static func now() -> UInt64 {
+  package static func now() -> UInt64 {
     var time = timespec()
     clock_gettime(CLOCK_REALTIME, &time)
     return UInt64(clamping: time.tv_sec) * 1000 + UInt64(clamping: time.tv_nsec) / 1_000_000

@@ -13,7 +13,7 @@ package final class Encryption {
   /// Where the image is to be written; its end is said by ``finish()``.
   package let input: CInt
   private let process: pid_t
-  /// The file that it becomes once it is whole; nil for standard output.
+  /// The file that it becomes; nil for standard output.
   private let path: String?
   private var isOpen = true
 
@@ -28,12 +28,19 @@ package final class Encryption {
       throw Failure(description: "\(path) is there already, and is not overwritten; remove it, or give another name")
     }
     var program = Self.program(recipients)
-    if let path { program += ["--output", Self.partialPath(of: path)] }
+    if let path {
+      // What a run left that was killed may still be written.
+      unlink(Self.partialPath(of: path))
+      program += ["--output", Self.partialPath(of: path)]
+    }
     let ends: (reading: CInt, writing: CInt)
     do throws(SystemCallError) { ends = try SystemCall.pipe(for: "the image") } catch {
       throw Failure(description: "\(error)")
     }
     defer { close(ends.reading) }
+    // ^C is for who asked for the image: what was written until then is to be encrypted to its end. What is ignored stays so in age.
+    let handler = signal(SIGINT, SIG_IGN)
+    defer { signal(SIGINT, handler) }
     do throws(SystemCallError) {
       process = try spawn(program, input: ends.reading)
     } catch {
@@ -70,22 +77,23 @@ package final class Encryption {
     }
   }
 
-  /// Says that the image is whole, and waits until it is encrypted; then the file gets its name.
+  /// Says that there is no more, and waits until all is encrypted; then the file gets its name, or the one given.
   ///
-  /// - Throws: ``Failure`` where age did not take it.
-  package func finish() throws(Failure) {
+  /// - Throws: ``Failure`` where age did not take it, or there is such a file.
+  package func finish(as name: String? = nil) throws(Failure) {
     guard end() == 0 else {
       discard()
       throw Failure(description: "age could not encrypt the image, as it says")
     }
     guard let path else { return }
-    guard link(Self.partialPath(of: path), path) == 0 || rename(Self.partialPath(of: path), path) == 0 else {
-      throw Failure(description: "\(SystemCallError(path, call: "rename", code: errno))")
+    let (partial, name) = (Self.partialPath(of: path), name ?? path)
+    guard link(partial, name) == 0 || errno != EEXIST && rename(partial, name) == 0 else {
+      throw Failure(description: "\(SystemCallError(name, call: "rename", code: errno))")
     }
-    unlink(Self.partialPath(of: path))
+    unlink(partial)
   }
 
-  /// Leaves nothing of an image that is not whole: it cannot be gone on with.
+  /// Leaves nothing of what was written.
   package func abandon() {
     kill(process, SIGTERM)
     _ = end()

@@ -8,6 +8,7 @@ import Memory
 /// part POSITION COUNT STATE DIGEST     bytes of memory from POSITION on; where in the file the next part goes
 /// unread ADDRESS COUNT                 before the part that it belongs to
 /// again                                all parts are there, and from here on pages may be copied again
+/// end POSITION                         of an encrypted image: here a file of it ends, which has all that is named before; where in the image
 /// ```
 /// The digest is of what the file has of the part. Parts are believed only as far as the file still has them; once pages are copied
 /// again, it is the memory that what the file has is held against.
@@ -28,18 +29,33 @@ struct ImageJournal {
   /// The plan that an image was begun with; nil where none was begun.
   static func plan(of image: String) -> ImagePlan? { ImagePlan(contents(planPath(of: image))) }
 
-  /// The parts that an image's journal names, and whether pages may have been copied again since.
-  ///
-  /// They are in order, begin at 0, and each where the one before it ends.
-  static func parts(of image: String) -> (parts: [Part], isRewritten: Bool) {
+  /// Where a file of an encrypted image ends: behind so many parts, and where in the image.
+  struct End: Equatable {
+    var parts: Int
+    var position: UInt64
+  }
+
+  /// What an image's journal says.
+  struct Contents {
     var parts: [Part] = []
+    /// Whether pages may have been copied again since.
+    var isRewritten = false
+    var ends: [End] = []
+  }
+
+  /// What an image's journal says: parts are in order, begin at 0, and each where the one before it ends.
+  static func contents(of image: String) -> Contents {
+    var parts: [Part] = []
+    var ends: [End] = []
     var unread: [MemorySegment] = []
     var end: UInt64 = 0
     var isRewritten = false
     for line in String(decoding: contents(path(of: image)), as: UTF8.self).split(separator: "\n") {
       let words = line.split(separator: " ")
       let numbers = words.dropFirst().prefix(words.first == "part" ? 3 : 2).compactMap { UInt64($0) }
-      if words.count == 3, words[0] == "unread", numbers.count == 2 {
+      if words.count == 2, words[0] == "end", numbers.count == 1, unread.isEmpty {
+        ends.append(End(parts: parts.count, position: numbers[0]))
+      } else if words.count == 3, words[0] == "unread", numbers.count == 2 {
         unread.append(MemorySegment(start: PhysicalAddress(numbers[0]), count: numbers[1]))
       } else if words == ["again"] {
         isRewritten = true
@@ -54,17 +70,26 @@ struct ImageJournal {
         break
       }
     }
-    return (parts, isRewritten)
+    return Contents(parts: parts, isRewritten: isRewritten, ends: ends)
   }
 
-  /// A journal to append to, of an image that begins with `parts`.
+  /// A journal to append to, of an image that has what `contents` say.
   ///
   /// - Throws: ``AcquisitionError`` where it or the plan cannot be written.
-  init(of image: String, plan: ImagePlan, parts: [Part], isRewritten: Bool) throws(AcquisitionError) {
+  init(of image: String, plan: ImagePlan, _ contents: Contents) throws(AcquisitionError) {
     path = Self.path(of: image)
     // The plan first: without it the journal says nothing.
-    if parts.isEmpty { try Self.replace(Self.planPath(of: image), plan.bytes) }
-    try Self.replace(path, Array((parts.map(Self.lines) + [isRewritten ? Self.again : ""]).joined().utf8))
+    if contents.parts.isEmpty { try Self.replace(Self.planPath(of: image), plan.bytes) }
+    var (text, rest) = ("", contents.ends[...])
+    for (index, part) in contents.parts.enumerated() {
+      text += Self.lines(part)
+      while let end = rest.first, end.parts == index + 1 {
+        text += Self.line(end.position)
+        rest.removeFirst()
+      }
+    }
+    if contents.isRewritten { text += Self.again }
+    try Self.replace(path, Array(text.utf8))
     descriptor = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW)
     guard descriptor >= 0 else { throw AcquisitionError(path, .system(call: "open", errno)) }
   }
@@ -75,7 +100,11 @@ struct ImageJournal {
   /// Notes that pages may be copied again from now on.
   func appendAgain() throws(AcquisitionError) { try append(Self.again) }
 
+  /// Notes that a file of an encrypted image ends here, and is kept.
+  func appendEnd(_ position: UInt64) throws(AcquisitionError) { try append(Self.line(position)) }
+
   private static let again = "again\n"
+  private static func line(_ end: UInt64) -> String { "end \(end)\n" }
 
   private func append(_ text: String) throws(AcquisitionError) {
     let bytes = Array(text.utf8)

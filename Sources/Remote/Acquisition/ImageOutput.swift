@@ -11,19 +11,24 @@ final class ImageOutput {
   private let descriptor: CInt
   /// Whether each piece has its offset and size before it: makedumpfile's flattened form, for pipes.
   private let isFlattened: Bool
-  /// How far a pipe has got, in bytes.
-  private var position: UInt64 = 0
+  /// How far a pipe has got, in bytes of the image; of what is flattened, the end of what was written furthest behind.
+  private(set) var position: UInt64 = 0
 
   /// The name under which a file is written that is not whole yet.
   static func partialPath(of path: String) -> String { path + ".part" }
 
   /// What is open already, and stays so; flattened where an image has to be written in another order than that of its bytes.
-  init(stream: CInt, isFlattened: Bool) throws(AcquisitionError) {
+  ///
+  /// `position` is how far another pipe has got, behind whose bytes these go, 0 for none; `name` is what it leads to, nil where nobody knows.
+  ///
+  /// - Throws: ``AcquisitionError`` where nothing can be written to it.
+  init(stream: CInt, isFlattened: Bool, from position: UInt64 = 0, name: String? = nil) throws(AcquisitionError) {
     self.isFlattened = isFlattened
-    name = stream == STDOUT_FILENO ? "standard output" : "descriptor \(stream)"
+    self.position = position
+    self.name = name ?? (stream == STDOUT_FILENO ? "standard output" : "descriptor \(stream)")
     path = nil
     descriptor = stream
-    guard isFlattened else { return }
+    guard isFlattened, position == 0 else { return }
     // Name, type 1, version 1, big endian; padded to a page. Source: makedumpfile, struct makedumpfile_header.
     var header = ByteWriter()
     header.bytes = Array("makedumpfile".utf8) + [0, 0, 0, 0]
@@ -50,7 +55,12 @@ final class ImageOutput {
     }
   }
 
-  deinit { if path != nil { close(descriptor) } }
+  deinit {
+    guard path != nil else { return }
+    // A program that is being started meanwhile has the file open, too, until it runs.
+    flock(descriptor, LOCK_UN)
+    close(descriptor)
+  }
 
   var isStream: Bool { path == nil }
 
@@ -73,7 +83,9 @@ final class ImageOutput {
     if isFlattened {
       guard !bytes.isEmpty else { return }
       try sendHeader(Int64(clamping: offset), Int64(bytes.count))
-      return try send(bytes)
+      try send(bytes)
+      position = max(position, offset + UInt64(bytes.count))
+      return
     }
     guard !isStream else {
       try pad(to: offset)

@@ -27,6 +27,16 @@ package struct ImagePlan: Sendable {
     (self.identity, self.began, self.contents) = (identity, began, contents)
   }
 
+  /// The same with these registers in place of those of the same CPUs, and zeros where there are none as long.
+  func with(_ registers: [Int: [UInt8]]) -> ImagePlan {
+    var plan = self
+    for (cpu, status) in contents.kernel?.registers ?? [:] {
+      let other = registers[cpu].flatMap { $0.count == status.count ? $0 : nil }
+      plan.contents.kernel?.registers[cpu] = other ?? [UInt8](repeating: 0, count: status.count)
+    }
+    return plan
+  }
+
   /// Nil where the bytes are no whole plan: it was cut while it was written, before there was anything to go on with.
   package init?(_ bytes: [UInt8]) {
     let count = bytes.count - SHA256.byteCount
@@ -70,6 +80,8 @@ package struct PlanReader {
   private var place = 0
 
   package init(_ bytes: [UInt8]) { all = bytes }
+
+  package var isAtEnd: Bool { place == all.count }
 
   package mutating func number() throws(MemoryFault) -> UInt64 {
     let number = try ByteReader(all.span.bytes).u64(place)

@@ -4,7 +4,7 @@ import Memory
 
 /// The digests of an image's pages as they were copied, in a file without a name: 16 bytes a page, whatever the memory's size takes.
 final class PageDigests {
-  let seed = MemoryDigest.Seed.random()
+  let seed: MemoryDigest.Seed
   private let descriptor: CInt
   private let name: String
 
@@ -13,7 +13,8 @@ final class PageDigests {
   private static let size = MemoryLayout<UInt64>.size * 2
 
   /// In the directory of `path`; of what goes to a pipe, in that for temporary files.
-  init(beside path: String?) throws(AcquisitionError) {
+  init(seed: MemoryDigest.Seed, beside path: String?) throws(AcquisitionError) {
+    self.seed = seed
     let directory = path.map { $0.lastIndex(of: "/").map { String(path?[...$0] ?? "") } ?? "." } ?? "/var/tmp"
     name = "a file in \(directory)"
     var descriptor = open(directory, O_RDWR | O_CLOEXEC | 0o20200000 /* O_TMPFILE */, 0o600)

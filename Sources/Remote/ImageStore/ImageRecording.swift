@@ -11,6 +11,9 @@ public import Memory
 /// whoever runs the same again after an interruption goes on behind the last. Where the store has an earlier image of the same
 /// host and the memory is far, only pages whose digests are others are read. A page may change between its digest and its read: what
 /// is kept of it is the digest and the SHA-256 of the bytes that were read.
+///
+/// Then, where that is asked for, what was kept is held against the memory by its digests, and what differs is read again, in rounds
+/// (`ConsistencyRounds`): the image says which of its pages are of one instant.
 public struct ImageRecording: Sendable {
   public let memory: any PhysicalMemory
   public let contents: ImageContents
@@ -18,9 +21,20 @@ public struct ImageRecording: Sendable {
   public let host: String
   /// What tells this image from any other of the host: its boot.
   public let identity: String
+  /// How often what was kept is held against the memory, at most; 0 for never.
+  public let rounds: Int
+  /// Of a memory that is an image itself, what is known of its instant: it is then held against nothing.
+  public let consistency: ImageConsistency?
 
-  public init(of memory: any PhysicalMemory, _ contents: ImageContents, host: String, identity: String = "") {
+  /// More runs of pages that moved an image does not list: those between count as moved, too.
+  private static let mostMoved = 1 << 22
+
+  public init(
+    of memory: any PhysicalMemory, _ contents: ImageContents, host: String, rounds: Int = 0,
+    consistency: ImageConsistency? = nil, identity: String = ""
+  ) {
     (self.memory, self.contents, self.host) = (memory, contents, host)
+    (self.rounds, self.consistency) = (consistency == nil ? rounds : 0, consistency)
     self.identity = "level \(contents.level.rawValue)\(identity.isEmpty ? "" : ", \(identity)")"
   }
 
@@ -36,9 +50,11 @@ public struct ImageRecording: Sendable {
   /// - Parameters:
   ///   - store: opened for writing.
   ///   - signer: who signs it; nil for nobody.
-  ///   - progress: called after each window; it ends where that returns false, and can be gone on with.
+  ///   - progress: called after each window, and after each 64 MiB that were compared; it ends where that returns false, and can be
+  ///     gone on with.
   /// - Returns: the image as the store has it.
-  /// - Throws: ``StoreError``. Cost: a pass over the memory, or over what changed, and SHA-256 of what was read; some 100 MiB here.
+  /// - Throws: ``StoreError``. Cost: a pass over the memory, or over what changed, and SHA-256 of what was read; some 100 MiB here. For each
+  ///   round a pass over the memory by who owns it, and 16 bytes a page on the link.
   public func run(
     into store: ImageStore, signer: CertifierIdentity? = nil, progress: (AcquisitionProgress) -> Bool = { _ in true }
   ) throws(StoreError) -> Outcome {
@@ -68,13 +84,10 @@ public struct ImageRecording: Sendable {
     let store: ImageStore
     let seed: MemoryDigest.Seed
     let compressors: [ObjectCompressor]
-    var tree: TreeBuilder
     var counts = StoredImage.Counts()
-    var windows: WindowSequence
-    /// How many windows are done.
-    var place = 0
-    /// Bytes of memory in them.
-    var done: UInt64 = 0
+    /// The windows of the image, and which place each has in the journal.
+    let windows: [(number: UInt64, pieces: [MemorySegment])]
+    let places: [UInt64: Int]
     let before: UInt64
 
     init(_ recording: ImageRecording, _ plan: ImagePlan, _ journal: WindowJournal, _ store: ImageStore) {
@@ -82,62 +95,82 @@ public struct ImageRecording: Sendable {
       seed = store.secret.seed(of: recording.host)
       let count = min(8, max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))))
       compressors = (0..<count).map { _ in ObjectCompressor() }
-      tree = TreeBuilder(ImageTree.height(end: plan.contents.end), store.objects, compressors[0])
-      windows = WindowSequence(plan.contents.runs)
+      windows = Array(IteratorSequence(WindowSequence(plan.contents.runs)))
+      places = Dictionary(uniqueKeysWithValues: windows.enumerated().map { ($1.number, $0) })
       before = store.objects.appended
     }
 
     mutating func run(
       _ signer: CertifierIdentity?, _ progress: (AcquisitionProgress) -> Bool
     ) throws(StoreError) -> Outcome {
-      try goOn()
-      let kept = counts
-      counts.resumed = done
       let total = plan.contents.byteCount
       let start = ContinuousClock.now
       var unread = UnreadRanges()
-      let reader = WindowReader(recording.memory, windows, base: store.base(of: recording.host))
-      while let window = reader.next() {
+      var comparing = try comparing()
+      let isKept = windows.indices.map { takeOver($0) }
+      let earlier = counts
+      let reader = WindowReader(
+        recording.memory, zip(windows, isKept).filter { !$0.1 }.map(\.0), base: store.base(of: recording.host))
+      var done = counts.resumed
+      for place in windows.indices {
+        if isKept[place] {
+          // It was there a moment ago.
+          guard let window = journal.window(place) else {
+            throw StoreError(journal.path, .damaged("it was changed meanwhile"))
+          }
+          try note(window, windows[place].pieces, &comparing)
+          continue
+        }
+        guard let window = reader.next() else { break }
         counts.read += window.read
         counts.digests += window.digestBytes
         if let fault = window.failure { throw StoreError(store.path, .memory(fault)) }
         for range in window.unread { unread.add(range) }
-        counts.unread = kept.unread + unread.count
-        try keep(window, since: kept.stored)
-        done += window.memory
-        let isWanted = progress(
-          AcquisitionProgress(of: total, done: done, resumed: counts.resumed, elapsed: .now - start))
-        if !isWanted { throw StoreError(store.path, .cancelled) }
+        counts.unread = earlier.unread + unread.count
+        try keep(window, since: earlier.stored, &comparing)
+        done += Self.size(window.pieces)
+        try report(
+          .init(.copying, of: total, done: done, resumed: counts.resumed, elapsed: .now - start), to: progress)
       }
-      let root = try tree.finish()
+      let consistency = try compare(&comparing, since: earlier.stored, progress)?.joined(most: ImageRecording.mostMoved)
+      let root = try tree()
       try store.objects.finishPack()
       counts.memory = total
-      counts.stored = kept.stored + store.objects.appended - before
+      counts.stored = earlier.stored + store.objects.appended - before
       var note = plan.contents.remarks + ["UNREAD_BYTES=\(counts.unread)", plan.contents.registersRemark]
       if counts.resumed > 0 { note.append("RESUMED=\(counts.resumed)") }
+      note += consistency?.note ?? []
       let image = try StoredImage.file(
         plan: plan, host: recording.host, ended: UTCTime.text(UTCTime.now), root: root,
         height: ImageTree.height(end: plan.contents.end), number: (try store.images().images.last?.number ?? 0) &+ 1,
-        counts: counts, note: note, signer: signer)
+        counts: counts, note: note, consistency: consistency, signer: signer)
       return Outcome(image: try store.commit(image, host: recording.host), unread: unread.ranges)
     }
 
-    /// Takes over what the journal has, as far as the store has what it names.
-    private mutating func goOn() throws(StoreError) {
-      while place < journal.count {
-        var ahead = windows
-        guard let (number, pieces) = ahead.next(), let window = journal.window(place), window.number == number,
-          window.leaves.allSatisfy(hasAll)
-        else { break }
-        for (index, leaf) in window.leaves.enumerated() {
-          try tree.add(leaf: leaf, number * UInt64(WindowJournal.leaves) + UInt64(index))
-        }
-        windows = ahead
-        place += 1
-        counts = window.counts
-        done += pieces.reduce(0) { $0 + $1.count }
-      }
-      try journal.cut(to: place)
+    private func report(
+      _ state: AcquisitionProgress, to progress: (AcquisitionProgress) -> Bool
+    ) throws(StoreError) {
+      if !progress(state) { throw StoreError(store.path, .cancelled) }
+    }
+
+    private static func size(_ pieces: [MemorySegment]) -> UInt64 { pieces.reduce(0) { $0 + $1.count } }
+
+    // MARK: What an earlier run has left
+
+    /// Takes over the window that the journal has at a place, where the store has all that it names.
+    ///
+    /// - Returns: false for one to be read.
+    private mutating func takeOver(_ place: Int) -> Bool {
+      guard let window = journal.window(place), window.number == windows[place].number,
+        window.leaves.allSatisfy(hasAll)
+      else { return false }
+      counts.resumed += Self.size(windows[place].pieces)
+      // As they were when the last one was written.
+      counts.read = max(counts.read, window.counts.read)
+      counts.digests = max(counts.digests, window.counts.digests)
+      counts.stored = max(counts.stored, window.counts.stored)
+      counts.unread = max(counts.unread, window.counts.unread)
+      return true
     }
 
     private func hasAll(_ leaf: ObjectName) -> Bool {
@@ -146,8 +179,12 @@ public struct ImageRecording: Sendable {
       return ImageTree.names(node).allSatisfy { $0.isMark || store.objects.contains($0) }
     }
 
+    // MARK: Keeping
+
     /// Stores what of a window the store does not have, then its line of the journal.
-    private mutating func keep(_ contents: WindowContents, since kept: UInt64) throws(StoreError) {
+    private mutating func keep(
+      _ contents: WindowContents, since kept: UInt64, _ comparing: inout ConsistencyRounds?
+    ) throws(StoreError) {
       var (names, digests) = (contents.names, contents.digests)
       for page in hashed(contents) {
         names[page.frame] = page.name
@@ -158,17 +195,184 @@ public struct ImageRecording: Sendable {
       for index in 0..<WindowJournal.leaves {
         let first = index * WindowJournal.framesPerLeaf
         let pages = names[first..<first + WindowJournal.framesPerLeaf].map { $0 ?? .unread }
-        let leaf = try TreeBuilder.keep(pages, 1, store.objects, compressors[0])
-        try tree.add(leaf: leaf, contents.number * UInt64(WindowJournal.leaves) + UInt64(index))
-        leaves.append(leaf)
+        leaves.append(try TreeBuilder.keep(pages, 1, store.objects, compressors[0]))
       }
+      let window = WindowJournal.Window(number: contents.number, leaves: leaves, digests: digests)
+      try write(window, since: kept)
+      try note(window, contents.pieces, &comparing)
+    }
+
+    /// Writes a window to the journal, and what it names before.
+    private mutating func write(_ unwritten: WindowJournal.Window, since kept: UInt64) throws(StoreError) {
+      guard let place = places[unwritten.number] else { return }
       // What the journal names is in the system's hands before.
       try store.objects.flush()
       counts.stored = kept + store.objects.appended - before
-      try journal.write(
-        WindowJournal.Window(number: contents.number, counts: counts, leaves: leaves, digests: digests), at: place)
-      place += 1
+      var window = unwritten
+      window.counts = counts
+      try journal.write(window, at: place)
     }
+
+    /// The root of the tree over all windows.
+    private func tree() throws(StoreError) -> ObjectName {
+      var tree = TreeBuilder(ImageTree.height(end: plan.contents.end), store.objects, compressors[0])
+      for (place, window) in windows.enumerated() {
+        guard let kept = journal.window(place), kept.number == window.number else {
+          throw StoreError(journal.path, .damaged("it was changed meanwhile"))
+        }
+        for (index, leaf) in kept.leaves.enumerated() {
+          try tree.add(leaf: leaf, window.number * UInt64(WindowJournal.leaves) + UInt64(index))
+        }
+      }
+      return try tree.finish()
+    }
+
+    // MARK: Holding it against the memory
+
+    private func comparing() throws(StoreError) -> ConsistencyRounds? {
+      guard recording.rounds > 0 else { return nil }
+      do throws(AcquisitionError) {
+        return try ConsistencyRounds(of: recording.memory, framesOf: plan.contents.runs, seed: seed, in: store.path)
+      } catch {
+        throw StoreError(error, of: store.path)
+      }
+    }
+
+    /// Notes what is to be held against the memory of a window that was written.
+    private func note(
+      _ window: WindowJournal.Window, _ pieces: [MemorySegment], _ comparing: inout ConsistencyRounds?
+    ) throws(StoreError) {
+      let first = window.number * WindowJournal.bytes
+      for piece in pieces {
+        do throws(AcquisitionError) {
+          try comparing?.addNext(piece.count) { part in
+            let frame = Int((part.start.rawValue - first) / ImageTree.page)
+            if part.count == ImageTree.page {
+              let digest = window.digests[frame]
+              return digest == MemoryDigest(low: 0, high: 0) ? nil : digest
+            }
+            // Of parts of frames the journal has none. One that is damaged meanwhile differs, and is read again.
+            return (try? bytes(of: window, frame)).map { page in
+              let offset = Int(part.start.rawValue % ImageTree.page)
+              return page[offset..<offset + Int(part.count)].withUnsafeBytes { MemoryDigest($0, seed) }
+            }
+          }
+        } catch {
+          throw StoreError(error, of: store.path)
+        }
+      }
+    }
+
+    private func names(_ leaf: ObjectName) throws(ObjectStore.Fault) -> [ObjectName] {
+      leaf.isMark ? ImageTree.uniform(leaf) : ImageTree.names(try store.objects.read(leaf, .node(1)))
+    }
+
+    private func page(_ name: ObjectName) throws(ObjectStore.Fault) -> [UInt8] {
+      name == .zero ? [UInt8](repeating: 0, count: ObjectKind.size) : try store.objects.read(name, .page)
+    }
+
+    /// The bytes of a frame as the store has them.
+    private func bytes(of window: WindowJournal.Window, _ frame: Int) throws(ObjectStore.Fault) -> [UInt8] {
+      let names = try names(window.leaves[frame / WindowJournal.framesPerLeaf])
+      return try page(names[frame % WindowJournal.framesPerLeaf])
+    }
+
+    /// Makes the rounds.
+    private mutating func compare(
+      _ comparing: inout ConsistencyRounds?, since kept: UInt64, _ progress: (AcquisitionProgress) -> Bool
+    ) throws(StoreError) -> ImageConsistency? {
+      guard var rounds = comparing else { return recording.consistency }
+      var (round, start) = (0, ContinuousClock.now)
+      var amended: Amended?
+      var failure: StoreError?
+      let total = plan.contents.byteCount
+      defer { if !recording.memory.isNear { counts.digests += rounds.asked * 16 } }
+      let found: ImageConsistency
+      do throws(AcquisitionError) {
+        found = try rounds.run(most: recording.rounds) { number, done, moved throws(AcquisitionError) in
+          if number != round { (round, start) = (number, .now) }
+          do throws(StoreError) {
+            try finish(&amended, since: kept)
+          } catch {
+            failure = error
+            throw AcquisitionError(store.path, .cancelled)
+          }
+          let state = AcquisitionProgress(
+            .comparing(round: number, moved: moved), of: total, done: done, resumed: 0, elapsed: .now - start)
+          if !progress(state) { throw AcquisitionError(store.path, .cancelled) }
+        } rewrite: { bytes, _, address throws(AcquisitionError) in
+          do throws(StoreError) {
+            try rewrite(bytes, address, &amended, since: kept)
+          } catch {
+            failure = error
+            throw AcquisitionError(store.path, .cancelled)
+          }
+        }
+      } catch {
+        throw failure ?? StoreError(error, of: store.path)
+      }
+      return found
+    }
+
+    /// A window some of whose pages are read again.
+    private struct Amended {
+      var window: WindowJournal.Window
+      /// By numbers of its leaves, the names in these.
+      var names: [Int: [ObjectName]] = [:]
+    }
+
+    /// Keeps a page, or a part of one, that was read again: pages come in ascending order in each round.
+    private mutating func rewrite(
+      _ bytes: UnsafeRawBufferPointer, _ address: PhysicalAddress, _ amended: inout Amended?, since kept: UInt64
+    ) throws(StoreError) {
+      counts.read += UInt64(bytes.count)
+      let number = address.rawValue / WindowJournal.bytes
+      if amended?.window.number != number { try finish(&amended, since: kept) }
+      guard let window = amended?.window ?? places[number].flatMap({ journal.window($0) }) else {
+        throw StoreError(journal.path, .damaged("it was changed meanwhile"))
+      }
+      var own = amended ?? Amended(window: window)
+      let frame = Int(address.rawValue % WindowJournal.bytes / ImageTree.page)
+      let (leaf, index) = (frame / WindowJournal.framesPerLeaf, frame % WindowJournal.framesPerLeaf)
+      var (names, whole): ([ObjectName], [UInt8])
+      do throws(ObjectStore.Fault) {
+        if let known = own.names[leaf] { names = known } else { names = try self.names(window.leaves[leaf]) }
+        // What could not be read is named as that, and stays so.
+        guard names[index] != .unread else { return }
+        whole = bytes.count < ObjectKind.size ? try page(names[index]) : []
+      } catch {
+        throw StoreError(store.path, .damaged("\(error)"))
+      }
+      if bytes.count < ObjectKind.size {
+        let offset = Int(address.rawValue % ImageTree.page)
+        whole.replaceSubrange(offset..<offset + bytes.count, with: bytes)
+      } else {
+        whole = Array(bytes)
+        own.window.digests[frame] = MemoryDigest(bytes, seed)
+      }
+      let (name, object) = whole.withUnsafeBytes { page -> (ObjectName, Pack.Stored?) in
+        if ZeroPages.isZero(page, 0) { return (.zero, nil) }
+        let name = ObjectKind.page.name(of: page)
+        return (name, store.objects.contains(name) ? nil : compressors[0].object(page, .page, name))
+      }
+      if let object { try store.objects.append(object) }
+      names[index] = name
+      own.names[leaf] = names
+      amended = own
+    }
+
+    /// Writes a window whose pages were read again.
+    private mutating func finish(_ amended: inout Amended?, since kept: UInt64) throws(StoreError) {
+      guard let last = amended else { return }
+      amended = nil
+      var window = last.window
+      for (leaf, names) in last.names {
+        window.leaves[leaf] = try TreeBuilder.keep(names, 1, store.objects, compressors[0])
+      }
+      try write(window, since: kept)
+    }
+
+    // MARK: Names of pages
 
     private struct Page: Sendable {
       var frame: Int
@@ -233,6 +437,17 @@ private struct UnreadRanges {
       ranges[ranges.count - 1].count += range.count
     } else if ranges.count < AcquisitionSummary.mostUnread {
       ranges.append(range)
+    }
+  }
+}
+
+extension StoreError {
+  /// Why what is in a store could not be held against the memory.
+  fileprivate init(_ error: AcquisitionError, of path: String) {
+    switch error.reason {
+    case .system(let call, let code): self = .system(error.subject, call, code)
+    case .memory(let fault): self.init(path, .memory(fault))
+    default: self.init(path, .cancelled)
     }
   }
 }

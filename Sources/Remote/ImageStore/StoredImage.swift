@@ -18,6 +18,8 @@ import Memory
 /// the host's name, when it was ended, root, level of the root
 /// how many images were taken before it; bytes: of memory in it, unread, read of the memory, of digests that travelled, appended to the store, found from before
 /// lines KEY=VALUE
+/// 1 where it was held against the memory, else 0: then how often, the instant in milliseconds since 1970, how many pages are of it, how
+/// many are not, and which (`MovedFrames`)
 /// ```
 public struct StoredImage: Sendable {
   /// What it is called in the store: SHA-256 of its record.
@@ -40,6 +42,8 @@ public struct StoredImage: Sendable {
   let number: UInt64
   /// Lines KEY=VALUE.
   public let note: [String]
+  /// How much of it is of one instant; nil where nobody looked.
+  public let consistency: ImageConsistency?
   /// Whose signature is beside it, and the signature: whether it holds, ``isSignatureValid`` says.
   public let signer: CertifierKey?
   let signature: [UInt8]
@@ -73,8 +77,7 @@ public struct StoredImage: Sendable {
   /// The bytes of a file.
   static func file(
     plan: ImagePlan, host: String, ended: String, root: ObjectName, height: Int, number: UInt64, counts: Counts,
-    note: [String],
-    signer: CertifierIdentity?
+    note: [String], consistency: ImageConsistency?, signer: CertifierIdentity?
   ) throws(StoreError) -> (id: ObjectName, bytes: [UInt8]) {
     var record = PlanWriter()
     record.add(magic)
@@ -86,6 +89,13 @@ public struct StoredImage: Sendable {
     record.add(number)
     for count in counts.all { record.add(count) }
     record.add(Array(note.joined(separator: "\n").utf8))
+    record.add(consistency == nil ? 0 : 1)
+    if let consistency {
+      for number in [
+        UInt64(consistency.rounds), consistency.instant, consistency.settled, consistency.movedCount,
+      ] { record.add(number) }
+      record.add(MovedFrames(consistency.moved).record)
+    }
     let id = ObjectName(SHA256.hash(data: record.bytes))
     var trailer = [UInt8](repeating: 0, count: trailerSize)
     if let signer {
@@ -137,6 +147,17 @@ public struct StoredImage: Sendable {
         memory: try reader.number(), unread: try reader.number(), read: try reader.number(),
         digests: try reader.number(), stored: try reader.number(), resumed: try reader.number())
       note = try reader.text().split(separator: "\n").map(String.init)
+      // Images of before that was looked at end here.
+      guard !reader.isAtEnd, try reader.number() == 1 else {
+        consistency = nil
+        return
+      }
+      var found = ImageConsistency(
+        rounds: Int(clamping: try reader.number()), instant: try reader.number(), settled: try reader.number(),
+        movedCount: try reader.number())
+      guard let moved = MovedFrames(record: try reader.bytes()) else { throw damaged("its moved pages cannot be read") }
+      found.moved = moved.runs
+      consistency = found
     } catch let error as StoreError {
       throw error
     } catch {

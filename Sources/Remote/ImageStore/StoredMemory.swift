@@ -7,6 +7,7 @@ public import Memory
 public final class StoredMemory: PhysicalMemory {
   public let image: StoredImage
   public let segments: [MemorySegment]
+  public let movedFrames: MovedFrames?
   private let tree: TreeReader
   private let objects: ObjectStore
 
@@ -15,6 +16,7 @@ public final class StoredMemory: PhysicalMemory {
   init(_ image: StoredImage, _ objects: ObjectStore) {
     (self.image, self.objects) = (image, objects)
     segments = image.contents.runs
+    movedFrames = image.consistency.map { MovedFrames($0.moved) }
     tree = TreeReader(image.root, image.height, objects)
   }
 
@@ -25,6 +27,7 @@ public final class StoredMemory: PhysicalMemory {
     var last: (frame: UInt64, bytes: [UInt8])?
     batch.fill { (address, target) throws(MemoryFault) in
       guard holds(address, count: target.count) else { throw MemoryFault(.physical(address), .absent) }
+      movedFrames?.note(address, count: target.count)
       var done = 0
       while done < target.count {
         let place = address + done

@@ -83,7 +83,7 @@ struct WindowJournal {
     return window
   }
 
-  /// Writes a window behind the `index` first.
+  /// Writes a window at its place in the order of the file; over what is there, where its pages were read again.
   func write(_ window: Window, at index: Int) throws(StoreError) {
     var bytes: [UInt8] = []
     bytes.reserveCapacity(Self.windowSize)
@@ -105,12 +105,5 @@ struct WindowJournal {
       throw .system(path, "lseek", errno)
     }
     try StoreFiles.write(bytes, to: descriptor, path)
-  }
-
-  /// Forgets all windows but the first `count`.
-  func cut(to count: Int) throws(StoreError) {
-    guard ftruncate(descriptor, off_t(count) * off_t(Self.windowSize)) == 0 else {
-      throw .system(path, "ftruncate", errno)
-    }
   }
 }

@@ -2,7 +2,7 @@ import Host
 import Memory
 
 /// The windows of an image in ascending order, each with what of the memory's runs lies in it.
-struct WindowSequence {
+struct WindowSequence: IteratorProtocol {
   private let runs: [MemorySegment]
   private var run = 0
   private var position: UInt64 = 0
@@ -40,8 +40,8 @@ struct WindowContents: Sendable {
   var bytes: [UInt8] = []
   /// Frames that lie in one run whole: only of these there are digests.
   var isWhole = [Bool](repeating: false, count: WindowJournal.frames)
-  /// Bytes of memory in it.
-  var memory: UInt64 = 0
+  /// The pieces of memory in it.
+  var pieces: [MemorySegment]
   var read: UInt64 = 0
   var digestBytes: UInt64 = 0
   var unread: [MemorySegment] = []
@@ -85,11 +85,12 @@ final class BaseImage {
 /// Reads the next window of an image's memory while the one before it is stored.
 final class WindowReader {
   private let source: WindowSource
-  private var windows: WindowSequence
+  private var windows: ArraySlice<(number: UInt64, pieces: [MemorySegment])>
   private var pending: (thread: DedicatedThread?, result: Locked<WindowContents?>)?
 
-  init(_ memory: any PhysicalMemory, _ windows: WindowSequence, base: BaseImage?) {
-    (source, self.windows) = (WindowSource(memory, base), windows)
+  /// `windows` are those to read, in ascending order.
+  init(_ memory: any PhysicalMemory, _ windows: [(number: UInt64, pieces: [MemorySegment])], base: BaseImage?) {
+    (source, self.windows) = (WindowSource(memory, base), windows[...])
     start()
   }
 
@@ -106,7 +107,7 @@ final class WindowReader {
   }
 
   private func start() {
-    guard let (number, pieces) = windows.next() else { return }
+    guard let (number, pieces) = windows.popFirst() else { return }
     let result = Locked<WindowContents?>(nil)
     let body: @Sendable () -> Void = { [source] in
       let contents = source.read(number, pieces)
@@ -135,11 +136,10 @@ private final class WindowSource: @unchecked Sendable {
   init(_ memory: any PhysicalMemory, _ base: BaseImage?) { (self.memory, self.base) = (memory, base) }
 
   func read(_ number: UInt64, _ pieces: [MemorySegment]) -> WindowContents {
-    var contents = WindowContents(number: number)
+    var contents = WindowContents(number: number, pieces: pieces)
     let first = number * WindowJournal.bytes
     var wanted = [Bool](repeating: false, count: WindowJournal.frames)
     for piece in pieces {
-      contents.memory += piece.count
       let (start, end) = (piece.start.rawValue - first, piece.start.rawValue - first + piece.count)
       for frame in Int(start / Self.page)..<Int((end + Self.page - 1) / Self.page) { wanted[frame] = true }
       for frame in Self.whole(start, end) { contents.isWhole[frame] = true }

@@ -96,7 +96,7 @@ extension SourceOptions {
   /// Opens the memory, and the kernel in it where one is found: an image is worth having also where none is.
   ///
   /// Says what its users ought to know, or why there is no memory, and exits.
-  func openMemory(slots: Int = 4) throws -> (memory: any PhysicalMemory, kernel: Kernel?) {
+  func openMemory() throws -> (memory: any PhysicalMemory, kernel: Kernel?) {
     func withoutKernel(_ memory: any PhysicalMemory, _ error: any Error) -> (any PhysicalMemory, Kernel?) {
       writeNote("\(error)")
       writeNote("the image will hold the memory, and nothing that says what kernel is in it")
@@ -107,7 +107,7 @@ extension SourceOptions {
       return (kernel.memory, kernel)
     }
     if let host {
-      let session = try HostOptions.connect(host, timeout: timeout, slots: slots)
+      let session = try HostOptions.connect(host, timeout: timeout)
       let memory = try reporting { try RemoteMemory(session: session) }
       do throws(KernelError) {
         return noted(try Kernel(memory: memory, hint: memory.kernelHint, known: known.folder))
@@ -136,9 +136,12 @@ enum OpenedImages {
     // A file may have such a name, too.
     if let mark = path.lastIndex(of: "#"), ImageStore.isStore(String(path[..<mark])) {
       let store = try ImageStore(String(path[..<mark]))
-      return [store.memory(of: try store.image(String(path[path.index(after: mark)...])))]
+      return noted([store.memory(of: try store.image(String(path[path.index(after: mark)...])))])
     }
-    let ways = try MemoryImage.openReadable(path)
+    return noted(try MemoryImage.openReadable(path))
+  }
+
+  private static func noted(_ ways: [any PhysicalMemory]) -> [any PhysicalMemory] {
     moved.withLock { $0 += ways.compactMap(\.movedFrames) }
     return ways
   }

@@ -82,7 +82,7 @@ public final class MovedFrames: Sendable {
   /// Remembers which of them bytes lie in that are read; not of long reads, by which memory is searched rather than followed.
   ///
   /// Cost: a binary search, and a step for each frame that is one of them.
-  func note(_ address: PhysicalAddress, count: Int) {
+  package func note(_ address: PhysicalAddress, count: Int) {
     let first = address.rawValue / Self.frameSize
     guard count > 0, count < Self.longRead, let last = runs.last, first < last.frames.upperBound else { return }
     let end = (address.rawValue &+ UInt64(count) &- 1) / Self.frameSize

@@ -110,7 +110,7 @@ struct DamageTests {
     let all = [MemorySegment(start: PhysicalAddress(0), count: 1 << 52)]
     let made = try StoredImage.file(
       plan: ImagePlan(identity: "", began: "", contents: ImageContents(of: all)), host: "\u{1b}[2J", ended: "",
-      root: name, height: ObjectKind.highest, number: 9, counts: .init(), note: [], signer: nil)
+      root: name, height: ObjectKind.highest, number: 9, counts: .init(), note: [], consistency: nil, signer: nil)
     let huge = try store.commit(made, host: "")
     #expect(try store.verify { Issue.record("\($0)") }.problems == 0)
     #expect(try store.memory(of: huge).read(PhysicalAddress(0xf_ffff_ffff_f000), count: 4096).count == 4096)

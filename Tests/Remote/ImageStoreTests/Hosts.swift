@@ -17,6 +17,9 @@ final class FarHost: PhysicalMemory {
     var bad: Set<Int> = []
     /// Called after digests were computed, with the memory.
     var afterDigests: (@Sendable (inout [UInt8]) -> Void)?
+    /// Called before the n-th question for digests is answered, from 0 on.
+    var beforeDigests: (@Sendable (Int, inout [UInt8]) -> Void)?
+    var asked = 0
   }
 
   let state: Locked<State>
@@ -53,15 +56,23 @@ final class FarHost: PhysicalMemory {
   }
 
   func digests(ofPagesIn ranges: [MemorySegment], _ seed: MemoryDigest.Seed) throws(MemoryFault) -> [[MemoryDigest?]] {
-    ranges.map { digestsOfPages(in: $0, seed) }
+    state.withLock { state in
+      state.beforeDigests?(state.asked, &state.bytes)
+      state.asked += 1
+    }
+    return ranges.map { digestsOfPages(in: $0, seed) }
   }
 
   private func digestsOfPages(in range: MemorySegment, _ seed: MemoryDigest.Seed) -> [MemoryDigest?] {
     state.withLock { state in
-      let frames = stride(from: Int(range.start.rawValue), to: Int(range.start.rawValue + range.count), by: Self.page)
-      let digests = frames.map { start -> MemoryDigest? in
-        guard !state.bad.contains(start / Self.page) else { return nil }
-        return state.bytes.withUnsafeBytes { MemoryDigest(.init(rebasing: $0[start..<start + Self.page]), seed) }
+      let end = Int(range.start.rawValue + range.count)
+      let digests = stride(from: Int(range.start.rawValue), to: end, by: Self.page).map { start -> MemoryDigest? in
+        let page = start..<min(start + Self.page, end)
+        guard !state.bad.contains(where: (page.lowerBound / Self.page...(page.upperBound - 1) / Self.page).contains)
+        else {
+          return nil
+        }
+        return state.bytes.withUnsafeBytes { MemoryDigest(.init(rebasing: $0[page]), seed) }
       }
       state.digests += digests.count
       if let change = state.afterDigests {

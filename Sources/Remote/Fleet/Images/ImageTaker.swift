@@ -249,8 +249,7 @@ public final class ImageTaker: Sendable {
           "level \(request.level) needs the classes of page frames, which cannot be read; level 0 does without")
     }
     let contents = ImageContents(of: memory.segments, frames, level, kernel: kernel.map(KernelFacts.init))
-    let identity =
-      kernel.map { "Linux \($0.release) \($0.found.buildID ?? "") at \($0.found.rootPageTable)" } ?? "no kernel"
+    let identity = Acquisition.identity(of: kernel)
     var told: UInt64 = 0
     /// Says how far it has got, and whether it is to go on.
     func goesOn(_ progress: AcquisitionProgress) -> Bool {
@@ -267,7 +266,8 @@ public final class ImageTaker: Sendable {
       // Read anew each time: who signs may be another by now.
       let signer = try signer.map { try CertifierIdentity(contentsOf: $0) }
       let store = try ImageStore.writing(path, orNew: true)
-      let recording = ImageRecording(of: memory, contents, host: request.host, identity: identity)
+      let recording = ImageRecording(
+        of: memory, contents, host: request.host, rounds: Self.rounds, identity: identity)
       let image = try recording.run(into: store, signer: signer, progress: goesOn).image
       if settings.keep > 0 {
         let own = try store.images().images.filter { $0.host == request.host }
@@ -316,7 +316,7 @@ public final class ImageTaker: Sendable {
     return Taken(name: name, stored: UInt64(status.st_size), unread: summary.unreadCount)
   }
 
-  /// How often an image that goes to a file is held against the memory, at most.
+  /// How often an image is held against the memory, at most.
   private static let rounds = 8
 }
 
@@ -333,16 +333,5 @@ extension FleetConfiguration.Images.Rule {
   var words: String {
     [("states", states), ("findings", findings), ("kinds", kinds), ("severities", severities)]
       .filter { !$0.1.isEmpty }.map { "\($0.0) \($0.1.sorted().joined(separator: ","))" }.joined(separator: "; ")
-  }
-}
-
-extension KernelFacts {
-  /// What an image says of a kernel that was found.
-  fileprivate init(_ kernel: Kernel) {
-    self.init(
-      coreInfo: kernel.coreInfo().map { Array($0.text.utf8) } ?? [], release: kernel.release,
-      version: KernelName(kernel).version,
-      directMap: kernel.addressSpace.linearRanges.first { $0.physical.rawValue == 0 }?.start ?? VirtualAddress(0),
-      physicalBase: kernel.found.physicalBase, registers: kernel.savedRegisters())
   }
 }

@@ -2,6 +2,7 @@ import Acquisition
 import ArgumentParser
 import Glibc
 import Host
+import ImageStore
 import KernelViews
 import Memory
 import Remote
@@ -19,7 +20,7 @@ struct DumpCommand: ParsableCommand {
       A host that runs changes while it is read. So what was copied is held against the memory again, and what differs is copied \
       once more, in rounds until no fewer pages differ: those that do not differ are all of one instant. The others are listed in the \
       image (of lime and raw: in FILE.moved), and commands that look at one of them later say so.
-      A host that runs changes while it is read. --into keeps the image in a store instead (`grassctl help store`), where another \
+      --into keeps the image in a store instead (`grassctl help store`), where another \
       image of the same host takes, and reads, only what changed.
       """)
 
@@ -55,7 +56,8 @@ struct DumpCommand: ParsableCommand {
     help: ArgumentHelp(
       """
       Encrypt the image to this key, of age (age1…, or a file of such): it holds every secret of the host. May be given several \
-      times. What is encrypted is what would go to standard output, and cannot be gone on with.
+      times. What is encrypted is what would go to standard output. Interrupted, it lies in as many files as it took, FILE.001 and so on: \
+      decrypted one after the other they are the image.
       """, valueName: "key"))
   var recipients: [String] = []
 
@@ -74,9 +76,11 @@ struct DumpCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "How many requests may be on their way at once: over a line where an answer takes long, more is faster.",
-      valueName: "number"))
-  var streams = 8
+      """
+      By how many sessions with the host memory is read at once, 1 to \(ParallelMemory.most): over TCP that is as many connections. \
+      (default: as many as pay, which is found out meanwhile)
+      """, valueName: "number"))
+  var streams: Int?
 
   @Flag(
     help: """
@@ -95,7 +99,12 @@ struct DumpCommand: ParsableCommand {
       throw ValidationError("Give either --output FILE or --into STORE: where is the image to go?")
     }
     if pause, source.host == nil { throw ValidationError("--pause needs --host URL: who is to stand still?") }
-    if !(1...64).contains(streams) { throw ValidationError("--streams takes a number from 1 to 64.") }
+    if let streams {
+      if source.host == nil { throw ValidationError("--streams needs --host URL.") }
+      if !(1...ParallelMemory.most).contains(streams) {
+        throw ValidationError("--streams takes a number from 1 to \(ParallelMemory.most).")
+      }
+    }
     if unsealed, source.host == nil { throw ValidationError("--unsealed needs --host URL.") }
     if level != nil, profile != nil { throw ValidationError("Give --level or --profile, not both.") }
   }
@@ -104,28 +113,36 @@ struct DumpCommand: ParsableCommand {
 
   func run() throws {
     Heap.keepFreed()
-    let (looked, kernel) = try source.openMemory(slots: streams)
+    let (looked, kernel) = try source.openMemory()
     Interruption.watch()
     let pause = try paused(looked)
-    let memory = try unsealed ? past(looked) : looked
+    let memory = try spread(looked)
     defer { if let failure = pause?.end() { writeNote("\(failure)") } }
     let map = try frames(of: kernel)
     var contents = ImageContents(of: memory.segments, map, chosenLevel, kernel: kernel.map(KernelFacts.init))
     if pause != nil { contents.remarks.append("PAUSED=yes") }
+    // What is an image already is of the instant that it says, and not of now.
+    let stored = (looked as? StoredMemory)?.image
+    let rounds = stored == nil ? rounds : 0
+    if let stored { contents.remarks += stored.remarks }
     guard let output else {
       return try store.record(
-        memory, contents, source: source, identity: kernel.map(Self.identity) ?? "no kernel", isAsked: progress)
+        ImageRecording(
+          of: memory, contents, host: store.name ?? source.host ?? source.memory ?? "", rounds: rounds,
+          consistency: stored?.consistency, identity: Acquisition.identity(of: kernel)), isAsked: progress)
     }
     let acquisition = Acquisition(
       of: memory, contents, as: format.format, compression: compression.compression, rounds: rounds,
-      identity: kernel.map(Self.identity) ?? "no kernel")
+      consistency: stored?.consistency, identity: Acquisition.identity(of: kernel))
     signal(SIGPIPE, SIG_IGN)
     var meter = ProgressMeter(isAsked: progress)
-    let encryption = try reporting { recipients.isEmpty ? nil : try Encryption(to: recipients, output) }
+    let encryption = try reporting {
+      recipients.isEmpty || output != "-" ? nil : try Encryption(to: recipients, output)
+    }
     let destination: Acquisition.Destination =
-      if let encryption { .descriptor(encryption.input) } else if output == "-" { .descriptor(STDOUT_FILENO) } else {
+      if output == "-" { .descriptor(encryption?.input ?? STDOUT_FILENO) } else if recipients.isEmpty {
         .file(output)
-      }
+      } else { .encrypted(output, to: recipients) }
     let summary: AcquisitionSummary
     do throws(AcquisitionError) {
       summary = try acquisition.run(to: destination) { progress in
@@ -136,7 +153,7 @@ struct DumpCommand: ParsableCommand {
       meter.end()
       encryption?.abandon()
       writeNote("\(error)")
-      if error.isInterruption, output != "-", encryption == nil { writeNote("the same command again goes on with it") }
+      if error.isInterruption, output != "-" { writeNote("the same command again goes on with it") }
       if case .memory = error.reason { throw ExitStatus.unreachable }
       throw ExitStatus.partial
     }
@@ -145,27 +162,33 @@ struct DumpCommand: ParsableCommand {
     if summary.resumed > 0 {
       writeNote("went on after \(ProgressMeter.size(Double(summary.resumed))) that were there already")
     }
-    try keepNote(summary, of: output)
-    if let consistency = summary.consistency, consistency.movedCount > 0 {
-      writeNote(
-        "\(consistency.settled) pages are of one instant; \(consistency.movedCount) went on changing, and the image lists them"
-      )
-    }
+    try summary.keepNote(beside: output, format.format)
+    sayWhatMoved(summary.consistency)
+    sayFiles(summary.fileCount, output)
     guard summary.unreadCount > 0 else { return }
     for range in summary.unread.prefix(8) { writeNote("cannot be read: \(range.count) bytes from \(range.start) on") }
     writeNote("\(summary.unreadCount) bytes could not be read and are zeros in the image")
     throw ExitStatus.partial
   }
 
-  /// What tells a boot of a kernel from others: its build and where it lies.
-  private static func identity(_ kernel: Kernel) -> String {
-    "Linux \(kernel.release) \(kernel.found.buildID ?? "") at \(kernel.found.rootPageTable)"
+  /// Says where an image lies that is in several files.
+  private func sayFiles(_ count: Int, _ output: String) {
+    guard count > 1 else { return }
+    let (first, last) = (Acquisition.path(ofFile: 1, of: output), Acquisition.path(ofFile: count, of: output))
+    writeNote(
+      "it lies in \(count) files, \(first) to \(last): decrypt them one after the other into one, in this order")
+    if rounds > 0 { writeNote("it was interrupted, and says nothing of which of its pages are of one instant") }
   }
 
-  /// The memory read past the device.
-  private func past(_ memory: any PhysicalMemory) throws -> any PhysicalMemory {
-    guard let memory = memory as? RemoteMemory else { return memory }
-    return try reporting { try UnsealedMemory(memory) }
+  /// The memory as it is copied: past the device where that is asked for, and by several sessions.
+  private func spread(_ memory: any PhysicalMemory) throws -> any PhysicalMemory {
+    guard let memory = memory as? RemoteMemory, let host = source.host else { return memory }
+    let (timeout, isUnsealed) = (source.timeout, unsealed)
+    let first: any PhysicalMemory = isUnsealed ? try reporting { try UnsealedMemory(memory) } : memory
+    return ParallelMemory(first, count: streams) {
+      let another = try RemoteMemory(session: HostOptions.session(host, timeout: timeout))
+      return isUnsealed ? try UnsealedMemory(another) : another
+    }
   }
 
   /// The host standing still, where that is asked for.
@@ -199,31 +222,28 @@ struct DumpCommand: ParsableCommand {
       throw ExitStatus.unreadable
     }
   }
+}
 
-  /// Writes the note beside an image whose format has no place for it.
-  private func keepNote(_ summary: AcquisitionSummary, of output: String) throws {
-    guard !format.format.holdsNote else { return }
-    let text = Array((summary.note.joined(separator: "\n") + "\n").utf8)
-    if output == "-" {
-      for line in summary.note { writeNote(line) }
-    } else {
-      try write(text, to: output + ".notes")
-      if !summary.frames.isEmpty { try write(summary.frames, to: output + ".frames") }
-      if summary.consistency?.movedCount ?? 0 > 0 { try write(summary.moved, to: output + ".moved") }
+extension AcquisitionSummary {
+  /// Writes what an image says of itself beside one whose format has no place for it: to standard error where it goes to a pipe.
+  func keepNote(beside output: String, _ format: ImageFormat) throws {
+    guard !format.holdsNote else { return }
+    guard output != "-" else {
+      for line in note { writeNote(line) }
+      return
     }
+    try write(Array((note.joined(separator: "\n") + "\n").utf8), to: output + ".notes")
+    if !frames.isEmpty { try write(frames, to: output + ".frames") }
+    if consistency?.isWhole == false { try write(moved, to: output + ".moved") }
   }
 }
 
-extension KernelFacts {
-  /// What an image says of a kernel that was found.
-  fileprivate init(_ kernel: Kernel) {
-    // The banner ends with what uname -v prints.
-    let version = kernel.found.banner.firstIndex(of: "#").map { String(kernel.found.banner[$0...]) } ?? ""
-    self.init(
-      coreInfo: kernel.coreInfo().map { Array($0.text.utf8) } ?? [], release: kernel.release, version: version,
-      directMap: kernel.addressSpace.linearRanges.first { $0.physical.rawValue == 0 }?.start ?? VirtualAddress(0),
-      physicalBase: kernel.found.physicalBase, registers: kernel.savedRegisters())
-  }
+/// Says on standard error which of an image's pages are of one instant, where others are not.
+func sayWhatMoved(_ consistency: ImageConsistency?) {
+  guard let consistency, !consistency.isWhole else { return }
+  writeNote(
+    "\(consistency.settled) pages are of one instant; \(consistency.movedCount) went on changing, and the image lists them"
+  )
 }
 
 /// Why there are no classes of page frames.

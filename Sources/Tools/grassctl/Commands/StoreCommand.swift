@@ -25,7 +25,8 @@ extension StoreCommand {
     static let configuration = CommandConfiguration(
       abstract: "Lists the images in a store, the oldest first.",
       discussion: """
-        SIZE is what memory the image has, READ what was read of the host for it, NEW by how much the store grew. A signature is \
+        SIZE is what memory the image has, MOVED how many of its pages went on changing while it was taken, so that they need not be of the \
+        one instant of which all others are (- where nobody looked), READ what was read of the host for it, NEW by how much the store grew. A signature is \
         checked here, what is signed by verify.
         """)
 
@@ -38,15 +39,16 @@ extension StoreCommand {
         writeOutput(JSON.lines(images.map(StoreCommand.object)))
       } else {
         var table = Table([
-          ("IMAGE", .left), ("HOST", .left), ("KERNEL", .left), ("TAKEN", .left), ("SIZE", .right), ("READ", .right),
-          ("NEW", .right), ("SIGNED BY", .left),
+          ("IMAGE", .left), ("HOST", .left), ("KERNEL", .left), ("TAKEN", .left), ("SIZE", .right), ("MOVED", .right),
+          ("READ", .right), ("NEW", .right), ("SIGNED BY", .left),
         ])
         for image in images {
           let signer = image.signer.map { $0.fingerprint + (image.isSignatureValid == true ? "" : " (BROKEN)") }
           table.add([
             image.id.short, image.host, image.contents.kernel?.release ?? "-", image.ended,
-            ProgressMeter.size(Double(image.counts.memory)), ProgressMeter.size(Double(image.counts.read)),
-            ProgressMeter.size(Double(image.counts.stored)), signer ?? "nobody",
+            ProgressMeter.size(Double(image.counts.memory)), image.consistency.map { "\($0.movedCount)" } ?? "-",
+            ProgressMeter.size(Double(image.counts.read)), ProgressMeter.size(Double(image.counts.stored)),
+            signer ?? "nobody",
           ])
         }
         writeOutput(table.text())
@@ -68,6 +70,9 @@ extension StoreCommand {
       ("identity", .string(image.identity)),
       ("kernel", image.contents.kernel.map { .string($0.release) } ?? .null), ("began", .string(image.began)),
       ("ended", .string(image.ended)), ("level", .integer(image.contents.level.rawValue)),
+      ("instant", image.consistency.map { .string($0.time) } ?? .null),
+      ("instant_pages", image.consistency.map { .unsigned($0.settled) } ?? .null),
+      ("moved_pages", image.consistency.map { .unsigned($0.movedCount) } ?? .null),
       ("memory_bytes", .unsigned(image.counts.memory)), ("unread_bytes", .unsigned(image.counts.unread)),
       ("read_bytes", .unsigned(image.counts.read)), ("digest_bytes", .unsigned(image.counts.digests)),
       ("new_bytes", .unsigned(image.counts.stored)), ("resumed_bytes", .unsigned(image.counts.resumed)),
@@ -134,10 +139,10 @@ extension StoreCommand {
         return store.memory(of: try store.image(image))
       }
       var contents = memory.image.contents
-      contents.remarks += ["STORED_IMAGE=\(memory.image.id)", "TAKEN=\(memory.image.began)/\(memory.image.ended)"]
+      contents.remarks += memory.image.remarks
       let acquisition = Acquisition(
         of: memory, contents, as: format.format, compression: compression.compression,
-        identity: "image \(memory.image.id)")
+        consistency: memory.image.consistency, identity: "image \(memory.image.id)")
       Interruption.watch()
       signal(SIGPIPE, SIG_IGN)
       var meter = ProgressMeter(isAsked: progress)
@@ -154,11 +159,8 @@ extension StoreCommand {
         throw ExitStatus.partial
       }
       meter.end()
-      if !format.format.holdsNote {
-        let text = summary.note.joined(separator: "\n") + "\n"
-        if output == "-" { writeNote(text) } else { try write(Array(text.utf8), to: output + ".notes") }
-        if output != "-", !summary.frames.isEmpty { try write(summary.frames, to: output + ".frames") }
-      }
+      try summary.keepNote(beside: output, format.format)
+      sayWhatMoved(summary.consistency)
       guard summary.unreadCount > 0 else { return }
       for range in summary.unread.prefix(8) { writeNote("not to be had: \(range.count) bytes from \(range.start) on") }
       writeNote("\(summary.unreadCount) bytes were not to be had and are zeros in what was written")
@@ -202,6 +204,11 @@ extension StoreCommand {
   }
 }
 
+extension StoredImage {
+  /// What an image that is made of this one says of where it comes from.
+  var remarks: [String] { ["STORED_IMAGE=\(id)", "TAKEN=\(began)/\(ended)"] }
+}
+
 /// Where a dump goes that does not become a file of its own.
 struct StoreOptions: ParsableArguments {
   @Option(
@@ -229,11 +236,7 @@ struct StoreOptions: ParsableArguments {
   }
 
   /// Takes an image into the store.
-  func record(
-    _ memory: any PhysicalMemory, _ contents: ImageContents, source: SourceOptions, identity: String, isAsked: Bool
-  ) throws {
-    let recording = ImageRecording(
-      of: memory, contents, host: name ?? source.host ?? source.memory ?? "", identity: identity)
+  func record(_ recording: ImageRecording, isAsked: Bool) throws {
     let (store, signer) = try reporting { () -> (ImageStore, CertifierIdentity?) in
       let signer = try self.signer()
       return (try ImageStore.writing(into ?? "", orNew: true), signer)
@@ -262,6 +265,7 @@ struct StoreOptions: ParsableArguments {
     text += ProgressMeter.size(Double(counts.read))
     if counts.digests > 0 { text += " and \(ProgressMeter.size(Double(counts.digests))) of digests" }
     writeNote(text + ", the store grew by \(ProgressMeter.size(Double(counts.stored)))")
+    sayWhatMoved(image.consistency)
     writeNote(image.signer.map { "signed by \($0.fingerprint)" } ?? "signed by nobody")
     writeOutput("\(image.id)\n")
     guard counts.unread > 0 else { return }
