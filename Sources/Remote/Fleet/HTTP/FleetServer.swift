@@ -148,19 +148,19 @@ public final class FleetServer: Sendable {
   }
 
   private func staticFiles(_ router: Router<FleetContext>) {
-    for name in ["fleet.css", "fleet.js", "icon.svg"] { serve(name, at: "static/\(name)", router) }
+    for name in ["fleet.css", "fleet.js", "icon.svg"] {
+      router.get("static/\(name)") { _, _ in Self.file(name) }
+    }
   }
 
-  /// Answers with one of the files that this program has with it.
-  private func serve(_ name: String, at path: String, _ router: some RouterMethods<FleetContext>) {
+  /// One of the files that this program has with it.
+  private static func file(_ name: String) -> Response {
     guard let file = FleetFile.all.first(where: { $0.name == name }) else {
       preconditionFailure("there is no file \(name) in this program")
     }
-    router.get("\(path)") { _, _ in
-      Response(
-        status: .ok, headers: [.contentType: file.type, .cacheControl: "max-age=300"],
-        body: .init(byteBuffer: .init(bytes: file.bytes)))
-    }
+    return Response(
+      status: .ok, headers: [.contentType: file.type, .cacheControl: "max-age=300"],
+      body: .init(byteBuffer: .init(bytes: file.bytes)))
   }
 
   // MARK: Pages
@@ -360,7 +360,7 @@ public final class FleetServer: Sendable {
 
   private func api(_ router: Router<FleetContext>) {
     let api = router.group("api/v1")
-    serve("openapi.json", at: "openapi.json", api)
+    api.get("openapi.json") { _, _ in Self.file("openapi.json") }
     api.get("fleet") { [self] _, _ in
       Self.json(
         .object([
