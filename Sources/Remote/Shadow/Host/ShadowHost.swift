@@ -16,6 +16,7 @@ final class ShadowHost: Sendable {
   let constants: HostConstants
   private let keptProcesses = Recent<ProcessTable>()
   private let keptSockets = Recent<[NetworkSocket]>()
+  private let keptNetwork = Recent<NetworkConfiguration>()
   // Asked for by the way, again and again: for each file that programs look for in vain, and for each list of /proc.
   private let keptMounts = Recent<[MountPoint]>(for: .seconds(1))
   private let keptModules = Recent<Set<[UInt8]>>(for: .seconds(1))
@@ -48,6 +49,11 @@ final class ShadowHost: Sendable {
   /// The sockets of all namespaces, without who has them open, likewise.
   func sockets() throws -> [NetworkSocket] {
     try keptSockets.value { try Self.whole { try kernel.socketsWithoutOwners() }.sockets }
+  }
+
+  /// Interfaces, neighbours and routes of all namespaces, likewise.
+  func network() throws -> NetworkConfiguration {
+    try keptNetwork.value { try Self.whole { try kernel.network() } }
   }
 
   /// What a file holds that all processes of a namespace share, likewise.

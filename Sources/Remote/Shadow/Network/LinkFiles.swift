@@ -7,15 +7,16 @@ import Paging
 
 /// The lines of /proc/net/route, ipv6_route, arp, if_inet6 and dev_mcast of a network namespace.
 struct LinkFiles {
-  let kernel: Kernel
+  let host: ShadowHost
   /// The `struct net`, and the number of the namespace.
   let net: VirtualAddress
   let namespace: UInt64
 
+  private var kernel: Kernel { host.kernel }
   private var space: AddressSpace { kernel.addressSpace }
 
   func interfaces() throws -> [NetworkInterface] {
-    try ShadowHost.whole { try kernel.network() }.interfaces.filter { $0.namespace == namespace }.sorted {
+    try host.network().interfaces.filter { $0.namespace == namespace }.sorted {
       $0.index < $1.index
     }
   }
@@ -40,7 +41,7 @@ struct LinkFiles {
   ///
   /// Source: net/ipv4/fib_trie.c, `fib_route_seq_show`.
   func routes4() throws -> [UInt8] {
-    let network = try ShadowHost.whole { try kernel.network() }
+    let network = try host.network()
     // Without a main table there is not even a heading. Two tables may lie in one trie, which has the number of either.
     guard try hasMainTable() else { return [] }
     let own = network.routes.filter {
@@ -226,7 +227,7 @@ struct LinkFiles {
   ///
   /// Source: net/ipv4/arp.c, `arp_seq_show`.
   func neighbours() throws -> [UInt8] {
-    let network = try ShadowHost.whole { try kernel.network() }
+    let network = try host.network()
     let interfaces = Dictionary(
       network.interfaces.filter { $0.namespace == namespace }.map { ($0.name, $0) },
       uniquingKeysWith: { first, _ in first })

@@ -24,7 +24,7 @@ enum NetworkFiles {
     }
     @Sendable func counters() throws -> CounterFiles { try CounterFiles(kernel, address()) }
     @Sendable func links() throws -> LinkFiles {
-      LinkFiles(kernel: kernel, net: try address(), namespace: try namespace())
+      LinkFiles(host: host, net: try address(), namespace: try namespace())
     }
     @Sendable func protocols() throws -> ProtocolFiles { ProtocolFiles(host: host, net: try address()) }
     @Sendable func multicast() throws -> MulticastFiles {
@@ -41,7 +41,7 @@ enum NetworkFiles {
     }
     let own = shared([
       "arp": { try links().neighbours() },
-      "dev": { try devices(namespace: namespace(), kernel) },
+      "dev": { try devices(links().interfaces(), kernel) },
       "dev_mcast": { try links().multicast() },
       "icmp": { try sockets().pingLines(2, kernel) },
       "icmp6": { try sockets().pingLines(10, kernel) },
@@ -259,9 +259,7 @@ enum NetworkFiles {
   /// /proc/net/dev.
   ///
   /// Source: net/core/net-procfs.c, `dev_seq_printf_stats`.
-  private static func devices(namespace: UInt64, _ kernel: Kernel) throws -> [UInt8] {
-    let interfaces = try ShadowHost.whole { try kernel.network() }.interfaces.filter { $0.namespace == namespace }
-      .sorted { $0.index < $1.index }
+  private static func devices(_ interfaces: [NetworkInterface], _ kernel: Kernel) throws -> [UInt8] {
     var text = ProcText()
     text.line("Inter-|   Receive                                                |  Transmit")
     text.line(
