@@ -11,6 +11,7 @@ import Synchronization
 public final class ParallelMemory: PhysicalMemory {
   public let first: any PhysicalMemory
   private let open: @Sendable () throws -> any PhysicalMemory
+  private let clock: @Sendable () -> UInt64
   private let state: Locked<State>
 
   private struct State {
@@ -38,10 +39,18 @@ public final class ParallelMemory: PhysicalMemory {
   ///   - first: the memory through the first session.
   ///   - count: how many sessions there are to be, ``most`` at most; nil for as many as pay.
   ///   - open: the same memory through another session; where it throws, there are no more.
-  public init(
+  public convenience init(
     _ first: any PhysicalMemory, count: Int? = nil, open: @escaping @Sendable () throws -> any PhysicalMemory
   ) {
-    (self.first, self.open) = (first, open)
+    self.init(first, count: count, clock: SystemCall.monotonicNanoseconds, open: open)
+  }
+
+  /// With the clock, in nanoseconds, by which reading is judged.
+  init(
+    _ first: any PhysicalMemory, count: Int?, clock: @escaping @Sendable () -> UInt64,
+    open: @escaping @Sendable () throws -> any PhysicalMemory
+  ) {
+    (self.first, self.open, self.clock) = (first, open, clock)
     state = Locked(State(isSettled: count != nil))
     if let count { grow(to: min(count, Self.most)) }
   }
@@ -56,14 +65,14 @@ public final class ParallelMemory: PhysicalMemory {
   public func read(_ batch: inout ReadBatch<PhysicalAddress>) {
     let others = state.withLock { $0.others }
     let size = batch.byteCount
-    let start = SystemCall.monotonicNanoseconds()
+    let start = clock()
     if others.isEmpty || size < Self.leastShare * (1 + others.count) {
       first.read(&batch)
     } else {
       spread(&batch, over: [first] + others)
     }
     if size >= Self.leastMeasured, batch.faults.isEmpty {
-      measure(UInt64(size), SystemCall.monotonicNanoseconds() - start)
+      measure(UInt64(size), clock() - start)
     }
   }
 
