@@ -66,12 +66,9 @@ final class AbstractSocket: @unchecked Sendable {
     return bytes
   }
 
-  /// What an error says where nothing came in time.
-  static let silence = "no answer within the time that was given"
-
   private func fill(deadline: ContinuousClock.Instant) throws(LabError) {
     let left = ContinuousClock.now.duration(to: deadline)
-    guard left > .zero else { throw LabError(Self.silence) }
+    guard left > .zero else { throw LabError("no answer within the time that was given", .silence) }
     var poller = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
     let milliseconds = Int32(
       clamping: left.components.seconds * 1000 + left.components.attoseconds / 1_000_000_000_000_000)

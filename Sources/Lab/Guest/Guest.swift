@@ -130,7 +130,8 @@ public final class Guest: Sendable {
             options, ram, kernel: kernel, initramfs: initramfs, disk: disk, deadline: .now + timeout / 2)
           if machine.timersRun(cpus: options.cpus) { return machine }
           machine.end()
-        } catch let error as LabError where isUnsound(error) {
+        } catch let error as LabError where error.reason != nil {
+          // Another boot may do better.
           continue
         }
       }
@@ -138,11 +139,6 @@ public final class Guest: Sendable {
     }
 
     private static let panicEnd = "end Kernel panic"
-
-    /// Whether another boot may do better.
-    private static func isUnsound(_ error: LabError) -> Bool {
-      error.description.contains(panicEnd) || error.description.contains(AbstractSocket.silence)
-    }
 
     private static func boot(
       _ options: GuestOptions, _ given: GuestMemory?, kernel: KernelStore.Kernel, initramfs: AnonymousFile,
@@ -170,10 +166,14 @@ public final class Guest: Sendable {
         kill(process.processIdentifier, SIGKILL)
         process.waitUntilExit()
         let complaint = String(decoding: errors.fileHandleForReading.availableData, as: UTF8.self)
-        let end = String(decoding: console.contents().suffix(2000), as: UTF8.self)
+        let said = String(decoding: console.contents(), as: UTF8.self)
         throw LabError(
-          "the guest with kernel \(kernel.release) did not come up: \(error). \(complaint)\nThe end of its console:\n\(end)"
-        )
+          """
+          the guest with kernel \(kernel.release) did not come up: \(error). \(complaint)
+          The end of its console:
+          \(said.suffix(2000))
+          """,
+          said.contains(panicEnd) ? .panic : (error as? LabError)?.reason)
       }
     }
 
