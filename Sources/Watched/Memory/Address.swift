@@ -45,4 +45,8 @@ public struct VirtualAddress: MemoryAddress {
   public var rawValue: UInt64
   @inlinable
   public init(rawValue: UInt64) { self.rawValue = rawValue }
+
+  /// Whether it is one of the kernel's, which has the upper half of all addresses.
+  @inlinable
+  public var isKernels: Bool { rawValue >> 63 == 1 }
 }

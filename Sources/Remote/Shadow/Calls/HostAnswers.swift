@@ -208,7 +208,7 @@ public struct HostAnswers: Sendable {
   public func network() throws(ShadowError) -> NetworkConfiguration {
     let number = try firstNetwork()
     return try ShadowError.answering {
-      var found = try ShadowHost.whole { try kernel.network() }
+      var found = try host.network()
       found.interfaces.removeAll { $0.namespace != number }
       found.neighbours.removeAll { $0.namespace != number }
       found.routes.removeAll { $0.namespace != number }

@@ -69,7 +69,7 @@ struct ZoneFiles: KernelReader {
     } else {
       // MAX_NUMNODES is 1024 at most; the table ends with its symbol.
       let count = min(1024, kernel.size(of: "node_data") / 8)
-      places = try kernel.pointers(in: "node_data", count: max(1, count)).filter { $0.rawValue >> 63 == 1 }
+      places = try kernel.pointers(in: "node_data", count: max(1, count)).filter { $0.isKernels }
     }
     return kernel.addressSpace.read(node, at: places)
   }

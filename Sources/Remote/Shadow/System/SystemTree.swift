@@ -13,11 +13,12 @@ import Paging
 public enum SystemTree {
   public static func directory(of kernel: Kernel) -> ShadowNode {
     let groups = ControlGroupTree(kernel)
+    let network = Recent<NetworkConfiguration>()
     return .directory([
       "block": .listing { try disks(kernel) },
       "bus": .directory(PCIDevices.directory(kernel).map { [.init(name: "pci", node: $0)] } ?? []),
       "class": .directory([
-        "net": .listing { try interfaces(kernel) }
+        "net": .listing { try interfaces(kernel, network) }
       ]),
       "dev": .directory([
         "block": .listing { try numbers(ofDisks: kernel) }
@@ -177,12 +178,11 @@ public enum SystemTree {
   /// Of the first process's namespace.
   ///
   /// Source: net/core/net-sysfs.c.
-  private static func interfaces(_ kernel: Kernel) throws -> [ShadowNode.Entry] {
+  private static func interfaces(_ kernel: Kernel, _ network: Recent<NetworkConfiguration>) throws -> [ShadowNode.Entry]
+  {
     let number = try kernel.struct("net", at: "init_net").unsigned("ns.inum")
-    return try ShadowHost.whole { try kernel.network() }.interfaces.filter { $0.namespace == number }.sorted {
-      $0.index < $1.index
-    }
-    .map { interface in
+    let found = try network.value { try ShadowHost.whole { try kernel.network() } }
+    return try found.interfaces.filter { $0.namespace == number }.sorted { $0.index < $1.index }.map { interface in
       node(String(decoding: interface.name, as: UTF8.self), try files(of: interface, kernel))
     }
   }

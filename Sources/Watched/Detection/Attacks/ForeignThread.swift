@@ -46,7 +46,7 @@ public struct ForeignThread: Detector {
     let found = space.read(reader.task, at: tasks.tasks.map(\.address)).compactMap(&faults) {
       (task) throws(MemoryFault) -> (task: KernelTask, thread: VirtualAddress)? in
       // PF_KTHREAD, include/linux/sched.h.
-      guard try task.flags & 0x20_0000 != 0, let thread = try task.thread, thread.rawValue >> 63 == 1 else {
+      guard try task.flags & 0x20_0000 != 0, let thread = try task.thread, thread.isKernels else {
         return nil
       }
       return (tasks.tasks[task.index], thread)

@@ -356,8 +356,7 @@ struct SocketReader: KernelReader {
             // The lowest bit of a bucket of a resizable table is its lock.
             if run.kind == .netlink { first &= ~1 }
             guard first != 0, form == .nullTerminated || first & 1 == 0 else { continue }
-            // The kernel has the upper half of all addresses.
-            guard Int64(bitPattern: first) < 0 else {
+            guard VirtualAddress(first).isKernels else {
               faults.append(
                 MemoryFault(
                   .virtual(run.address + place), .inconsistent("a bucket that leads to 0x\(String(first, radix: 16))")))
