@@ -55,23 +55,44 @@ void grass_record_nonce(uint8_t nonce[12], uint32_t slot, uint64_t sequence) {
   grass_put32(nonce + 8, (uint32_t)(sequence >> 32));
 }
 
+GRASS_APART void grass_record_key(uint8_t own[32], const uint8_t key[32], const uint8_t nonce[12]) {
+  _Alignas(4) uint8_t block[64];
+  grass_chacha20_block(key, nonce, 0, block);
+  grass_move(own, block + 32, 32);
+  GRASS_FORGET_PLACE(block);
+}
+
+/// What one record is sealed with.
+struct session_record {
+  _Alignas(4) uint8_t key[32];
+  _Alignas(4) uint8_t nonce[12];
+  _Alignas(8) uint8_t data[8];
+};
+
+GRASS_APART static void session_record_start(
+    struct session_record *record, const uint8_t key[32], uint64_t token, uint32_t slot, uint64_t sequence, uint64_t length) {
+  grass_record_nonce(record->nonce, slot, sequence);
+  grass_put64(record->data, token);
+  if (length > GRASS_LONG_RECORD) grass_record_key(record->key, key, record->nonce);
+  else grass_move(record->key, key, 32);
+}
+
 // The tag covers the length by itself, as ChaCha20-Poly1305 has it, and the slot by the nonce.
 void grass_record_seal_payload(
     const uint8_t key[32], uint64_t token, uint32_t slot, uint64_t sequence, const uint8_t *text, uint64_t length,
     uint8_t *sealed, uint8_t tag[16]) {
-  _Alignas(4) uint8_t nonce[12];
-  _Alignas(8) uint8_t data[8];
-  grass_record_nonce(nonce, slot, sequence);
-  grass_put64(data, token);
-  grass_seal(key, nonce, data, sizeof data, text, length, sealed, tag);
+  struct session_record record;
+  session_record_start(&record, key, token, slot, sequence, length);
+  grass_seal(record.key, record.nonce, record.data, sizeof record.data, text, length, sealed, tag);
+  grass_wipe(&record, sizeof record);
 }
 
 bool grass_record_open_payload(
     const uint8_t key[32], uint64_t token, uint32_t slot, uint64_t sequence, const uint8_t *sealed, uint64_t length,
     const uint8_t tag[16], uint8_t *text) {
-  _Alignas(4) uint8_t nonce[12];
-  _Alignas(8) uint8_t data[8];
-  grass_record_nonce(nonce, slot, sequence);
-  grass_put64(data, token);
-  return grass_open(key, nonce, data, sizeof data, sealed, length, tag, text);
+  struct session_record record;
+  session_record_start(&record, key, token, slot, sequence, length);
+  bool is_right = grass_open(record.key, record.nonce, record.data, sizeof record.data, sealed, length, tag, text);
+  grass_wipe(&record, sizeof record);
+  return is_right;
 }

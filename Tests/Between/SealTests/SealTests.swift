@@ -51,6 +51,37 @@ struct SealTests {
     #expect(one != other)
   }
 
+  @Test("a long record has a key of its own, which opens no other", arguments: [0, 1, 40_000])
+  func longRecords(beyond: Int) {
+    let key = (0..<32).map { UInt8($0 * 3 + 1) }, token: UInt64 = 0x1234_5678_9abc, slot: UInt32 = 3
+    let text = (0..<Int(GRASS_LONG_RECORD) + beyond).map { UInt8(truncatingIfNeeded: $0 * 7) }
+    let data = withUnsafeBytes(of: token.littleEndian) { [UInt8]($0) }
+    func seal(_ sequence: UInt64) -> (sealed: [UInt8], tag: [UInt8], nonce: [UInt8], own: [UInt8]) {
+      var (sealed, tag) = ([UInt8](repeating: 0, count: text.count), [UInt8](repeating: 0, count: 16))
+      var (nonce, own) = ([UInt8](repeating: 0, count: 12), [UInt8](repeating: 0, count: 32))
+      grass_record_seal_payload(key, token, slot, sequence, text, UInt64(text.count), &sealed, &tag)
+      grass_record_nonce(&nonce, slot, sequence)
+      grass_record_key(&own, key, nonce)
+      return (sealed, tag, nonce, own)
+    }
+    func opens(_ record: (sealed: [UInt8], tag: [UInt8], nonce: [UInt8], own: [UInt8]), with key: [UInt8]) -> Bool {
+      var opened = [UInt8](repeating: 0, count: text.count)
+      let isRight = grass_open(
+        key, record.nonce, data, UInt64(data.count), record.sealed, UInt64(text.count), record.tag, &opened)
+      return isRight && opened == text
+    }
+    let (one, next) = (seal(1 << 48 | 5), seal(1 << 48 | 6))
+    #expect(one.own != next.own && one.own != key)
+    #expect(opens(one, with: key) == (beyond == 0))
+    #expect(opens(one, with: one.own) == (beyond > 0))
+    #expect(!opens(next, with: one.own))
+    var opened = [UInt8](repeating: 0, count: text.count)
+    #expect(
+      grass_record_open_payload(
+        key, token, slot, 1 << 48 | 5, one.sealed, UInt64(text.count), one.tag, &opened))
+    #expect(opened == text)
+  }
+
   @Test("a handshake is refused that lacks a key, or has one too many, or a pattern that is none")
   func patterns() {
     var noise = grass_noise()

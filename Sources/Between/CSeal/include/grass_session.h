@@ -5,6 +5,9 @@
 // number is used twice in a slot under one key. What it is of (the session and the length) is covered by the tag, too: a record
 // that was moved to another slot, session or region is none.
 //
+// A long record is sealed under a key of its own, which follows from that and serves it alone: so those who share in sealing it
+// need nothing that opens another.
+//
 // The keys of the next epoch follow from those of this one, and not the other way round: who takes a device's keys learns
 // nothing of what was sealed before the epoch that it has last forgotten.
 #pragma once
@@ -48,6 +51,13 @@ const struct grass_epoch_keys *grass_session_keys_of(const struct grass_session_
 
 /// The nonce of a record. The associated data are the session's token, 8 bytes.
 void grass_record_nonce(uint8_t nonce[12], uint32_t slot, uint64_t sequence);
+
+/// Payloads of more bytes are sealed under a key of their own.
+#define GRASS_LONG_RECORD 32768u
+
+/// The key that a long record of this nonce is sealed under, `key` being what shorter ones are: bytes 32 to 63 of ChaCha20's block
+/// 0, which RFC 8439 leaves unused.
+void grass_record_key(uint8_t own[32], const uint8_t key[32], const uint8_t nonce[12]);
 
 /// Seals a record's payload. `sealed` is `text`, or does not overlap it.
 void grass_record_seal_payload(
