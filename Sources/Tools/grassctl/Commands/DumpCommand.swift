@@ -98,6 +98,11 @@ struct DumpCommand: ParsableCommand {
     if (output == nil) == (store.into == nil) {
       throw ValidationError("Give either --output FILE or --into STORE: where is the image to go?")
     }
+    if store.into != nil, !recipients.isEmpty {
+      throw ValidationError(
+        "--encrypt-to is for --output: a store's pages are kept once, whoever they are for. Keep STORE on an encrypted disk."
+      )
+    }
     if pause, source.host == nil { throw ValidationError("--pause needs --host URL: who is to stand still?") }
     if let streams {
       if source.host == nil { throw ValidationError("--streams needs --host URL.") }
