@@ -340,6 +340,7 @@ static uint64_t answer_info(struct grass_mailbox *mailbox, uint8_t *to, uint64_t
       .served = mailbox->served,
       .refused = mailbox->refused,
       .torn = mailbox->torn,
+      .most_digested = GRASS_MAX_DIGESTED,
   };
   put(to, &response, sizeof response);
   put(to + sizeof response, &info, sizeof info);
@@ -391,7 +392,7 @@ static uint64_t answer_digest(
     struct grass_mailbox *mailbox, const struct grass_request *request, const uint8_t *payload, uint64_t length,
     uint8_t *to, uint64_t capacity) {
   uint64_t size = 0;
-  uint32_t verdict = grass_digest_judge(request, payload, length, capacity, &size);
+  uint32_t verdict = grass_digest_judge(request, payload, length, GRASS_MAX_DIGESTED, capacity, &size);
   if (verdict != GRASS_OK) return refuse(mailbox, to, GRASS_DIGEST, verdict);
   struct grass_digest_request asked;
   __builtin_memcpy(&asked, payload, sizeof asked);

@@ -17,6 +17,8 @@ public struct DeviceInfo: Hashable, Sendable {
   public let served: UInt64
   public let refused: UInt64
   public let torn: UInt64
+  /// The most bytes that one question for digests may be about.
+  public let mostDigested: UInt64
 
   /// What a device does, a bit each: `enum grass_feature`.
   ///
@@ -41,6 +43,8 @@ public struct DeviceInfo: Hashable, Sendable {
     public static let words = Features(GRASS_FEATURE_WORDS)
     /// It tells how the memory is read past it.
     public static let windows = Features(GRASS_FEATURE_WINDOWS)
+    /// Many threads of it share an answer.
+    public static let wide = Features(GRASS_FEATURE_WIDE)
     /// It can have the host's CPUs stand still.
     public static let pause = Features(GRASS_FEATURE_PAUSE)
   }

@@ -5,9 +5,22 @@ import Memory
 struct Digests {
   let session: Session
 
-  /// The most bytes that one request is about.
-  private static let largest = UInt64(GRASS_MAX_DIGESTED)
+  /// The most ranges that one request is about.
+  private let mostRanges: Int
+  /// The most bytes that it is about: whole pages, whose digests fit the answer.
+  private let largest: UInt64
   private static let page: UInt64 = 4096
+
+  /// Has it compute those of `largest` bytes at once, of a page at least.
+  init(session: Session, largest: UInt64) {
+    self.session = session
+    let asked = MemoryLayout<grass_request>.size + MemoryLayout<grass_digest_request>.size
+    mostRanges = max(1, min(256, (session.requestCapacity - asked) / MemoryLayout<grass_range>.size))
+    let statuses = MemoryLayout<grass_response>.size + mostRanges * MemoryLayout<grass_range_status>.size
+    // A range that does not end with its last page has a digest more.
+    let room = (session.responseCapacity - statuses) / MemoryLayout<grass_digest>.size - mostRanges
+    self.largest = min(largest / Self.page, UInt64(max(1, room))) * Self.page
+  }
 
   /// What the device says of a range: a digest for each unit of it.
   private typealias Answer = Result<[MemoryDigest], MemoryFault>
@@ -18,7 +31,7 @@ struct Digests {
   func ask(_ ranges: [MemorySegment]) throws -> [MemoryDigest] {
     var pieces: [(range: Int, offset: Int, segment: MemorySegment)] = []
     for (index, range) in ranges.enumerated() {
-      for (offset, segment) in Self.pieces(of: range) { pieces.append((index, Int(offset), segment)) }
+      for (offset, segment) in split(range) { pieces.append((index, Int(offset), segment)) }
     }
     let answers = try answers(
       pieces.map { ([$0.segment], MemoryDigest.Seed(MemoryDigest.seed(ofPieceAt: $0.offset), 0)) }, unit: 0)
@@ -37,10 +50,10 @@ struct Digests {
     var questions: [[(range: Int, segment: MemorySegment)]] = []
     var room: UInt64 = 0
     for (index, range) in ranges.enumerated() {
-      for (_, piece) in Self.pieces(of: range) {
-        if piece.count > room || (questions.last?.count ?? Self.mostRanges) >= Self.mostRanges {
+      for (_, piece) in split(range) {
+        if piece.count > room || (questions.last?.count ?? mostRanges) >= mostRanges {
           questions.append([])
-          room = Self.largest
+          room = largest
         }
         questions[questions.count - 1].append((index, piece))
         room -= piece.count
@@ -51,8 +64,8 @@ struct Digests {
     let pieces = zip(questions, answers).flatMap { zip($0, $1) }
     let failed = pieces.filter { if case .failure = $0.1 { true } else { false } }
     let again = failed.flatMap { piece in Self.pages(of: piece.0.segment) }
-    let singles = stride(from: 0, to: again.count, by: Self.mostRanges).map {
-      Array(again[$0..<min($0 + Self.mostRanges, again.count)])
+    let singles = stride(from: 0, to: again.count, by: mostRanges).map {
+      Array(again[$0..<min($0 + mostRanges, again.count)])
     }
     var second = try self.answers(singles.map { ($0, seed) }, unit: Self.page).flatMap { $0 }[...]
     var digests: [[MemoryDigest?]] = Array(repeating: [], count: ranges.count)
@@ -68,16 +81,13 @@ struct Digests {
     return digests
   }
 
-  /// The most ranges that one request for pages is about: each of a page, they are ``largest``.
-  private static let mostRanges = Int(largest / page)
-
   private static func pages(of segment: MemorySegment) -> [MemorySegment] {
     stride(from: 0, to: segment.count, by: UInt64.Stride(page)).map { offset in
       MemorySegment(start: segment.start + Int(offset), count: min(page, segment.count - offset))
     }
   }
 
-  private static func pieces(of range: MemorySegment) -> [(offset: UInt64, segment: MemorySegment)] {
+  private func split(_ range: MemorySegment) -> [(offset: UInt64, segment: MemorySegment)] {
     stride(from: 0, to: range.count, by: UInt64.Stride(largest)).map { offset in
       (offset, MemorySegment(start: range.start + Int(offset), count: min(largest, range.count - offset)))
     }

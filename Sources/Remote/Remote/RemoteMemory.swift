@@ -13,6 +13,7 @@ public final class RemoteMemory: TranslatingMemory {
   /// Nil where it found none.
   public let kernelHint: PhysicalAddress?
   let features: DeviceInfo.Features
+  private let digests: Digests
   /// Whether the device can have the host's CPUs stand still (``HostPause``).
   public var canPause: Bool { features.contains(.pause) }
 
@@ -25,6 +26,7 @@ public final class RemoteMemory: TranslatingMemory {
     segments = info.segments
     kernelHint = info.kernelHint
     features = info.features
+    digests = Digests(session: session, largest: info.mostDigested)
   }
 
   public func read(_ batch: inout ReadBatch<PhysicalAddress>) {
@@ -56,7 +58,7 @@ public final class RemoteMemory: TranslatingMemory {
   public func digests(of ranges: [MemorySegment]) throws(MemoryFault) -> [MemoryDigest] {
     guard features.contains(.digests) else { return try readDigests(of: ranges) }
     do {
-      return try Digests(session: session).ask(ranges)
+      return try digests.ask(ranges)
     } catch let error as MemoryFault {
       throw error
     } catch {
@@ -74,7 +76,7 @@ public final class RemoteMemory: TranslatingMemory {
       return digests
     }
     do throws(SessionError) {
-      return try Digests(session: session).pages(of: ranges, seed)
+      return try digests.pages(of: ranges, seed)
     } catch {
       throw MemoryFault(.physical(ranges.first?.start ?? PhysicalAddress(0)), Self.reason(error))
     }

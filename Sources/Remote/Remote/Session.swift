@@ -26,6 +26,8 @@ public final class Session: Sendable {
   private let isKeyed: Bool
   private let exchange: Locked<Exchange>
   private let waves = Atomic<Int>(0)
+  /// Whether many threads of the device share an answer, as it has said.
+  private let isWide = Atomic<Bool>(false)
 
   /// Connects to the device at `address`.
   ///
@@ -88,8 +90,12 @@ public final class Session: Sendable {
   /// How many bytes to ask for with one request where an even share is `share`: less is not worth a request of its own, and
   /// of more, all would be answered before the first is taken out.
   ///
-  /// What is sealed is opened here while the device seals the next, and each takes long: so it comes in smaller pieces.
-  package func pieceSize(share: Int) -> Int { min(max(share, 64 * 1024), (isKeyed ? 64 : 512) * 1024) }
+  /// What is sealed is opened here while the device seals the next, and each takes long: so it comes in smaller pieces, unless many
+  /// threads seal there.
+  package func pieceSize(share: Int) -> Int {
+    let isSlow = isKeyed && !isWide.load(ordering: .relaxed)
+    return min(max(share, 64 * 1024), (isSlow ? 64 : 512) * 1024)
+  }
 
   /// Ends the session and its link.
   ///
@@ -200,7 +206,8 @@ public final class Session: Sendable {
   public func info(within timeout: Duration? = nil) throws(SessionError) -> DeviceInfo {
     let answer = try ask(GRASS_INFO, answer: MemoryLayout<grass_info_answer>.size, within: timeout)
     let info = answer.withUnsafeBytes { $0.loadUnaligned(as: grass_info_answer.self) }
-    guard info.reserved == 0 else { throw badAnswer("a field is not zero that has to be") }
+    guard info.most_digested >= UInt64(GRASS_PAGE) else { throw badAnswer("digests of less than a page at a time") }
+    isWide.store(DeviceInfo.Features(rawValue: info.features).contains(.wide), ordering: .relaxed)
     var segments: [MemorySegment] = []
     var end: UInt64 = 0
     for offset in stride(
@@ -215,7 +222,7 @@ public final class Session: Sendable {
     return DeviceInfo(
       version: info.version, features: .init(rawValue: info.features), segments: segments,
       kernelHint: info.kernel_hint == 0 ? nil : PhysicalAddress(info.kernel_hint), clock: info.clock,
-      served: info.served, refused: info.refused, torn: info.torn)
+      served: info.served, refused: info.refused, torn: info.torn, mostDigested: info.most_digested)
   }
 
   /// Reads all entries of `batch` in the device's memory, in one round trip where the slots hold them.

@@ -1,4 +1,4 @@
-// What mailbox.c has in place of a GPU's instructions: barriers, lanes and the clock of a block whose threads take turns.
+// What mailbox.c has in place of a GPU's instructions: barriers, lanes and the clock of blocks whose threads take turns.
 #pragma once
 
 #include <stdint.h>
@@ -10,6 +10,11 @@ uint64_t emulated_clock(void);
 int emulated_barrier(int is);
 void emulated_warp_barrier(void);
 int emulated_from_lane(int value, int lane);
+/// Lets others go on, in whatever waits for them without a barrier.
+void emulated_pause(void);
+
+// What each block has of its own lies in one piece: it is exchanged where another block's turn comes.
+#define EMULATED_SHARED static __attribute__((section("emulated_shared"), used, aligned(16)))
 
 #define __nvvm_read_ptx_sreg_tid_x emulated_thread
 #define __nvvm_read_ptx_sreg_ctaid_x emulated_block

@@ -1,7 +1,7 @@
-// The mailbox block of a GPU's resident program with keys, on a processor: its threads are run by turns, each until it comes to a
-// barrier, and a client makes handshakes and asks as a remote host does. What a barrier waits for that not all threads come to is
-// named. scripts/seal mailbox replaces the few instructions of a GPU's that resident.c names by those below, and has its sources
-// beside this file.
+// The mailbox block and the workers of a GPU's resident program with keys, on a processor: their threads are run by turns, each until
+// it comes to a barrier, and a client makes handshakes and asks as a remote host does. What a barrier waits for that not all threads
+// come to is named. scripts/seal mailbox replaces the few instructions of a GPU's that resident.c names by those below, and has its
+// sources beside this file.
 #include "emulated.h"
 #include "resident.c"
 
@@ -14,21 +14,32 @@
 
 extern int usleep(unsigned);
 
-// MARK: - The threads of a block
+// MARK: - Blocks and their threads
 
 #define THREADS GRASS_GPU_THREADS
+#define WORKERS 3u
 #define STACK (64u << 10)
 
-enum { RUNS, WAITS_FOR_BLOCK, WAITS_FOR_WARP, HAS_ENDED };
+enum { RUNS, PAUSES, WAITS_FOR_BLOCK, WAITS_FOR_WARP, HAS_ENDED };
 
-static ucontext_t home, fibers[THREADS];
+/// What is a block's.
+struct block {
+  ucontext_t fibers[THREADS];
+  int states[THREADS], passed[THREADS];
+  unsigned at_block, at_warp[THREADS / WARP];
+  int any, any_of_all;
+  unsigned ended;
+  uint8_t *shared;
+};
+static struct block blocks[1 + WORKERS], *mine = blocks;
+static ucontext_t home;
 static unsigned current;
-static int states[THREADS], passed[THREADS];
-static unsigned at_block, at_warp[THREADS / WARP];
-static int any, any_of_all;
+
+// Where what is shared in the block lies whose turn it is.
+extern uint8_t __start_emulated_shared[], __stop_emulated_shared[];
 
 unsigned emulated_thread(void) { return current; }
-unsigned emulated_block(void) { return 0; }
+unsigned emulated_block(void) { return (unsigned)(mine - blocks); }
 
 uint64_t emulated_clock(void) {
   struct timespec now;
@@ -37,75 +48,104 @@ uint64_t emulated_clock(void) {
 }
 
 static void wait_for(int what) {
-  states[current] = what;
-  swapcontext(&fibers[current], &home);
+  mine->states[current] = what;
+  swapcontext(&mine->fibers[current], &home);
 }
 
+void emulated_pause(void) { wait_for(PAUSES); }
+
 int emulated_barrier(int is) {
-  any |= is != 0;
-  if (++at_block < THREADS) {
+  mine->any |= is != 0;
+  if (++mine->at_block < THREADS) {
     wait_for(WAITS_FOR_BLOCK);
-    return any_of_all;
+    return mine->any_of_all;
   }
-  at_block = 0;
-  any_of_all = any;
-  any = 0;
+  mine->at_block = 0;
+  mine->any_of_all = mine->any;
+  mine->any = 0;
   for (unsigned thread = 0; thread < THREADS; thread++)
-    if (states[thread] == WAITS_FOR_BLOCK) states[thread] = RUNS;
-  return any_of_all;
+    if (mine->states[thread] == WAITS_FOR_BLOCK) mine->states[thread] = RUNS;
+  return mine->any_of_all;
 }
 
 void emulated_warp_barrier(void) {
   unsigned first = current / WARP * WARP;
-  if (++at_warp[current / WARP] < WARP) return wait_for(WAITS_FOR_WARP);
-  at_warp[current / WARP] = 0;
+  if (++mine->at_warp[current / WARP] < WARP) return wait_for(WAITS_FOR_WARP);
+  mine->at_warp[current / WARP] = 0;
   for (unsigned thread = first; thread < first + WARP; thread++)
-    if (states[thread] == WAITS_FOR_WARP) states[thread] = RUNS;
+    if (mine->states[thread] == WAITS_FOR_WARP) mine->states[thread] = RUNS;
 }
 
 int emulated_from_lane(int value, int lane) {
-  passed[current] = value;
+  mine->passed[current] = value;
   emulated_warp_barrier();
-  int result = passed[current / WARP * WARP + (unsigned)lane];
+  int result = mine->passed[current / WARP * WARP + (unsigned)lane];
   emulated_warp_barrier();
   return result;
 }
 
-void grass_dispatch(struct grass_lane_state *lane, uint32_t monitor) { (void)lane, (void)monitor; }
+/// The one monitor: each lane emits a record of RECORD bytes.
+#define RECORD 480u
+void grass_dispatch(struct grass_lane_state *lane, uint32_t monitor) {
+  void *record = grass_emit(lane, monitor + 1, RECORD);
+  if (record) memset(record, (int)grass_lane(lane) & 0xff, RECORD);
+}
 
 static struct grass_gpu gpu;
 static uint64_t has_ended;
 
 static void run_thread(void) {
-  run_mailbox(&gpu);
+  grass_resident(&gpu);
   wait_for(HAS_ENDED);
 }
 
-static void *run_block(void *unused) {
-  (void)unused;
-  for (unsigned thread = 0; thread < THREADS; thread++) {
-    getcontext(&fibers[thread]);
-    if (!fibers[thread].uc_stack.ss_sp || states[thread] != HAS_ENDED) fibers[thread].uc_stack.ss_sp = malloc(STACK);
-    fibers[thread].uc_stack.ss_size = STACK;
-    fibers[thread].uc_link = &home;
-    states[thread] = RUNS;
-    makecontext(&fibers[thread], run_thread, 0);
-  }
-  for (;;) {
-    unsigned running = 0, ended = 0;
+/// Has each thread of a block go on that can, until none can; returns how many have ended.
+static unsigned run_block(struct block *block) {
+  uint64_t size = (uint64_t)(__stop_emulated_shared - __start_emulated_shared);
+  mine = block;
+  memcpy(__start_emulated_shared, block->shared, size);
+  for (unsigned ran = 1, pausing = 0; ran > pausing;) {
+    ran = pausing = block->ended = 0;
     for (current = 0; current < THREADS; current++) {
-      ended += states[current] == HAS_ENDED;
-      if (states[current] != RUNS) continue;
-      running++;
-      swapcontext(&home, &fibers[current]);
+      if (block->states[current] == HAS_ENDED) block->ended++;
+      if (block->states[current] != RUNS && block->states[current] != PAUSES) continue;
+      pausing += block->states[current] == PAUSES;
+      ran++;
+      block->states[current] = RUNS;
+      swapcontext(&home, &block->fibers[current]);
     }
-    if (ended == THREADS) break;
-    if (running) continue;
-    printf("mailbox: threads wait for others that do not come: %u are at the block's barrier\n", at_block);
+    if (ran || block->ended == THREADS) continue;
+    printf("mailbox: threads wait for others that do not come: %u are at the barrier of block %u\n", block->at_block,
+           emulated_block());
     for (unsigned thread = 0; thread < THREADS; thread++)
-      if (states[thread] != WAITS_FOR_BLOCK) printf("  thread %u: state %d\n", thread, states[thread]);
+      if (block->states[thread] != WAITS_FOR_BLOCK) printf("  thread %u: state %d\n", thread, block->states[thread]);
     exit(1);
   }
+  memcpy(block->shared, __start_emulated_shared, size);
+  return block->ended;
+}
+
+static void *run_blocks(void *unused) {
+  (void)unused;
+  for (struct block *block = blocks; block <= blocks + WORKERS; block++) {
+    if (!block->shared) block->shared = calloc(1, (uint64_t)(__stop_emulated_shared - __start_emulated_shared));
+    for (unsigned thread = 0; thread < THREADS; thread++) {
+      ucontext_t *fiber = &block->fibers[thread];
+      void *stack = fiber->uc_stack.ss_sp;
+      getcontext(fiber);
+      fiber->uc_stack.ss_sp = stack ? stack : malloc(STACK);
+      fiber->uc_stack.ss_size = STACK;
+      fiber->uc_link = &home;
+      block->states[thread] = RUNS;
+      makecontext(fiber, run_thread, 0);
+    }
+  }
+  for (unsigned ended = 0; ended < THREADS * (1 + WORKERS);) {
+    ended = 0;
+    for (struct block *block = blocks; block <= blocks + WORKERS; block++)
+      ended += block->ended == THREADS ? THREADS : run_block(block);
+  }
+  for (struct block *block = blocks; block <= blocks + WORKERS; block++) block->ended = 0;
   grass_store(&has_ended, 1);
   return 0;
 }
@@ -263,14 +303,14 @@ static bool is_zero(const void *place, uint64_t count) {
   return true;
 }
 
-static _Alignas(8) uint8_t memory[1 << 20], got[1 << 18];
+static _Alignas(8) uint8_t memory[1 << 20], got[1 << 20];
 static pthread_t block_thread;
 
 static void begin_program(bool has_identity) {
   has_ended = 0;
   grass_store(&control.stop, GRASS_GPU_RUN);
   hand_over(has_identity);
-  pthread_create(&block_thread, 0, run_block, 0);
+  pthread_create(&block_thread, 0, run_blocks, 0);
   AWAIT(grass_load(&door.handover.is_given) == 0 && is_zero(&door.handover, sizeof door.handover));
 }
 
@@ -278,17 +318,16 @@ static void end_program(uint64_t how) {
   grass_store(&control.stop, how);
   AWAIT(grass_load(&has_ended));
   pthread_join(block_thread, 0);
-  EXPECT(is_zero(grass_gpu_shared, sizeof(struct grass_keyed)));
+  EXPECT(is_zero(blocks[0].shared + (grass_gpu_shared - __start_emulated_shared), sizeof(struct grass_keyed)));
 }
 
 static const struct grass_request heartbeat = {.operation = GRASS_HEARTBEAT}, info = {.operation = GRASS_INFO},
                                   session = {.operation = GRASS_SESSION}, monitors = {.operation = GRASS_MONITORS};
-#define HEARTBEAT_SIZE (int64_t)(sizeof(struct grass_response) + sizeof(struct grass_heartbeat_answer))
 
 static bool beats_heart(struct client *client, uint32_t slot, double seconds) {
   int64_t size = ask_for(client, slot, &heartbeat, sizeof heartbeat, got, seconds);
   const struct grass_response *response = (const struct grass_response *)(const void *)got;
-  return size == HEARTBEAT_SIZE && response->operation == GRASS_HEARTBEAT && response->status == GRASS_OK;
+  return size == (int64_t)HEARTBEAT_SIZE && response->operation == GRASS_HEARTBEAT && response->status == GRASS_OK;
 }
 
 static bool is_refused(struct client *client, uint32_t slot, const struct grass_request *request) {
@@ -314,6 +353,78 @@ static void gather_all(struct client *client) {
   }
 }
 
+/// Long answers, which the workers seal, beside short ones.
+static void gather_much(struct client *client) {
+  static const uint32_t lengths[] = {GRASS_LONG_RECORD - 40, GRASS_LONG_RECORD - 39, GRASS_LONG_RECORD, 40003, 100000, 262144, 300001, 500000};
+  for (unsigned index = 0; index < sizeof lengths / sizeof lengths[0]; index++) {
+    struct {
+      struct grass_request head;
+      struct grass_range range;
+    } request = {{.operation = GRASS_GATHER, .count = 1}, {.address = index * 4097, .length = lengths[index]}};
+    uint64_t turn = gpu.monitors.job.turn;
+    int64_t size = ask_for(client, 3, &request, sizeof request, got, 60), start = 16 + sizeof(struct grass_range_status);
+    EXPECT(size == start + (int64_t)lengths[index]);
+    EXPECT(size > start && !memcmp(got + start, memory + request.range.address, lengths[index]));
+    // By the workers, where it is long.
+    EXPECT(gpu.monitors.job.turn - turn == (unsigned)(lengths[index] > LONG_PAYLOAD) + (size > (int64_t)GRASS_LONG_RECORD));
+    EXPECT(is_zero(gpu.parcel.share, sizeof gpu.parcel.share) && is_zero(gpu.parcel.limbs, sizeof gpu.parcel.limbs));
+    EXPECT(beats_heart(client, 3, 60));
+  }
+}
+
+/// Digests of whole ranges and of units, of odd lengths, and of what is not there.
+static void digest_all(struct client *client) {
+  static const uint32_t units[] = {0, 8, 64, 4096, 16384, 65536};
+  for (unsigned index = 0; index < sizeof units / sizeof units[0]; index++) {
+    struct {
+      struct grass_request head;
+      struct grass_digest_request asked;
+      struct grass_range ranges[5];
+    } request = {
+        {.operation = GRASS_DIGEST, .count = 5},
+        {.kind = GRASS_DIGEST_FAST, .unit = units[index], .seed = {emulated_clock(), 77}},
+        {{.address = 0, .length = 8192},
+         {.address = 4099, .length = 21},
+         {.address = sizeof memory - 4, .length = 5},
+         {.address = 40960, .length = units[index] == 8 ? 4003 : 400003},
+         {.address = 12, .length = 0}}};
+    int64_t size = ask_for(client, 3, &request, sizeof request, got, 60);
+    const struct grass_range_status *statuses = (const struct grass_range_status *)(const void *)(got + 16);
+    const struct grass_digest *digest = (const struct grass_digest *)(const void *)(statuses + 5);
+    EXPECT(size > 16 && ((const struct grass_response *)(const void *)got)->status == GRASS_OK);
+    for (unsigned range = 0; range < 5 && size > 16; range++) {
+      const struct grass_range *of = &request.ranges[range];
+      EXPECT(statuses[range].fault == (range == 2 ? GRASS_FAULT_ABSENT : 0));
+      for (uint64_t part = 0; part < grass_digest_count(of->length, units[index]); part++, digest++) {
+        uint64_t start;
+        uint32_t count = grass_digest_part(of->length, units[index], part, &start);
+        struct grass_digest right = {0};
+        if (range != 2) right = grass_digest_bytes(memory + of->address + start, count, request.asked.seed);
+        EXPECT(digest->low == right.low && digest->high == right.high);
+      }
+    }
+    EXPECT((const uint8_t *)digest == got + size);
+  }
+}
+
+/// Runs of which short and long records come, while others ask.
+static void run_monitors(struct client *client) {
+  for (uint32_t lanes = 1; lanes <= 1000; lanes += 333) {
+    struct {
+      struct grass_request head;
+      struct grass_run_request run;
+    } request = {{.operation = GRASS_RUN}, {.monitor = "ps", .lanes = lanes}};
+    int64_t size = ask_for(client, 3, &request, sizeof request, got, 60);
+    const struct grass_run_answer *answer = (const struct grass_run_answer *)(const void *)(got + 16);
+    EXPECT(size > 16 && answer->lanes == lanes && answer->faulted == 0);
+    EXPECT(size == (int64_t)(sizeof(struct grass_response) + sizeof *answer + answer->size));
+    unsigned seen[256] = {0};
+    for (const uint8_t *at = (const uint8_t *)(answer + 1); size > 16 && at < got + size; at += answer->size / lanes)
+      seen[at[answer->size / lanes - 1]]++;
+    for (unsigned lane = 0; lane < 256; lane++) EXPECT(seen[lane] == lanes / 256 + (lane < lanes % 256));
+  }
+}
+
 int main(void) {
   uint8_t seed[64];
   FILE *random = fopen("/dev/urandom", "r");
@@ -322,7 +433,7 @@ int main(void) {
   grass_random_mix(&generator, seed, sizeof seed);
   struct grass_key_pair me = make_pair(), other = make_pair();
   for (unsigned index = 0; index < sizeof memory; index++) memory[index] = (uint8_t)(index * 7 + index / 4096);
-  EXPECT(grass_layout(&layout, 64, 16384, 131072, 0, 64, 0));
+  EXPECT(grass_layout(&layout, 64, 16384, 1 << 20, 0, 64, 0));
   layout.features |= GRASS_FEATURE_KEYS;
   region = aligned_alloc(4096, (layout.region_size + 4095) & ~4095ull);
   memset(region, 0, layout.region_size);
@@ -333,7 +444,7 @@ int main(void) {
   static struct grass_detectors detectors;
   gpu = (struct grass_gpu){
       .mailbox = {.region = region, .layout = layout, .segments = &segment, .segment_count = 1, .scratch = malloc(layout.request_size)},
-      .monitors = {.names = names, .count = 1, .most_workers = 1, .lanes_per_worker = 512, .default_lanes = 512, .most_budget = 1000},
+      .monitors = {.names = names, .count = 1, .most_workers = WORKERS, .lanes_per_worker = 512, .default_lanes = 512, .most_budget = 1000},
       .control = &control, .response = malloc(layout.response_size), .output = malloc(layout.response_size),
       .places = malloc(layout.request_size), .detectors = &detectors, .keys = &kept, .door = &door,
   };
@@ -363,6 +474,9 @@ int main(void) {
   EXPECT(ask_for(&mine, 3, &session, sizeof session, got, 60) == 16 + 24 + 40);
   EXPECT(response->count == 1 && !memcmp(got + 48, kept.group.keys[1], 32));
   gather_all(&mine);
+  gather_much(&mine);
+  digest_all(&mine);
+  run_monitors(&mine);
 
   // A key that is not in the list may nothing, then it may watch, then it is removed.
   connect_client(&its, 20, &other, GRASS_NOISE_IK);

@@ -96,6 +96,7 @@ enum grass_feature {
   GRASS_FEATURE_WORDS = 1u << 6,     // It keeps last words.
   GRASS_FEATURE_PAUSE = 1u << 7,     // It can have its host's CPUs stand still.
   GRASS_FEATURE_WINDOWS = 1u << 8,   // It tells how the memory is read past it, in clear.
+  GRASS_FEATURE_WIDE = 1u << 9,      // Many threads of it share an answer: a long one takes hardly more time than a short one.
 };
 
 /// The top bits of a sequence number.
@@ -384,7 +385,7 @@ struct grass_info_answer {
   uint64_t served;
   uint64_t refused;  // Requests answered with an error.
   uint64_t torn;     // Requests first seen incomplete.
-  uint64_t reserved;
+  uint64_t most_digested;  // The most bytes that one question for digests may be about.
 };
 _Static_assert(sizeof(struct grass_info_answer) == 64, "part of the protocol");
 
@@ -448,7 +449,7 @@ enum grass_digest_kind {
   GRASS_DIGEST_FAST = 2,    // struct grass_digest.
 };
 
-/// The most bytes that one question for digests may be about: other requests wait meanwhile.
+/// The most bytes that one question for digests may be about where a device says no more: other requests wait meanwhile.
 #define GRASS_MAX_DIGESTED (1u << 20)
 
 /// Follows the request in a question for digests; then come `count` physical ranges as in a gather. Follows the response to it:
@@ -473,10 +474,11 @@ static inline uint32_t grass_digest_part(uint32_t length, uint32_t unit, uint64_
   return (uint32_t)(unit == 0 || rest < unit ? rest : unit);
 }
 
-/// Judges a question for digests whose payload lies in private memory, `length` bytes of it behind the request. Returns a
-/// status, and with GRASS_OK the length of the answer's payload.
+/// Judges a question for digests whose payload lies in private memory, `length` bytes of it behind the request, by a device that
+/// computes those of `most` bytes at once. Returns a status, and with GRASS_OK the length of the answer's payload.
 static inline uint32_t grass_digest_judge(
-    const struct grass_request *request, const uint8_t *payload, uint64_t length, uint64_t capacity, uint64_t *size) {
+    const struct grass_request *request, const uint8_t *payload, uint64_t length, uint64_t most, uint64_t capacity,
+    uint64_t *size) {
   struct grass_digest_request digest;
   // In 64 bits no product or sum below can overflow: the count and each length have 32.
   if (length != sizeof digest + (uint64_t)request->count * sizeof(struct grass_range)) return GRASS_BAD_LENGTH;
@@ -494,7 +496,7 @@ static inline uint32_t grass_digest_judge(
   }
   *size = sizeof(struct grass_response) + request->count * sizeof(struct grass_range_status) +
           digests * sizeof(struct grass_digest);
-  return bytes > GRASS_MAX_DIGESTED || *size > capacity ? GRASS_TOO_LARGE : GRASS_OK;
+  return bytes > most || *size > capacity ? GRASS_TOO_LARGE : GRASS_OK;
 }
 
 /// Follows the request that begins, goes on with, or ends a stream: a window of the region that the device fills with one record

@@ -1,8 +1,9 @@
 // What the mailbox block of a GPU's resident program does in a region with keys: a part of resident.c.
 //
 // The keyring lies in the block's shared memory, from the start of the program to its end, when it is zeroed: neither other
-// programs nor the driver's copies reach it. So no other block can have a part in sealing: to seal a chunk one has to have the
-// session's key. One thread (thread 0) alone changes the keyring; the others look at it between two barriers, while it does not.
+// programs nor the driver's copies reach it. Other blocks have a part in sealing long records, which have keys of their own: such a
+// key is handed to them through the GPU's memory, and overwritten there. One thread (thread 0) alone changes the keyring; the others
+// look at it between two barriers, while it does not.
 //
 // A handshake is answered by thread 0 as well, milliseconds, in which nobody else is: the keyring lets it have a part of the time.
 // What is spilled, or has its address taken, lies in local memory, which is the GPU's own: what handshakes have there is wiped.
@@ -23,11 +24,13 @@ SHARED struct {
   struct grass_gpu_door *door;
 } keyed;
 
-/// What is made beforehand for a slot's next record, if it is a heartbeat.
+/// What is made beforehand for a slot's next record, if it is a heartbeat: of that all is known but the answer's time and count.
 struct grass_next {
   uint64_t sequence;  // 0 where nothing is made.
-  uint64_t token;
   struct grass_prepared request, response;
+  uint64_t asked[4];                // The request's check and payload, sealed.
+  uint64_t head[2];                 // The response's first bytes, sealed.
+  struct grass_poly1305_sum sum;    // Of what the response's tag covers, as far as those.
 };
 
 struct grass_keyed {
@@ -119,34 +122,65 @@ static void end_keys(struct grass_gpu *gpu, bool is_over) {
 
 // MARK: - Heartbeats
 
+#define HEARTBEAT_SIZE (sizeof(struct grass_response) + sizeof(struct grass_heartbeat_answer))
+_Static_assert(
+    sizeof(struct grass_request) == 16 && HEARTBEAT_SIZE == 32 && offsetof(struct grass_heartbeat_answer, counter) == 8,
+    "a heartbeat's request and answer begin with the same 16 bytes, and clock and counter follow");
+
+static uint64_t stream_word(const struct grass_prepared *made, unsigned word) {
+  return made->stream[2 * word] | (uint64_t)made->stream[2 * word + 1] << 32;
+}
+
+/// Makes what of a heartbeat's request or response is known, once the rest was prepared, by one thread.
+static void begin_heartbeat(struct grass_next *next, bool is_response, uint64_t token) {
+  const struct grass_prepared *made = is_response ? &next->response : &next->request;
+  uint64_t data[2] = {token, 0}, lengths[2] = {sizeof token, sizeof(struct grass_request)}, tag[2];
+  uint64_t sealed[2] = {GRASS_HEARTBEAT ^ stream_word(made, 0), stream_word(made, 1)};
+  struct grass_poly1305_sum sum = {{0}};
+  grass_poly1305_blocks(&made->authenticator, &sum, (const uint8_t *)data, 1);
+  grass_poly1305_blocks(&made->authenticator, &sum, (const uint8_t *)sealed, 1);
+  if (is_response) {
+    next->sum = sum;
+    next->head[0] = sealed[0];
+    next->head[1] = sealed[1];
+  } else {
+    grass_poly1305_blocks(&made->authenticator, &sum, (const uint8_t *)lengths, 1);
+    grass_poly1305_finish(&made->authenticator, sum, (uint8_t *)tag);
+    next->asked[0] = tag[0];
+    next->asked[1] = tag[1];
+    next->asked[2] = sealed[0];
+    next->asked[3] = sealed[1];
+    GRASS_FORGET_PLACE(tag);
+  }
+  GRASS_FORGET_PLACE(sum);
+}
+
 /// Answers a heartbeat that was made ready for, whose record's words are all in `words`, by one thread. Returns whether it was one.
 static bool answer_sealed_heartbeat(struct grass_gpu *gpu, uint32_t slot, uint64_t words[HEAD_WORDS]) {
   struct grass_next *next = &keys_here()->next[slot];
   if (!next->sequence || words[0] != next->sequence || words[1] != sizeof(struct grass_request) || words[6] != words[0])
     return false;
-  uint64_t token = next->token, asked[2];
-  if (!grass_open_prepared(
-          &next->request, 0, 0, (const uint8_t *)&token, sizeof token, (const uint8_t *)&words[4],
-          sizeof(struct grass_request), (const uint8_t *)&words[2], (uint8_t *)asked))
-    return false;
+  // In one go, lest the time tell a forger where he errs. Any other request is opened where it is answered.
+  uint64_t difference = 0;
+  for (unsigned word = 0; word < 4; word++) difference |= words[2 + word] ^ next->asked[word];
+  if (difference) return false;
   next->sequence = 0;
-  // Any other request is opened once more, where it is answered.
-  if (asked[0] != GRASS_HEARTBEAT || asked[1]) return false;
-  struct {
-    struct grass_response response;
-    struct grass_heartbeat_answer heartbeat;
-  } reply = {{.operation = GRASS_HEARTBEAT}, {.clock = clock_now(), .counter = gpu->mailbox.counter}};
-  uint64_t check[2];
-  grass_seal_prepared(
-      &next->response, 0, 0, (const uint8_t *)&token, sizeof token, (const uint8_t *)&reply, sizeof reply, (uint8_t *)&reply,
-      (uint8_t *)check);
+  const struct grass_prepared *made = &next->response;
+  uint64_t check[2], lengths[2] = {sizeof(uint64_t), HEARTBEAT_SIZE};
+  uint64_t sealed[2] = {clock_now() ^ stream_word(made, 2), gpu->mailbox.counter ^ stream_word(made, 3)};
+  struct grass_poly1305_sum sum = next->sum;
+  grass_poly1305_blocks(&made->authenticator, &sum, (const uint8_t *)sealed, 1);
+  grass_poly1305_blocks(&made->authenticator, &sum, (const uint8_t *)lengths, 1);
+  grass_poly1305_finish(&made->authenticator, sum, (uint8_t *)check);
   uint64_t *record = (uint64_t *)response_record(&gpu->mailbox, slot);
-  const uint64_t *from = (const uint64_t *)&reply;
-  store_word(record + 1, sizeof reply);
+  store_word(record + 1, HEARTBEAT_SIZE);
   store_word(record + 2, check[0]);
   store_word(record + 3, check[1]);
-  for (unsigned word = 0; word < sizeof reply / 8; word++) store_word(record + 4 + word, from[word]);
-  store_word(record + 4 + sizeof reply / 8, words[0]);
+  store_word(record + 4, next->head[0]);
+  store_word(record + 5, next->head[1]);
+  store_word(record + 6, sealed[0]);
+  store_word(record + 7, sealed[1]);
+  store_word(record + 8, words[0]);
   // None of these waits for another: a requester that sees some of them looks again.
   store_word(record, words[0]);
   __atomic_fetch_add(&gpu->mailbox.served, 1, __ATOMIC_RELAXED);
@@ -173,32 +207,37 @@ __attribute__((noinline)) static void prepare_next(const struct grass_mailbox *m
     _Alignas(4) uint8_t nonce[12];
     grass_record_nonce(nonce, slot, record.sequence);
     grass_prepare(part ? &next->response : &next->request, part ? record.response : record.request, nonce);
+    begin_heartbeat(next, part, record.token);
   } else if (is_wanted) {
     grass_wipe(part ? &next->response : &next->request, sizeof next->request);
   }
   __nvvm_bar_warp_sync(~0u);
-  if (is_wanted && part == 0) {
-    next->token = record.token;
-    next->sequence = record.sequence;
-  }
+  if (is_wanted && part == 0) next->sequence = record.sequence;
   barrier();
 }
 
 // MARK: - By all threads of the block
 
-/// Makes the share of a record for all threads, or for one warp where it is short. By one thread.
-static void start_share(const uint8_t *key, uint32_t slot, uint64_t sequence, uint64_t length) {
-  _Alignas(4) uint8_t nonce[12];
+/// Makes the share of a record for so many threads, or for one warp where it is short. By one thread.
+static void start_share(const uint8_t *key, uint32_t slot, uint64_t sequence, uint64_t length, uint32_t threads) {
+  struct grass_share *share = (struct grass_share *)&share_of_record;
+  _Alignas(4) uint8_t nonce[12], own[32];
   grass_record_nonce(nonce, slot, sequence);
-  grass_share_start(
-      (struct grass_share *)&share_of_record, key, nonce, length <= 64 * WARP ? WARP : GRASS_GPU_THREADS);
+  if (length > GRASS_LONG_RECORD) {
+    grass_record_key(own, key, nonce);
+    grass_share_start(share, own, nonce, threads);
+    grass_wipe(own, sizeof own);
+  } else {
+    grass_share_start(share, key, nonce, length <= 64 * WARP ? WARP : threads);
+  }
 }
 
-/// Ends the threads' sums and makes the tag of them, by all threads: `tag` is thread 0's.
-static void finish_share(uint64_t length, struct grass_poly1305_sum *own, uint64_t tag[2]) {
+/// Ends the sums of this block's threads, of which this one is number `number` of the share's, and adds them up, by all threads: the
+/// sum is thread 0's.
+static struct grass_poly1305_sum sum_of_block(uint64_t length, uint32_t number, struct grass_poly1305_sum *own) {
   const struct grass_share *share = (const struct grass_share *)&share_of_record;
   // Of a short record's only the first warp has a part.
-  if (thread() < share->threads) grass_share_end(share, sizeof(uint64_t), length, thread(), own);
+  if (number < share->threads) grass_share_end(share, sizeof(uint64_t), length, number, own);
   for (unsigned other = WARP / 2; other > 0; other /= 2) {
     struct grass_poly1305_sum its;
     for (unsigned limb = 0; limb < sizeof its.limb / sizeof its.limb[0]; limb++)
@@ -208,14 +247,80 @@ static void finish_share(uint64_t length, struct grass_poly1305_sum *own, uint64
   struct grass_poly1305_sum *parts = (struct grass_poly1305_sum *)&warp_sums[0];
   if (thread() % WARP == 0) parts[thread() / WARP] = *own;
   barrier();
-  if (thread() == 0) {
-    struct grass_poly1305_sum whole = parts[0];
-    for (unsigned warp = 1; warp < share->threads / WARP; warp++) whole = grass_poly1305_add(whole, parts[warp]);
-    grass_poly1305_finish(&share->authenticator, whole, (uint8_t *)tag);
-  }
+  struct grass_poly1305_sum whole = parts[0];
+  unsigned warps = share->threads < GRASS_GPU_THREADS ? 1 : GRASS_GPU_THREADS / WARP;
+  if (thread() == 0)
+    for (unsigned warp = 1; warp < warps; warp++) whole = grass_poly1305_add(whole, parts[warp]);
+  return whole;
 }
 
 static uint32_t chunk_size(uint64_t length, uint64_t at) { return length - at < 64 ? (uint32_t)(length - at) : 64; }
+
+/// Seals this thread's chunks of a text, as number `number` of the share's threads, and moves them to their place with those of its
+/// warp.
+static void seal_chunks(
+    uint8_t *text, uint64_t *to, uint64_t length, uint64_t token, uint32_t number, struct grass_poly1305_sum *sum) {
+  const struct grass_share *share = (const struct grass_share *)&share_of_record;
+  uint32_t lane = number % WARP, words = (uint32_t)((length + 7) / 8);
+  grass_share_begin(share, (const uint8_t *)&token, sizeof token, number, sum);
+  // A warp seals chunks that lie side by side in their place, and moves them on by words that do.
+  for (uint64_t first = number - lane; first * 64 < length; first += share->threads) {
+    uint64_t at = (first + lane) * 64;
+    if (at < length) grass_share_seal_chunk(share, first + lane, text + at, chunk_size(length, at), text + at, sum);
+    __nvvm_bar_warp_sync(~0u);
+    for (unsigned turn = 0; turn < 8; turn++) {
+      uint64_t word = first * 8 + turn * WARP + lane;
+      if (word < words) store_word(to + word, ((const uint64_t *)text)[word]);
+    }
+  }
+}
+
+_Static_assert(sizeof(struct grass_share) <= GRASS_GPU_SHARE_WORDS * 8, "workers have to be handed all of it");
+_Static_assert(
+    sizeof(struct grass_poly1305_sum) == sizeof(uint32_t) * sizeof((struct grass_parcel){0}.limbs) / sizeof(uint64_t),
+    "the workers' sums are added up limb by limb");
+
+/// Has the workers seal a long response, for whom the share at hand was made, and makes its tag, which is thread 0's. By all threads.
+static void seal_by_workers(
+    struct grass_gpu *gpu, uint8_t *text, uint64_t *to, uint64_t length, uint64_t token, uint64_t tag[2]) {
+  struct grass_parcel *parcel = &gpu->parcel;
+  const struct grass_share *share = (const struct grass_share *)&share_of_record;
+  if (thread() == 0) {
+    parcel->text = text;
+    parcel->to = to;
+    parcel->length = length;
+    parcel->token = token;
+    *(struct grass_share *)parcel->share = *share;
+    for (unsigned limb = 0; limb < 5; limb++) parcel->limbs[limb] = 0;
+  }
+  barrier();
+  runs_parcel(gpu, GRASS_TURN_SEAL);
+  if (thread() != 0) return;
+  uint64_t limbs[5];
+  for (unsigned limb = 0; limb < 5; limb++) limbs[limb] = parcel->limbs[limb];
+  for (unsigned limb = 0; limb < 4; limb++) limbs[limb + 1] += limbs[limb] >> 26, limbs[limb] &= (1u << 26) - 1;
+  limbs[0] += (limbs[4] >> 26) * 5, limbs[4] &= (1u << 26) - 1;
+  struct grass_poly1305_sum whole;
+  for (unsigned limb = 0; limb < 5; limb++) whole.limb[limb] = (uint32_t)limbs[limb];
+  grass_poly1305_finish(&share->authenticator, whole, (uint8_t *)tag);
+  grass_wipe(parcel->share, sizeof parcel->share);
+  grass_wipe(parcel->limbs, sizeof parcel->limbs);
+}
+
+/// A worker's part of that, by all its threads.
+static void seal_parcel(struct grass_parcel *parcel, uint32_t worker) {
+  struct grass_share *share = (struct grass_share *)&share_of_record;
+  if (thread() == 0) *share = *(const struct grass_share *)parcel->share;
+  barrier();
+  uint32_t number = worker * GRASS_GPU_THREADS + thread();
+  struct grass_poly1305_sum sum = {{0}};
+  seal_chunks(parcel->text, parcel->to, parcel->length, parcel->token, number, &sum);
+  struct grass_poly1305_sum whole = sum_of_block(parcel->length, number, &sum);
+  if (thread() == 0) {
+    for (unsigned limb = 0; limb < 5; limb++) __atomic_fetch_add(&parcel->limbs[limb], whole.limb[limb], __ATOMIC_RELAXED);
+    grass_wipe(share, sizeof *share);
+  }
+}
 
 /// Seals a response that lies in the GPU's memory, zero padded to whole words, moves it to its slot and makes it visible, by all
 /// threads. Where its session is over, nobody waits for it.
@@ -225,36 +330,31 @@ __attribute__((noinline)) static void publish_sealed(
   if (thread() == 0) {
     uint64_t token = 0;
     const uint8_t *key = grass_keyring_response_key(keyring_here(), slot, sequence, &token);
-    if (key) start_share(key, slot, sequence, length);
+    // The workers have a part in it where they are idle.
+    bool is_shared = length > GRASS_LONG_RECORD && !work.is_busy;
+    if (key) start_share(key, slot, sequence, length, (is_shared ? work.workers : 1) * GRASS_GPU_THREADS);
     decided[0] = key != 0;
     decided[1] = token;
+    decided[2] = is_shared;
     keyed.length = length;
   }
   barrier();
-  bool is_wanted = decided[0];
+  bool is_wanted = decided[0], is_shared = decided[2];
   uint64_t token = decided[1];
   barrier();
   if (!is_wanted) return;
   uint8_t *record = response_record(&gpu->mailbox, slot);
   uint64_t *to = (uint64_t *)(record + sizeof(struct grass_record));
   uint64_t words = (length + 7) / 8;
-  struct grass_poly1305_sum sum = {{0}};
-  if (thread() < share->threads) {
-    grass_share_begin(share, (const uint8_t *)&token, sizeof token, thread(), &sum);
-    // A warp seals chunks that lie side by side in their place, and moves them on by words that do.
-    uint32_t lane = thread() % WARP;
-    for (uint64_t first = thread() - lane; first * 64 < length; first += share->threads) {
-      uint64_t at = (first + lane) * 64;
-      if (at < length) grass_share_seal_chunk(share, first + lane, text + at, chunk_size(length, at), text + at, &sum);
-      __nvvm_bar_warp_sync(~0u);
-      for (unsigned turn = 0; turn < 8; turn++) {
-        uint64_t word = first * 8 + turn * WARP + lane;
-        if (word < words) store_word(to + word, ((const uint64_t *)text)[word]);
-      }
-    }
-  }
   uint64_t check[2];
-  finish_share(length, &sum, check);
+  if (is_shared) {
+    seal_by_workers(gpu, text, to, length, token, check);
+  } else {
+    struct grass_poly1305_sum sum = {{0}};
+    if (thread() < share->threads) seal_chunks(text, to, length, token, thread(), &sum);
+    struct grass_poly1305_sum whole = sum_of_block(length, thread(), &sum);
+    if (thread() == 0) grass_poly1305_finish(&share->authenticator, whole, (uint8_t *)check);
+  }
   if (thread() == 0) {
     store_word(to + words, sequence);
     store_word(record + offsetof(struct grass_record, length), length);
@@ -276,7 +376,7 @@ static bool open_together(uint32_t slot, const struct grass_record *head, uint8_
   if (thread() == 0) {
     uint64_t token = 0;
     const uint8_t *key = grass_keyring_request_key(keyring_here(), slot, head->sequence, &token);
-    if (key) start_share(key, slot, head->sequence, length);
+    if (key) start_share(key, slot, head->sequence, length, GRASS_GPU_THREADS);
     decided[0] = key != 0;
     decided[1] = token;
   }
@@ -291,8 +391,9 @@ static bool open_together(uint32_t slot, const struct grass_record *head, uint8_
     for (uint64_t chunk = thread(); chunk * 64 < length; chunk += share->threads)
       grass_share_sum_chunk(share, chunk, payload + chunk * 64, chunk_size(length, chunk * 64), &sum);
   }
-  finish_share(length, &sum, tag);
+  struct grass_poly1305_sum whole = sum_of_block(length, thread(), &sum);
   if (thread() == 0) {
+    grass_poly1305_finish(&share->authenticator, whole, (uint8_t *)tag);
     decided[0] = grass_tags_equal((const uint8_t *)tag, (const uint8_t *)head->check);
     grass_wipe(tag, sizeof tag);
   }

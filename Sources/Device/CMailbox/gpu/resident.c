@@ -31,8 +31,10 @@
 #define MOST_TICK 50000000ull
 /// Pieces of memory that workers keep at hand; hosts have few.
 #define NEAR_SEGMENTS 64u
-/// Longer payloads of runs are sent by all workers together.
+/// Longer payloads are gathered and sent by all workers together.
 #define LONG_PAYLOAD (2 * GROUP * GRASS_GPU_THREADS * 8)
+/// Bytes that a warp copies, or adds to a digest, at a time.
+#define PIECE 4096ull
 
 // MARK: - The GPU
 
@@ -114,7 +116,7 @@ static uint64_t from_lane(uint64_t value, unsigned lane) {
 // MARK: - What the blocks share
 
 SHARED uint64_t heads[GRASS_GPU_THREADS];  // The first words of each slot's request, as the last poll found them.
-SHARED uint32_t fresh[GRASS_MAX_SLOTS];    // Whether a slot's request is to be served by the whole block.
+SHARED uint64_t fresh[2];  // Slots whose requests are to be served by the whole block, a bit each: of this turn and the next.
 SHARED uint32_t ending;
 SHARED uint64_t sums[2];
 SHARED uint64_t totals[GRASS_GPU_THREADS];
@@ -209,6 +211,52 @@ static void copy_by_warp(uint8_t *to, const uint8_t *from, uint64_t count) {
   for (uint64_t index = lane; index < count; index += WARP) to[index] = load_byte(from + index);
 }
 
+// MARK: - Work for all workers
+
+/// What a stage of a job is given. A worker may still look at what the last job left when the next one begins.
+static struct grass_items *items_of(struct grass_gpu *gpu, uint64_t turn, uint32_t stage) {
+  return &gpu->items[turn % 2][stage];
+}
+
+/// Hands the job, or a parcel that was made up, to the workers, by one thread.
+static void start_turn(struct grass_gpu *gpu, uint64_t kind) {
+  struct grass_job *job = &gpu->monitors.job;
+  work.is_busy = true;
+  work.is_parcel = kind != GRASS_TURN_LANES;
+  gpu->parcel.kind = kind;
+  job->workers = work.workers;
+  store_release_gpu(&job->turn, job->turn + 1);
+}
+
+/// Whether the job is done, by one thread: all workers have come to the end of a stage that left nothing, or of their parts of
+/// the parcel. Then all is ready for the next turn, before it is asked for.
+static bool is_done(struct grass_gpu *gpu) {
+  uint64_t turn = gpu->monitors.job.turn;
+  uint32_t arrived = load_acquire_gpu32(&gpu->arrived) - work.meetings * work.workers;
+  uint32_t stage = arrived / work.workers;
+  if (stage == 0 || arrived % work.workers) return false;
+  if (!work.is_parcel && stage < GRASS_MAX_STAGES && items_of(gpu, turn, stage)->count) return false;
+  work.meetings += stage;
+  for (stage = 1; stage <= GRASS_MAX_STAGES; stage++) items_of(gpu, turn + 1, stage)->count = 0;
+  return true;
+}
+
+/// Has the workers do a parcel that was made up, and waits until they have, by all threads; false, at once, where they run lanes.
+static bool runs_parcel(struct grass_gpu *gpu, uint64_t kind) {
+  if (thread() == 0) {
+    decided[0] = !work.is_busy;
+    if (!work.is_busy) {
+      start_turn(gpu, kind);
+      while (!is_done(gpu)) {}
+      work.is_busy = false;
+    }
+  }
+  barrier();
+  bool is_sent = decided[0];
+  barrier();
+  return is_sent;
+}
+
 // MARK: - Answers
 
 static uint8_t *response_record(const struct grass_mailbox *mailbox, uint32_t slot) {
@@ -261,12 +309,19 @@ static void publish_text(struct grass_gpu *gpu, uint8_t *text, uint32_t slot, ui
   // Of epoch 0 are the messages of handshakes alone.
   if (grass_epoch(sequence)) return publish_sealed(gpu, text, slot, sequence, length);
 #endif
-  if (thread() == 0) sums[0] = sums[1] = 0;
-  barrier();
+  struct grass_parcel *parcel = &gpu->parcel;
   uint64_t *payload = (uint64_t *)(response_record(&gpu->mailbox, slot) + sizeof(struct grass_record));
-  send_part(payload, (const uint64_t *)text, length, 0, 1);
+  if (thread() == 0) {
+    sums[0] = sums[1] = parcel->sums[0] = parcel->sums[1] = 0;
+    parcel->text = text;
+    parcel->to = payload;
+    parcel->length = length;
+  }
   barrier();
-  if (thread() == 0) complete(gpu, slot, sequence, length, (const uint64_t *)sums);
+  bool is_sent = length > LONG_PAYLOAD && runs_parcel(gpu, GRASS_TURN_SEND);
+  if (!is_sent) send_part(payload, (const uint64_t *)text, length, 0, 1);
+  barrier();
+  if (thread() == 0) complete(gpu, slot, sequence, length, is_sent ? parcel->sums : (const uint64_t *)sums);
   barrier();
 }
 
@@ -326,7 +381,7 @@ static void answer_info(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence,
         (struct grass_response){.operation = GRASS_INFO, .count = (uint32_t)mailbox->segment_count};
     *(struct grass_info_answer *)(gpu->response + sizeof(struct grass_response)) = (struct grass_info_answer){
         .version = GRASS_VERSION,
-        .features = GRASS_FEATURE_MONITORS | GRASS_FEATURE_DIGESTS | GRASS_FEATURE_LINES |
+        .features = GRASS_FEATURE_MONITORS | GRASS_FEATURE_DIGESTS | GRASS_FEATURE_LINES | GRASS_FEATURE_WIDE |
                     (gpu->detectors->count ? GRASS_FEATURE_FINDINGS : 0) |
                     (gpu->detectors->count && gpu->detectors->words_capacity ? GRASS_FEATURE_WORDS : 0),
         .kernel_hint = load_word(&gpu->control->kernel_hint),
@@ -334,6 +389,7 @@ static void answer_info(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence,
         .served = mailbox->served,
         .refused = mailbox->refused,
         .torn = mailbox->torn,
+        .most_digested = GRASS_GPU_MAX_DIGESTED,
     };
   }
   struct grass_segment *answers = (struct grass_segment *)(gpu->response + head);
@@ -370,6 +426,69 @@ static uint64_t sum_before(uint64_t value, uint64_t *total) {
   uint64_t before = totals[thread()] - value;
   barrier();
   return before;
+}
+
+/// Into how many pieces a range is cut whose first run was found.
+static uint64_t pieces_of(const struct grass_range *range, const struct grass_place *place) {
+  if (range->length == 0) return 0;
+  return place->device && place->count == range->length ? (place->count + PIECE - 1) / PIECE : 1;
+}
+
+/// Copies a range, or zeroes it where it cannot be read, by one warp. Its lanes walk for the pages after the first, one each.
+static void copy_range(
+    struct grass_gpu *gpu, const struct grass_range *range, const struct grass_place *place, uint32_t levels,
+    struct grass_range_status *kept) {
+  unsigned lane = thread() % WARP;
+  uint8_t *target = gpu->response + place->to;
+  bool has_failed = !place->device;
+  uint64_t done = place->count;
+  if (!has_failed) copy_by_warp(target, (const uint8_t *)(uintptr_t)place->device, place->count);
+  while (!has_failed && done < range->length) {
+    // All pages are of the smallest size here, so that every lane knows its own.
+    uint64_t page = range->address + done, mine = done + lane * PAGE_SIZE - (lane ? page & (PAGE_SIZE - 1) : 0);
+    uint64_t run = 0;
+    struct grass_range_status status = {0};
+    const uint8_t *from = mine < range->length ? place_of(&gpu->mailbox, range, levels, mine, &run, &status) : 0;
+    uint64_t most = PAGE_SIZE - ((range->address + mine) & (PAGE_SIZE - 1));
+    if (run > most) run = most;
+    for (unsigned other = 0; other < WARP && !has_failed; other++) {
+      uint64_t source = from_lane((uint64_t)(uintptr_t)from, other), size = from_lane(run, other);
+      uint32_t fault = (uint32_t)from_lane(status.fault, other);
+      if (done >= range->length) break;
+      if (fault) {
+        has_failed = true;
+        if (lane == other) *kept = status;
+      } else {
+        copy_by_warp(target + done, (const uint8_t *)(uintptr_t)source, size);
+        done += size;
+      }
+    }
+  }
+  if (has_failed)
+    for (uint64_t at = lane; at < range->length; at += WARP) target[at] = 0;
+}
+
+/// Copies what the warps of one block have to, of a gather that was cut into pieces: those are warps `warp` and on of `warps`.
+static void copy_pieces(
+    struct grass_gpu *gpu, const struct grass_range *ranges, uint64_t count, uint32_t levels, uint64_t pieces, uint64_t warp,
+    uint64_t warps) {
+  struct grass_range_status *statuses = (struct grass_range_status *)(gpu->response + sizeof(struct grass_response));
+  for (uint64_t piece = warp + thread() / WARP; piece < pieces; piece += warps) {
+    // Its range is the last one that begins with it, or before.
+    uint64_t index = 0;
+    for (uint64_t after = count; after - index > 1;) {
+      uint64_t middle = index + (after - index) / 2;
+      if (gpu->places[middle].piece <= piece) index = middle;
+      else after = middle;
+    }
+    const struct grass_place place = gpu->places[index];
+    if (pieces_of(&ranges[index], &place) == 1) {
+      copy_range(gpu, &ranges[index], &place, levels, &statuses[index]);
+      continue;
+    }
+    uint64_t start = (piece - place.piece) * PIECE, length = place.count - start < PIECE ? place.count - start : PIECE;
+    copy_by_warp(gpu->response + place.to + start, (const uint8_t *)(uintptr_t)place.device + start, length);
+  }
 }
 
 static void answer_gather(
@@ -419,42 +538,23 @@ static void answer_gather(
     statuses[index] = status;
   }
   barrier();
-  // A warp copies a range; its lanes walk for the pages after the first, one each.
-  unsigned lane = thread() % WARP;
-  for (uint64_t index = thread() / WARP; index < count; index += GRASS_GPU_THREADS / WARP) {
-    const struct grass_range *range = &ranges[index];
-    struct grass_place place = gpu->places[index];
-    uint8_t *target = gpu->response + place.to;
-    bool has_failed = statuses[index].fault != 0;
-    uint64_t done = 0;
-    if (!has_failed && range->length) {
-      copy_by_warp(target, (const uint8_t *)(uintptr_t)place.device, place.count);
-      done = place.count;
-    }
-    while (!has_failed && done < range->length) {
-      // All pages are of the smallest size here, so that every lane knows its own.
-      uint64_t page = range->address + done, mine = done + lane * PAGE_SIZE - (lane ? page & (PAGE_SIZE - 1) : 0);
-      uint64_t run = 0;
-      struct grass_range_status status = {0};
-      const uint8_t *from = mine < range->length ? place_of(mailbox, range, levels, mine, &run, &status) : 0;
-      uint64_t most = PAGE_SIZE - ((range->address + mine) & (PAGE_SIZE - 1));
-      if (run > most) run = most;
-      for (unsigned other = 0; other < WARP && !has_failed; other++) {
-        uint64_t source = from_lane((uint64_t)(uintptr_t)from, other), size = from_lane(run, other);
-        uint32_t fault = (uint32_t)from_lane(status.fault, other);
-        if (done >= range->length) break;
-        if (fault) {
-          has_failed = true;
-          if (lane == other) statuses[index] = status;
-        } else {
-          copy_by_warp(target + done, (const uint8_t *)(uintptr_t)source, size);
-          done += size;
-        }
-      }
-    }
-    if (has_failed)
-      for (uint64_t at = lane; at < range->length; at += WARP) target[at] = 0;
+  // What lies in one run is copied in pieces, by a warp each; else one warp copies the range, or zeroes it.
+  uint64_t pieces = 0, all;
+  for (uint64_t index = begin; index < end; index++) pieces += pieces_of(&ranges[index], &gpu->places[index]);
+  pieces = sum_before(pieces, &all);
+  for (uint64_t index = begin; index < end; index++) {
+    gpu->places[index].piece = pieces;
+    pieces += pieces_of(&ranges[index], &gpu->places[index]);
   }
+  if (thread() == 0) {
+    gpu->parcel.question = (const uint8_t *)ranges;
+    gpu->parcel.count = count;
+    gpu->parcel.levels = levels;
+    gpu->parcel.pieces = all;
+  }
+  barrier();
+  if (total <= LONG_PAYLOAD || !runs_parcel(gpu, GRASS_TURN_GATHER))
+    copy_pieces(gpu, ranges, count, levels, all, 0, GRASS_GPU_THREADS / WARP);
   if (thread() < (-total & 7)) gpu->response[status_end + total + thread()] = 0;
   barrier();
   publish(gpu, slot, sequence, status_end + total);
@@ -470,107 +570,94 @@ static uint64_t word_of(const uint8_t *from, uint64_t count, uint64_t number) {
   return word;
 }
 
-/// Adds this thread's share of the words of `count` bytes to a digest: word `first`, and each `stride` words on.
-static void digest_share(
-    struct grass_digest *own, const uint64_t seed[2], const uint8_t *from, uint64_t count, uint64_t first, uint64_t stride) {
-  uint64_t words = (count + 7) / 8;
-  for (uint64_t base = first; base < words; base += GROUP * stride) {
+/// Adds this lane's share of some words of `count` bytes, from word `first` to before `end`, to a digest.
+static void digest_words(
+    struct grass_digest *own, const uint64_t seed[2], const uint8_t *from, uint64_t count, uint64_t first, uint64_t end) {
+  for (uint64_t base = first + thread() % WARP; base < end; base += GROUP * WARP) {
     uint64_t group[GROUP];
 #pragma unroll
     for (unsigned index = 0; index < GROUP; index++)
-      group[index] = base + index * stride < words ? word_of(from, count, base + index * stride) : 0;
+      group[index] = base + index * WARP < end ? word_of(from, count, base + index * WARP) : 0;
 #pragma unroll
     for (unsigned index = 0; index < GROUP; index++)
-      if (base + index * stride < words) grass_digest_word(own, seed, base + index * stride, group[index]);
+      if (base + index * WARP < end) grass_digest_word(own, seed, base + index * WARP, group[index]);
+  }
+}
+
+/// Adds to the digests of a question that was judged what the warps of one block have to: those are warps `warp` and on of
+/// `warps`. The digests of what is not there stay zero.
+static void digest_ranges(
+    const struct grass_mailbox *mailbox, const uint8_t *question, uint64_t count, struct grass_digest *digests, uint64_t warp,
+    uint64_t warps) {
+  const struct grass_digest_request *asked = (const struct grass_digest_request *)question;
+  const struct grass_range *ranges = (const struct grass_range *)(asked + 1);
+  const uint64_t seed[2] = {asked->seed[0], asked->seed[1]};
+  uint64_t next = warp + thread() / WARP;  // The next piece of all that is this warp's, from this range's first on.
+  for (uint64_t index = 0; index < count; index++) {
+    struct grass_range range = ranges[index];
+    uint64_t parts = grass_digest_count(range.length, asked->unit), start;
+    uint64_t pieces = (grass_digest_part(range.length, asked->unit, 0, &start) + PIECE - 1) / PIECE;
+    const uint8_t *from = next < parts * pieces ? locate(mailbox, range.address, range.length) : 0;
+    for (; next < parts * pieces; next += warps) {
+      uint64_t part = next / pieces, first = next % pieces * (PIECE / 8);
+      uint64_t length = grass_digest_part(range.length, asked->unit, part, &start), end = (length + 7) / 8;
+      if (end > first + PIECE / 8) end = first + PIECE / 8;
+      if (!from || first >= end) continue;
+      struct grass_digest own = {0};
+      digest_words(&own, seed, from + start, length, first, end);
+      for (unsigned other = WARP / 2; other > 0; other /= 2) {
+        own.low += from_lane(own.low, (thread() + other) % WARP);
+        own.high += from_lane(own.high, (thread() + other) % WARP);
+      }
+      if (thread() % WARP) continue;
+      __atomic_fetch_add(&digests[part].low, own.low, __ATOMIC_RELAXED);
+      __atomic_fetch_add(&digests[part].high, own.high, __ATOMIC_RELAXED);
+    }
+    next -= parts * pieces;
+    digests += parts;
   }
 }
 
 static void answer_digest(
     struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, const struct grass_request *request, const uint8_t *payload,
     uint64_t length, uint64_t capacity) {
-  uint64_t size = 0;
-  uint32_t verdict = grass_digest_judge(request, payload, length, capacity, &size);
+  uint64_t size = 0, count = request->count;
+  uint32_t verdict = grass_digest_judge(request, payload, length, GRASS_GPU_MAX_DIGESTED, capacity, &size);
   if (verdict != GRASS_OK) return refuse(gpu, slot, sequence, GRASS_DIGEST, verdict);
-  const struct grass_digest_request *asked = (const struct grass_digest_request *)payload;
-  const struct grass_range *ranges = (const struct grass_range *)(asked + 1);
+  const struct grass_range *ranges = (const struct grass_range *)(payload + sizeof(struct grass_digest_request));
   struct grass_range_status *statuses = (struct grass_range_status *)(gpu->response + sizeof(struct grass_response));
-  struct grass_digest *digests = (struct grass_digest *)(statuses + request->count);
-  if (thread() == 0)
-    *(struct grass_response *)gpu->response =
-        (struct grass_response){.operation = GRASS_DIGEST, .count = request->count};
-  for (uint64_t index = 0; index < request->count; index++) {
-    const struct grass_range *range = &ranges[index];
-    uint64_t parts = grass_digest_count(range->length, asked->unit);
-    const uint8_t *from = locate(&gpu->mailbox, range->address, range->length);
-    if (thread() == 0) {
-      statuses[index] = (struct grass_range_status){0};
-      if (!from) statuses[index] = (struct grass_range_status){.fault = GRASS_FAULT_ABSENT, .address = range->address};
-    }
-    if (!from) {
-      for (uint64_t part = thread(); part < parts; part += GRASS_GPU_THREADS) digests[part] = (struct grass_digest){0};
-    } else if (parts == 1) {
-      if (thread() == 0) sums[0] = sums[1] = 0;
-      barrier();
-      struct grass_digest own = {0};
-      digest_share(&own, asked->seed, from, range->length, thread(), GRASS_GPU_THREADS);
-      uint64_t pair[2] = {own.low, own.high};
-      sum_together(pair);
-      barrier();
-      if (thread() == 0) digests[0] = (struct grass_digest){sums[0], sums[1]};
-      barrier();
-    } else {
-      // A warp a part.
-      for (uint64_t part = thread() / WARP; part < parts; part += GRASS_GPU_THREADS / WARP) {
-        uint64_t start;
-        uint32_t count = grass_digest_part(range->length, asked->unit, part, &start);
-        struct grass_digest own = {0};
-        digest_share(&own, asked->seed, from + start, count, thread() % WARP, WARP);
-        for (unsigned other = WARP / 2; other > 0; other /= 2) {
-          own.low += from_lane(own.low, (thread() + other) % WARP);
-          own.high += from_lane(own.high, (thread() + other) % WARP);
-        }
-        if (thread() % WARP == 0) digests[part] = own;
-      }
-    }
-    digests += parts;
+  struct grass_digest *digests = (struct grass_digest *)(statuses + count);
+  for (uint64_t index = thread(); index < count; index += GRASS_GPU_THREADS) {
+    struct grass_range range = ranges[index];
+    statuses[index] = (struct grass_range_status){0};
+    if (!locate(&gpu->mailbox, range.address, range.length))
+      statuses[index] = (struct grass_range_status){.fault = GRASS_FAULT_ABSENT, .address = range.address};
   }
+  uint64_t words = (size - (uint64_t)((uint8_t *)digests - gpu->response)) / 8;
+  for (uint64_t word = thread(); word < words; word += GRASS_GPU_THREADS) ((uint64_t *)digests)[word] = 0;
+  if (thread() == 0) {
+    *(struct grass_response *)gpu->response = (struct grass_response){.operation = GRASS_DIGEST, .count = request->count};
+    gpu->parcel.question = payload;
+    gpu->parcel.count = count;
+    gpu->parcel.digests = digests;
+  }
+  barrier();
+  if (!runs_parcel(gpu, GRASS_TURN_DIGEST))
+    digest_ranges(&gpu->mailbox, payload, count, digests, 0, GRASS_GPU_THREADS / WARP);
   barrier();
   publish(gpu, slot, sequence, size);
 }
 
 // MARK: - Monitors
 
-/// What a stage of a job is given. A worker may still look at what the last job left when the next one begins.
-static struct grass_items *items_of(struct grass_gpu *gpu, uint64_t turn, uint32_t stage) {
-  return &gpu->items[turn % 2][stage];
-}
-
-/// Hands the job to the workers, by one thread.
-static void start_turn(struct grass_gpu *gpu, bool is_parcel) {
-  struct grass_job *job = &gpu->monitors.job;
-  work.is_busy = true;
-  work.is_parcel = is_parcel;
-  store_release_gpu(&job->turn, job->turn + 1);
-}
-
-/// Whether the job is done, by one thread: all workers have come to the end of a stage that left nothing, or of their parts of
-/// the parcel. Then all is ready for the next turn, before it is asked for.
-static bool is_done(struct grass_gpu *gpu) {
-  uint64_t turn = gpu->monitors.job.turn;
-  uint32_t arrived = load_acquire_gpu32(&gpu->arrived) - work.meetings * work.workers;
-  uint32_t stage = arrived / work.workers;
-  if (stage == 0 || arrived % work.workers) return false;
-  if (!work.is_parcel && stage < GRASS_MAX_STAGES && items_of(gpu, turn, stage)->count) return false;
-  work.meetings += stage;
-  for (stage = 1; stage <= GRASS_MAX_STAGES; stage++) items_of(gpu, turn + 1, stage)->count = 0;
-  return true;
-}
-
 /// Judges the request for a run and hands it to the workers, by all threads. Returns false where it has to wait.
 static bool begin_run(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, const uint8_t *payload, uint64_t length) {
   struct grass_monitors *monitors = &gpu->monitors;
   struct grass_mailbox *mailbox = &gpu->mailbox;
-  if (monitors->is_running) return false;
+  bool is_running = monitors->is_running;
+  // Else a thread that is late would find the run begun that is to begin here.
+  barrier();
+  if (is_running) return false;
   if (thread() == 0) {
     uint32_t status = GRASS_OK;
     if (length != sizeof(struct grass_request) + sizeof(struct grass_run_request)) {
@@ -598,7 +685,6 @@ static bool begin_run(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, c
         job->lanes = run->lanes ? run->lanes : monitors->default_lanes;
         if (job->lanes > most) job->lanes = (uint32_t)most;
         job->budget = run->budget && run->budget < monitors->most_budget ? run->budget : monitors->most_budget;
-        job->workers = monitors->most_workers;
         job->flags = run->flags;
         for (unsigned index = 0; index < GRASS_ARGUMENTS; index++) job->arguments[index] = run->arguments[index];
         // The records are made where they are sent from.
@@ -610,8 +696,7 @@ static bool begin_run(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, c
         monitors->slot = slot;
         monitors->sequence = sequence;
         monitors->since = clock_now();
-        gpu->parcel.length = 0;
-        start_turn(gpu, false);
+        start_turn(gpu, GRASS_TURN_LANES);
       }
     }
     decided[0] = status;
@@ -623,17 +708,15 @@ static bool begin_run(struct grass_gpu *gpu, uint32_t slot, uint64_t sequence, c
   return true;
 }
 
-/// Publishes the answer of a run whose workers have finished, by all threads: at once, or, where it is long, by having
-/// the workers send it, after which this is called again.
+/// Publishes the answer of a run whose workers have finished, by all threads.
 static void finish_run(struct grass_gpu *gpu) {
   struct grass_monitors *monitors = &gpu->monitors;
   struct grass_job *job = &monitors->job;
-  struct grass_parcel *parcel = &gpu->parcel;
   uint32_t slot = monitors->slot;
-  uint64_t sequence = monitors->sequence, length = parcel->length;
+  uint64_t sequence = monitors->sequence, length = 0;
   // A requester that has given up has put another request in its slot, or will: that one has its own answer.
-  bool is_wanted = gpu->mailbox.slots[slot].served == sequence, is_sent = length != 0;
-  if (is_wanted && !is_sent) {
+  bool is_wanted = gpu->mailbox.slots[slot].served == sequence;
+  if (is_wanted) {
     uint32_t count = job->faulted < GRASS_MAX_FAULTS ? job->faulted : GRASS_MAX_FAULTS;
     uint64_t size = job->output.used < job->output.capacity ? job->output.used : job->output.capacity;
     if (thread() == 0) {
@@ -649,24 +732,13 @@ static void finish_run(struct grass_gpu *gpu) {
     if (thread() < fault_size / 8)
       ((uint64_t *)(job->output.bytes + size))[thread()] = ((const uint64_t *)job->faults)[thread()];
     length = sizeof(struct grass_response) + sizeof(struct grass_run_answer) + size + fault_size;
-    // Sealed by this block alone: whoever shares in it needs the session's key, which stays here.
-    if (!GRASS_GPU_KEYS && length > LONG_PAYLOAD) {
-      barrier();
-      if (thread() == 0) {
-        parcel->sums[0] = parcel->sums[1] = 0;
-        parcel->length = length;
-        start_turn(gpu, true);
-      }
-      barrier();
-      return;
-    }
   }
   barrier();
-  if (is_wanted) {
-    if (!is_sent) publish_text(gpu, gpu->output, slot, sequence, length);
-    else if (thread() == 0) complete(gpu, slot, sequence, length, parcel->sums);
-  }
-  if (thread() == 0) monitors->is_running = work.is_busy = false;
+  // The workers have nothing more to do.
+  if (thread() == 0) work.is_busy = false;
+  barrier();
+  if (is_wanted) publish_text(gpu, gpu->output, slot, sequence, length);
+  if (thread() == 0) monitors->is_running = false;
   barrier();
 }
 
@@ -824,6 +896,7 @@ static void run_mailbox(struct grass_gpu *gpu) {
     work.is_busy = false;
     work.workers = monitors->most_workers;
     work.meetings = 0;
+    fresh[0] = fresh[1] = 0;
   }
   barrier();
 #if GRASS_GPU_KEYS
@@ -843,6 +916,8 @@ static void run_mailbox(struct grass_gpu *gpu) {
     uint64_t sequence = from_lane(value, thread() % WARP / HEAD_WORDS * HEAD_WORDS);
     bool is_new = polls && sequence != 0 && sequence != served;
     __nvvm_bar_warp_sync(~0u);
+    // All have seen the last turn's by now, and the next begins behind a barrier.
+    if (thread() == 0) fresh[~turn & 1] = 0;
     if (is_new && word == 0) {
       uint64_t words[HEAD_WORDS];
       for (unsigned index = 0; index < HEAD_WORDS; index++) words[index] = heads[thread() + index];
@@ -850,14 +925,11 @@ static void run_mailbox(struct grass_gpu *gpu) {
       bool is_done = answer_sealed_heartbeat(gpu, slot, words);
       if (is_done) mailbox->slots[slot].served = sequence;
       else is_new = may_look(mailbox, slot);
-      fresh[slot] = !is_done && is_new;
 #else
       bool is_done = answer_heartbeat(gpu, slot, words);
       if (is_done) mailbox->slots[slot].served = sequence;
-      fresh[slot] = !is_done;
 #endif
-    } else if (polls && word == 0) {
-      fresh[slot] = false;
+      if (!is_done && is_new) __atomic_fetch_or((uint64_t *)&fresh[turn & 1], 1ull << slot, __ATOMIC_RELAXED);
     }
     if (thread() == 0) {
       ending = (uint32_t)stop;
@@ -874,8 +946,8 @@ static void run_mailbox(struct grass_gpu *gpu) {
 #else
     if (!__nvvm_bar0_or(is_new || (thread() == 0 && ending))) continue;
 #endif
-    for (unsigned index = 0; index < mailbox->layout.slot_count; index++) {
-      if (!fresh[index]) continue;
+    for (uint64_t left = fresh[turn & 1]; left; left &= left - 1) {
+      unsigned index = (unsigned)__builtin_ctzll(left);
 #if GRASS_GPU_KEYS
       serve_keyed(gpu, index);
 #else
@@ -912,14 +984,11 @@ static void run_mailbox(struct grass_gpu *gpu) {
 /// Runs the monitor of that number: made with the monitors, when they are put together.
 void grass_dispatch(struct grass_lane_state *lane, uint32_t monitor);
 
-/// Sends this worker's part of a run's answer.
-static void send_parcel(struct grass_gpu *gpu, uint32_t worker, uint32_t workers, uint64_t length) {
-  struct grass_parcel *parcel = &gpu->parcel;
+/// Sends this worker's part of an answer.
+static void send_parcel(struct grass_parcel *parcel, uint32_t worker, uint32_t workers) {
   if (thread() == 0) sums[0] = sums[1] = 0;
   barrier();
-  uint64_t *payload =
-      (uint64_t *)(response_record(&gpu->mailbox, gpu->monitors.slot) + sizeof(struct grass_record));
-  send_part(payload, (const uint64_t *)gpu->output, length, worker, workers);
+  send_part(parcel->to, (const uint64_t *)parcel->text, parcel->length, worker, workers);
   barrier();
   if (thread() == 0) {
     __atomic_fetch_add(&parcel->sums[0], sums[0], __ATOMIC_RELAXED);
@@ -933,7 +1002,7 @@ SHARED struct grass_mapped_segment segments[NEAR_SEGMENTS];
 SHARED struct grass_window widest;
 SHARED struct grass_order order;
 SHARED struct {
-  uint64_t parcel;  // Its length.
+  uint64_t kind;
   uint64_t budget, since;
   uint64_t arguments[GRASS_ARGUMENTS];
   uint64_t turn;
@@ -942,6 +1011,27 @@ SHARED struct {
 } job;
 
 SHARED uint32_t meetings;  // That this worker has come to.
+
+/// Does this worker's part of a parcel.
+///
+/// Called, lest what it needs take registers from the lanes.
+__attribute__((noinline)) static void run_parcel(struct grass_gpu *gpu, uint32_t worker) {
+  struct grass_parcel *parcel = &gpu->parcel;
+  uint64_t warps = (uint64_t)job.workers * (GRASS_GPU_THREADS / WARP);
+  if (job.kind == GRASS_TURN_DIGEST)
+    digest_ranges(
+        &gpu->mailbox, parcel->question, parcel->count, parcel->digests, (uint64_t)worker * (GRASS_GPU_THREADS / WARP), warps);
+#if GRASS_GPU_KEYS
+  else if (job.kind == GRASS_TURN_SEAL)
+    seal_parcel(parcel, worker);
+#endif
+  else if (job.kind == GRASS_TURN_GATHER)
+    copy_pieces(
+        gpu, (const struct grass_range *)parcel->question, parcel->count, (uint32_t)parcel->levels, parcel->pieces,
+        (uint64_t)worker * (GRASS_GPU_THREADS / WARP), warps);
+  else
+    send_parcel(parcel, worker, job.workers);
+}
 
 /// Runs this worker's lanes of a stage.
 static void run_lanes(struct grass_gpu *gpu, uint32_t worker, uint32_t stage, uint64_t count) {
@@ -1031,7 +1121,7 @@ static void run_worker(struct grass_gpu *gpu) {
       // An acquire: what the mailbox wrote is seen, and nothing is left in the cache from the last job.
       while ((now = load_acquire_gpu(&next->turn)) == turn) __asm__ volatile("nanosleep.u32 20;");
       job.turn = now;
-      job.parcel = gpu->parcel.length;
+      job.kind = gpu->parcel.kind;
       job.budget = next->budget;
       job.since = gpu->monitors.since;
       job.monitor = next->monitor;
@@ -1044,11 +1134,12 @@ static void run_worker(struct grass_gpu *gpu) {
     turn = job.turn;
     if (turn == GRASS_JOB_END) return;
     // Every worker takes part in every turn, if only by saying so: none can be late for the next.
-    if (job.parcel) {
-      send_parcel(gpu, worker, job.workers, job.parcel);
-      if (thread() == 0) arrive(gpu);
-    } else {
+    if (job.kind == GRASS_TURN_LANES) {
       run_stages(gpu, worker);
+    } else {
+      run_parcel(gpu, worker);
+      barrier();
+      if (thread() == 0) arrive(gpu);
     }
     barrier();
   }

@@ -13,6 +13,7 @@ struct grass_place {
   uint64_t to;      // Where its bytes go, from the start of the response's payload.
   uint64_t device;  // Where the GPU sees its first bytes; 0 where it failed.
   uint64_t count;   // How many of them lie there in one run.
+  uint64_t piece;   // The first of all pieces that is its own.
 };
 
 enum grass_gpu_stop {
@@ -29,11 +30,40 @@ struct grass_gpu_control {
   uint64_t utc_offset;   // What makes nanoseconds since 1970 of the GPU's clock.
 };
 
-/// A long answer of a run, which the workers send together.
-struct grass_parcel {
-  uint64_t length;  // Of its payload; 0 while the job is to run lanes.
-  uint64_t sums[2];
+/// What a turn of the workers is for.
+enum grass_turn {
+  GRASS_TURN_LANES = 0,   // They run the lanes of the job.
+  GRASS_TURN_SEND = 1,    // They move a long answer to its slot.
+  GRASS_TURN_SEAL = 2,    // The same, and seal it.
+  GRASS_TURN_DIGEST = 3,  // They compute digests.
+  GRASS_TURN_GATHER = 4,  // They gather watched memory.
 };
+
+/// Words of what workers need to seal one record: a struct grass_share.
+#define GRASS_GPU_SHARE_WORDS 16u
+
+/// A piece of work for all workers that runs no lanes.
+struct grass_parcel {
+  uint64_t kind;  // enum grass_turn
+  // An answer: its payload, in the GPU's memory, and where it goes.
+  uint64_t length;
+  uint8_t *text;
+  uint64_t *to;
+  uint64_t sums[2];
+  // Where it is sealed, the key of this record alone, and the sum of its tag as far as it is made. Wiped afterwards.
+  uint64_t token;
+  uint64_t share[GRASS_GPU_SHARE_WORDS];
+  uint64_t limbs[5];
+  // A question for digests, or a gather's ranges: how many those are, and where the digests go.
+  const uint8_t *question;
+  uint64_t count;
+  uint64_t levels;  // Of the page tables.
+  uint64_t pieces;  // Into which a gather was cut.
+  struct grass_digest *digests;
+};
+
+/// The most bytes that one question for digests may be about: what all workers read in a third of a millisecond.
+#define GRASS_GPU_MAX_DIGESTED (16u << 20)
 
 // MARK: With keys
 
