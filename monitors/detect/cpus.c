@@ -1,7 +1,9 @@
 // Whether CPUs do what they have to: all of them stand still, one takes no interrupts, or one never leaves the kernel.
 //
-// A CPU that is well either moves its scheduler's clock, or sleeps until the time for which it has set its timer. Whether that
-// time has come is told by the device's clock: the watched kernel's own may stand still.
+// A CPU that is well sets its timer anew, or sleeps until the time for which it has set it. Whether that time has come is told by
+// the device's clock: the watched kernel's own may stand still. A timer that ticks by itself is not set; there the scheduler's clock
+// of the CPU tells. Alone it does not: whoever looks for work to take over moves it, too, and that of a CPU behind which others wait
+// all the time.
 //
 // Where all stand still, the guest hangs or is paused. Which of them, the hypervisor says where it is asked, or KVM in the
 // guest's own memory: of each CPU that it does not run just now. A pause is told, and nothing is made of what stands still
@@ -19,6 +21,7 @@ struct rq {
 
 struct clock_event_device {
   s64 next_event;
+  u32 state_use_accessors;
 };
 
 struct tick_device {
@@ -42,6 +45,8 @@ extern s32 has_steal_clock __attribute__((weak));
 enum { JIFFIES, PAUSED_SINCE, FIRST };
 enum { CLOCK, NEXT, SINCE, MONOTONIC, SWITCHES, CURRENT, STUCK_SINCE, USER, SYSTEM, WORDS };
 #define MOST 400u
+/// What state_use_accessors says of a timer that is set for each time: include/linux/clockchips.h.
+#define CLOCK_EVT_STATE_ONESHOT 3u
 /// What of a CPU's timer may be late without anything being wrong: the watcher's own delays are in it, too.
 #define GRACE (1 * SECOND)
 #define SOFT (5 * SECOND)
@@ -88,9 +93,11 @@ MONITOR(detect_cpus) {
     const struct clock_event_device *timer = per_cpu(tick_cpu_device, cpu)->evtdev;
     u64 clock = queue->clock, next = timer ? (u64)timer->next_event : ~0ull >> 1, words = FIRST + cpu * WORDS;
     if (has_steal && per_cpu(steal_time, cpu)->preempted & 1) preempted++;
-    if (is_first || is_paused || clock != grass_recall(run, words + CLOCK) || next != grass_recall(run, words + NEXT)) {
-      if (clock != grass_recall(run, words + CLOCK)) has_moved = true;
-      grass_remember(run, words + CLOCK, clock);
+    bool is_set = timer && timer->state_use_accessors == CLOCK_EVT_STATE_ONESHOT;
+    bool has_run = clock != grass_recall(run, words + CLOCK);
+    grass_remember(run, words + CLOCK, clock);
+    if (has_run) has_moved = true;
+    if (is_first || is_paused || (has_run && !is_set) || next != grass_recall(run, words + NEXT)) {
       grass_remember(run, words + NEXT, next);
       grass_remember(run, words + SINCE, NOW);
       grass_remember(run, words + MONOTONIC, (u64)now);
@@ -160,7 +167,7 @@ MONITOR(detect_cpus) {
     about_cpu(sighting, cpu);
     if (queue->curr != queue->idle) about_task(sighting, 1, queue->curr);
     sighting->looks = 3;
-    sighting->persists = grass_recall(run, words + CLOCK);
+    sighting->persists = grass_recall(run, words + NEXT);
     show(sighting, 0, 1, queue, NOW - grass_recall(run, words + SINCE), GRACE);
     show(sighting, 1, 2, NULL, grass_recall(run, words + NEXT), (u64)now);
   }

@@ -51,8 +51,8 @@ public struct HardLockup: DeviceOnly {
   public static let kind = Finding.Kind.fault
   public static let summary = "A CPU takes no interrupts any more, while others go on."
   public static let rule = """
-    Its scheduler clock stands still, the time for which it had set its timer has passed by more than a second, and other CPUs \
-    move; in three ticks.
+    The time for which it had set its timer has passed by more than a second, it does not set it anew, and other CPUs move; in \
+    three ticks. Where its timer ticks by itself, its scheduler's clock stands still.
     """
   public static let looksLike = "A virtual CPU that the hypervisor does not run."
   public static let remedy =
