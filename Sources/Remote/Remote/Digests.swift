@@ -19,8 +19,11 @@ struct Digests {
     let statuses = MemoryLayout<grass_response>.size + mostRanges * MemoryLayout<grass_range_status>.size
     // A range that does not end with its last page has a digest more.
     let room = (session.responseCapacity - statuses) / MemoryLayout<grass_digest>.size - mostRanges
-    self.largest = min(largest / Self.page, UInt64(max(1, room))) * Self.page
+    self.largest = min(largest / Self.page, UInt64(max(1, room)), Self.mostPages) * Self.page
   }
+
+  /// Whatever a device says that it can: lengths of ranges have 32 bits.
+  private static let mostPages: UInt64 = 1 << 14
 
   /// What the device says of a range: a digest for each unit of it.
   private typealias Answer = Result<[MemoryDigest], MemoryFault>
@@ -64,9 +67,8 @@ struct Digests {
     let pieces = zip(questions, answers).flatMap { zip($0, $1) }
     let failed = pieces.filter { if case .failure = $0.1 { true } else { false } }
     let again = failed.flatMap { piece in Self.pages(of: piece.0.segment) }
-    let singles = stride(from: 0, to: again.count, by: mostRanges).map {
-      Array(again[$0..<min($0 + mostRanges, again.count)])
-    }
+    let most = min(mostRanges, Int(largest / Self.page))
+    let singles = stride(from: 0, to: again.count, by: most).map { Array(again[$0..<min($0 + most, again.count)]) }
     var second = try self.answers(singles.map { ($0, seed) }, unit: Self.page).flatMap { $0 }[...]
     var digests: [[MemoryDigest?]] = Array(repeating: [], count: ranges.count)
     for (piece, answer) in pieces {
