@@ -1,9 +1,9 @@
 // Whether CPUs do what they have to: all of them stand still, one takes no interrupts, or one never leaves the kernel.
 //
 // A CPU that is well sets its timer anew, or sleeps until the time for which it has set it. Whether that time has come is told by
-// the device's clock: the watched kernel's own may stand still. A timer that ticks by itself is not set; there the scheduler's clock
-// of the CPU tells. Alone it does not: whoever looks for work to take over moves it, too, and that of a CPU behind which others wait
-// all the time.
+// the device's clock: the watched kernel's own may stand still. A timer that ticks by itself is never set; there the CPU's scheduler
+// clock tells. Elsewhere that clock proves nothing: an idle CPU that looks for work to take over moves it, too, and does so again and
+// again where tasks wait behind a CPU that hangs.
 //
 // Where all stand still, the guest hangs or is paused. Which of them, the hypervisor says where it is asked, or KVM in the
 // guest's own memory: of each CPU that it does not run just now. A pause is told, and nothing is made of what stands still

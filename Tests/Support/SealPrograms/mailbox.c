@@ -407,7 +407,7 @@ static void digest_all(struct client *client) {
   }
 }
 
-/// Runs of which short and long records come, while others ask.
+/// Runs whose answers are short, and long: the workers seal those.
 static void run_monitors(struct client *client) {
   for (uint32_t lanes = 1; lanes <= 1000; lanes += 333) {
     struct {
@@ -446,7 +446,7 @@ int main(void) {
       .mailbox = {.region = region, .layout = layout, .segments = &segment, .segment_count = 1, .scratch = malloc(layout.request_size)},
       .monitors = {.names = names, .count = 1, .most_workers = WORKERS, .lanes_per_worker = 512, .default_lanes = 512, .most_budget = 1000},
       .control = &control, .response = malloc(layout.response_size), .output = malloc(layout.response_size),
-      .places = malloc(layout.request_size), .detectors = &detectors, .keys = &kept, .door = &door,
+      .places = malloc(layout.request_size / sizeof(struct grass_range) * sizeof(struct grass_place)), .detectors = &detectors, .keys = &kept, .door = &door,
   };
   kept.list.count = 1;
   memcpy(kept.list.lines[0].key, me.public_key, 32);
