@@ -276,10 +276,9 @@ targets += [
   .testTarget(
     name: "GuestTests",
     dependencies: [
-      "Memory", "Paging", "KernelInfo", "LinuxKernel", "KernelViews", "Detection", "Devices", "Host", "Records",
-      "Links", "LinkConformance", "Keys", "Remote", "Lab", "Samples", "Scratch", "LLView", "grassd", "grass-compile",
-      "grassctl",
-      "grass-fleet", "linkcheck",
+      "Memory", "Paging", "KernelInfo", "Binding", "LinuxKernel", "KernelViews", "Detection", "Devices", "Host",
+      "Records", "Links", "LinkConformance", "Keys", "Remote", "Lab", "Samples", "Scratch", "LLView", "grassd",
+      "grass-compile", "grassctl", "grass-fleet", "linkcheck",
     ]),
 ]
 
