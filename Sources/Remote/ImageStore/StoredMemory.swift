@@ -34,13 +34,13 @@ public final class StoredMemory: PhysicalMemory {
         let (frame, offset) = (place.rawValue / Self.page, Int(place.rawValue % Self.page))
         let count = min(target.count - done, Int(Self.page) - offset)
         if last?.frame != frame { last = (frame, try page(frame)) }
+        let part = UnsafeMutableRawBufferPointer(rebasing: target[done..<done + count])
         if let bytes = last?.bytes, bytes.count >= offset + count {
-          bytes.withUnsafeBytes { bytes in
-            UnsafeMutableRawBufferPointer(rebasing: target[done..<done + count])
-              .copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + count]))
-          }
+          bytes.withUnsafeBytes { part.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[offset..<offset + count])) }
+        } else {
+          // Of a page of zeros there is nothing.
+          part.initializeMemory(as: UInt8.self, repeating: 0)
         }
-        // Of a page of zeros nothing: the target has zeros.
         done += count
       }
     }

@@ -82,7 +82,7 @@ struct FrameSelectionTests {
           let end = entry.address.rawValue + UInt64(entry.count)
           #expect(entry.address.rawValue >= 0x1_a000 || end <= 0x1_9000, "the broken page was read")
         }
-        batch.fillAll { _ in [:] }
+        batch.fill { _, target in target.initializeMemory(as: UInt8.self, repeating: 0) }
       }
     }
     let memory = Broken()

@@ -47,6 +47,7 @@ struct ParallelMemoryTests {
         let pages = address.rawValue >> 12...(address.rawValue + UInt64(target.count) - 1) >> 12
         if pages.contains(0x123) { throw MemoryFault(.physical(PhysicalAddress(0x12_3000)), .absent) }
         // A few bytes of each page: tests are not optimized.
+        target.initializeMemory(as: UInt8.self, repeating: 0)
         let first = (1024 - Int(address.rawValue % 1024)) % 1024
         for index in stride(from: first, to: target.count, by: 1024) {
           target[index] = Self.byte(address.rawValue + UInt64(index))

@@ -21,7 +21,9 @@ private final class CachedMemory: PhysicalMemory {
 
   var counts: (now: UInt64, most: UInt64) { kept.withLock { $0 } }
 
-  func read(_ batch: inout ReadBatch<PhysicalAddress>) { batch.fill { _, _ in } }
+  func read(_ batch: inout ReadBatch<PhysicalAddress>) {
+    batch.fill { _, target in target.initializeMemory(as: UInt8.self, repeating: 0) }
+  }
   func prepareCache(of segment: MemorySegment) {
     kept.withLock { $0 = ($0.now + segment.count, max($0.most, $0.now + segment.count)) }
   }

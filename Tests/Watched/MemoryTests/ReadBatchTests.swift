@@ -111,7 +111,10 @@ struct ReadBatchTests {
     Self.memory.read(&pieces)
     batch.adopt(pieces, owners: [0])
     #expect(refused.allSatisfy { !batch.succeeded($0) } && batch.succeeded(0))
-    batch.fillAll { _ in [:] }
+    batch.fillAll { buffer in
+      buffer.initializeMemory(as: UInt8.self, repeating: 0)
+      return [:]
+    }
     #expect(refused.allSatisfy { !batch.succeeded($0) } && batch.succeeded(0))
   }
 }
