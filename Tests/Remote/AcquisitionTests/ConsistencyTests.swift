@@ -119,6 +119,8 @@ struct ConsistencyTests {
     let second = try Self.acquire(piped, format, to: .descriptor(descriptor))
     #expect(second.consistency?.movedCount == (format == .kdump ? 0 : 5))
     if format == .kdump {
+      // As it came, and as makedumpfile would have it.
+      try Self.expectSame(scratch.file("stream"), piped.now)
       try scratch.write(KdumpImage.unflattened(try scratch.read("stream")), to: "unflattened")
       try Self.expectSame(scratch.file("unflattened"), piped.now)
     }

@@ -10,6 +10,7 @@ import Synchronization
 /// then        two bitmaps of equal length, a bit a frame: frames that the memory has, frames that are in the image
 ///             for each of these, 24 bytes: u64 offset in the file, u32 size, u32 how it is compressed, u64 flags
 /// ```
+/// It may lie in makedumpfile's flattened form, as it came out of a pipe (``FlattenedFile``).
 /// Source: makedumpfile's IMPLEMENTATION and diskdump_mod.h.
 final class KdumpMemory: PhysicalMemory {
   static let magic = Array("KDUMP   ".utf8)
@@ -17,10 +18,12 @@ final class KdumpMemory: PhysicalMemory {
 
   let segments: [MemorySegment]
   let movedFrames: MovedFrames?
-  private let file: MappedFile
-  /// Where the second bitmap and the table of pages begin in the file, and how many frames the bitmap is for.
-  private let bitmap, table: Int
+  private let image: KdumpBytes
+  /// The second bitmap, and for how many frames it is.
+  private let bitmap: KdumpBytes.Part
   private let frameLimit: UInt64
+  /// Where the table of pages begins.
+  private let table: Int
   /// How many frames of the image come before each group of ``groupSize``.
   private let ranks: [UInt32]
   private let pages = Mutex(PageCache())
@@ -47,12 +50,15 @@ final class KdumpMemory: PhysicalMemory {
   ///
   /// - Throws: ``MemoryImageError`` where it is broken, or compressed in a way that is not known here. Cost: the bitmap is read, a bit a page.
   init(_ file: MappedFile) throws(MemoryImageError) {
-    self.file = file
+    let image = try KdumpBytes(file)
     func malformed(_ what: String) -> MemoryImageError { MemoryImageError(file.path, .malformed(Self.format, what)) }
     func unsupported(_ what: String, _ remedy: String) -> MemoryImageError {
       MemoryImageError(file.path, .unsupported("\(Self.format) \(what)", remedy: remedy))
     }
-    let head = file.bytes(at: 0, count: 2 * Self.pageSize)
+    let head = image.bytes(at: 0, count: 2 * Self.pageSize)
+    guard head.starts(with: Self.magic) else {
+      throw unsupported("in flattened form that holds something else", "make a file of it with makedumpfile -R")
+    }
     let header = ByteReader(head.span.bytes)
     let fields: (version: UInt32, status: UInt32, block: UInt32, second: UInt32, bitmaps: UInt32, frames: UInt64)
     let isPart: Bool
@@ -84,30 +90,32 @@ final class KdumpMemory: PhysicalMemory {
     guard fields.frames <= UInt64(UInt32.max) else {
       throw unsupported("of more than 16 TiB", "make an ELF core of it with makedumpfile -E")
     }
-    guard half > 0, fields.frames <= half * 8, table <= UInt64(file.count) else {
+    guard half > 0, fields.frames <= half * 8, table <= UInt64(image.count) else {
       throw malformed("its bitmaps are too short, or reach beyond the file's end; was it cut short?")
     }
+    self.image = image
     frameLimit = fields.frames
-    bitmap = Int(first + half)
     self.table = Int(table)
-    (segments, ranks) = Self.index(file.base + Int(first + half), fields.frames)
+    // In words of 64 frames.
+    bitmap = image.part(at: Int(first + half), count: Int((fields.frames + 63) / 64) * 8)
+    (segments, ranks) = Self.index(bitmap.base, fields.frames)
     let count = UInt64(ranks.last ?? 0)
     guard count > 0 else { throw malformed("it holds no memory") }
     // So what it claims to hold is bounded by how long it is.
-    guard count * UInt64(Self.entrySize) <= UInt64(file.count) - table else {
+    guard count * UInt64(Self.entrySize) <= UInt64(image.count) - table else {
       throw malformed("its table of pages reaches beyond the file's end; was it cut short?")
     }
-    movedFrames = fields.version >= 4 ? Self.moved(header, file) : nil
+    movedFrames = fields.version >= 4 ? Self.moved(header, image) : nil
   }
 
   /// What the notes say that grassctl dump leaves: name GRASS, type 3.
   ///
   /// Their place is in the second header from version 4 on.
-  private static func moved(_ header: borrowing ByteReader, _ file: MappedFile) -> MovedFrames? {
+  private static func moved(_ header: borrowing ByteReader, _ image: KdumpBytes) -> MovedFrames? {
     guard let offset = try? header.u64(pageSize + 48), let size = try? header.u64(pageSize + 56),
-      offset < UInt64(file.count), size <= UInt64(file.count) - offset
+      offset < UInt64(image.count), size <= UInt64(image.count) - offset, size <= UInt64(image.file.count)
     else { return nil }
-    let notes = file.bytes(at: Int(offset), count: Int(size))
+    let notes = image.bytes(at: Int(offset), count: Int(size))
     let reader = ByteReader(notes.span.bytes)
     var place = 0
     while let nameSize = try? reader.u32(place), let size = try? reader.u32(place + 4),
@@ -161,9 +169,10 @@ final class KdumpMemory: PhysicalMemory {
 
   func read(_ batch: inout ReadBatch<PhysicalAddress>) {
     batch.fill { (address, target) throws(MemoryFault) in try copy(address, to: target) }
-    if !file.isWhole {
+    if !image.file.isWhole {
       batch.fail(
-        MemoryFault(.physical(PhysicalAddress(0)), .sourceFailed("\(file.path) became shorter while it was read")))
+        MemoryFault(.physical(PhysicalAddress(0)), .sourceFailed("\(image.file.path) became shorter while it was read"))
+      )
     }
   }
 
@@ -195,17 +204,21 @@ final class KdumpMemory: PhysicalMemory {
   private func unpack(_ frame: UInt64) throws(MemoryFault) -> [UInt8] {
     let place = MemoryFault.Place.physical(PhysicalAddress(frame &* UInt64(Self.pageSize)))
     guard let index = rank(frame) else { throw MemoryFault(place, .absent) }
-    func broken(_ what: String) -> MemoryFault { MemoryFault(place, .sourceFailed("\(file.path): its page \(what)")) }
-    let entry = file.base + table + index * Self.entrySize
-    let offset = entry.loadUnaligned(as: UInt64.self)
-    let size = Int(entry.loadUnaligned(fromByteOffset: 8, as: UInt32.self))
-    let flags = entry.loadUnaligned(fromByteOffset: 12, as: UInt32.self)
-    guard size > 0, size <= 2 * Self.pageSize, offset <= UInt64(file.count), UInt64(size) <= UInt64(file.count) - offset
+    func broken(_ what: String) -> MemoryFault {
+      MemoryFault(place, .sourceFailed("\(image.file.path): its page \(what)"))
+    }
+    let entry = image.bytes(at: table + index * Self.entrySize, count: Self.entrySize)
+    let reader = ByteReader(entry.span.bytes)
+    let (offset, size) = (try reader.u64(0), Int(try reader.u32(8)))
+    let flags = try reader.u32(12)
+    guard size > 0, size <= 2 * Self.pageSize, offset <= UInt64(image.count),
+      UInt64(size) <= UInt64(image.count) - offset
     else { throw broken("lies outside the file") }
-    let data = UnsafeRawBufferPointer(start: file.base + Int(offset), count: size)
+    let data = image.part(at: Int(offset), count: size)
     var filled = 0
     let page = [UInt8](unsafeUninitializedCapacity: Self.pageSize) { bytes, count in
-      filled = KdumpPage.unpack(data, flags, to: UnsafeMutableRawBufferPointer(bytes))
+      filled = KdumpPage.unpack(
+        UnsafeRawBufferPointer(start: data.base, count: size), flags, to: UnsafeMutableRawBufferPointer(bytes))
       count = filled == Self.pageSize ? filled : 0
     }
     guard filled == Self.pageSize else {
@@ -219,7 +232,7 @@ final class KdumpMemory: PhysicalMemory {
   private func rank(_ frame: UInt64) -> Int? {
     guard frame < frameLimit else { return nil }
     func word(_ frame: UInt64) -> UInt64 {
-      (file.base + bitmap).loadUnaligned(fromByteOffset: Int(frame / 64 * 8), as: UInt64.self)
+      bitmap.base.loadUnaligned(fromByteOffset: Int(frame / 64 * 8), as: UInt64.self)
     }
     let own = word(frame)
     guard own >> (frame % 64) & 1 == 1 else { return nil }

@@ -3,11 +3,14 @@
 public enum MemoryImage {
   /// The ways in which the file at `path` can be read, as ``open(_:)`` says, also where its pages lie there compressed.
   ///
-  /// - Throws: ``MemoryImageError`` with what the file is and what to do. Cost: a read of the file's headers; of a kdump, of a bit for each
-  ///   page.
+  /// - Throws: ``MemoryImageError`` with what the file is and what to do. Cost: a read of the file's headers; of a kdump, of a bit
+  ///   for each page, and of a flattened one of its pieces' headers.
   public static func openReadable(_ path: String) throws(MemoryImageError) -> [any PhysicalMemory] {
     let file = try MappedFile(path: path)
-    if file.bytes(at: 0, count: 16).starts(with: KdumpMemory.magic) { return [try KdumpMemory(file)] }
+    let magic = file.bytes(at: 0, count: 16)
+    if magic.starts(with: KdumpMemory.magic) || magic.starts(with: FlattenedFile.magic) {
+      return [try KdumpMemory(file)]
+    }
     return try open(file)
   }
 
@@ -49,7 +52,7 @@ public enum MemoryImage {
       Array("KDUMP   ".utf8), "a compressed kdump",
       "look into it with grassctl, or make an ELF core of it with makedumpfile -E"
     ),
-    (Array("makedumpfile".utf8), "a flattened kdump", "make a file of it with makedumpfile -R"),
+    (FlattenedFile.magic, "a flattened kdump", "look into it with grassctl, or make a file of it with makedumpfile -R"),
     (Array("DISKDUMP".utf8), "a diskdump", "make an ELF core of it"),
     (Array("AVML".utf8), "a compressed AVML image", "convert it to LiME with avml-convert"),
     (Array("PAGEDU64".utf8), "a Windows crash dump", "GRASS watches Linux"),
