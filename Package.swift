@@ -68,7 +68,7 @@ targets += module(
   kernel + ["Views", "TaskViews", "StorageViews", "NetworkViews"])
 targets += module(
   "WaitingViews", in: "Watched/Views", path: "Waiting", kernel + ["Views", "TaskViews", "CodeViews", "StorageViews"])
-targets += module("MachineViews", in: "Watched/Views", path: "Machine", kernel + ["Views", "TaskViews"])
+targets += module("MachineViews", in: "Watched/Views", path: "Machine", kernel + ["CLayouts", "Views", "TaskViews"])
 targets += module("HookViews", in: "Watched/Views", path: "Hooks", kernel + ["Views", "CodeViews", "NetworkViews"])
 let views: [Target.Dependency] = [
   "TaskViews", "CodeViews", "StorageViews", "NetworkViews", "ProcessViews", "WaitingViews", "MachineViews", "HookViews",

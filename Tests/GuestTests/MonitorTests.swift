@@ -13,6 +13,8 @@ import Remote
 import Synchronization
 import Testing
 
+@testable import LinuxKernel
+
 extension GuestTests {
   /// Modules as grassd runs them, end to end.
   ///
@@ -163,6 +165,7 @@ struct MonitorComparison {
     try compareMemory()
     try compareLife()
     try comparePanic()
+    try compareFrames()
   }
 
   private func compareTasks() throws {
@@ -263,6 +266,29 @@ struct MonitorComparison {
     #expect(abs(ticks - Double(late.uptime &- early.uptime) / 1e9) < 0.1)
   }
 
+  private func compareFrames() throws {
+    try bench.standingStill {
+      let kernel = bench.kernel
+      let read = try kernel.frameMap(asksDevice: false).parts.map(\.classes)
+      for (lanes, lies) in [(1, false), (100, false), (3, true)] {
+        let memory = DescribedMemory(bench, lanes: lanes, lies: lies)
+        let space = AddressSpace(memory: memory, format: kernel.addressSpace.format, root: kernel.addressSpace.root)
+        let described = Kernel(
+          ProvenKernel(memory: memory, found: kernel.found, addressSpace: space, tables: kernel.symbolTables, notes: [])
+        )
+        let told = try described.frameMap()
+        #expect(told.faults.isEmpty)
+        #expect(memory.said.load(ordering: .relaxed) == read.reduce(0) { $0 + $1.count })
+        // The arrays themselves would fill the screen.
+        for (told, read) in zip(told.parts.map(\.classes), read) {
+          #expect(told.count == read.count)
+          let other = zip(told, read).enumerated().first { $0.element.0 != $0.element.1 }
+          #expect(other == nil, "\(lanes) lanes: frame \(other?.offset ?? 0) of a part")
+        }
+      }
+    }
+  }
+
   private func comparePanic() throws {
     let (state, log) = try bench.standingStill {
       (try #require(PanicState(try bench.run("panic", lanes: 5))), try bench.kernel.log())
@@ -272,6 +298,35 @@ struct MonitorComparison {
     let taint = try bench.guest.run("cat /proc/sys/kernel/tainted").text
     #expect("\(state.taint)\n" == taint)
     compareLines(state.lines, log)
+  }
+}
+
+/// A bench's memory with a device beside it that describes page frames.
+private final class DescribedMemory: FrameDescribingMemory, @unchecked Sendable {
+  // Sendable because one thread uses it.
+  private let bench: MonitorBench
+  private let lanes: Int
+  /// Whether it leaves out half of what it finds, and says other things besides.
+  private let lies: Bool
+  let said = Atomic(0)
+
+  init(_ bench: MonitorBench, lanes: Int, lies: Bool = false) {
+    (self.bench, self.lanes, self.lies) = (bench, lanes, lies)
+  }
+
+  var segments: [MemorySegment] { bench.kernel.memory.segments }
+
+  func read(_ batch: inout ReadBatch<PhysicalAddress>) { bench.kernel.memory.read(&batch) }
+
+  func frames(from first: UInt64, count: Int, arguments: [UInt64]) -> [FrameRun]? {
+    guard let monitor = try? bench.monitor("frames") else { return nil }
+    let result = monitor.run(on: bench.machine(), lanes: lanes, arguments: [first, UInt64(count)] + arguments)
+    guard let runs = FrameDescriptions(result)?.runs else { return nil }
+    said.add(runs.reduce(0) { $0 + $1.count }, ordering: .relaxed)
+    guard lies else { return runs }
+    let half = runs.enumerated().filter { $0.offset % 2 == 0 }.map(\.element)
+    return [FrameRun(first: first &- 9, count: 1 << 40, word: 0x12)] + half.flatMap { [$0, $0] }
+      + [FrameRun(first: first + UInt64(count), count: 7, word: 2), FrameRun(first: first, count: count, word: 2)]
   }
 }
 

@@ -11,8 +11,14 @@ static const unsigned char kernel_h[] = {
 static const unsigned char tasks_h[] = {
 #embed "../../../monitors/tasks.h"
 };
+static const unsigned char grass_frame_h[] = {
+#embed "../../Watched/CLayouts/include/grass_frame.h"
+};
 static const unsigned char records_cpu_h[] = {
 #embed "../../../monitors/records/cpu.h"
+};
+static const unsigned char records_frames_h[] = {
+#embed "../../../monitors/records/frames.h"
 };
 static const unsigned char records_life_h[] = {
 #embed "../../../monitors/records/life.h"
@@ -187,7 +193,9 @@ static const struct grass_source sources[] = {
     {GRASS_FOR_MONITORS, "grass.h", grass_h, sizeof grass_h},
     {GRASS_FOR_MONITORS, "kernel.h", kernel_h, sizeof kernel_h},
     {GRASS_FOR_MONITORS, "tasks.h", tasks_h, sizeof tasks_h},
+    {GRASS_FOR_MONITORS, "grass_frame.h", grass_frame_h, sizeof grass_frame_h},
     {GRASS_FOR_MONITORS, "records/cpu.h", records_cpu_h, sizeof records_cpu_h},
+    {GRASS_FOR_MONITORS, "records/frames.h", records_frames_h, sizeof records_frames_h},
     {GRASS_FOR_MONITORS, "records/life.h", records_life_h, sizeof records_life_h},
     {GRASS_FOR_MONITORS, "records/memory.h", records_memory_h, sizeof records_memory_h},
     {GRASS_FOR_MONITORS, "records/panic.h", records_panic_h, sizeof records_panic_h},

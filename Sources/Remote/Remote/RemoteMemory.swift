@@ -1,11 +1,12 @@
 public import Memory
 public import Paging
+import Records
 
 /// The memory that a device sees, read through a session with it.
 ///
 /// The device walks page tables by itself, so a batch of any kind costs one round trip, or one for each time that the
 /// session's slots are filled. An error of the session is a fault of every entry of the batch.
-public final class RemoteMemory: TranslatingMemory {
+public final class RemoteMemory: TranslatingMemory, FrameDescribingMemory {
   public let session: Session
   public let segments: [MemorySegment]
   /// Where the device found the kernel's VMCOREINFO note: a hint, to be checked.
@@ -49,6 +50,16 @@ public final class RemoteMemory: TranslatingMemory {
         }
       batch.fail(MemoryFault(place, Self.reason(error)))
     }
+  }
+
+  /// What the kernel's descriptions of page frames say, by the monitor `frames`.
+  ///
+  /// Nil where the device has no such monitor, the session has no right to run it, or it does not answer. Cost: a run of a monitor.
+  public func frames(from first: UInt64, count: Int, arguments: [UInt64]) -> [FrameRun]? {
+    guard let run = try? session.run(FrameDescriptions.monitor, arguments: [first, UInt64(count)] + arguments) else {
+      return nil
+    }
+    return FrameDescriptions(run.result)?.runs
   }
 
   /// The digests of `ranges`.

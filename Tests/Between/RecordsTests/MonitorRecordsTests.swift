@@ -1,3 +1,4 @@
+import Memory
 import Records
 import Testing
 
@@ -74,6 +75,27 @@ struct MonitorRecordsTests {
     // One that is dead, and one whose idle time ran back.
     #expect(shares[1].shares.allSatisfy { $0.share == nil })
     #expect(share(2, "user") == 1)
+  }
+
+  @Test func framesAreInAscendingOrderWhateverLaneLeftThem() throws {
+    func chunk(_ first: UInt32, _ runs: UInt32...) -> (kind: UInt32, bytes: [UInt8]) {
+      let bytes = Self.words(first, 0, UInt32(runs.count), 0) + runs.flatMap { Self.words($0) }
+      return (1, bytes + [UInt8](repeating: 0, count: bytes.count % 8))
+    }
+    let told = try #require(
+      FrameDescriptions(Self.result(chunk(128, 64 << 16 | 7), chunk(70, 3 << 16 | 0x12, 55 << 16 | 5))))
+    #expect(
+      told.runs == [
+        FrameRun(first: 70, count: 3, word: 0x12), FrameRun(first: 73, count: 55, word: 5),
+        FrameRun(first: 128, count: 64, word: 7),
+      ])
+    // A run of none, more frames than a chunk has, more runs than its record holds.
+    #expect(FrameDescriptions(Self.result(chunk(0, 7))) == nil)
+    #expect(FrameDescriptions(Self.result(chunk(0, 60 << 16 | 1, 5 << 16 | 2))) == nil)
+    #expect(FrameDescriptions(Self.result((1, Self.words(0, 0, 3, 0, 1 << 16, 1 << 16)))) == nil)
+    #expect(FrameDescriptions(Self.result((1, Self.words(0, 0)))) == nil)
+    #expect(FrameDescriptions(Self.result((1, Self.words(0, .max, 0, 0)))) == nil)
+    #expect(FrameDescriptions(Self.result())?.runs.isEmpty == true)
   }
 
   @Test func otherRecordsAreNotTakenForOnesOwn() throws {

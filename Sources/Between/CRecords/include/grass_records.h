@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../../../../monitors/records/cpu.h"
+#include "../../../../monitors/records/frames.h"
 #include "../../../../monitors/records/life.h"
 #include "../../../../monitors/records/memory.h"
 #include "../../../../monitors/records/panic.h"

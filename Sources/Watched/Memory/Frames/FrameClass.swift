@@ -1,6 +1,6 @@
 /// What a page frame of a host's memory is used for.
 ///
-/// The raw values stand in images, one byte a frame.
+/// The raw values stand in images, one byte a frame; `grass_frame.h` has them for devices.
 public enum FrameClass: UInt8, CaseIterable, Sendable {
   /// Nothing describes the frame, or its description could not be read.
   case unknown = 0
