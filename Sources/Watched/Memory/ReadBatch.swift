@@ -101,7 +101,7 @@ public struct ReadBatch<Address: Sendable>: Sendable {
   /// For sources of memory.
   ///
   /// The buffer is valid only during the call of `body`, and holds whatever its memory held before: `body` writes all of it, or
-  /// throws. To have it zeroed first would cost long reads a quarter of their time.
+  /// throws. To have it zeroed first costs long reads a seventh of their time and more.
   @inlinable
   public mutating func fill(_ body: (Address, UnsafeMutableRawBufferPointer) throws(MemoryFault) -> Void) {
     var failed = refused
