@@ -320,7 +320,7 @@ for target in targets where target.name.first != "C" || ["CodeViews", "CUDA"].co
 
 // Tests look at whole kernels, most of them several times: code that is not optimized takes them ten times as long. Whoever
 // wants to step through it sets GRASS_DEBUG. Some are quick as they are, and take the optimizer longer than it saves their tests.
-let quickAnyway = ["Fleet", "Shadow", "ShadowExec", "ShadowMount", "grass-fleet", "grassctl"]
+let quickAnyway = ["Daemon", "Fleet", "Hosts", "Shadow", "ShadowExec", "ShadowMount", "grass-fleet", "grassctl"]
 for target in targets
 where target.type != .test && target.swiftSettings != nil && Context.environment["GRASS_DEBUG"] == nil
   && !quickAnyway.contains(target.name)
