@@ -32,7 +32,7 @@ extern const char *vmemmap_base;
 #define flag(name) (enumerator_exists(enum pageflags, name) ? 1ul << enumerator(enum pageflags, name) : 0)
 
 /// A type by its number in the kernel's enumeration, else by the bit that was given.
-#define page_type(name, given) \
+#define type_of(name, given) \
   (enumerator_exists(enum pagetype, name) ? numbered(enumerator(enum pagetype, name)) : cleared((u8)(given)))
 
 static struct grass_page_type numbered(u64 number) { return (struct grass_page_type){(u32)number << 24, 0xff000000}; }
@@ -52,14 +52,15 @@ static struct grass_frame_rule rule_of(const struct grass_lane_state *run) {
       .poison = flag(PG_hwpoison),
       .slab = enumerator_exists(enum pagetype, PGTY_slab) ? 0 : flag(PG_slab),
       .second_huge = flag(PG_hugetlb),
-      .free = page_type(PGTY_buddy, given),
-      .offline = page_type(PGTY_offline, given >> 8),
-      .unaccepted = page_type(PGTY_unaccepted, given >> 16),
-      .slabs = page_type(PGTY_slab, given >> 24),
-      .huge = page_type(PGTY_hugetlb, given >> 32),
-      .table = page_type(PGTY_table, 0),
+      .free = type_of(PGTY_buddy, given),
+      .offline = type_of(PGTY_offline, given >> 8),
+      .unaccepted = type_of(PGTY_unaccepted, given >> 16),
+      .slabs = type_of(PGTY_slab, given >> 24),
+      .huge = type_of(PGTY_hugetlb, given >> 32),
+      .table = type_of(PGTY_table, 0),
       .destructor = (u8)(rest >> 8),
-      .orders = (u8)rest,
+      // A block's order takes five bits of its word.
+      .orders = (u8)rest <= 32 ? (u8)rest : 0,
   };
 }
 
