@@ -87,7 +87,7 @@ extension GuestTests {
           let tool = BuiltTool.directory.appendingPathComponent("grassctl").path
           let dump = (["'\(tool)'", "dump", "-o", "-", "--format", "raw"] + arguments).joined(separator: " ")
           let taker =
-            "while dd bs=16M count=1 iflag=fullblock 2>/dev/null >piece && [ -s piece ]; do cat piece; sleep 0.15; done"
+            "while dd bs=32M count=1 iflag=fullblock 2>/dev/null >piece && [ -s piece ]; do cat piece; sleep 0.15; done"
           _ = try runProgram(
             "sh", ["-c", "cd '\(folder.url.path)' && \(dump) 2>image.notes | { \(taker); rm -f piece; } >image"])
         } else {
@@ -410,21 +410,26 @@ extension GuestTests {
           key(Int($0.1), Int($0.2), String($0.3))
         })
       let library = KernelStore().directory.appendingPathComponent("../volatility3==2.28.2").standardizedFileURL.path
-      let image = folder.file("elf")
-      let dump = try grassctl.run(["dump", "--memory", guest.memoryPath, "-o", image])
-      try #require(dump.status == 0, "\(dump.errors)")
-      let text = try runProgram(
-        "python3",
-        [
-          "-c", Self.volatility, "-q", "-r", "json", "--offline", "-s", symbols.deletingLastPathComponent().path,
-          "--cache-path", folder.file("cache"), "-f", image,
-          "linux.pslist",
-        ], environment: ["PYTHONPATH": library])
-      let rows = try JSONSerialization.jsonObject(with: Data(text.drop { $0 != "[" }.utf8)) as? [[String: Any]]
-      let theirs = Set(
-        try #require(rows, "\(text)").map { key($0["PID"] as? Int, $0["PPID"] as? Int, $0["COMM"] as? String) })
-      #expect(theirs == wanted, "\(theirs.symmetricDifference(wanted).sorted())")
-      #expect(theirs.count > 40)
+      // All that it reads: no kdump.
+      for (format, level) in [("elf", 31), ("lime", 0), ("raw", 0)] {
+        let image = folder.file(format)
+        let dump = try grassctl.run(
+          ["dump", "--memory", guest.memoryPath, "-o", image, "--format", format, "--level", "\(level)"])
+        try #require(dump.status == 0, "\(dump.errors)")
+        let text = try runProgram(
+          "python3",
+          [
+            "-c", Self.volatility, "-q", "-r", "json", "--offline", "-s", symbols.deletingLastPathComponent().path,
+            "--cache-path", folder.file("cache"), "-f", image,
+            "linux.pslist",
+          ], environment: ["PYTHONPATH": library])
+        let rows = try JSONSerialization.jsonObject(with: Data(text.drop { $0 != "[" }.utf8)) as? [[String: Any]]
+        let theirs = Set(
+          try #require(rows, "\(text)").map { key($0["PID"] as? Int, $0["PPID"] as? Int, $0["COMM"] as? String) })
+        #expect(theirs == wanted, "\(format): \(theirs.symmetricDifference(wanted).sorted())")
+        #expect(theirs.count > 40)
+        try FileManager.default.removeItem(atPath: image)
+      }
     }
 
     /// Volatility, which holds the symbols' form against its schema where Python has jsonschema.

@@ -119,15 +119,16 @@ public final class Guest: Sendable {
     /// Boots until a guest is sound.
     ///
     /// Once in some dozens of boots the emulation panics the kernel on its way up, leaves it standing there, or leaves a CPU without
-    /// its timer, so that what sleeps on it never wakes. Who stands gets half of `timeout`, and all of it the third time.
+    /// its timer, so that what sleeps on it never wakes. Who stands gets a quarter of `timeout`, then half of it, and all of it the third time;
+    /// who boots from a disk, half of it twice.
     static func bootSound(
       _ options: GuestOptions, _ ram: GuestMemory?, kernel: KernelStore.Kernel, initramfs: AnonymousFile,
       disk: String?, timeout: Duration
     ) throws -> Machine {
-      for _ in 0..<2 {
+      for share in [disk == nil ? 4 : 2, 2] {
         do {
           var machine = try boot(
-            options, ram, kernel: kernel, initramfs: initramfs, disk: disk, deadline: .now + timeout / 2)
+            options, ram, kernel: kernel, initramfs: initramfs, disk: disk, deadline: .now + timeout / share)
           if machine.timersRun(cpus: options.cpus) { return machine }
           machine.end()
         } catch let error as LabError where error.reason != nil {

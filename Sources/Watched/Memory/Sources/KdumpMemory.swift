@@ -81,14 +81,14 @@ final class KdumpMemory: PhysicalMemory {
     for (flag, name) in [(KdumpPage.lzo, "LZO"), (KdumpPage.snappy, "snappy")] where fields.status & flag != 0 {
       throw unsupported(
         "compressed with \(name)",
-        "make an ELF core of it with makedumpfile -E, or compress it with zlib (makedumpfile -c)")
+        "compress it with zlib: makedumpfile -c -d 0 FILE NEW")
     }
     // In 64 bits nothing overflows: blocks are counted in 32.
     let first = (1 + UInt64(fields.second)) * UInt64(Self.pageSize)
     let half = UInt64(fields.bitmaps) / 2 * UInt64(Self.pageSize)
     let table = first + 2 * half
     guard fields.frames <= UInt64(UInt32.max) else {
-      throw unsupported("of more than 16 TiB", "make an ELF core of it with makedumpfile -E")
+      throw unsupported("of more than 16 TiB", "look into it with crash")
     }
     guard half > 0, fields.frames <= half * 8, table <= UInt64(image.count) else {
       throw malformed("its bitmaps are too short, or reach beyond the file's end; was it cut short?")
@@ -216,10 +216,12 @@ final class KdumpMemory: PhysicalMemory {
     else { throw broken("lies outside the file") }
     let data = image.part(at: Int(offset), count: size)
     var filled = 0
-    let page = [UInt8](unsafeUninitializedCapacity: Self.pageSize) { bytes, count in
-      filled = KdumpPage.unpack(
-        UnsafeRawBufferPointer(start: data.base, count: size), flags, to: UnsafeMutableRawBufferPointer(bytes))
-      count = filled == Self.pageSize ? filled : 0
+    let page = withExtendedLifetime(data) {
+      [UInt8](unsafeUninitializedCapacity: Self.pageSize) { bytes, count in
+        filled = KdumpPage.unpack(
+          UnsafeRawBufferPointer(start: data.base, count: size), flags, to: UnsafeMutableRawBufferPointer(bytes))
+        count = filled == Self.pageSize ? filled : 0
+      }
     }
     guard filled == Self.pageSize else {
       let isKnown = flags & (KdumpPage.lzo | KdumpPage.snappy) == 0

@@ -50,7 +50,7 @@ public enum MemoryImage {
   private static let foreignFormats: [([UInt8], String, String)] = [
     (
       Array("KDUMP   ".utf8), "a compressed kdump",
-      "look into it with grassctl, or make an ELF core of it with makedumpfile -E"
+      "look into it with grassctl, or make an ELF core of it with grassctl dump --memory"
     ),
     (FlattenedFile.magic, "a flattened kdump", "look into it with grassctl, or make a file of it with makedumpfile -R"),
     (Array("DISKDUMP".utf8), "a diskdump", "make an ELF core of it"),
