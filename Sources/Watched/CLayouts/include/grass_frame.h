@@ -48,7 +48,7 @@ struct grass_frame_marks {
 /// What a description says, as a word: in the lowest bits the class of the block of frames that it is the first of.
 enum grass_frame_bits {
   GRASS_FRAME_CLASS = 0xf,
-  GRASS_FRAME_ORDER_SHIFT = 4,  // Five bits: the block has so many powers of two of frames.
+  GRASS_FRAME_ORDER_SHIFT = 4,  // Five bits: the block has 1 << order frames.
   GRASS_FRAME_ORDER = 0x1f,
   GRASS_FRAME_HAS_TAILS = 1 << 9,  // The block's other frames each say that they are not the first: it ends before one that does not.
   GRASS_FRAME_TAIL = 1 << 10,      // It is not the first of its block.
