@@ -64,17 +64,20 @@ static struct grass_frame_rule rule_of(const struct grass_lane_state *run) {
   };
 }
 
+/// The description of the page behind this one.
+static const struct page *next_page(const struct page *page) {
+  return (const struct page *)((const char *)page + type_size(struct page));
+}
+
 /// Where the second page of a block says its order: a byte of its own, or from 6.6 on the lowest of its flags.
 static u32 order_of(const struct page *page) {
-  const struct page *second = (const struct page *)((const char *)page + type_size(struct page));
-  if (field_exists(struct page, compound_order)) return second->compound_order;
+  if (field_exists(struct page, compound_order)) return next_page(page)->compound_order;
   if (field_exists(struct folio, _folio_order)) return ((const struct folio *)page)->_folio_order;
-  return (u8)second->flags;
+  return (u8)next_page(page)->flags;
 }
 
 static u32 destructor_of(const struct page *page) {
-  const struct page *second = (const struct page *)((const char *)page + type_size(struct page));
-  if (field_exists(struct page, compound_dtor)) return second->compound_dtor;
+  if (field_exists(struct page, compound_dtor)) return next_page(page)->compound_dtor;
   if (field_exists(struct folio, _folio_dtor)) return ((const struct folio *)page)->_folio_dtor;
   return 0;
 }
@@ -90,7 +93,7 @@ static u32 word_of(const struct grass_frame_rule *rule, u64 frame, const struct 
   if (marks.flags & rule->head) {
     marks.order = order_of(page);
     marks.destructor = destructor_of(page);
-    marks.second_flags = ((const struct page *)((const char *)page + type_size(struct page)))->flags;
+    marks.second_flags = next_page(page)->flags;
   }
   return grass_frame_word(rule, frame, &marks);
 }
