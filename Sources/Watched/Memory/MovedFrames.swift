@@ -86,14 +86,10 @@ public final class MovedFrames: Sendable {
     let first = address.rawValue / Self.frameSize
     guard count > 0, count < Self.longRead, let last = runs.last, first < last.frames.upperBound else { return }
     let end = (address.rawValue &+ UInt64(count) &- 1) / Self.frameSize
-    var (low, high) = (0, runs.count)
-    while low < high {
-      let middle = (low + high) / 2
-      if runs[middle].frames.upperBound <= first { low = middle + 1 } else { high = middle }
-    }
-    guard low < runs.count, runs[low].frames.lowerBound <= end else { return }
+    let start = runs.partitioningIndex { $0.frames.upperBound > first }
+    guard start < runs.count, runs[start].frames.lowerBound <= end else { return }
     read.withLock { read in
-      for run in runs[low...] {
+      for run in runs[start...] {
         guard run.frames.lowerBound <= end, read.count < Self.mostRead else { return }
         for frame in max(first, run.frames.lowerBound)...min(end, run.frames.upperBound - 1) {
           guard read.count < Self.mostRead else { return }

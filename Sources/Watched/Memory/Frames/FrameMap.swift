@@ -70,13 +70,8 @@ public struct FrameMap: Sendable {
   }
 
   private func part(of frame: UInt64) -> Int? {
-    var low = 0
-    var high = parts.count
-    while low < high {
-      let middle = (low + high) / 2
-      if parts[middle].first <= frame { low = middle + 1 } else { high = middle }
-    }
-    guard low > 0, frame - parts[low - 1].first < UInt64(parts[low - 1].classes.count) else { return nil }
-    return low - 1
+    let last = parts.partitioningIndex { $0.first > frame } - 1
+    guard last >= 0, frame - parts[last].first < UInt64(parts[last].classes.count) else { return nil }
+    return last
   }
 }
